@@ -1,0 +1,92 @@
+"""The doors that do not go through Hydra: `python -m sn6.<name> key=value ...` calls one function.
+
+The function is the whole definition of its door: the signature gives keys, types and defaults,
+`Annotated[type, "text"]` the help of a key, the docstring the help of the command.
+"""
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, get_args, get_type_hints
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from sn6.errors import UserError, one_line_errors
+
+
+def enter(command: Callable[..., None], name: str) -> None:
+    """Runs `command` with the words of the command line; `--help` prints what it takes.
+
+    Args:
+        command: a function of keyword arguments, annotated with types and help texts
+        name: what the user types, such as `sn6.simulate`
+    """
+    words = sys.argv[1:]
+    if {"-h", "--help"} & set(words):
+        print(help_text(command, name))
+        return
+    with one_line_errors():
+        command(**parse_words(command, name, words))
+
+
+def parse_words(command: Callable[..., None], name: str, words: list[str]) -> dict[str, Any]:
+    """`["root=x", "tiles=3"]` → `{"root": "x", "tiles": 3}`, checked against the signature of `command`.
+
+    Raises:
+        UserError: a word without `=`, an unknown, repeated or missing key, a value of another type
+    """
+    parameters = inspect.signature(command).parameters
+    given: dict[str, Any] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise UserError(f"{name}: {word!r} is no key=value; the keys are {', '.join(parameters)}")
+        if key in given:
+            raise UserError(f"{name}: {key} is given twice; give it once")
+        try:
+            given[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            given[key] = value
+    missing = [key for key, p in parameters.items() if p.default is p.empty and key not in given]
+    if missing:
+        raise UserError(f"{name}: {missing[0]}=... is missing; `python -m {name} --help` tells what it is")
+    return checked_arguments(command, given, where=name)
+
+
+def checked_arguments(function: Callable[..., Any], given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The `given` arguments as the types that `function` declares.
+
+    Args:
+        function: a function or class with annotated parameters
+        given: names and values; parameters that are left out are not looked at
+        where: the command or config key to name in the message
+
+    Raises:
+        UserError: a name that `function` does not take (with those that it takes), or a value of another type
+    """
+    parameters = inspect.signature(function).parameters
+    target = function.__init__ if inspect.isclass(function) else function  # type: ignore[misc]
+    hints = get_type_hints(target, include_extras=True)
+    checked = {}
+    for key, value in given.items():
+        if key not in parameters:
+            raise UserError(f"{where}: there is no {key!r}; the keys are {', '.join(parameters)}")
+        try:
+            checked[key] = TypeAdapter(hints.get(key, Any)).validate_python(value)
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"][:1].lower() + error.errors()[0]["msg"][1:]
+            raise UserError(f"{where}: {key}={value!r} does not do; {reason}") from None
+    return checked
+
+
+def help_text(command: Callable[..., None], name: str) -> str:
+    """The docstring of `command` and a line for each key: name, default, help."""
+    hints = get_type_hints(command, include_extras=True)
+    lines = [f"python -m {name} key=value ...", "", inspect.getdoc(command) or "", "", "keys:"]
+    for key, parameter in inspect.signature(command).parameters.items():
+        required = parameter.default is parameter.empty
+        default = "needed" if required else "null" if parameter.default is None else str(parameter.default)
+        text = next((extra for extra in get_args(hints[key])[1:] if isinstance(extra, str)), "")
+        lines.append(f"  {key + '=' + default:<28} {text}")
+    return "\n".join(lines)
