@@ -1,1 +1,9 @@
 """sn6: building footprints from radar, an experiment framework for SpaceNet 6."""
+
+import os
+
+# GDAL reads these when rasterio is first imported. Its block cache is otherwise 5% of the memory in every
+# worker of every rank, and it lists a tile's folder (3401 files) whenever it opens one.
+os.environ.setdefault("GDAL_DISABLE_READDIR_ON_OPEN", "EMPTY_DIR")
+os.environ.setdefault("GDAL_NUM_THREADS", "1")
+os.environ.setdefault("GDAL_CACHEMAX", "64")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, get_args, get_type_hints
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from sn6.errors import UserError, one_line_errors
 
@@ -54,30 +54,42 @@ def parse_words(command: Callable[..., None], name: str, words: list[str]) -> di
     return checked_arguments(command, given, where=name)
 
 
-def checked_arguments(function: Callable[..., Any], given: Mapping[str, Any], where: str) -> dict[str, Any]:
+def checked_arguments(
+    function: Callable[..., Any], given: Mapping[str, Any], where: str, strict: bool = False
+) -> dict[str, Any]:
     """The `given` arguments as the types that `function` declares.
 
     Args:
         function: a function or class with annotated parameters
         given: names and values; parameters that are left out are not looked at
         where: the command or config key to name in the message
+        strict: whether "3" does not do for an int
 
     Raises:
         UserError: a name that `function` does not take (with those that it takes), or a value of another type
     """
     parameters = inspect.signature(function).parameters
-    target = function.__init__ if inspect.isclass(function) else function  # type: ignore[misc]
-    hints = get_type_hints(target, include_extras=True)
+    try:
+        hints = get_type_hints(
+            vars(function)["__init__"] if inspect.isclass(function) else function, include_extras=True
+        )
+    except (KeyError, NameError):  # a class of others without types, or with types that it does not import
+        hints = {}
     checked = {}
     for key, value in given.items():
         if key not in parameters:
             raise UserError(f"{where}: there is no {key!r}; the keys are {', '.join(parameters)}")
         try:
-            checked[key] = TypeAdapter(hints.get(key, Any)).validate_python(value)
+            checked[key] = type_adapter(hints.get(key, Any)).validate_python(value, strict=strict)
         except ValidationError as error:
-            reason = error.errors()[0]["msg"][:1].lower() + error.errors()[0]["msg"][1:]
-            raise UserError(f"{where}: {key}={value!r} does not do; {reason}") from None
+            reason = error.errors()[0]["msg"]
+            raise UserError(f"{where}: {key}={value!r} does not do; {reason[:1].lower()}{reason[1:]}") from None
     return checked
+
+
+def type_adapter(hint: Any) -> TypeAdapter:
+    """Checks a value against a type, by isinstance where the type is nobody's data."""
+    return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
 
 
 def help_text(command: Callable[..., None], name: str) -> str:

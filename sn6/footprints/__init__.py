@@ -1,0 +1,37 @@
+"""Footprints: the outlines of buildings, from masks and back, their score and their files.
+
+Coordinates are float pixels of the tile, x then y, from the top left corner of its top left pixel: the pixel
+in row r and column c is the square from (c, r) to (c + 1, r + 1). A pixel is 0.5 m, so 20 m² are 80 px².
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import shapely
+from jaxtyping import Float64, Shaped
+from shapely import MultiPolygon, Polygon
+
+Polygons: TypeAlias = Sequence[Polygon | MultiPolygon] | Shaped[np.ndarray, "_"]
+
+
+@dataclass(frozen=True, eq=False)
+class Footprints:
+    """The proposed buildings of one tile.
+
+    Attributes:
+        polygons: shapely Polygons in pixels, in an array of dtype object
+        confidences: of each polygon, from 0 to 1
+    """
+
+    polygons: Shaped[np.ndarray, "n"]
+    confidences: Float64[np.ndarray, "n"]
+
+    def __len__(self) -> int:
+        return len(self.polygons)
+
+
+def turn_polygons(polygons: Polygons, height: int, width: int) -> Shaped[np.ndarray, "_"]:
+    """Turns polygons by 180° with their tile of `height` × `width` pixels; twice is as if never."""
+    return shapely.transform(np.asarray(polygons, dtype=object), lambda xy: (width, height) - xy)

@@ -1,0 +1,73 @@
+"""Pictures of a fixed handful of validation tiles, of the best validation so far."""
+
+from pathlib import Path
+
+import numpy as np
+from lightning import Callback, LightningModule, Trainer
+
+from sn6.callbacks.polygon_f1 import PolygonF1, TileResult
+from sn6.data.dataset import TileDataset
+from sn6.data.layout import PRODUCTS
+from sn6.figures import backdrop, save, tile_figure
+
+
+class Gallery(Callback):
+    """Draws `figures/validation_<image id>.png` in the run's folder and hands them to the loggers that take images.
+
+    They are drawn anew whenever the polygon F1 is the best so far. The tiles are the same in every epoch and run: evenly spread over the validation tiles with buildings, by their
+    number of buildings.
+
+    Args:
+        tiles: how many
+    """
+
+    def __init__(self, tiles: int = 4) -> None:
+        self.tiles = tiles
+        self.best = -1.0
+
+    def state_dict(self) -> dict[str, float]:
+        """The F1 of the pictures that there are."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        """Goes on from there."""
+        self.best = state_dict["best"]
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draws the tiles that this rank has looked at."""
+        polygon_f1 = next(callback for callback in trainer.callbacks if isinstance(callback, PolygonF1))
+        if trainer.sanity_checking or polygon_f1.scores["f1"] <= self.best:
+            return
+        self.best = polygon_f1.scores["f1"]
+        dataset = trainer.datamodule.validation_tiles
+        drawn = {}
+        for index in choose(dataset, self.tiles):
+            if index in polygon_f1.results:
+                tile = dataset.tiles[index]
+                path = Path(trainer.default_root_dir) / "figures" / f"validation_{tile.image_id}.png"
+                draw(dataset, index, polygon_f1.results[index], f"epoch {trainer.current_epoch}", path)
+                drawn[tile.image_id] = path
+        if trainer.is_global_zero:
+            for logger in trainer.loggers:
+                for image_id, path in drawn.items():
+                    if hasattr(logger, "log_image"):
+                        logger.log_image(f"validation/{image_id}", [str(path)], step=trainer.global_step)
+
+
+def choose(dataset: TileDataset, number: int) -> list[int]:
+    """The tiles to draw, from many buildings to few; tiles without buildings only where there are no others."""
+    counts = np.array([len(dataset.labels(index).polygons) for index in range(len(dataset))])
+    order = np.argsort(-counts, kind="stable")
+    order = order[counts[order] > 0] if counts.any() else order
+    return order[np.unique(np.linspace(0, len(order) - 1, min(number, len(order))).astype(int))].tolist()
+
+
+def draw(dataset: TileDataset, index: int, result: TileResult, when: str, path: Path) -> None:
+    """One tile in its own frame: north is up."""
+    tile, source = dataset.tiles[index], dataset.source
+    image, valid = dataset.archive.read(tile, source.product, source.bands)
+    names = [PRODUCTS[source.product].bands[band - 1] for band in source.bands]
+    counts = result.match.counts
+    title = f"{tile.image_id}, {when}: F1 {counts.f1:.2f} ({counts.tp} hit, {counts.fn} missed, {counts.fp} invented)"
+    figure = tile_figure(backdrop(image, valid, names), result.truth, result.footprints.polygons, result.match, title)
+    save(figure, path)

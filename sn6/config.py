@@ -1,0 +1,103 @@
+"""The config: where conf/ lies, and one line for what does not fit into it."""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from hydra.utils import get_object
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from sn6.door import checked_arguments
+from sn6.errors import UserError
+
+PACKAGE = Path(__file__).resolve().parent
+# in a wheel conf/ lies in the package, in a clone beside it
+CONF = next((folder for folder in (PACKAGE / "conf", PACKAGE.parent / "conf") if folder.is_dir()), PACKAGE / "conf")
+OUTSIDE_TARGETS = {"weights"}  # keys that run.py takes out before the class is made
+
+
+@dataclass(frozen=True)
+class TopLevel:
+    """The keys of conf/config.yaml outside the groups, for their types."""
+
+    name: str
+    folder: str
+    seed: int
+    objective: str
+    window: int | None
+    window_overlap: int
+
+
+def check(config: DictConfig) -> None:
+    """Holds every value against the signature that it is meant for, before anything is made.
+
+    Raises:
+        UserError: an unknown key or another type, with the key
+    """
+    values = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(values, dict)
+    groups = [key for key, value in values.items() if isinstance(value, dict)]
+    checked_arguments(TopLevel, {k: v for k, v in values.items() if k not in groups and v != {}}, "config", strict=True)
+    for group in groups:
+        check_node(values[group], group)
+
+
+def check_node(node: dict[str, Any], where: str) -> None:
+    """Checks a node with a `_target_`, and those below it."""
+    inner = {key: value for key, value in node.items() if isinstance(value, dict)}
+    if "_target_" in node:
+        arguments = {k: v for k, v in node.items() if not k.startswith("_") and k not in OUTSIDE_TARGETS}
+        plain = {k: v for k, v in arguments.items() if not (isinstance(v, dict) and "_target_" in v)}
+        try:
+            target = get_object(node["_target_"])
+        except Exception as error:
+            raise UserError(f"{where}._target_={node['_target_']} cannot be imported; {error}") from None
+        checked_arguments(target, plain, where, strict=True)
+    for key, value in inner.items():
+        check_node(value, f"{where}.{key}")
+
+
+@contextmanager
+def one_line_config_errors(words: Sequence[str]) -> Iterator[None]:
+    """Turns what Hydra, OmegaConf and Lightning raise about the command line `words` into a UserError."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException, MisconfigurationException) as error:
+        if isinstance(error.__cause__, UserError):  # raised in a constructor that Hydra called
+            raise error.__cause__ from None
+        raise UserError(explain(error, words)) from None
+
+
+def explain(error: Exception, words: Sequence[str]) -> str:
+    """One line: what of the config does not do, and what there is instead."""
+    text = str(error)
+    if match := re.search(r"Could not override '([^']+)'", text):
+        key = match[1].split("@")[0]
+        parent, _, name = key.rpartition(".")
+        return f"the config has no {key!r}; {options(parent, words)} (+{key}=... adds a key of Lightning's or Hydra's)"
+    if match := re.search(r"Could not (?:find|load) '(\w+)/([^']+)'", text):
+        group, name = match[1], match[2]
+        found = ", ".join(sorted(path.stem for path in (CONF / group).glob("*.yaml")))
+        return f"{group}={name} is unknown; conf/{group} has {found}"
+    return " ".join(text.split())
+
+
+def options(parent: str, words: Sequence[str]) -> str:
+    """The keys that the config has under `parent`, with the groups as `words` choose them."""
+    chosen = [word for word in words if (CONF / word.partition("=")[0]).is_dir()]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        try:
+            config = compose("config", overrides=chosen)
+        except HydraException:
+            config = compose("config")
+    node = OmegaConf.select(config, parent) if parent else config
+    if not isinstance(node, DictConfig):
+        return f"nor has it {parent!r}; the keys are {', '.join(map(str, config))}"
+    return f"{parent or 'at the top'} has {', '.join(str(key) for key in node if not str(key).startswith('_'))}"

@@ -1,0 +1,209 @@
+"""An archive of SpaceNet 6 on disk, published or simulated: which tiles there are, their pixels and labels."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from jaxtyping import Bool, Float32
+from rasterio.errors import RasterioError
+
+from sn6.data.layout import (
+    CRS,
+    NODATA,
+    PIXEL,
+    PRODUCTS,
+    Split,
+    geojson_path,
+    labels_path,
+    orientations_path,
+    split_folder,
+    test_truth_path,
+    tile_path,
+)
+from sn6.errors import UserError
+from sn6.footprints.files import Labels, read_geojson_labels, read_labels
+
+IMAGE_ID = re.compile(r"_(\d{14}_\d{14})_(tile_\d+)\.tif$")  # the strip, then the tile's number
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One tile of the index.
+
+    Attributes:
+        image_id: such as `20190822070610_20190822070846_tile_3721`
+        split: "train" or "test_public"
+        strip: the pass, start and end in UTC: the first two fields of the image id
+        orientation: 0 imaged from the north, 1 from the south, None where the table lacks the strip
+        bounds: west, south, east, north in metres, EPSG:32631
+        products: the images that are there
+    """
+
+    image_id: str
+    split: Split
+    strip: str
+    orientation: int | None
+    bounds: tuple[float, float, float, float]
+    products: tuple[str, ...]
+
+
+class Archive:
+    """Reads the layout of SpaceNet 6.
+
+    =============  =============  =======  ======  =====
+    product        bands on disk  dtype    pixels  pixel
+    =============  =============  =======  ======  =====
+    SAR-Intensity  HH HV VH VV    float32  900     0.5 m   decibels
+    PS-RGB         R G B          uint8    900     0.5 m
+    PS-RGBNIR      B G R NIR      uint16   900     0.5 m   in spite of its name
+    RGBNIR         B G R NIR      uint16   450     1 m
+    PAN            one            uint16   900     0.5 m
+    =============  =============  =======  ======  =====
+
+    Tiles with products missing, without buildings and with nodata borders are normal. Files are opened where
+    they are read, so that an Archive can go to the workers of a DataLoader.
+
+    Args:
+        root: the folder that holds `train/AOI_11_Rotterdam` and, if at hand, `test_public/AOI_11_Rotterdam`
+
+    Raises:
+        UserError: `root` is not an archive
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+        if not split_folder(self.root, "train").is_dir():
+            raise UserError(
+                f"{self.root} is not an archive: {split_folder(self.root, 'train')} is missing; set data.root "
+                "to the folder that holds train/AOI_11_Rotterdam, or make one by `python -m sn6.simulate root=...`"
+            )
+
+    @cached_property
+    def orientations(self) -> dict[str, int]:
+        """Strip → 0 (imaged from the north) or 1 (from the south); empty where there is no table."""
+        path = orientations_path(self.root)
+        if not path.exists():
+            return {}
+        table = {}
+        for number, line in enumerate(path.read_text().splitlines(), start=1):
+            if not line.strip():
+                continue
+            fields = line.split()
+            if len(fields) != 2 or fields[1] not in ("0", "1"):
+                raise UserError(f"{path} line {number}: {line!r} is not 'strip 0' or 'strip 1'; mend the line")
+            table[fields[0]] = int(fields[1])
+        return table
+
+    def tiles(self, split: Split, product: str) -> list[Tile]:
+        """The tiles of `split` that have `product`, by image id.
+
+        Raises:
+            UserError: there is none, or one cannot be opened or has another CRS or number of bands
+        """
+        products = self._products(split)
+        found = sorted(image_id for image_id, names in products.items() if product in names)
+        if not found:
+            raise UserError(
+                f"{split_folder(self.root, split)} has no {product} tile; products there: "
+                f"{', '.join(sorted({name for names in products.values() for name in names})) or 'none'}"
+            )
+        return [self._tile(split, image_id, product, products[image_id]) for image_id in found]
+
+    def _products(self, split: Split) -> dict[str, tuple[str, ...]]:
+        """Image id → products at hand, from the names of the files alone."""
+        found: dict[str, list[str]] = {}
+        for product in PRODUCTS:
+            for path in (split_folder(self.root, split) / product).glob("*.tif"):
+                if match := IMAGE_ID.search(path.name):
+                    found.setdefault(f"{match[1]}_{match[2]}", []).append(product)
+        return {image_id: tuple(names) for image_id, names in found.items()}
+
+    def _tile(self, split: Split, image_id: str, product: str, products: tuple[str, ...]) -> Tile:
+        path = tile_path(self.root, split, product, image_id)
+        try:
+            with rasterio.open(path) as source:
+                check_header(source, product, path)
+                bounds = tuple(source.bounds)
+        except RasterioError as error:
+            raise UserError(f"{path} cannot be opened as a GeoTIFF; fetch it again ({error})") from None
+        strip = image_id.rpartition("_tile_")[0]
+        return Tile(image_id, split, strip, self.orientations.get(strip), bounds, products)
+
+    def read(
+        self, tile: Tile, product: str, bands: Sequence[int]
+    ) -> tuple[Float32[np.ndarray, "c h w"], Bool[np.ndarray, "h w"]]:
+        """The pixels of a tile on the grid of 0.5 m, in the tile's own frame, as they are on disk.
+
+        Args:
+            tile: of this archive
+            product: one that the tile has
+            bands: counted from 1, in the order wanted; a band may come several times
+
+        Returns:
+            The bands, and where there is data: a pixel is nodata when all bands on disk are 0.
+
+        Raises:
+            UserError: the file is broken, holds NaN or infinity, or has no such band
+        """
+        path = tile_path(self.root, tile.split, product, tile.image_id)
+        try:
+            with rasterio.open(path) as source:
+                check_header(source, product, path)
+                pixels = source.read().astype(np.float32)
+        except RasterioError as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{path} cannot be read, it is broken or cut short; fetch it again ({reason})") from None
+        if not np.isfinite(pixels).all():
+            row, column = np.argwhere(~np.isfinite(pixels).all(axis=0))[0]
+            raise UserError(f"{path} holds NaN or infinity, first at row {row}, column {column}; fetch it again")
+        repeat = round(PRODUCTS[product].pixel / PIXEL)  # the 1 m product comes onto the grid of 0.5 m
+        if repeat > 1:
+            pixels = pixels.repeat(repeat, axis=1).repeat(repeat, axis=2)
+        valid = (pixels != NODATA).any(axis=0)
+        return pixels[np.asarray(bands) - 1], valid
+
+    def labels(self, tile: Tile) -> Labels | None:
+        """The footprints of a tile in its own frame (float pixels of 0.5 m, x then y); None where unknown.
+
+        Of the two forms the CSV wins where it names the tile: the organisers score against it and it alone has
+        heights. The GeoJSON is read for the tiles that the CSV lacks, or where there is no CSV.
+
+        Raises:
+            UserError: the file is malformed
+        """
+        if tile.split == "test_public":
+            return self._test_labels.get(tile.image_id)
+        if tile.image_id in self._train_labels:
+            return self._train_labels[tile.image_id]
+        path = geojson_path(self.root, tile.image_id)
+        west, _, _, north = tile.bounds
+        return read_geojson_labels(path, (west, north, PIXEL)) if path.exists() else None
+
+    @cached_property
+    def _train_labels(self) -> dict[str, Labels]:
+        path = labels_path(self.root)
+        return read_labels(path) if path.exists() else {}
+
+    @cached_property
+    def _test_labels(self) -> dict[str, Labels]:
+        path = test_truth_path(self.root)
+        return read_labels(path) if path.exists() else {}
+
+
+def check_header(source: rasterio.DatasetReader, product: str, path: Path) -> None:
+    """Raises a UserError where the number of bands or the CRS is not the product's."""
+    expected = PRODUCTS[product].bands
+    if source.count != len(expected):
+        raise UserError(f"{path} has {source.count} bands, {product} has {len(expected)} ({', '.join(expected)})")
+    if source.crs is None or source.crs.to_epsg() != int(CRS.removeprefix("EPSG:")):
+        raise UserError(f"{path} has the CRS {source.crs}, the archive's is {CRS}; reproject or remove the tile")
+
+
+def grid_shape(tile: Tile) -> tuple[int, int]:
+    """Height and width of a tile on the grid of 0.5 m."""
+    west, south, east, north = tile.bounds
+    return round((north - south) / PIXEL), round((east - west) / PIXEL)

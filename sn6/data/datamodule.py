@@ -1,0 +1,183 @@
+"""The LightningDataModule: an archive and a fold as loaders of batches."""
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningDataModule
+from torch.utils.data import DataLoader, DistributedSampler
+
+from sn6.data.archive import Archive, Tile
+from sn6.data.augment import Augmentation
+from sn6.data.dataset import (
+    CropDataset,
+    EpochSampler,
+    Nodata,
+    PixelWeights,
+    Source,
+    Statistics,
+    TileDataset,
+    measure,
+)
+from sn6.data.folds import Fold, make_fold
+from sn6.data.layout import PRODUCTS, test_truth_path
+from sn6.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+class TileDataModule(LightningDataModule):
+    """Training crops, and whole tiles for validation and test. conf/data tells what each argument means.
+
+    Args:
+        pixel_weights: the loss's, not a key of the config
+
+    Raises:
+        UserError: (in `setup`) the archive or the fold cannot be used
+    """
+
+    def __init__(
+        self,
+        *,
+        root: str | None,
+        product: str,
+        bands: list[int],
+        fold: int = 4,
+        test_column: int | None = None,
+        crop: int = 512,
+        crops_per_tile: int = 1,
+        batch_size: int = 8,
+        eval_batch_size: int = 1,
+        augmentation: Augmentation = "none",
+        orient: bool = True,
+        nodata: Nodata = "zero",
+        mean: list[float] | None = None,
+        std: list[float] | None = None,
+        min_area: float = 20.0,
+        num_workers: int = 2,
+        seed: int = 0,
+        simulation: dict[str, int] | None = None,
+        pixel_weights: PixelWeights | None = None,
+    ) -> None:
+        super().__init__()
+        if root is None:
+            raise UserError(
+                "data.root is not set; `python -m sn6.run experiment=quickstart` runs on a simulated archive, "
+                "`python -m sn6.simulate root=DIR` makes one, and the README tells how to get the real one"
+            )
+        for key, value in (("crop", crop), ("crops_per_tile", crops_per_tile), ("batch_size", batch_size)):
+            if value < 1:
+                raise UserError(f"data.{key}={value} does not do; it is at least 1")
+        if (mean is None) != (std is None) or (mean and std and not len(mean) == len(std) == len(bands)):
+            raise UserError(f"data.mean and data.std go together, with one number for each of the {len(bands)} bands")
+        self.root, self.simulation = root, simulation
+        self.source = Source(product, tuple(bands), orient, min_area)
+        self.fold_index, self.test_column = fold, test_column
+        self.crop, self.crops_per_tile, self.augmentation = crop, crops_per_tile, augmentation
+        self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
+        self.nodata, self.mean, self.std = nodata, mean, std
+        self.seed, self.pixel_weights = seed, pixel_weights
+        self.train_tiles: TileDataset | None = None
+
+    def prepare_data(self) -> None:
+        """Makes the simulated archive that the config asks for; called on one process alone."""
+        if self.simulation is not None and self.train_tiles is None:
+            from sn6.simulate import simulate  # a run on a real archive does without the simulator
+
+            simulate(root=Path(self.root), **self.simulation)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Reads the index and the labels, splits, and measures the training tiles."""
+        if self.train_tiles is not None:
+            return
+        self.archive = Archive(self.root)
+        self.fold, self.scored_on = self._fold()
+        measured = measure(self.archive, self.fold.train, self.source)
+        self.statistics = (
+            measured
+            if self.mean is None or self.std is None
+            else Statistics(tuple(self.mean), tuple(self.std), measured.building_fraction)
+        )
+        self.train_tiles = self._dataset(self.fold.train)
+        self.validation_tiles = self._dataset(self.fold.validation)
+        self.test_tiles = self._dataset(self.fold.test)
+
+    def _fold(self) -> tuple[Fold, str]:
+        """The fold, and in words what its test tiles are."""
+        tiles = self._labelled(self.archive.tiles("train", self.source.product))
+        test: list[Tile] = []
+        has_truth = test_truth_path(self.archive.root).exists()
+        if self.test_column is None and has_truth and not PRODUCTS[self.source.product].optical:
+            test = self._labelled(self.archive.tiles("test_public", self.source.product))
+        fold = make_fold(tiles, self.fold_index, self.test_column, test)
+        if self.test_column is not None:
+            return fold, f"test column {self.test_column}"
+        return (
+            fold,
+            "test tiles" if test else f"validation column {self.fold_index}, which also chose the epoch",
+        )
+
+    def _labelled(self, tiles: list[Tile]) -> list[Tile]:
+        labelled = [tile for tile in tiles if self.archive.labels(tile) is not None]
+        if len(labelled) < len(tiles):
+            log.warning("%d of %d tiles have no labels and are left out", len(tiles) - len(labelled), len(tiles))
+        return labelled
+
+    def _dataset(self, tiles: list[Tile]) -> TileDataset:
+        return TileDataset(self.archive, tiles, self.source, self.statistics, self.nodata, self.pixel_weights)
+
+    def train_dataloader(self) -> DataLoader:
+        """Random crops; `batch_size` is the total over all devices."""
+        rank, ranks = self._rank()
+        if self.batch_size % ranks:
+            raise UserError(
+                f"data.batch_size={self.batch_size} cannot be dealt to {ranks} devices; they must divide it"
+            )
+        assert self.train_tiles is not None
+        crops = CropDataset(self.train_tiles, self.crop, self.crops_per_tile, self.augmentation, self.seed)
+        sampler = EpochSampler(len(crops), self.batch_size, self.seed, rank, ranks)
+        return self._loader(crops, self.batch_size // ranks, sampler)
+
+    def val_dataloader(self) -> DataLoader:
+        """Whole tiles of the fold's column."""
+        return self._eval_loader(self.validation_tiles)
+
+    def test_dataloader(self) -> DataLoader:
+        """Whole tiles that are only scored."""
+        return self._eval_loader(self.test_tiles)
+
+    def _eval_loader(self, tiles: TileDataset) -> DataLoader:
+        rank, ranks = self._rank()
+        # pads, so that no rank is without a tile: whoever counts, counts by the tile's index
+        sampler = DistributedSampler(tiles, num_replicas=ranks, rank=rank, shuffle=False)
+        return self._loader(tiles, self.eval_batch_size, sampler)
+
+    def _loader(self, dataset: Any, batch_size: int, sampler: Any) -> DataLoader:
+        return DataLoader(
+            dataset,
+            batch_size=batch_size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def _rank(self) -> tuple[int, int]:
+        trainer = self.trainer
+        return (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a reader of the checkpoint needs to make the same samples."""
+        return {
+            "source": asdict(self.source) | {"bands": list(self.source.bands)},
+            "nodata": self.nodata,
+            "mean": list(self.statistics.mean),
+            "std": list(self.statistics.std),
+            "building_fraction": self.statistics.building_fraction,
+            "fold": self.fold_index,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Nothing to restore: all of it follows from the archive and the config."""

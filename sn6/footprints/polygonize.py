@@ -1,0 +1,154 @@
+"""Maps to polygons: outlines of regions, and the footprints that a network proposes."""
+
+import numpy as np
+import shapely
+from jaxtyping import Bool, Float, Float64, Int32, Int64, Shaped
+from scipy import ndimage
+from scipy.special import expit
+
+from sn6.footprints import Footprints
+
+
+def footprints_from_logits(
+    logits: Float[np.ndarray, "height width"],
+    valid: Bool[np.ndarray, "height width"],
+    threshold: float = 0.0,
+    min_area: float = 20.0,
+    simplify: float = 0.5,
+    pixel: float = 0.5,
+) -> Footprints:
+    """The 4-connected regions of building pixels as polygons.
+
+    Args:
+        logits: of the class building
+        valid: false on nodata, where nothing is proposed
+        threshold: building is what lies over this logit
+        min_area: in m²; a region of fewer pixels is dropped, one of just this area stays
+        simplify: by how much an outline may leave the pixels' edges, in m; 0 follows them
+        pixel: size of a pixel in m
+
+    Returns:
+        One polygon a region, none smaller than `min_area`. Its confidence is the mean probability of the
+        region's pixels.
+    """
+    regions, _ = ndimage.label((logits > threshold) & valid)  # 4-connected is scipy's default
+    sizes = np.bincount(regions.ravel())
+    large = sizes * pixel**2 >= min_area
+    large[0] = False  # the background
+    regions = np.where(large, np.arange(large.size, dtype=np.int32), 0)[regions]
+    polygons, numbers = _outlines(regions)
+    inside = regions > 0
+    sums = np.bincount(regions[inside], weights=expit(logits[inside]), minlength=sizes.size)
+    return Footprints(
+        simplify_polygons(polygons, simplify / pixel, min_area / pixel**2), sums[numbers] / sizes[numbers]
+    )
+
+
+def simplify_polygons(polygons: Shaped[np.ndarray, "n"], tolerance: float, min_area: float) -> Shaped[np.ndarray, "n"]:
+    """Polygons with fewer corners, by Douglas and Peucker (1973).
+
+    A polygon stays as it is where the simpler one would be invalid, empty, in parts or smaller than `min_area`:
+    the score drops small polygons, and a building is not to be lost for its looks.
+
+    Args:
+        polygons: valid ones
+        tolerance: how far the new outline may lie from the old corners, in px; smaller holes may close
+        min_area: in px²
+    """
+    # GEOS repairs what this makes. Its topology-preserving simplification takes minutes on a polygon with 100,000
+    # holes, such as the map of an untrained network gives.
+    simple = shapely.simplify(polygons, tolerance, preserve_topology=False)
+    areas = shapely.area(simple)
+    whole = (shapely.get_type_id(simple) == shapely.GeometryType.POLYGON) & shapely.is_valid(simple)
+    return np.where(whole & (areas > 0) & (areas >= min_area), simple, polygons)
+
+
+def polygonize(
+    labels: Int32[np.ndarray, "height width"],
+) -> tuple[Shaped[np.ndarray, "n"], Int32[np.ndarray, "n"]]:
+    """The outlines of the 4-connected regions of equal label along the pixels' edges, holes kept.
+
+    Args:
+        labels: from 1 up; 0 is background
+
+    Returns:
+        polygons, valid in the OGC's sense and as large as their pixels; the label of each, rising
+    """
+    regions = np.zeros_like(labels)
+    values: list[int] = []
+    for value, window in enumerate(ndimage.find_objects(labels), start=1):
+        if window is not None:
+            parts, count = ndimage.label(labels[window] == value)
+            regions[window][parts > 0] = parts[parts > 0] + len(values)
+            values += [value] * count
+    return _outlines(regions)[0], np.array(values, dtype=np.int32)
+
+
+def _outlines(
+    regions: Int32[np.ndarray, "height width"],
+) -> tuple[Shaped[np.ndarray, "n"], Int32[np.ndarray, "n"]]:
+    """The outlines of regions that are numbered, each 4-connected, and their numbers, rising.
+
+    Where two pixels of a region meet at a corner alone, the outline passes between the two others. So no ring
+    meets itself, and two rings of a region share no more than a corner, as the OGC's rules want it.
+    """
+    corners, ring_of_corner, region = _trace_rings(regions)
+    rings = shapely.linearrings(corners, indices=ring_of_corner)
+    order = np.lexsort((~shapely.is_ccw(rings), region))  # by region, the shell before its holes
+    numbers, polygon_of_ring = np.unique(region[order], return_inverse=True)
+    return shapely.polygons(rings[order], indices=polygon_of_ring), numbers
+
+
+def _trace_rings(
+    regions: Int32[np.ndarray, "height width"],
+) -> tuple[Float64[np.ndarray, "corners 2"], Int64[np.ndarray, " corners"], Int32[np.ndarray, " rings"]]:
+    """Walks around each region along the sides of its pixels, the region on the right hand.
+
+    Returns:
+        corners (x, y), the ring of each corner, the region of each ring
+    """
+    grid = np.pad(regions, 1)
+    width = grid.shape[1]
+    flat = grid.ravel()  # a pixel's number is also that of its top left corner
+    step = np.array([1, width, -1, -width])  # headings: right, down, left, up
+    across = np.flatnonzero(flat[width:] != flat[:-width]) + width  # the top side of this pixel is a border
+    upright = np.flatnonzero(flat[1:] != flat[:-1]) + 1  # the left side of this pixel
+    start = np.concatenate([across, upright, across + 1, upright + width])
+    pixel = np.concatenate([across, upright - 1, across - width, upright])  # on the right hand
+    heading = np.repeat(np.arange(4), [across.size, upright.size] * 2)
+    building = flat[pixel] != 0
+    start, pixel, heading = start[building], pixel[building], heading[building]
+
+    end = start + step[heading]
+    ahead = pixel + step[heading]
+    left_ahead = ahead + step[heading - 1]
+    # To the left wherever the region goes on there, so that two pixels which meet at a corner are walked as one.
+    turn = np.where(flat[left_ahead] == flat[pixel], -1, np.where(flat[ahead] == flat[pixel], 0, 1))
+    side = 4 * start + heading
+    order = np.argsort(side)
+    following = order[np.searchsorted(side, 4 * end + (heading + turn) % 4, sorter=order)]
+    walk, ring, first = _cycles(following)
+
+    walk, ring = walk[turn[walk] != 0], ring[turn[walk] != 0]
+    rows, columns = np.divmod(end[walk], width)
+    return np.stack([columns, rows], axis=1) - 1.0, ring, flat[pixel[first]]
+
+
+def _cycles(
+    following: Int64[np.ndarray, " n"],
+) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"], Int64[np.ndarray, " cycles"]]:
+    """The cycles of a permutation: its elements cycle by cycle, the cycle of each, the first of each cycle."""
+    successor = following.tolist()
+    walked = bytearray(len(successor))
+    walk: list[int] = []
+    starts: list[int] = []
+    for element in range(len(successor)):
+        if walked[element]:
+            continue
+        starts.append(len(walk))
+        while not walked[element]:
+            walked[element] = 1
+            walk.append(element)
+            element = successor[element]
+    order, first = np.array(walk, dtype=np.int64), np.array(starts, dtype=np.int64)
+    return order, np.repeat(np.arange(first.size), np.diff(first, append=order.size)), order[first]

@@ -1,0 +1,124 @@
+"""Fully convolutional networks on VGG-16: Long, Shelhamer, Darrell, CVPR 2015."""
+
+from typing import Annotated, ClassVar
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from pydantic import Field, PositiveInt
+from torch import Tensor, nn
+
+from sn6.models.weights import Pretrained, he_initialise, load_pretrained, vgg_features
+
+# Geometry of the published nets. The image is extended by 100 pixels of zeros, of which conv1_1 brings 1
+# itself, so that fc6, 7×7 without padding, has an output for images of any size. The margin that is left
+# over is cut away: at these offsets from pool4 and pool3, and at `FCN.offset` from the upsampled scores.
+MARGIN = 99
+SKIP_OFFSETS = (5, 9)
+
+
+class FCN(nn.Module):
+    """What FCN-32s, 16s and 8s share: section 4 of the paper, figure 3.
+
+    VGG-16 with fc6 and fc7 as convolutions; 1×1 scores on fc7 and on the skips; each transposed convolution
+    brings the scores to the next skip, where they are summed, and the last one to the pixels. Upsampling
+    starts as bilinear interpolation and is learned; scores start at zero, as in the paper. The first step
+    from there moves the scores alone, after it all layers have gradients.
+
+    Args:
+        in_channels: bands of the image
+        classes: channels of the logits
+        width: filters of the first convolution; all others keep VGG's proportions to it
+        dropout: probability, after fc6 and after fc7
+        pretrained: `imagenet` for VGG-16's weights, fc6 and fc7 included; null for He initialisation
+        weights_file: `.safetensors` or `.pth` to read these weights from; null for the Hugging Face hub
+
+    Raises:
+        UserError: pretrained weights that do not fit or cannot be had
+    """
+
+    skips: ClassVar[int]  # 0, 1 (pool4) or 2 (pool4, pool3)
+    stride: ClassVar[int]  # of the last upsampling, pixels
+    offset: ClassVar[int]  # of the image's corner in the upsampled scores, pixels
+
+    def __init__(
+        self,
+        in_channels: PositiveInt = 4,
+        classes: PositiveInt = 1,
+        width: PositiveInt = 64,
+        dropout: Annotated[float, Field(ge=0, le=1)] = 0.5,
+        pretrained: Pretrained = None,
+        weights_file: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.encoder = vgg_features("vgg16", in_channels, width)
+        for layer in self.encoder:
+            if isinstance(layer, nn.MaxPool2d):
+                layer.ceil_mode = True
+        self.fc6 = nn.Conv2d(8 * width, 64 * width, kernel_size=7)
+        self.fc7 = nn.Conv2d(64 * width, 64 * width, kernel_size=1)
+        self.dropout = nn.Dropout(dropout)
+        self.score = nn.Conv2d(64 * width, classes, kernel_size=1)
+        skip_widths = (8 * width, 4 * width)[: self.skips]  # pool4, pool3
+        self.skip_scores = nn.ModuleList(nn.Conv2d(w, classes, kernel_size=1) for w in skip_widths)
+        self.doublings = nn.ModuleList(bilinear_upsampling(classes, 2) for _ in skip_widths)
+        self.upsampling = bilinear_upsampling(classes, self.stride)
+
+        for layer in (self.encoder, self.fc6, self.fc7):
+            he_initialise(layer)
+        for layer in (self.score, *self.skip_scores):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        vgg = {"features": self.encoder, "pre_logits.fc1": self.fc6, "pre_logits.fc2": self.fc7}
+        load_pretrained("vgg16", vgg, width, pretrained, weights_file)
+
+    def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes h w"]:
+        x = F.pad(image, (MARGIN,) * 4)
+        pools = []
+        for layer in self.encoder:
+            x = layer(x)
+            if isinstance(layer, nn.MaxPool2d):
+                pools.append(x)
+        x = self.dropout(F.relu(self.fc6(x)))
+        x = self.dropout(F.relu(self.fc7(x)))
+        scores = self.score(x)  # (b, classes, h/32, w/32) and a margin
+        skips = zip(self.doublings, self.skip_scores, pools[3:1:-1], SKIP_OFFSETS, strict=False)
+        for doubling, skip_score, pool, offset in skips:
+            scores = doubling(scores)
+            scores = scores + skip_score(crop(pool, offset, scores.shape))
+        return crop(self.upsampling(scores), self.offset, image.shape)
+
+
+class FCN32s(FCN):
+    """Scores of fc7 alone, upsampled 32 times. Arguments, shapes and source: `FCN`."""
+
+    skips, stride, offset = 0, 32, 19
+
+
+class FCN16s(FCN):
+    """With the skip from pool4, upsampled 16 times. Arguments, shapes and source: `FCN`."""
+
+    skips, stride, offset = 1, 16, 27
+
+
+class FCN8s(FCN):
+    """With the skips from pool4 and pool3, upsampled 8 times. Arguments, shapes and source: `FCN`."""
+
+    skips, stride, offset = 2, 8, 31
+
+
+def bilinear_upsampling(classes: int, factor: int) -> nn.ConvTranspose2d:
+    """A transposed convolution that starts as bilinear interpolation of each class (section 3.3)."""
+    layer = nn.ConvTranspose2d(classes, classes, kernel_size=2 * factor, stride=factor, bias=False)
+    tent = 1 - (torch.arange(2 * factor) - (factor - 0.5)).abs() / factor
+    with torch.no_grad():
+        layer.weight.zero_()
+        for k in range(classes):
+            layer.weight[k, k] = torch.outer(tent, tent)
+    return layer
+
+
+def crop(x: Float[Tensor, "b c h w"], offset: int, shape: torch.Size) -> Float[Tensor, "b c _ _"]:
+    """The part of `x` that begins at `offset` on both axes and is as high and wide as `shape` says."""
+    height, width = shape[-2:]
+    return x[..., offset : offset + height, offset : offset + width]

@@ -1,0 +1,238 @@
+"""The door to training: compose the config, fit, test on the best checkpoint, leave what is left in one folder.
+
+python -m sn6.run model=ternausnet data=sar loss=bce data.root=DIR
+"""
+
+import json
+import logging
+import os
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from hydra.utils import instantiate
+from lightning import Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, Logger
+from omegaconf import DictConfig, OmegaConf
+
+from sn6.callbacks.polygon_f1 import PolygonF1
+from sn6.config import CONF, check, one_line_config_errors
+from sn6.data.datamodule import TileDataModule
+from sn6.errors import UserError, one_line_errors
+from sn6.figures import curves_figure, save
+from sn6.models.checkpoint import load_checkpoint, mismatch, network_weights
+from sn6.segmenter import Segmenter
+
+log = logging.getLogger(__name__)
+
+
+def run(config: DictConfig) -> dict[str, Any]:
+    """Trains and scores what `config` says, and leaves all in its folder; goes on where a stopped run was.
+
+    Args:
+        config: as conf/ composes it
+
+    Returns:
+        What metrics.json holds.
+
+    Raises:
+        UserError: whatever the user can mend
+    """
+    folder = Path(config.folder)
+    finished = folder / "metrics.json"
+    if finished.exists():
+        log.info("%s is finished; give another name=... to run again", folder)
+        return json.loads(finished.read_text())
+    started = time.monotonic()
+    check(config)
+    seed_everything(config.seed, workers=True, verbose=False)
+    segmenter, datamodule = make_modules(config)
+    with quiet_libraries():
+        trainer = make_trainer(config, folder)
+    if trainer.is_global_zero:
+        write_text(folder / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
+    last = checkpoint_to_go_on_from(folder, segmenter)
+    with quiet_libraries():
+        trainer.fit(segmenter, datamodule, ckpt_path=last)
+        if not trainer.checkpoint_callback.best_model_path:
+            raise UserError(
+                f"the run ended at step {trainer.global_step} before its first validation; raise trainer.max_steps or "
+                "trainer.max_epochs, or validate more often by +trainer.val_check_interval=STEPS"
+            )
+        trainer.test(segmenter, datamodule, ckpt_path="best", verbose=False)
+    metrics = collect(trainer, datamodule, time.monotonic() - started)
+    if trainer.is_global_zero:
+        save(curves_figure(folder / "metrics.csv"), folder / "figures" / "curves.png")
+        write_text(finished, json.dumps(metrics, indent=2) + "\n")
+        report(metrics, folder)
+    return metrics
+
+
+def make_modules(config: DictConfig) -> tuple[Segmenter, TileDataModule]:
+    """The network with its loss and optimizer, and the data that it is trained on."""
+    loss = instantiate(config.loss, _convert_="all")
+    datamodule = instantiate(config.data, _convert_="all", pixel_weights=loss.pixel_weights)
+    if len(config.data.bands) != config.model.in_channels:
+        raise UserError(
+            f"data.bands={list(config.data.bands)} gives {len(config.data.bands)} bands to a network of "
+            f"model.in_channels={config.model.in_channels}; set one to fit the other"
+        )
+    model = OmegaConf.to_container(config.model, resolve=True)
+    assert isinstance(model, dict)
+    weights = model.pop("weights")
+    network = instantiate(model, _convert_="all")
+    if weights is not None:
+        load_checkpoint(network, Path(weights))
+    plain = OmegaConf.to_container(config, resolve=True)
+    segmenter = Segmenter(
+        network,
+        loss,
+        instantiate(config.optimizer, _convert_="all"),
+        instantiate(config.schedule, _convert_="all"),
+        config.window,
+        config.window_overlap,
+        config=plain,
+    )
+    return segmenter, datamodule
+
+
+def checkpoint_to_go_on_from(folder: Path, segmenter: Segmenter) -> Path | None:
+    """The last checkpoint of a run that was stopped.
+
+    Raises:
+        UserError: it is of another network
+    """
+    last = folder / "checkpoints" / "last.ckpt"
+    if not last.exists():
+        return None
+    if differences := mismatch(segmenter.network, network_weights(last)):
+        raise UserError(f"{last} is of another network: {differences}; give another name=, or the model as it was")
+    return last
+
+
+def make_trainer(config: DictConfig, folder: Path) -> Trainer:
+    """The Trainer with its callbacks and loggers, and the precision that suits the device."""
+    loggers: list[Logger] = [CSVLogger(folder, name="", version="")]
+    for logger in (config.logger or {}).values():
+        loggers.append(instantiate(logger, _convert_="all", **offline_without_key(logger)))
+    if config.trainer.precision is None:
+        config.trainer.precision = fastest_precision(config.trainer.accelerator)
+    return instantiate(
+        config.trainer,
+        _convert_="all",
+        callbacks=[instantiate(callback, _convert_="all") for callback in config.callbacks.values()],
+        logger=loggers,
+        default_root_dir=folder,
+        use_distributed_sampler=False,  # the datamodule deals the tiles out itself
+        enable_model_summary=False,
+    )
+
+
+def fastest_precision(accelerator: str) -> str:
+    """bf16-mixed where the device computes in it, else 16-mixed on a GPU and 32-true on a CPU."""
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    native = any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16"))
+    return "bf16-mixed" if native and accelerator in ("auto", "cpu") else "32-true"
+
+
+def offline_without_key(logger: DictConfig) -> dict[str, Any]:
+    """`{"offline": True}` for a W&B logger that is not told and finds no key: it would ask at the terminal."""
+    if "offline" not in logger or logger.offline is not None:
+        return {}
+    from requests.utils import get_netrc_auth
+
+    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+    return {"offline": not (os.environ.get("WANDB_API_KEY") or get_netrc_auth(host))}
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Leaves out what libraries say of themselves, and advice that does not hold here."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        for message in (
+            ".*does not have many workers.*",  # two processes feed two cores
+            ".*sync_dist=True.*",  # the table of tiles is the same on all ranks already
+            ".*is smaller than the logging interval.*",
+            ".*isinstance.treespec, LeafSpec.*",  # Lightning's own
+            ".*Checkpoint directory .* exists and is not empty.*",  # a run that goes on
+            ".*Experiment logs directory .* exists and is not empty.*",  # config.yaml lies there already
+        ):
+            warnings.filterwarnings("ignore", message=message)
+        yield
+
+
+def collect(trainer: Trainer, datamodule: TileDataModule, seconds: float) -> dict[str, Any]:
+    """The scores of the test tiles, of the validation that chose the epoch, and what they were made from."""
+    polygon_f1 = next(callback for callback in trainer.callbacks if isinstance(callback, PolygonF1))
+    checkpoint = trainer.checkpoint_callback
+    assert isinstance(checkpoint, ModelCheckpoint)
+    best = torch.load(checkpoint.best_model_path, map_location="cpu", weights_only=True)
+    validation = best["callbacks"][polygon_f1.state_key]["scores"]
+    fold = datamodule.fold
+    return {
+        **polygon_f1.scores,
+        "scored_on": datamodule.scored_on,
+        **{f"val_{key}": value for key, value in validation.items()},
+        "epoch": best["epoch"],
+        "chosen_by": checkpoint.monitor,
+        "tiles_by_use": {
+            "train": len(fold.train),
+            "validation": len(fold.validation),
+            "test": len(fold.test),
+            "dropped": len(fold.dropped),
+        },
+        "precision_of_arithmetic": str(trainer.precision),
+        "seconds": round(seconds, 1),
+    }
+
+
+def report(metrics: dict[str, Any], folder: Path) -> None:
+    """Says on screen what came out and where it lies."""
+    log.info(
+        "polygon F1 %.3f on the %s (precision %.3f, recall %.3f; a perfect binary mask reaches %.3f)\n%s",
+        metrics["f1"],
+        metrics["scored_on"],
+        metrics["precision"],
+        metrics["recall"],
+        metrics["ceiling_f1"],
+        "\n".join(f"  {path}" for path in sorted(folder.iterdir()) if not path.name.startswith(".")),
+    )
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes whole or not at all."""
+    unfinished = path.with_name(path.name + ".unfinished")
+    unfinished.write_text(text)
+    unfinished.replace(path)
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+def job(config: DictConfig) -> float:
+    """One job of Hydra: runs in its output folder and returns the objective for a sweep."""
+    with one_line_errors(), one_line_config_errors(sys.argv[1:]):
+        metrics = run(config)
+        if config.objective not in metrics:
+            raise UserError(f"objective={config.objective} is not in metrics.json, which has {', '.join(metrics)}")
+        return metrics[config.objective]
+
+
+def main() -> None:
+    """Runs the command line."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # what Hydra raises is told in one line here
+    with one_line_errors(), one_line_config_errors(sys.argv[1:]):
+        job()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""The LightningModule: a network, its loss, its optimizer and their schedule."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from lightning import LightningModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from sn6.errors import UserError
+from sn6.models.windows import predict_windows
+
+NEVER = 2**62  # the step of a loss that was not finite, while there was none
+
+
+class Segmenter(LightningModule):
+    """Trains a network to give a logit of building for every pixel.
+
+    Args:
+        network: (b, c, h, w) → logits (b, 1, h, w)
+        loss: logits and a batch → one value a sample, (b,)
+        optimizer: parameters → optimizer
+        schedule: (optimizer, steps of the whole run) → learning rate schedule, stepped after every step
+        window: pixels; whole tiles are looked at in windows of this size, None is all at once
+        window_overlap: pixels that neighbouring windows share
+        config: of the run, plain values, kept in the checkpoint
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        loss: nn.Module,
+        optimizer: Callable[..., Optimizer],
+        schedule: Callable[[Optimizer, int], LambdaLR],
+        window: int | None = None,
+        window_overlap: int = 128,
+        config: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network.to(memory_format=torch.channels_last)
+        self.loss = loss
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.window = window
+        self.window_overlap = window_overlap
+        # plain values: read back without unpickling
+        self.save_hyperparameters({"config": config or {}}, logger=False)
+        self.register_buffer("broken_step", torch.tensor(NEVER), persistent=False)
+
+    def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
+        """Logits of building at the size of `image`."""
+        return self.network(image.contiguous(memory_format=torch.channels_last))
+
+    def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
+        """The mean of the samples' losses."""
+        loss = self.loss(self(batch["image"]), batch).mean()
+        broken = torch.where(torch.isfinite(loss), NEVER, self.global_step)
+        self.broken_step = torch.minimum(self.broken_step, broken)
+        # reading a value waits for the device, so it is done now and then
+        if loss.device.type == "cpu" or batch_index % self.trainer.log_every_n_steps == 0:
+            self.stop_if_broken()
+        samples = len(batch["image"])
+        self.log("train/step_loss", loss.detach(), prog_bar=True, batch_size=samples)
+        self.log("train/loss", loss.detach(), on_step=False, on_epoch=True, sync_dist=True, batch_size=samples)
+        return loss
+
+    def on_validation_start(self) -> None:
+        """No broken network is scored, nor kept as a checkpoint."""
+        self.stop_if_broken()
+
+    def stop_if_broken(self) -> None:
+        """Raises a UserError when the loss was NaN or infinite, with the first such step."""
+        step = int(self.broken_step)
+        if step < NEVER:
+            raise UserError(
+                f"the loss became NaN or infinite at step {step} (epoch {self.current_epoch}); lower optimizer.lr, "
+                "set trainer.gradient_clip_val=1, or use trainer.precision=32-true"
+            )
+
+    def validation_step(self, batch: dict[str, Any], batch_index: int) -> dict[str, Tensor]:
+        """`logits (b, 1, h, w)` in float32 and the samples' `losses (b,)`, for the callbacks to count."""
+        if self.window is None:
+            logits = self(batch["image"]).float()
+        else:
+            logits = predict_windows(self, batch["image"], self.window, self.window_overlap)
+        return {"logits": logits, "losses": self.loss(logits, batch)}
+
+    def test_step(self, batch: dict[str, Any], batch_index: int) -> dict[str, Tensor]:
+        """As in validation."""
+        return self.validation_step(batch, batch_index)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """The optimizer, with its schedule stepped after every step."""
+        optimizer = self.optimizer(self.parameters())
+        schedule = self.schedule(optimizer, int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def constant(optimizer: Optimizer, steps: int, warmup: float = 0.0) -> LambdaLR:
+    """The learning rate as it is, after a linear rise over the first `warmup` share of `steps`."""
+    return LambdaLR(optimizer, lambda step: rise(step, steps, warmup))
+
+
+def cosine(optimizer: Optimizer, steps: int, warmup: float = 0.0) -> LambdaLR:
+    """Half a cosine from 1 to 0 after the rise (Loshchilov, Hutter 2017, equation 5, without restarts)."""
+
+    def factor(step: int) -> float:
+        done = max(0.0, (step - warmup * steps) / max(1.0, steps * (1 - warmup)))
+        return rise(step, steps, warmup) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+    return LambdaLR(optimizer, factor)
+
+
+def rise(step: int, steps: int, warmup: float) -> float:
+    """From nearly 0 to 1 over the first `warmup` share of `steps`."""
+    return min(1.0, (step + 1) / (warmup * steps + 1))

@@ -1,0 +1,112 @@
+"""`python -m sn6.simulate root=... tiles=...`: an archive of a made-up city in the form of SpaceNet 6."""
+
+import json
+import os
+import shlex
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Annotated
+
+from rich.console import Console
+from rich.progress import track
+
+from sn6.door import enter
+from sn6.errors import UserError
+from sn6.simulation.scene import Scene
+from sn6.simulation.strips import Tile, basins_of, plan
+from sn6.simulation.tile import Footprint
+from sn6.simulation.writing import whole, write_labels, write_tile
+
+VERSION = 1  # to be raised whenever the same settings give other files
+SIZES = (64, 1800)  # pixels: the smallest that holds a building and the largest of which a few fit into the area
+FEW = 6_000_000  # pixels of tiles that one process makes sooner than others start
+
+
+def simulate(
+    root: Annotated[Path, "folder to write; made if missing, and gone on with where a run stopped"],
+    tiles: Annotated[int, "training tiles, 1 or more"] = 40,
+    test_tiles: Annotated[int, "test tiles, 0 or more; their truth lies in test_public_truth/"] = 8,
+    seed: Annotated[int, "0 or more; another seed is another city"] = 0,
+    size: Annotated[int, "pixels of 0.5 m on each side of a tile, even; 900 as published"] = 900,
+) -> None:
+    """Writes an archive of a made-up city, in the form of SpaceNet 6 to the last file name.
+
+    The same settings give the same bytes. A run that was stopped goes on where it stopped.
+
+    Raises:
+        UserError: settings out of range, or a `root` that holds something else
+    """
+    check_settings(tiles, test_tiles, seed, size)
+    settings = {"version": VERSION, "tiles": tiles, "test_tiles": test_tiles, "seed": seed, "size": size}
+    try:
+        claim(root, settings)
+        planned = plan(tiles, test_tiles, size, seed)
+        scene = Scene(seed, density=min(max(900 / size, 1.0), 4.0), basins=basins_of(planned))
+        made = track(
+            written(root, scene, planned),
+            f"simulating {len(planned)} tiles",
+            total=len(planned),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        labels = list(made)
+        write_labels(root, planned, labels)
+    except OSError as error:
+        raise UserError(f"root={root} cannot be written to ({error}); free it or choose another folder") from None
+    print(f"{root}: {tiles} training tiles and {test_tiles} test tiles with {sum(map(len, labels))} footprints")
+    print(f"train on them: python -m sn6.run data.root={shlex.quote(str(root))}")
+
+
+def check_settings(tiles: int, test_tiles: int, seed: int, size: int) -> None:
+    """Raises a UserError for what no archive can be made of."""
+    for key, value, least in (("tiles", tiles, 1), ("test_tiles", test_tiles, 0), ("seed", seed, 0)):
+        if value < least:
+            raise UserError(f"{key}={value} does not do; give {least} or more")
+    smallest, largest = SIZES
+    if size % 2 or not smallest <= size <= largest:
+        raise UserError(f"size={size} does not do; give an even number of pixels from {smallest} to {largest}")
+
+
+def claim(root: Path, settings: dict[str, int]) -> None:
+    """Makes `root` the folder of the archive of these settings, or finds that it is so already.
+
+    Raises:
+        UserError: it holds something else
+    """
+    card = root / "simulation.json"
+    text = json.dumps(settings)
+    if card.exists():
+        if card.read_text() != text:
+            raise UserError(
+                f"root={root} holds another simulated archive, {card.read_text()[:200]}, not {text}; "
+                "choose another folder or remove it"
+            )
+    elif root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise UserError(f"root={root} holds something that is no simulated archive; choose another folder")
+    else:
+        with whole(card) as part:
+            part.write_text(text)
+
+
+def written(root: Path, scene: Scene, tiles: list[Tile]) -> Iterator[list[Footprint]]:
+    """Writes the images of each tile, in several processes where it is worth it; gives the labels in order."""
+    work = partial(write_tile, root, scene)
+    processes = min(getattr(os, "process_cpu_count", os.cpu_count)() or 1, len(tiles))
+    if processes == 1 or sum(tile.size**2 for tile in tiles) < FEW:
+        yield from map(work, tiles)
+        return
+    ignore_interrupt = (signal.SIGINT, signal.SIG_IGN)  # the parent hears it and stops the others
+    with ProcessPoolExecutor(processes, get_context("spawn"), signal.signal, ignore_interrupt) as pool:
+        try:
+            yield from pool.map(work, tiles)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+if __name__ == "__main__":
+    enter(simulate, "sn6.simulate")

@@ -1,0 +1,140 @@
+"""The files of a tile and of an archive, each written whole or not at all."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from math import isnan
+from pathlib import Path
+
+import numpy as np
+import rasterio
+import shapely
+from jaxtyping import Float, Shaped
+from rasterio.transform import from_origin
+from shapely.geometry import mapping
+
+from sn6.data.layout import (
+    CRS,
+    NODATA,
+    PIXEL,
+    PRODUCTS,
+    Split,
+    geojson_path,
+    labels_path,
+    orientations_path,
+    test_truth_path,
+    tile_path,
+)
+from sn6.simulation.scene import Scene
+from sn6.simulation.strips import Tile
+from sn6.simulation.tile import Footprint, footprints, images
+
+OPTICAL_PIXEL = 0.49999648 / 0.5  # the published optical pixel over the nominal one
+DIGITS = 4  # after the point, of pixels and of metres
+COLUMNS = (
+    "ImageId",
+    "TileBuildingId",
+    "PolygonWKT_Pix",
+    "Mean_Building_Height",
+    "Median_Building_Height",
+    "StdDev_Building_Height",
+)
+
+
+def write_tile(root: Path, scene: Scene, tile: Tile) -> list[Footprint]:
+    """Writes the images of a tile that are not there yet; gives its footprints."""
+    split = tile.strip.split
+    names = [name for name, product in PRODUCTS.items() if split == "train" or not product.optical]
+    missing = [name for name in names if not tile_path(root, split, name, tile.image_id).exists()]
+    if missing:
+        pixels = images(scene, tile)
+        for name in missing:
+            write_image(tile_path(root, split, name, tile.image_id), name, pixels[name], tile.x, tile.y)
+    return footprints(scene, tile)
+
+
+def write_image(path: Path, product: str, pixels: Shaped[np.ndarray, "bands h w"], x: float, y: float) -> None:
+    """A GeoTIFF with the upper left corner at (x, y) metres."""
+    pixel = PRODUCTS[product].pixel * (OPTICAL_PIXEL if PRODUCTS[product].optical else 1.0)
+    bands, height, width = pixels.shape
+    profile = {
+        "driver": "GTiff",
+        "width": width,
+        "height": height,
+        "count": bands,
+        "dtype": pixels.dtype,
+        "crs": CRS,
+        "transform": from_origin(x, y, pixel, pixel),
+        "nodata": NODATA,
+        "interleave": "band",
+        "compress": "deflate",
+        "predictor": 3 if pixels.dtype.kind == "f" else 2,
+    }
+    with whole(path) as part, rasterio.open(part, "w", **profile) as image:
+        image.write(pixels)
+
+
+def write_labels(root: Path, tiles: Sequence[Tile], labels: Sequence[list[Footprint]]) -> None:
+    """The labels of the training tiles in both forms, the test tiles' truth, and the orientations of all strips."""
+    table: dict[Split, list[tuple[Tile, list[Footprint]]]] = {"train": [], "test_public": []}
+    for tile, found in zip(tiles, labels, strict=True):
+        table[tile.strip.split].append((tile, found))
+    empty = 0
+    for tile, found in table["train"]:
+        empty += not found
+        with whole(geojson_path(root, tile.image_id)) as path:
+            # A tile without buildings is an empty collection or an empty file in the published archive: here by turns.
+            path.write_text(geojson(tile, found) if found or empty % 2 else "")
+    for rows, table_path in ((table["train"], labels_path(root)), (table["test_public"], test_truth_path(root))):
+        if rows:
+            with whole(table_path) as path:
+                path.write_text(labels_csv(rows))
+    strips = dict.fromkeys(tile.strip for tile in tiles)
+    with whole(orientations_path(root)) as path:
+        path.write_text("".join(f"{strip.name} {strip.orientation}\n" for strip in strips))
+
+
+def geojson(tile: Tile, labels: list[Footprint]) -> str:
+    """The footprints of a tile in metres, as the text of a file."""
+    features = [
+        {
+            "type": "Feature",
+            "properties": {"ImageId": tile.image_id, "TileBuildingId": number},
+            "geometry": mapping(shapely.transform(label.polygon, lambda xy: in_metres(xy, tile))),
+        }
+        for number, label in enumerate(labels)
+    ]
+    crs = {"type": "name", "properties": {"name": f"urn:ogc:def:crs:{CRS.replace(':', '::')}"}}
+    return json.dumps({"type": "FeatureCollection", "crs": crs, "features": features})
+
+
+def in_metres(pixels: Float[np.ndarray, "n 2"], tile: Tile) -> Float[np.ndarray, "n 2"]:
+    """Coordinates on the ground of coordinates in a tile."""
+    return np.round((tile.x, tile.y) + pixels * (PIXEL, -PIXEL), DIGITS)
+
+
+def labels_csv(table: Sequence[tuple[Tile, list[Footprint]]]) -> str:
+    """The text of a table of labels; a tile without buildings has one row."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for tile, labels in table:
+        for number, label in enumerate(labels):
+            polygon = shapely.to_wkt(label.polygon, rounding_precision=DIGITS)
+            heights = (label.height, label.height, label.deviation)
+            known = ["" if isnan(label.height) else f"{value:.3f}" for value in heights]
+            writer.writerow([tile.image_id, number, polygon, *known])
+        if not labels:
+            writer.writerow([tile.image_id, -1, "POLYGON EMPTY", "", "", ""])
+    return text.getvalue()
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A file to write to, which takes the name `path` when all is written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    yield part
+    part.replace(path)

@@ -1,0 +1,195 @@
+"""The archive is read as SpaceNet 6 lies on disk."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from handmade import (
+    NORTH,
+    OTHER_STRIP,
+    SAR_STRIP,
+    WEST,
+    folder,
+    speckle,
+    write_geojson,
+    write_labels,
+    write_orientations,
+    write_tif,
+    write_tile,
+)
+
+from sn6.data.archive import Archive
+from sn6.errors import UserError
+
+REAL = Path(__file__).parents[2] / "shared" / "real"
+REAL_NAME = "SN6_Train_AOI_11_Rotterdam_PS-RGB_20190822070610_20190822070846_tile_3721.tif"
+SQUARE = '"POLYGON ((10 20, 40 20, 40 50, 10 50, 10 20))"'
+
+
+@pytest.fixture
+def root(tmp_path):
+    """One radar tile with one building of 30 × 30 pixels, imaged from the south."""
+    image_id = write_tile(tmp_path, "SAR-Intensity", speckle())
+    write_labels(tmp_path, f"{image_id},0,{SQUARE},7.5,7.0,1.0\n")
+    write_orientations(tmp_path)
+    return tmp_path
+
+
+def only_tile(root, product="SAR-Intensity"):
+    archive = Archive(root)
+    return archive, archive.tiles("train", product)[0]
+
+
+def says(error, *parts):
+    """One line that holds all the parts."""
+    message = str(error.value)
+    assert "\n" not in message
+    for part in parts:
+        assert str(part) in message
+
+
+def test_index_of_a_tile(root):
+    write_tile(root, "PAN", np.ones((1, 64, 64)))
+    _, tile = only_tile(root)
+    assert tile.image_id == "20190822070610_20190822070846_tile_1"
+    assert tile.strip == SAR_STRIP
+    assert tile.orientation == 1
+    assert tile.bounds == (WEST, NORTH - 32, WEST + 32, NORTH)
+    assert set(tile.products) == {"SAR-Intensity", "PAN"}
+
+
+def test_tiles_that_lack_a_product_are_normal(root):
+    write_tile(root, "PS-RGB", np.ones((3, 64, 64)), number=2)
+    archive = Archive(root)
+    assert [tile.image_id[-6:] for tile in archive.tiles("train", "SAR-Intensity")] == ["tile_1"]
+    assert [tile.image_id[-6:] for tile in archive.tiles("train", "PS-RGB")] == ["tile_2"]
+    with pytest.raises(UserError) as error:
+        archive.tiles("train", "RGBNIR")
+    says(error, "has no RGBNIR tile", "PS-RGB, SAR-Intensity")
+
+
+def test_bands_come_in_the_order_asked_for_and_nodata_is_where_all_are_zero(root):
+    pixels = np.full((3, 64, 64), 9)
+    pixels[0], pixels[1], pixels[2] = 1, 2, 3
+    pixels[:, :16] = 0
+    pixels[0, 20] = 0  # a dark band alone is data
+    write_tile(root, "PS-RGB", pixels, number=5)
+    archive = Archive(root)
+    image, valid = archive.read(archive.tiles("train", "PS-RGB")[0], "PS-RGB", [3, 1, 1, 2])
+    assert image[:, 40, 40].tolist() == [3, 1, 1, 2]
+    assert image.dtype == np.float32
+    assert valid[:16].sum() == 0
+    assert valid[16:].all()
+
+
+def test_the_product_of_one_metre_comes_onto_the_grid_of_half_a_metre(root):
+    pixels = np.arange(4 * 32 * 32).reshape(4, 32, 32) % 2000 + 1
+    write_tile(root, "RGBNIR", pixels, pixel=1.0)
+    archive, tile = only_tile(root, "RGBNIR")
+    image, valid = archive.read(tile, "RGBNIR", [4])
+    assert image.shape == (1, 64, 64)
+    assert valid.shape == (64, 64)
+    assert np.array_equal(image[0, 1::2, ::2], pixels[3])
+
+
+def test_the_csv_wins_and_the_geojson_fills_the_gaps(root):
+    metres = [[WEST + x / 2, NORTH - y / 2] for x, y in ((0, 0), (8, 0), (8, 8), (0, 8), (0, 0))]
+    feature = {"type": "Feature", "properties": {"?": 1}, "geometry": {"type": "Polygon", "coordinates": [metres]}}
+    crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32631"}}
+    text = json.dumps({"type": "FeatureCollection", "crs": crs, "features": [feature]})
+    first = f"{SAR_STRIP}_tile_1"
+    second = write_tile(root, "SAR-Intensity", speckle(), number=2)
+    empty = write_tile(root, "SAR-Intensity", speckle(), number=3)
+    unknown = write_tile(root, "SAR-Intensity", speckle(), number=4)
+    for image_id in (first, second):
+        write_geojson(root, image_id, text)
+    write_geojson(root, empty, "")
+    archive = Archive(root)
+    labels = {t.image_id: archive.labels(t) for t in archive.tiles("train", "SAR-Intensity")}
+    assert [polygon.area for polygon in labels[first].polygons] == [900]
+    assert labels[first].heights.tolist() == [7.5]
+    assert [polygon.area for polygon in labels[second].polygons] == pytest.approx([64])
+    assert labels[second].polygons[0].bounds == pytest.approx((0, 0, 8, 8))
+    assert len(labels[empty].polygons) == 0
+    assert labels[unknown] is None
+
+
+def test_a_root_that_is_no_archive(tmp_path):
+    with pytest.raises(UserError) as error:
+        Archive(tmp_path)
+    says(error, tmp_path, "is not an archive", "train/AOI_11_Rotterdam", "sn6.simulate")
+
+
+@pytest.mark.parametrize("keep", [10, 3000])
+def test_a_broken_geotiff_is_named(root, keep):
+    path = next((folder(root) / "SAR-Intensity").glob("*.tif"))
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(UserError) as error:
+        archive, tile = only_tile(root)
+        archive.read(tile, "SAR-Intensity", [1, 2, 3, 4])
+    says(error, path, "fetch it again")
+
+
+def test_a_wrong_number_of_bands_and_another_crs_are_named(root):
+    path = folder(root) / "SAR-Intensity" / f"SN6_Train_AOI_11_Rotterdam_SAR-Intensity_{SAR_STRIP}_tile_1.tif"
+    write_tif(path, speckle(bands=3))
+    with pytest.raises(UserError) as error:
+        only_tile(root)
+    says(error, path, "has 3 bands", "HH, HV, VH, VV")
+    write_tif(path, speckle(), crs="EPSG:28992")
+    with pytest.raises(UserError) as error:
+        only_tile(root)
+    says(error, path, "EPSG:28992", "EPSG:32631")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_nan_and_infinity_are_named(root, value):
+    pixels = speckle()
+    pixels[2, 7, 9] = value
+    write_tile(root, "SAR-Intensity", pixels)
+    archive, tile = only_tile(root)
+    with pytest.raises(UserError) as error:
+        archive.read(tile, "SAR-Intensity", [1])
+    says(error, "tile_1.tif", "NaN or infinity", "row 7, column 9")
+
+
+def test_a_malformed_orientation_table_is_named(root):
+    path = write_orientations(root, f"{OTHER_STRIP} 0\n{SAR_STRIP} north\n")
+    with pytest.raises(UserError) as error:
+        only_tile(root)
+    says(error, path, "line 2")
+
+
+def test_malformed_wkt_and_geojson_are_named(root):
+    path = write_labels(root, f'{SAR_STRIP}_tile_1,0,"POLYGON ((1 2, 3 4",1,1,1\n')
+    archive, tile = only_tile(root)
+    with pytest.raises(UserError) as error:
+        archive.labels(tile)
+    says(error, path, "tile_1")
+    path.unlink()
+    path = write_geojson(root, tile.image_id, '{"type": "FeatureCollection", "features": [')
+    archive, tile = only_tile(root)
+    with pytest.raises(UserError) as error:
+        archive.labels(tile)
+    says(error, path)
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="the real tile is not at hand")
+def test_the_real_optical_tile(tmp_path):
+    """Bands, place and share of nodata as they were published for tile 3721."""
+    target = folder(tmp_path) / "PS-RGB" / REAL_NAME
+    target.parent.mkdir(parents=True)
+    target.symlink_to(REAL / REAL_NAME)
+    archive, tile = only_tile(tmp_path, "PS-RGB")
+    assert tile.image_id == "20190822070610_20190822070846_tile_3721"
+    assert tile.bounds[0] == pytest.approx(592736.977, abs=1e-3)
+    assert tile.bounds[3] == pytest.approx(5747555.522, abs=1e-3)
+    image, valid = archive.read(tile, "PS-RGB", [3, 1, 1, 2])
+    assert image.shape == (4, 900, 900)
+    assert 1 - valid.mean() == pytest.approx(0.37, abs=0.01)
+    red, green, blue = archive.read(tile, "PS-RGB", [1, 2, 3])[0]
+    for channel, expected in zip(image, (blue, red, red, green), strict=True):
+        assert np.array_equal(channel, expected)
+    canal = image[:, 150:200, 650:670].mean(axis=(1, 2))  # dark water on the picture of the tile
+    assert canal.max() < image[:, valid].mean()
