@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from hydra.utils import get_object
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
@@ -20,6 +20,9 @@ from sn6.errors import UserError
 PACKAGE = Path(__file__).resolve().parent
 # in a wheel conf/ lies in the package, in a clone beside it
 CONF = next((folder for folder in (PACKAGE / "conf", PACKAGE.parent / "conf") if folder.is_dir()), PACKAGE / "conf")
+Objective = Literal[  # of the keys of metrics.json those that tell how good a run was
+    "val_f1", "val_precision", "val_recall", "val_iou", "val_loss", "f1", "precision", "recall", "iou", "loss"
+]
 OUTSIDE_TARGETS = {"weights"}  # keys that run.py takes out before the class is made
 
 
@@ -30,7 +33,7 @@ class TopLevel:
     name: str
     folder: str
     seed: int
-    objective: str
+    objective: Objective
     window: int | None
     window_overlap: int
 
@@ -78,6 +81,8 @@ def one_line_config_errors(words: Sequence[str]) -> Iterator[None]:
 def explain(error: Exception, words: Sequence[str]) -> str:
     """One line: what of the config does not do, and what there is instead."""
     text = str(error)
+    if isinstance(error, OverrideParseException):
+        return f"{error.override!r} cannot be read as key=value; {text.splitlines()[0]}"
     if match := re.search(r"Could not override '([^']+)'", text):
         key = match[1].split("@")[0]
         parent, _, name = key.rpartition(".")

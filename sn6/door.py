@@ -82,8 +82,8 @@ def checked_arguments(
         try:
             checked[key] = type_adapter(hints.get(key, Any)).validate_python(value, strict=strict)
         except ValidationError as error:
-            reason = error.errors()[0]["msg"]
-            raise UserError(f"{where}: {key}={value!r} does not do; {reason[:1].lower()}{reason[1:]}") from None
+            reasons = dict.fromkeys(one["msg"][:1].lower() + one["msg"][1:] for one in error.errors())
+            raise UserError(f"{where}: {key}={value!r} does not do; {', or '.join(reasons)}") from None
     return checked
 
 

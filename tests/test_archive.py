@@ -125,9 +125,13 @@ def test_a_root_that_is_no_archive(tmp_path):
 def test_a_broken_geotiff_is_named(root, keep):
     path = next((folder(root) / "SAR-Intensity").glob("*.tif"))
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(UserError) as error:
+
+    def read():
         archive, tile = only_tile(root)
         archive.read(tile, "SAR-Intensity", [1, 2, 3, 4])
+
+    with pytest.raises(UserError) as error:
+        read()
     says(error, path, "fetch it again")
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from handmade import OTHER_STRIP, SAR_STRIP, speckle, write_labels, write_orientations, write_tile
+from torch.utils.data import DataLoader
 
 from sn6.data.archive import Archive
 from sn6.data.augment import augment, random_crop
@@ -111,6 +112,18 @@ def test_a_strip_without_orientation_is_named(root):
     write_orientations(root, f"{OTHER_STRIP} 0\n")
     with pytest.raises(UserError, match=f"lacks the strip {SAR_STRIP} of {SAR_STRIP}_tile_1; add a line"):
         list(dataset(root))
+
+
+def test_what_a_worker_finds_is_told_in_one_line(root):
+    pixels = speckle()
+    pixels[0, 5, 6] = np.nan
+    write_tile(root, "SAR-Intensity", pixels, number=2, strip=OTHER_STRIP)
+    with pytest.raises(UserError) as error:
+        list(DataLoader(dataset(root), num_workers=1))
+    message = str(error.value)
+    assert message.startswith(str(root))
+    assert "NaN or infinity, first at row 5, column 6" in message
+    assert "\n" not in message
 
 
 def test_unknown_products_and_bands_are_told():

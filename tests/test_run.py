@@ -57,7 +57,7 @@ def test_every_combination_of_the_groups_trains_and_is_scored(sn6_run, archive_r
 
 
 def test_what_a_run_leaves(sn6_run, archive_root, tmp_path):
-    done = sn6_run(*words(), f"data.root={archive_root}")
+    done = sn6_run(*words(), f"data.root={archive_root}", "callbacks.gallery.tiles=9")
     assert done.status == 0, done.err
     folder = tmp_path / "outputs/it"
     assert "polygon F1" in done.err
@@ -109,7 +109,7 @@ def test_wandb_without_a_key_is_offline_and_never_asks(sn6_run, archive_root, tm
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
     monkeypatch.setenv("WANDB_SILENT", "true")
-    done = sn6_run(*words(), f"data.root={archive_root}", "logger=wandb")
+    done = sn6_run(*words(), f"data.root={archive_root}", "logger=wandb", "callbacks.gallery.tiles=9")
     assert done.status == 0, done.err
     (folder,) = (tmp_path / "outputs/it/wandb").glob("offline-run-*")
     assert list(folder.glob("*.wandb"))

@@ -42,11 +42,10 @@ def test_a_root_that_is_no_archive(sn6_run, tmp_path):
     fails(sn6_run(*words(), f"data.root={tmp_path}"), tmp_path, "is not an archive")
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_truncated_geotiff_in_the_middle_of_training(sn6_run, broken_root, workers):
+def test_a_truncated_geotiff(sn6_run, broken_root):
     for path in radar_tiles(broken_root):
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    done = sn6_run(*words(), f"data.root={broken_root}", f"data.num_workers={workers}", "data.mean=[0,0,0,0]")
+    done = sn6_run(*words(), f"data.root={broken_root}")
     fails(done, f"{broken_root}/train/AOI_11_Rotterdam/SAR-Intensity/SN6_Train", "fetch it again")
 
 
@@ -92,7 +91,7 @@ def test_a_column_without_a_tile(sn6_run, archive_root):
         ("optimizer.lr=high", ["lr='high'"]),
         ("data.crop=[1", ["data.crop=[1"]),
         ("data.bands=[1,2,3]", ["data.bands=[1, 2, 3] gives 3 bands", "model.in_channels=4"]),
-        ("objective=val_F1", ["objective=val_F1", "val_f1"]),
+        ("objective=val_F1", ["objective='val_F1'", "'val_f1'"]),
         ("trainer.accelerator=gpu", ["gpu"]),
     ],
 )
@@ -123,7 +122,7 @@ def test_a_loss_that_becomes_nan(sn6_run, archive_root, tmp_path):
     done = sn6_run(
         *words(),
         f"data.root={archive_root}",
-        "optimizer.lr=1e38",
+        "optimizer.lr=1e30",
         "trainer.limit_train_batches=9",
         "trainer.precision=32-true",
     )

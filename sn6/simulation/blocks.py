@@ -64,7 +64,7 @@ def slabs(rng: np.random.Generator, width: float, depth: float) -> Ground:
 
 def hall(rng: np.random.Generator, width: float, depth: float) -> Ground:
     """A shop, school or works: one wide flat building, at times with a wing, and its yard."""
-    parts = [lot(rng, rng.choice([Cover.PAVING, Cover.LAWN]), width, depth, trees=6)]
+    parts = [lot(rng, Cover.PAVING if rng.random() < 0.5 else Cover.LAWN, width, depth, trees=6)]
     long, deep = width * rng.uniform(0.5, 0.85), depth * rng.uniform(0.5, 0.8)
     west, south = rng.uniform(3.0, width - long - 3.0), rng.uniform(3.0, depth - deep - 3.0)
     building = box(west, south, west + long, south + deep)

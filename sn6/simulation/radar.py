@@ -26,14 +26,14 @@ STEP = 1 / 64  # dB: the grid of values, far below the speckle; a tile takes hal
 
 BACKSCATTER = np.array(  # decibels of each Cover: HH, HV, VH, VV
     [
-        (25.3, 33.5, 31.2, 22.3),  # STREET
-        (28.3, 35.5, 33.7, 25.3),  # PAVING
-        (29.8, 37.0, 34.7, 26.8),  # LAWN
-        (31.8, 38.5, 36.7, 28.8),  # GARDEN
-        (16.3, 24.5, 21.7, 12.8),  # WATER
-        (38.3, 43.5, 41.7, 35.3),  # CAR
-        (34.3, 43.5, 41.7, 31.3),  # TREE
-        (33.8, 40.0, 38.2, 30.8),  # ROOF
+        (25.8, 34.0, 31.7, 22.8),  # STREET
+        (28.8, 36.0, 34.2, 25.8),  # PAVING
+        (30.3, 37.5, 35.2, 27.3),  # LAWN
+        (32.3, 39.0, 37.2, 29.3),  # GARDEN
+        (16.8, 25.0, 22.2, 13.3),  # WATER
+        (38.8, 44.0, 42.2, 35.8),  # CAR
+        (34.8, 44.0, 42.2, 31.8),  # TREE
+        (34.3, 40.5, 38.7, 31.3),  # ROOF
     ],
     dtype=np.float32,
 )

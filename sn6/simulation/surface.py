@@ -46,7 +46,7 @@ def surface_of(ground: Ground, x: float, y: float, shape: tuple[int, int]) -> Su
         x, y: the upper left corner, metres
         shape: height and width in pixels
     """
-    thing = painted(ground.shape, np.arange(1, len(ground.shape) + 1), x, y, shape)
+    thing = painted(ground.shape, x, y, shape)
 
     def raster(values: Shaped[np.ndarray, " n"]) -> Float32[np.ndarray, "h w"]:
         return np.concatenate([[0], values]).astype(np.float32)[thing]  # 0 where there is only street
@@ -84,15 +84,17 @@ def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], size: float) 
 
 
 def painted(
-    shapes: Iterable[BaseGeometry],
-    values: Iterable[int],
-    x: float,
-    y: float,
-    shape: tuple[int, int],
-    pixel: float = PIXEL,
+    shapes: Iterable[BaseGeometry], x: float, y: float, shape: tuple[int, int], pixel: float = PIXEL
 ) -> Int[np.ndarray, "h w"]:
-    """Each pixel holds the value of the last shape that its centre lies in, 0 where it lies in none."""
-    pairs = list(zip(shapes, values, strict=True))
-    if not pairs:
+    """Each pixel holds the number, from 1, of the last of `shapes` that its centre lies in; 0 in none.
+
+    Args:
+        shapes: metres
+        x, y: the upper left corner, metres
+        shape: height and width in pixels
+        pixel: metres
+    """
+    numbered = [(one, number) for number, one in enumerate(shapes, start=1)]
+    if not numbered:  # rasterize takes no empty list
         return np.zeros(shape, dtype=np.int32)
-    return rasterize(pairs, out_shape=shape, transform=from_origin(x, y, pixel, pixel), dtype=np.int32)
+    return rasterize(numbered, out_shape=shape, transform=from_origin(x, y, pixel, pixel), dtype=np.int32)

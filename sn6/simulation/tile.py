@@ -43,7 +43,7 @@ def images(scene: Scene, tile: Tile) -> dict[str, Shaped[np.ndarray, "bands h w"
     ground = scene.ground((west, south - pad, east, north + pad))
     surface = surface_of(ground, west, north + pad, (tile.size + 2 * MARGIN, tile.size))
     noise = [np.random.default_rng((scene.seed, 5, tile.number, i)) for i in range(2)]
-    seen = painted([tile.strip.seen], [1], west, north, shape)
+    seen = painted([tile.strip.seen], west, north, shape)
     radar = radar_image(surface, MARGIN, tile.strip.orientation, noise[0])
     made = {"SAR-Intensity": radar * seen}
     if tile.strip.split == "train":
@@ -56,7 +56,7 @@ def images(scene: Scene, tile: Tile) -> dict[str, Shaped[np.ndarray, "bands h w"
         }
         for product, pixels in optical.items():
             inner = tile.strip.seen.buffer(-OPTICAL_EDGE, join_style="mitre")
-            mask = painted([inner], [1], west, north, pixels.shape[1:], PRODUCTS[product].pixel)
+            mask = painted([inner], west, north, pixels.shape[1:], PRODUCTS[product].pixel)
             made[product] = pixels * mask
     return {product: pixels.astype(PRODUCTS[product].dtype) for product, pixels in made.items()}
 

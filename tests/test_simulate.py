@@ -1,0 +1,422 @@
+"""The simulated archive has the form of the published one, and stands in for it."""
+
+import csv
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from collections import defaultdict
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import shapely
+from numpy.testing import assert_allclose
+from shapely import affinity
+
+from sn6.errors import UserError
+from sn6.simulate import simulate
+from sn6.simulation.scene import Scene
+from sn6.simulation.strips import plan
+
+SIZE = 128
+TRAIN = "train/AOI_11_Rotterdam"
+TEST = "test_public/AOI_11_Rotterdam"
+LABELS = f"{TRAIN}/SummaryData/SN6_Train_AOI_11_Rotterdam_Buildings.csv"
+TRUTH = "test_public_truth/SN6_Test_Public_AOI_11_Rotterdam_Buildings.csv"
+IMAGE_ID = r"\d{14}_\d{14}_tile_\d+"
+PRODUCTS = {  # as published: dtype, bands, pixels of a 128 px tile, pixel in metres
+    "SAR-Intensity": ("float32", 4, 128, 0.5),
+    "PS-RGB": ("uint8", 3, 128, 0.49999648),
+    "PS-RGBNIR": ("uint16", 4, 128, 0.49999648),
+    "RGBNIR": ("uint16", 4, 64, 0.99999296),
+    "PAN": ("uint16", 1, 128, 0.49999648),
+}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("simulated") / "archive"
+    simulate(folder, tiles=12, test_tiles=4, seed=0, size=SIZE)
+    return folder
+
+
+def images(root, product, split=TRAIN):
+    """Image id → pixels, with the bounds under the same id in a second dict."""
+    pixels, bounds = {}, {}
+    for path in sorted((root / split / product).iterdir()):
+        with rasterio.open(path) as source:
+            image_id = re.search(IMAGE_ID, path.name)[0]
+            pixels[image_id], bounds[image_id] = source.read(), source.bounds
+    return pixels, bounds
+
+
+def rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def polygons(path):
+    """Image id → polygons in pixels."""
+    found = defaultdict(list)
+    for row in rows(path):
+        polygon = shapely.from_wkt(row["PolygonWKT_Pix"])
+        found[row["ImageId"]] += [] if polygon.is_empty else [polygon]
+    return found
+
+
+def orientations(root):
+    lines = (root / TRAIN / "SummaryData/SAR_orientations.txt").read_text().splitlines()
+    return {strip: int(flag) for strip, flag in map(str.split, lines)}
+
+
+def digests(root):
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in root.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_a_training_product_has_the_published_form(root, product):
+    dtype, bands, pixels, pixel = PRODUCTS[product]
+    paths = list((root / TRAIN / product).iterdir())
+    assert len(paths) == 12
+    for path in paths:
+        assert re.fullmatch(rf"SN6_Train_AOI_11_Rotterdam_{product}_{IMAGE_ID}\.tif", path.name)
+        with rasterio.open(path) as source:
+            assert (source.driver, set(source.dtypes), source.count) == ("GTiff", {dtype}, bands)
+            assert (source.width, source.height) == (pixels, pixels)
+            assert (source.crs.to_epsg(), source.nodata) == (32631, 0)
+            assert_allclose(source.transform[:6:4], (pixel, -pixel), rtol=1e-9)
+            assert source.compression.name == "deflate"
+
+
+def test_the_test_set_has_radar_alone_and_its_truth_lies_aside(root):
+    assert [path.name for path in (root / "test_public").iterdir()] == ["AOI_11_Rotterdam"]
+    assert [path.name for path in (root / TEST).iterdir()] == ["SAR-Intensity"]
+    paths = list((root / TEST / "SAR-Intensity").iterdir())
+    assert len(paths) == 4
+    pattern = rf"SN6_Test_Public_AOI_11_Rotterdam_SAR-Intensity_({IMAGE_ID})\.tif"
+    assert {re.fullmatch(pattern, path.name)[1] for path in paths} == {row["ImageId"] for row in rows(root / TRUTH)}
+
+
+def test_the_products_of_a_tile_lie_on_one_place(root):
+    _, radar = images(root, "SAR-Intensity")
+    for product in PRODUCTS:
+        _, bounds = images(root, product)
+        assert bounds.keys() == radar.keys()
+        for image_id, box in bounds.items():
+            assert_allclose(box, radar[image_id], atol=0.005)  # metres
+
+
+@pytest.mark.parametrize(("split", "table"), [(TRAIN, LABELS), (TEST, TRUTH)])
+def test_the_table_of_labels_names_every_tile_and_stays_within_it(root, split, table):
+    header = "ImageId,TileBuildingId,PolygonWKT_Pix,Mean_Building_Height,Median_Building_Height,StdDev_Building_Height"
+    assert (root / table).read_text().splitlines()[0] == header
+    pixels, _ = images(root, "SAR-Intensity", split)
+    assert {row["ImageId"] for row in rows(root / table)} == pixels.keys()
+    for image_id, found in polygons(root / table).items():
+        assert all(shapely.is_valid(found))
+        assert all(shapely.area(found) > 4)
+        if found:
+            assert_allclose(np.clip(shapely.total_bounds(found), 0, SIZE), shapely.total_bounds(found))
+        empty = [row for row in rows(root / table) if row["ImageId"] == image_id and "EMPTY" in row["PolygonWKT_Pix"]]
+        assert len(empty) == (0 if found else 1)
+
+
+def test_a_footprint_lies_on_what_the_radar_shows(root):
+    pixels, _ = images(root, "SAR-Intensity")
+    for image_id, found in polygons(root / LABELS).items():
+        valid = pixels[image_id][0] != 0
+        for polygon in found:
+            x, y = (int(value) for value in polygon.representative_point().coords[0])
+            assert valid[y, x]
+
+
+def test_tile_numbers_are_unique_over_both_splits(root):
+    ids = {row["ImageId"] for table in (LABELS, TRUTH) for row in rows(root / table)}
+    assert len({image_id.rpartition("_")[2] for image_id in ids}) == len(ids) == 16
+
+
+def test_the_geojson_says_the_same_in_metres(root):
+    in_pixels = polygons(root / LABELS)
+    _, bounds = images(root, "SAR-Intensity")
+    for image_id, expected in in_pixels.items():
+        path = root / TRAIN / f"geojson_buildings/SN6_Train_AOI_11_Rotterdam_Buildings_{image_id}.geojson"
+        if not expected and not path.stat().st_size:
+            continue
+        content = json.loads(path.read_text())
+        assert content["crs"]["properties"]["name"] == "urn:ogc:def:crs:EPSG::32631"
+        found = [shapely.geometry.shape(feature["geometry"]) for feature in content["features"]]
+        assert len(found) == len(expected)
+        west, _, _, north = bounds[image_id]
+        for metres, pixels in zip(found, expected, strict=True):
+            back = affinity.affine_transform(metres, [2, 0, 0, -2, -2 * west, 2 * north])
+            assert_allclose(shapely.get_coordinates(back), shapely.get_coordinates(pixels), atol=1e-3)
+
+
+def test_tiles_without_buildings_have_an_empty_collection_or_an_empty_file(root):
+    empty = [image_id for image_id, found in polygons(root / LABELS).items() if not found]
+    texts = [next((root / TRAIN / "geojson_buildings").glob(f"*_{image_id}.geojson")).read_text() for image_id in empty]
+    assert "" in texts
+    collections = [json.loads(text) for text in texts if text]
+    assert collections
+    assert all(content["features"] == [] and "crs" in content for content in collections)
+
+
+def test_heights_are_given_but_for_some(tmp_path):
+    simulate(tmp_path, tiles=1, test_tiles=0, seed=1, size=900)
+    heights = [row["Mean_Building_Height"] for row in rows(tmp_path / LABELS)]
+    known = np.array([float(height) for height in heights if height])
+    assert 0.5 < len(known) / len(heights) < 1
+    assert known.min() >= 2.5
+    assert known.max() <= 40
+
+
+def test_the_table_of_orientations_covers_the_strips_of_both_splits(root):
+    text = (root / TRAIN / "SummaryData/SAR_orientations.txt").read_text()
+    assert re.fullmatch(r"(\d{14}_\d{14} [01]\n)+", text)
+    for table in (LABELS, TRUTH):
+        strips = {row["ImageId"].rpartition("_tile_")[0] for row in rows(root / table)}
+        assert {orientations(root)[strip] for strip in strips} == {0, 1}
+
+
+def test_a_folder_holds_nothing_else(root):
+    names = {path.name for path in root.iterdir()}
+    assert names == {"train", "test_public", "test_public_truth", "simulation.json"}
+    assert not list(root.rglob("*.part"))
+    assert {path.suffix for path in root.rglob("*") if path.is_file()} == {".tif", ".geojson", ".csv", ".txt", ".json"}
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_city(tmp_path):
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        simulate(tmp_path / name, tiles=2, test_tiles=1, seed=seed, size=64)
+    a, b, c = (digests(tmp_path / name) for name in "abc")
+    assert a == b
+    assert not set(a.values()) & {digest for name, digest in c.items() if name.endswith(".tif")}
+
+
+def test_several_processes_write_the_same_bytes_as_one(tmp_path, monkeypatch):
+    simulate(tmp_path / "one", tiles=3, test_tiles=1, size=64)
+    monkeypatch.setattr("sn6.simulate.FEW", 0)
+    simulate(tmp_path / "several", tiles=3, test_tiles=1, size=64)
+    assert digests(tmp_path / "one") == digests(tmp_path / "several")
+
+
+def test_a_run_that_was_stopped_goes_on(tmp_path):
+    folder = tmp_path / "archive"
+    simulate(folder, tiles=3, test_tiles=1, size=64)
+    whole = digests(folder)
+    kept = sorted(folder.rglob("*.tif"))[0]
+    written = kept.stat().st_mtime_ns
+    for path in (*sorted(folder.rglob("*.tif"))[1::2], folder / LABELS, folder / TRUTH):
+        path.unlink()
+    lost = sorted(set(whole) - set(digests(folder)))[-1]
+    (folder / f"{lost}.part").write_bytes(b"half a file")  # as a kill leaves it
+    simulate(folder, tiles=3, test_tiles=1, size=64)
+    assert digests(folder) == whole
+    assert kept.stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize("orientation", [0, 1])
+def test_walls_that_face_the_sensor_are_bright_and_shadow_lies_behind(root, orientation):
+    """North of a building it is bright where the sensor is in the north (0), south of it where it is in the south."""
+    before, behind = [], []
+    pixels, _ = images(root, "SAR-Intensity")
+    for image_id, found in polygons(root / LABELS).items():
+        if orientations(root)[image_id.rpartition("_tile_")[0]] != orientation or not found:
+            continue
+        hh = pixels[image_id][0]
+        built = rasterio.features.rasterize(found, out_shape=hh.shape, dtype="uint8").astype(bool)
+        north = np.roll(built, -3, axis=0) & ~built & (hh != 0)
+        south = np.roll(built, 3, axis=0) & ~built & (hh != 0)
+        for edge in (north, south):  # what the roll brought in from the other side of the tile
+            edge[:3] = edge[-3:] = False
+        near, far = (north, south) if orientation == 0 else (south, north)
+        before.append(hh[near])
+        behind.append(hh[far])
+    assert np.concatenate(before).mean() > np.concatenate(behind).mean() + 10  # decibels
+
+
+def test_radar_levels_are_near_the_published_ones(root):
+    pixels = np.concatenate([p.reshape(4, -1) for p in images(root, "SAR-Intensity")[0].values()], axis=1)
+    pixels = pixels[:, (pixels != 0).any(axis=0)]
+    assert pixels.min() > 0  # the floor is 1e-5
+    published = [[11.4, 28.6, 47.6], [20.0, 36.0, 52.8], [16.8, 33.8, 50.8], [8.0, 25.6, 45.8]]
+    assert_allclose(np.percentile(pixels, [1, 50, 99], axis=1).T, published, atol=4.0)  # a dozen small tiles vary
+
+
+def test_most_tiles_have_a_nodata_border_in_all_bands_and_one_is_nearly_all_nodata(root):
+    pixels, _ = images(root, "SAR-Intensity")
+    nodata = np.array([(image == 0).mean(axis=(1, 2)) for image in pixels.values()])
+    assert_allclose(nodata, nodata[:, :1].repeat(4, axis=1))
+    assert 0.08 < nodata.mean() < 0.20
+    assert np.median(nodata) > 0
+    assert 0.9 < nodata.max() < 1
+
+
+def test_the_optical_images_show_about_the_ground_of_the_radar(root):
+    pixels, _ = images(root, "SAR-Intensity")
+    radar = {image_id: (image != 0).any(axis=0) for image_id, image in pixels.items()}
+    for product in ("PS-RGB", "PS-RGBNIR", "PAN"):
+        for image_id, image in images(root, product)[0].items():
+            valid = (image != 0).all(axis=0)
+            assert (valid == (image != 0).any(axis=0)).all()  # no valid pixel is 0 in a band
+            assert (valid != radar[image_id]).mean() < 0.06
+
+
+def test_the_bands_of_the_optical_products_are_in_the_published_order(root):
+    natural, full, half = (images(root, product)[0] for product in ("PS-RGB", "PS-RGBNIR", "RGBNIR"))
+    image_id = max(natural, key=lambda name: (natural[name] != 0).sum())
+    assert max(image.max() for image in full.values()) <= 2047
+    for band, same in ((0, 2), (1, 1), (2, 0)):  # R, G, B in the one are bands 2, 1, 0 of the other
+        likeness = [np.corrcoef(natural[image_id][band].ravel(), other.ravel())[0, 1] for other in full[image_id]]
+        assert int(np.argmax(likeness)) == same
+    means = np.mean([image[:, (image != 0).all(axis=0)].mean(axis=1) for image in full.values()], axis=0)
+    assert int(np.argmax(means)) == 3  # vegetation is bright in the near infrared
+    coarse = full[image_id].reshape(4, SIZE // 2, 2, SIZE // 2, 2).mean(axis=(2, 4))
+    for band in range(4):
+        assert np.corrcoef(coarse[band].ravel(), half[image_id][band].ravel())[0, 1] > 0.9
+
+
+@pytest.mark.parametrize("size", [128, 900, 1800])
+@pytest.mark.parametrize(
+    ("tiles", "test_tiles"), [(1, 1), (2, 0), (12, 2), (24, 8), (35, 4), (40, 8), (97, 40), (3400, 2061)]
+)
+def test_strips_lie_as_in_the_published_archive(tiles, test_tiles, size):
+    side = size / 2
+    made = plan(tiles, test_tiles, size, seed=5)
+    split = {name: [tile for tile in made if tile.strip.split == name] for name in ("train", "test_public")}
+    assert [len(found) for found in split.values()] == [tiles, test_tiles]
+    assert sorted(tile.number for tile in made) == list(range(1, tiles + test_tiles + 1))
+    x, y = np.array([(tile.x, tile.y) for tile in made]).T
+    assert x.min() >= 590112 - 0.001
+    assert x.max() <= 596252
+    assert y.min() >= 5745920 - 0.001
+    assert y.max() <= 5753195.001
+    strips = defaultdict(list)
+    for tile in made:
+        strips[tile.strip].append(tile)
+    assert len({strip.name for strip in strips}) == len(strips)
+    for strip, cut in strips.items():
+        steps = np.array([((tile.x - cut[0].x) / side, (cut[0].y - tile.y) / side) for tile in cut])
+        assert_allclose(steps, steps.round(), atol=0.01)  # the tiles of a strip abut
+        assert len({tuple(step) for step in steps.round()}) == len(cut)
+        assert (
+            shapely.box(*cut[0].bounds)
+            .union(shapely.unary_union([shapely.box(*t.bounds) for t in cut]))
+            .intersects(strip.seen)
+        )
+    for found in (one for one in split.values() if len(one) > 1):
+        assert {tile.strip.orientation for tile in found} == {0, 1}
+
+
+def test_training_and_test_tiles_share_no_ground(root):
+    squares = [
+        [shapely.box(*bounds).buffer(-0.01) for bounds in images(root, "SAR-Intensity", split)[1].values()]
+        for split in (TRAIN, TEST)
+    ]
+    assert not shapely.unary_union(squares[0]).intersects(shapely.unary_union(squares[1]))
+
+
+def test_three_strips_of_both_orientations_fly_over_one_ground():
+    strips = defaultdict(list)
+    for tile in plan(24, 8, 900, seed=0):
+        strips[tile.strip].append(shapely.box(*tile.bounds))
+    train = {strip: shapely.unary_union(squares) for strip, squares in strips.items() if strip.split == "train"}
+    assert {len(strips[strip]) for strip in train} == {8}
+    assert {strip.orientation for strip in train} == {0, 1}
+    for one, other in combinations(train.values(), 2):
+        assert one.intersection(other).area > 0.6 * one.area
+        assert not np.isclose(one.bounds, other.bounds, atol=5).any()
+
+
+@pytest.fixture(scope="module")
+def city():
+    """The buildings of one square kilometre: polygons and heights."""
+    ground = Scene(seed=7, density=1.0).ground((591000.0, 5750000.0, 592000.0, 5751000.0))
+    return ground.shape[ground.is_building], ground.height[ground.is_building]
+
+
+def test_buildings_are_of_many_kinds_and_do_not_overlap(city):
+    shapes, heights = city
+    pairs = shapely.STRtree(shapes).query(shapes, predicate="intersects")
+    one, other = pairs[:, pairs[0] < pairs[1]]
+    assert shapely.area(shapely.intersection(shapes[one], shapes[other])).max() < 1e-6
+    assert (shapely.length(shapely.intersection(shapes[one], shapes[other])) > 5).sum() > 30  # party walls, metres
+    assert (shapely.get_num_interior_rings(shapes) > 0).any()
+    assert (shapely.area(shapes) < 20).any()
+    assert (shapely.area(shapes) > 1000).any()
+    assert heights.min() == 2.5
+    assert heights.max() > 20
+
+
+def test_the_ground_is_the_same_whatever_part_of_it_is_asked_for(city):
+    shapes, _ = city
+    part = (591300.0, 5750400.0, 591400.0, 5750460.0)
+    ground = Scene(seed=7, density=1.0).ground(part)
+    expected = {shape.wkb for shape in shapes if shape.intersects(shapely.box(*part))}
+    assert expected
+    assert {shape.wkb for shape in ground.shape[ground.is_building]} == expected
+
+
+def test_terraces_keep_a_perfect_binary_mask_from_a_perfect_score(city):
+    """A mask shows buildings that touch as one: its polygons against the true ones, by hand."""
+    shapes = [shape for shape in city[0] if shape.area >= 20]
+    merged = shapely.get_parts(shapely.unary_union(shapes))
+    hits = sum(any(a.intersection(b).area > 0.5 * a.union(b).area for b in shapes) for a in merged)
+    assert 0.5 < 2 * hits / (len(merged) + len(shapes)) < 0.85
+
+
+def test_a_folder_with_other_things_is_left_alone(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match="no simulated archive"):
+        simulate(tmp_path, tiles=1, test_tiles=0, size=64)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+    with pytest.raises(UserError, match="no simulated archive"):
+        simulate(tmp_path / "thesis.txt", tiles=1, test_tiles=0, size=64)
+
+
+def test_an_archive_of_other_settings_is_left_alone(tmp_path):
+    simulate(tmp_path, tiles=1, test_tiles=0, size=64)
+    before = digests(tmp_path)
+    with pytest.raises(UserError, match="another simulated archive"):
+        simulate(tmp_path, tiles=1, test_tiles=0, seed=1, size=64)
+    assert digests(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"tiles": 0}, {"test_tiles": -1}, {"seed": -1}, {"size": 7}, {"size": 129}, {"size": 62}, {"size": 9000}],
+)
+def test_settings_of_which_no_archive_can_be_made(tmp_path, settings):
+    key, value = next(iter(settings.items()))
+    with pytest.raises(UserError, match=f"^{key}={value} does not do; give .*[^\n]$"):
+        simulate(tmp_path / "archive", **settings)
+    assert not (tmp_path / "archive").exists()
+
+
+def command(*words):
+    return subprocess.run([sys.executable, "-m", "sn6.simulate", *words], capture_output=True, text=True, check=False)
+
+
+def test_the_command_says_where_things_lie_and_how_to_go_on(tmp_path):
+    done = command(f"root={tmp_path / 'archive'}", "tiles=1", "test_tiles=0", "size=64")
+    assert done.returncode == 0, done.stderr
+    assert f"python -m sn6.run data.root={tmp_path / 'archive'}" in done.stdout
+
+
+def test_the_command_tells_a_mistake_in_one_line(tmp_path):
+    done = command(f"root={tmp_path / 'archive'}", "tiles=0")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "sn6: tiles=0 does not do; give 1 or more\n"
+
+
+def test_the_door_opens_without_torch():
+    code = "import sys, sn6.simulate; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=False).returncode == 0
