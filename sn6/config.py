@@ -44,12 +44,18 @@ def check(config: DictConfig) -> None:
     Raises:
         UserError: an unknown key or another type, with the key
     """
-    values = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(values, dict)
+    values = plain(config)
     groups = [key for key, value in values.items() if isinstance(value, dict)]
     checked_arguments(TopLevel, {k: v for k, v in values.items() if k not in groups and v != {}}, "config", strict=True)
     for group in groups:
         check_node(values[group], group)
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The config as dicts, lists and values, every `${...}` resolved."""
+    values = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
 
 
 def check_node(node: dict[str, Any], where: str) -> None:

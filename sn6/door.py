@@ -7,6 +7,7 @@ The function is the whole definition of its door: the signature gives keys, type
 import inspect
 import sys
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 from typing import Any, get_args, get_type_hints
 
 import yaml
@@ -69,11 +70,10 @@ def checked_arguments(
         UserError: a name that `function` does not take (with those that it takes), or a value of another type
     """
     parameters = inspect.signature(function).parameters
+    target = attrgetter("__init__")(function) if inspect.isclass(function) else function
     try:
-        hints = get_type_hints(
-            vars(function)["__init__"] if inspect.isclass(function) else function, include_extras=True
-        )
-    except (KeyError, NameError):  # a class of others without types, or with types that it does not import
+        hints = get_type_hints(target, include_extras=True)
+    except NameError:  # of others, with types that only their type checker imports
         hints = {}
     checked = {}
     for key, value in given.items():

@@ -15,6 +15,7 @@ from matplotlib.path import Path as Outline
 
 from sn6.footprints import Polygons
 from sn6.footprints.matching import Match
+from sn6.whole import whole
 
 HIT, MISSED, INVENTED = "#21c46b", "#ffb000", "#ff3b6b"  # told apart by those who see red and green alike
 TRUTH, PROPOSAL = "#4cc9f0", "#ffd60a"
@@ -108,10 +109,8 @@ def tile_figure(
 
 def save(figure: Figure, path: Path) -> None:
     """Writes a PNG, whole or not at all, and makes its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".unfinished.png")
-    figure.savefig(unfinished, dpi=100)
-    unfinished.replace(path)
+    with whole(path) as part:
+        figure.savefig(part, dpi=100)
 
 
 def curves_figure(metrics: Path) -> Figure:

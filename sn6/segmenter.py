@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from lightning import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -14,6 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from sn6.errors import UserError
 from sn6.models.windows import predict_windows
 
+CHECK_EVERY = 50  # steps after which a GPU is asked whether the loss is still finite
 NEVER = 2**62  # the step of a loss that was not finite, while there was none
 
 
@@ -29,6 +31,8 @@ class Segmenter(LightningModule):
         window_overlap: pixels that neighbouring windows share
         config: of the run, plain values, kept in the checkpoint
     """
+
+    broken_step: Tensor
 
     def __init__(
         self,
@@ -61,7 +65,7 @@ class Segmenter(LightningModule):
         broken = torch.where(torch.isfinite(loss), NEVER, self.global_step)
         self.broken_step = torch.minimum(self.broken_step, broken)
         # reading a value waits for the device, so it is done now and then
-        if loss.device.type == "cpu" or batch_index % self.trainer.log_every_n_steps == 0:
+        if loss.device.type == "cpu" or batch_index % CHECK_EVERY == 0:
             self.stop_if_broken()
         samples = len(batch["image"])
         self.log("train/step_loss", loss.detach(), prog_bar=True, batch_size=samples)
@@ -93,7 +97,7 @@ class Segmenter(LightningModule):
         """As in validation."""
         return self.validation_step(batch, batch_index)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer, with its schedule stepped after every step."""
         optimizer = self.optimizer(self.parameters())
         schedule = self.schedule(optimizer, int(self.trainer.estimated_stepping_batches))

@@ -20,6 +20,14 @@ class Finished(NamedTuple):
     err: str
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Every test draws the same random tensors, whichever ran before it."""
+    import torch
+
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def archive_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A simulated archive of small tiles, made once as a user makes it; nobody writes into it."""

@@ -17,7 +17,6 @@ from sn6.footprints.files import (
     read_proposals,
     write_geojson,
     write_proposals,
-    write_whole,
 )
 
 LABELS = "ImageId,TileBuildingId,PolygonWKT_Pix,Mean_Building_Height,Median_Building_Height,StdDev_Building_Height\n"
@@ -268,24 +267,3 @@ def test_geojson_opens_in_a_gis(tmp_path):
     assert table.total_bounds.tolist() == [591550.3, 5749540.0, 591575.0, 5750000.0]
     write_geojson(tmp_path / "none.geojson", {"c_tile_3": footprints()}, CORNERS)
     assert geopandas.read_file(tmp_path / "none.geojson").empty
-
-
-# --- writing
-
-
-def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    path = written(tmp_path, "old")
-
-    def disk_full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.replace", disk_full)
-    with pytest.raises(UserError, match=r"file\.csv.*No space left"):
-        write_whole(path, "new")
-    assert path.read_text() == "old"
-    assert [file.name for file in tmp_path.iterdir()] == ["file.csv"]
-
-
-def test_a_place_that_cannot_be_written_is_told(tmp_path):
-    with pytest.raises(UserError, match="another place"):
-        write_whole(written(tmp_path, "a file") / "below.csv", "text")

@@ -307,11 +307,9 @@ def test_strips_lie_as_in_the_published_archive(tiles, test_tiles, size):
         steps = np.array([((tile.x - cut[0].x) / side, (cut[0].y - tile.y) / side) for tile in cut])
         assert_allclose(steps, steps.round(), atol=0.01)  # the tiles of a strip abut
         assert len({tuple(step) for step in steps.round()}) == len(cut)
-        assert (
-            shapely.box(*cut[0].bounds)
-            .union(shapely.unary_union([shapely.box(*t.bounds) for t in cut]))
-            .intersects(strip.seen)
-        )
+        squares = shapely.unary_union([shapely.box(*tile.bounds) for tile in cut])
+        assert strip.seen.within(squares.envelope.buffer(0.01 * side))
+        assert strip.seen.area < 0.95 * squares.envelope.area
     for found in (one for one in split.values() if len(one) > 1):
         assert {tile.strip.orientation for tile in found} == {0, 1}
 
@@ -333,7 +331,7 @@ def test_three_strips_of_both_orientations_fly_over_one_ground():
     assert {strip.orientation for strip in train} == {0, 1}
     for one, other in combinations(train.values(), 2):
         assert one.intersection(other).area > 0.6 * one.area
-        assert not np.isclose(one.bounds, other.bounds, atol=5).any()
+        assert abs(one.bounds[0] - other.bounds[0]) > 5  # metres: each has its own offset
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from lightning import Callback, LightningModule, Trainer
 
-from sn6.callbacks.polygon_f1 import PolygonF1, TileResult
+from sn6.callbacks.polygon_f1 import TileResult, polygon_f1_of
 from sn6.data.dataset import TileDataset
 from sn6.data.layout import PRODUCTS
 from sn6.figures import backdrop, save, tile_figure
@@ -14,8 +14,8 @@ from sn6.figures import backdrop, save, tile_figure
 class Gallery(Callback):
     """Draws `figures/validation_<image id>.png` in the run's folder and hands them to the loggers that take images.
 
-    They are drawn anew whenever the polygon F1 is the best so far. The tiles are the same in every epoch and run: evenly spread over the validation tiles with buildings, by their
-    number of buildings.
+    They are drawn anew whenever the polygon F1 is the best so far. The tiles are the same in every epoch and run:
+    evenly spread over the validation tiles with buildings, by their number of buildings.
 
     Args:
         tiles: how many
@@ -35,11 +35,11 @@ class Gallery(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws the tiles that this rank has looked at."""
-        polygon_f1 = next(callback for callback in trainer.callbacks if isinstance(callback, PolygonF1))
+        polygon_f1 = polygon_f1_of(trainer)
         if trainer.sanity_checking or polygon_f1.scores["f1"] <= self.best:
             return
         self.best = polygon_f1.scores["f1"]
-        dataset = trainer.datamodule.validation_tiles
+        dataset = polygon_f1.dataset
         drawn = {}
         for index in choose(dataset, self.tiles):
             if index in polygon_f1.results:

@@ -49,6 +49,7 @@ class PolygonF1(Callback):
         self.simplify = simplify
         self.results: dict[int, TileResult] = {}  # of the last pass, by the tile's index, on this rank
         self.scores: dict[str, float] = {}  # of the last pass, the same on all ranks
+        self.ceiling: TileTable | None = None  # of a test alone
 
     def state_dict(self) -> dict[str, Any]:
         """A checkpoint holds the scores of its own validation."""
@@ -56,12 +57,12 @@ class PolygonF1(Callback):
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Empties the tables."""
-        self._start(trainer.datamodule.validation_tiles, pl_module)
+        self._start(dataset_of(trainer.val_dataloaders), pl_module)
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Empties the tables."""
-        self._start(trainer.datamodule.test_tiles, pl_module)
-        self.ceiling: TileTable | None = TileTable(len(self.dataset)).to(pl_module.device)
+        self._start(dataset_of(trainer.test_dataloaders), pl_module)
+        self.ceiling = TileTable(len(self.dataset)).to(pl_module.device)
 
     def _start(self, dataset: TileDataset, pl_module: LightningModule) -> None:
         self.dataset = dataset
@@ -73,6 +74,15 @@ class PolygonF1(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
         """Scores the tiles of a batch."""
+        self._score(outputs, batch)
+
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
+    ) -> None:
+        """The same for the test tiles."""
+        self._score(outputs, batch)
+
+    def _score(self, outputs: Any, batch: Any) -> None:
         logits = outputs["logits"][:, 0].float().cpu().numpy()
         mask, valid = batch["mask"][:, 0].cpu().numpy() > 0, batch["valid"][:, 0].cpu().numpy()
         for i, (index, loss) in enumerate(zip(batch["index"].tolist(), outputs["losses"].tolist(), strict=True)):
@@ -82,8 +92,6 @@ class PolygonF1(Callback):
             if self.ceiling is not None:
                 perfect = self.score_tile(index, np.where(mask[i], 1.0, -1.0) + self.threshold, valid[i])
                 self.ceiling.enter(index, 0, 0, 0, perfect.match.counts)
-
-    on_test_batch_end = on_validation_batch_end
 
     def score_tile(self, index: int, logits: np.ndarray, valid: np.ndarray) -> TileResult:
         """Polygons of a tile's logits (h, w), turned back into the tile's own frame, against all of its labels."""
@@ -125,3 +133,13 @@ class PolygonF1(Callback):
         write_geojson(folder / "footprints.geojson", in_order, corners)
         for path in parts:
             path.unlink()
+
+
+def polygon_f1_of(trainer: Any) -> PolygonF1:
+    """The callback that scores, for those that show or keep its results."""
+    return next(callback for callback in trainer.callbacks if isinstance(callback, PolygonF1))
+
+
+def dataset_of(loader: Any) -> TileDataset:
+    """The tiles behind the one loader of a validation or test."""
+    return loader.dataset

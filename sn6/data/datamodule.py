@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from lightning import LightningDataModule
-from torch.utils.data import DataLoader, DistributedSampler
+from torch.utils.data import DataLoader, DistributedSampler, Sampler
 
 from sn6.data.archive import Archive, Tile
 from sn6.data.augment import Augmentation
@@ -151,7 +151,7 @@ class TileDataModule(LightningDataModule):
     def _eval_loader(self, tiles: TileDataset) -> DataLoader:
         rank, ranks = self._rank()
         # pads, so that no rank is without a tile: whoever counts, counts by the tile's index
-        sampler = DistributedSampler(tiles, num_replicas=ranks, rank=rank, shuffle=False)
+        sampler: Sampler = DistributedSampler(tiles, num_replicas=ranks, rank=rank, shuffle=False)
         return self._loader(tiles, self.eval_batch_size, sampler)
 
     def _loader(self, dataset: Any, batch_size: int, sampler: Any) -> DataLoader:

@@ -2,9 +2,8 @@
 
 import csv
 import json
-import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -16,6 +15,7 @@ from jaxtyping import Float64, Int64, Shaped
 from sn6.data.layout import CRS, PIXEL
 from sn6.errors import UserError
 from sn6.footprints import Footprints
+from sn6.whole import write_text
 
 EPSG = CRS.rpartition(":")[2]
 POLYGONAL = (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON)
@@ -100,7 +100,7 @@ def write_proposals(path: Path, footprints_by_tile: Mapping[str, Footprints]) ->
         lines += [f'{image_id},{i},"{wkt}",{confidence}' for i, (wkt, confidence) in enumerate(rows)]
         if not len(footprints):
             lines.append(f'{image_id},-1,"POLYGON EMPTY",0')
-    write_whole(path, "\n".join(lines) + "\n")
+    write_text(path, "\n".join(lines) + "\n")
 
 
 def write_geojson(
@@ -138,25 +138,7 @@ def write_geojson(
         "tiles": list(footprints_by_tile),
         "features": features,
     }
-    write_whole(path, json.dumps(collection) + "\n")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file whole or not at all: who reads `path` finds the old text or the new, never half of it.
-
-    Raises:
-        UserError: the folder or the file cannot be written
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}); choose another place") from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
+    write_text(path, json.dumps(collection) + "\n")
 
 
 @dataclass(frozen=True)

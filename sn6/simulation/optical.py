@@ -15,8 +15,8 @@ GREY_SHADE = 0.35  # of the light times the tone: things of one kind differ
 
 COLOURS = np.array(  # of each Cover: B, G, R, NIR
     [
-        (135, 165, 178, 205),  # STREET
-        (190, 232, 250, 285),  # PAVING
+        (122, 152, 166, 205),  # STREET
+        (165, 210, 240, 285),  # PAVING
         (88, 165, 142, 700),  # LAWN
         (102, 156, 158, 530),  # GARDEN
         (75, 92, 66, 40),  # WATER
@@ -28,11 +28,11 @@ COLOURS = np.array(  # of each Cover: B, G, R, NIR
 )
 ROOFS = np.array(  # B, G, R, NIR of roofing, from dark to light
     [
-        (92, 104, 108, 125),  # bitumen
+        (80, 85, 85, 95),  # bitumen
         (103, 134, 225, 330),  # old tiles
-        (135, 158, 175, 210),  # grey tiles
+        (165, 168, 170, 175),  # slate
         (122, 177, 360, 480),  # red tiles
-        (232, 268, 295, 330),  # gravel
+        (290, 300, 300, 310),  # gravel
         (470, 520, 545, 590),  # white sheet
     ],
     dtype=np.float32,

@@ -26,29 +26,30 @@ STEP = 1 / 64  # dB: the grid of values, far below the speckle; a tile takes hal
 
 BACKSCATTER = np.array(  # decibels of each Cover: HH, HV, VH, VV
     [
-        (25.8, 34.0, 31.7, 22.8),  # STREET
-        (28.8, 36.0, 34.2, 25.8),  # PAVING
-        (30.3, 37.5, 35.2, 27.3),  # LAWN
-        (32.3, 39.0, 37.2, 29.3),  # GARDEN
+        (26.5, 34.7, 32.4, 23.5),  # STREET
+        (29.5, 36.7, 34.9, 26.5),  # PAVING
+        (31.0, 38.2, 35.9, 28.0),  # LAWN
+        (33.0, 39.7, 37.9, 30.0),  # GARDEN
         (16.8, 25.0, 22.2, 13.3),  # WATER
-        (38.8, 44.0, 42.2, 35.8),  # CAR
-        (34.8, 44.0, 42.2, 31.8),  # TREE
-        (34.3, 40.5, 38.7, 31.3),  # ROOF
+        (39.5, 44.7, 42.9, 36.5),  # CAR
+        (35.5, 44.7, 42.9, 32.5),  # TREE
+        (33.0, 39.5, 37.7, 30.0),  # ROOF
     ],
     dtype=np.float32,
 )
 # Of each Cover: dB times the tone of the thing; dB between its parts; share of pixels with a single strong scatterer.
-SPREAD = np.array([3.0, 3.5, 3.0, 3.0, 1.0, 3.0, 2.5, 5.0], dtype=np.float32)
-CLUTTER = np.array([2.5, 3.0, 2.5, 4.0, 1.5, 3.0, 4.0, 4.0], dtype=np.float32)
+SPREAD = np.array([3.5, 4.5, 4.0, 4.0, 1.0, 3.0, 3.0, 6.0], dtype=np.float32)
+CLUTTER = np.array([3.0, 4.0, 3.0, 4.5, 1.5, 3.0, 4.5, 5.0], dtype=np.float32)
 POINTS = np.array([0.001, 0.002, 0.0005, 0.004, 0.0, 0.02, 0.002, 0.004], dtype=np.float32)
 CLUTTER_SIZE = 2.0  # pixels
-WALL = np.array([46.0, 47.5, 45.5, 44.0])  # the foot of a wall that faces the sensor
+WALL = np.array([45.0, 47.0, 45.0, 43.0])  # the foot of a wall that faces the sensor
 NOISE = np.array([15.5, 23.5, 20.5, 12.5])  # what shadow shows
-SLOPE = 3.0  # dB more on the half of a roof that faces the sensor, less on the other
+SLOPE = 2.0  # dB more on the half of a roof that faces the sensor, less on the other
 FOOT = 6.0  # dB: the double bounce at the foot of a wall over the wall itself
-TOP = -9.0  # dB: the top of a wall against its foot
+TOP = -14.0  # dB: the top of a wall against its foot
 OBLIQUE = -7.0  # dB: a wall at 45 degrees against one that faces the sensor
-WALL_CLUTTER = 4.0  # dB between the windows, balconies and drainpipes of a wall
+WALL_SPREAD = 6.0  # dB times the tone of the building
+WALL_CLUTTER = 5.0  # dB between the windows, balconies and drainpipes of a wall
 POINT = 10.0  # dB: a strong scatterer over a wall's foot
 POINT_SIZE = 0.7  # pixels: what the sensor makes of a point
 
@@ -103,7 +104,7 @@ def wall_power(
     pixels = np.round(rise[row, column] * LAYOVER / PIXEL).astype(int)
     wall = np.repeat(np.arange(len(row)), pixels)
     step = np.arange(len(wall)) - np.repeat(np.cumsum(pixels) - pixels, pixels)  # 0 at the foot
-    strength = 3.0 * tone[row, column] + OBLIQUE * (1 - square[row, column])
+    strength = WALL_SPREAD * tone[row, column] + OBLIQUE * (1 - square[row, column])
     level = strength[wall] + TOP * step / pixels[wall] + FOOT * (step < 2)
     target = row[wall] - 1 - step
     seen = target >= 0

@@ -1,0 +1,212 @@
+"""One training from start to end: network and data, fit, test on the best checkpoint, what is left in its folder."""
+
+import json
+import logging
+import os
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from lightning import Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, Logger
+from omegaconf import DictConfig, OmegaConf
+
+from sn6.callbacks.polygon_f1 import polygon_f1_of
+from sn6.config import check, plain
+from sn6.data.datamodule import TileDataModule
+from sn6.errors import UserError
+from sn6.figures import curves_figure, save
+from sn6.models.checkpoint import load_checkpoint, mismatch, network_weights
+from sn6.segmenter import Segmenter
+from sn6.whole import write_text
+
+log = logging.getLogger(__name__)
+
+
+def train(config: DictConfig) -> dict[str, Any]:
+    """Trains and scores what `config` says, and leaves all in its folder; goes on where a stopped run was.
+
+    Args:
+        config: as conf/ composes it
+
+    Returns:
+        What metrics.json holds.
+
+    Raises:
+        UserError: whatever the user can mend
+    """
+    folder = Path(config.folder)
+    finished = folder / "metrics.json"
+    if finished.exists():
+        log.info("%s is finished; give another name=... to run again", folder)
+        return json.loads(finished.read_text())
+    started = time.monotonic()
+    check(config)
+    with quiet_libraries():
+        seed_everything(config.seed, workers=True, verbose=False)
+        segmenter, datamodule = make_modules(config)
+        trainer = make_trainer(config, folder)
+        if trainer.is_global_zero:
+            write_text(folder / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
+        trainer.fit(segmenter, datamodule, ckpt_path=checkpoint_to_go_on_from(folder, segmenter))
+        best = best_checkpoint(trainer)
+        trainer.test(segmenter, datamodule, ckpt_path=best, verbose=False)
+    metrics = collect(trainer, datamodule, best) | {"seconds": round(time.monotonic() - started, 1)}
+    if trainer.is_global_zero:
+        save(curves_figure(folder / "metrics.csv"), folder / "figures" / "curves.png")
+        write_text(finished, json.dumps(metrics, indent=2) + "\n")
+        report(metrics, folder)
+    return metrics
+
+
+def make_modules(config: DictConfig) -> tuple[Segmenter, TileDataModule]:
+    """The network with its loss and optimizer, and the data that it is trained on."""
+    loss = instantiate(config.loss, _convert_="all")
+    datamodule = instantiate(config.data, _convert_="all", pixel_weights=loss.pixel_weights)
+    if len(config.data.bands) != config.model.in_channels:
+        raise UserError(
+            f"data.bands={list(config.data.bands)} gives {len(config.data.bands)} bands to a network of "
+            f"model.in_channels={config.model.in_channels}; set one to fit the other"
+        )
+    model = plain(config.model)
+    weights = model.pop("weights")
+    network = instantiate(model, _convert_="all")
+    if weights is not None:
+        load_checkpoint(network, Path(weights))
+    segmenter = Segmenter(
+        network,
+        loss,
+        instantiate(config.optimizer, _convert_="all"),
+        instantiate(config.schedule, _convert_="all"),
+        config.window,
+        config.window_overlap,
+        config=plain(config),
+    )
+    return segmenter, datamodule
+
+
+def make_trainer(config: DictConfig, folder: Path) -> Trainer:
+    """The Trainer with its callbacks and loggers, and the precision that suits the device."""
+    loggers: list[Logger] = [CSVLogger(folder, name="", version="")]
+    for logger in (config.logger or {}).values():
+        loggers.append(instantiate(logger, _convert_="all", **offline_without_key(logger)))
+        loggers[-1].log_hyperparams(plain(config))
+    if config.trainer.precision is None:
+        config.trainer.precision = fastest_precision(config.trainer.accelerator)
+    return instantiate(
+        config.trainer,
+        _convert_="all",
+        callbacks=[instantiate(callback, _convert_="all") for callback in config.callbacks.values()],
+        logger=loggers,
+        default_root_dir=folder,
+        use_distributed_sampler=False,  # the datamodule deals the tiles out itself
+        enable_model_summary=False,
+    )
+
+
+def fastest_precision(accelerator: str) -> str:
+    """bf16-mixed where the device computes in it, else 16-mixed on a GPU and 32-true on a CPU."""
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    native = any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16"))
+    return "bf16-mixed" if native and accelerator in ("auto", "cpu") else "32-true"
+
+
+def offline_without_key(logger: DictConfig) -> dict[str, Any]:
+    """`{"offline": True}` for a W&B logger that is not told and finds no key: it would ask at the terminal."""
+    if "offline" not in logger or logger.offline is not None:
+        return {}
+    from requests.utils import get_netrc_auth
+
+    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+    return {"offline": not (os.environ.get("WANDB_API_KEY") or get_netrc_auth(host))}
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Leaves out what libraries say of themselves, and advice that does not hold here."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        for message in (
+            ".*does not have many workers.*",  # two processes feed two cores
+            ".*sync_dist=True.*",  # the table of tiles is the same on all ranks already
+            ".*is smaller than the logging interval.*",
+            ".*isinstance.treespec, LeafSpec.*",  # Lightning's own
+            ".*Checkpoint directory .* exists and is not empty.*",  # a run that goes on
+            ".*Experiment logs directory .* exists and is not empty.*",  # config.yaml lies there already
+        ):
+            warnings.filterwarnings("ignore", message=message)
+        yield
+
+
+def checkpoint_to_go_on_from(folder: Path, segmenter: Segmenter) -> Path | None:
+    """The last checkpoint of a run that was stopped.
+
+    Raises:
+        UserError: it is of another network
+    """
+    last = folder / "checkpoints" / "last.ckpt"
+    if not last.exists():
+        return None
+    if differences := mismatch(segmenter.network, network_weights(last)):
+        raise UserError(f"{last} is of another network: {differences}; give another name=, or the model as it was")
+    return last
+
+
+def best_checkpoint(trainer: Trainer) -> str:
+    """The checkpoint with the best validation.
+
+    Raises:
+        UserError: there was no validation
+    """
+    checkpoint = trainer.checkpoint_callback
+    assert isinstance(checkpoint, ModelCheckpoint)
+    if not checkpoint.best_model_path:
+        raise UserError(
+            f"the run ended at step {trainer.global_step} before its first validation; raise trainer.max_steps or "
+            "trainer.max_epochs, or validate more often by +trainer.val_check_interval=STEPS"
+        )
+    return checkpoint.best_model_path
+
+
+def collect(trainer: Trainer, datamodule: TileDataModule, best: str) -> dict[str, Any]:
+    """The scores of the test tiles, of the validation that chose the epoch, and what they were made from."""
+    polygon_f1 = polygon_f1_of(trainer)
+    checkpoint = torch.load(best, map_location="cpu", weights_only=True)
+    validation = checkpoint["callbacks"][polygon_f1.state_key]["scores"]
+    fold = datamodule.fold
+    return {
+        **polygon_f1.scores,
+        "scored_on": datamodule.scored_on,
+        **{f"val_{key}": value for key, value in validation.items()},
+        "epoch": checkpoint["epoch"],
+        "chosen_by": getattr(trainer.checkpoint_callback, "monitor", None),
+        "tiles_by_use": {
+            "train": len(fold.train),
+            "validation": len(fold.validation),
+            "test": len(fold.test),
+            "dropped": len(fold.dropped),
+        },
+        "precision_of_arithmetic": str(trainer.precision),
+    }
+
+
+def report(metrics: dict[str, Any], folder: Path) -> None:
+    """Says on screen what came out and where it lies."""
+    log.info(
+        "polygon F1 %.3f on the %s (precision %.3f, recall %.3f; a perfect binary mask reaches %.3f)\n%s",
+        metrics["f1"],
+        metrics["scored_on"],
+        metrics["precision"],
+        metrics["recall"],
+        metrics["ceiling_f1"],
+        "\n".join(f"  {path}" for path in sorted(folder.iterdir()) if not path.name.startswith(".")),
+    )

@@ -1,0 +1,37 @@
+"""Files are written whole or not at all: who reads one finds the old or the new, never half of it."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from sn6.errors import UserError
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A name beside `path` to write to, with the same suffix; it takes the place of `path` when all went well.
+
+    Makes the folder. Raises what the writing raises, and leaves nothing of the new file then.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        with suppress(OSError):
+            part.unlink()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file in UTF-8.
+
+    Raises:
+        UserError: the folder or the file cannot be written
+    """
+    try:
+        with whole(path) as part:
+            part.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}); choose another place") from None

@@ -1,0 +1,190 @@
+"""How a network starts: initialisation and ImageNet weights."""
+
+import socket
+import time
+
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import nn
+
+import sn6.models.weights as weights_module
+from sn6.errors import UserError
+from sn6.models.fcn import FCN8s, bilinear_upsampling
+from sn6.models.ternausnet import TernausNet
+from sn6.models.weights import he_initialise, load_pretrained, widen_first_layer
+
+
+@pytest.mark.parametrize("factor", [2, 8, 16, 32])
+def test_upsampling_starts_bilinear(factor):
+    """A ramp stays a ramp of 1/factor a pixel, in its own class only."""
+    image = torch.zeros(1, 2, 6, 7)
+    image[0, 1] = torch.arange(7.0) + 10 * torch.arange(6.0)[:, None]
+    with torch.no_grad():
+        out = bilinear_upsampling(2, factor)(image)[0, :, factor:-factor, factor:-factor]
+    assert (out[0] == 0).all()
+    torch.testing.assert_close(out[1].diff(dim=1), torch.full_like(out[1, :, 1:], 1 / factor), rtol=0, atol=1e-4)
+    torch.testing.assert_close(out[1].diff(dim=0), torch.full_like(out[1, 1:], 10 / factor), rtol=0, atol=1e-4)
+    assert out[1].mean().item() == pytest.approx(image[0, 1].mean().item())
+
+
+def test_fcn_scores_start_at_zero():
+    assert not FCN8s(width=2)(torch.randn(1, 4, 40, 40)).any()
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [nn.Conv2d(40, 60, 3), nn.ConvTranspose2d(80, 40, 2, stride=2), nn.ConvTranspose2d(60, 60, 4, stride=2)],
+)
+def test_he_initialisation_doubles_what_relu_halves(layer):
+    """The mean square of a layer's output is twice that of its input (He et al., equation 9)."""
+    he_initialise(layer)
+    out = layer(torch.randn(8, layer.in_channels, 24, 24))[..., 4:-4, 4:-4]
+    assert out.square().mean().item() == pytest.approx(2, rel=0.1)
+
+
+def test_ternausnet_learns_one_sample_from_scratch():
+    rows, columns = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
+    mask = (((rows // 16) + (columns // 16)) % 2).float()[None, None]
+    image = mask + 0.3 * torch.randn(1, 4, 64, 64)
+    network = TernausNet(width=16)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
+    for _ in range(40):
+        optimizer.zero_grad()
+        F.binary_cross_entropy_with_logits(network(image), mask).backward()
+        optimizer.step()
+    assert ((network(image) > 0) == (mask > 0)).float().mean() > 0.98
+
+
+@pytest.mark.parametrize("bands", [1, 2, 4, 8])
+def test_a_widened_layer_answers_grey_as_the_rgb_layer_does(bands):
+    weight, grey = torch.randn(6, 3, 3, 3), torch.randn(2, 1, 9, 9)
+    widened = F.conv2d(grey.expand(-1, bands, -1, -1), widen_first_layer(weight, bands))
+    torch.testing.assert_close(widened, F.conv2d(grey.expand(-1, 3, -1, -1), weight), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(widen_first_layer(weight, bands)[:, 0], weight.mean(1) * 3 / bands)
+
+
+def test_three_bands_keep_their_weights():
+    weight = torch.randn(6, 3, 3, 3)
+    assert torch.equal(widen_first_layer(weight, 3), weight)
+
+
+def shapes_in_timm(architecture):
+    """Name and shape of every weight of timm's network, which is not allocated."""
+    with torch.device("meta"):
+        return {name: weight.shape for name, weight in timm.create_model(architecture).state_dict().items()}
+
+
+def test_pretrained_weights_come_from_a_local_file(tmp_path):
+    shapes = shapes_in_timm("vgg11")
+    weights = {name: torch.randn(shape) for name, shape in shapes.items() if name.startswith("features.")}
+    save_file(weights, tmp_path / "vgg11.safetensors")
+    torch.save(weights, tmp_path / "vgg11.pth")
+    for name, bands in (("vgg11.safetensors", 3), ("vgg11.pth", 5)):
+        network = TernausNet(in_channels=bands, pretrained="imagenet", weights_file=str(tmp_path / name))
+        loaded = network.encoder.state_dict()
+        assert len(loaded) == len(weights)
+        for key, weight in weights.items():
+            if key == "features.0.weight" and bands != 3:
+                weight = weight.mean(dim=1, keepdim=True).repeat(1, bands, 1, 1) * 3 / bands
+            torch.testing.assert_close(loaded[key.removeprefix("features.")], weight)
+
+
+def test_torchvisions_fully_connected_layers_become_convolutions(tmp_path):
+    fc6, fc7 = nn.Linear(2 * 49, 5), nn.Linear(5, 5)
+    weights = {"classifier.0." + k: v for k, v in fc6.state_dict().items()}
+    weights |= {"classifier.3." + k: v for k, v in fc7.state_dict().items()}
+    torch.save(weights, tmp_path / "vgg16.pth")
+    as_conv = {"pre_logits.fc1": nn.Conv2d(2, 5, 7), "pre_logits.fc2": nn.Conv2d(5, 5, 1)}
+    load_pretrained("vgg16", as_conv, 64, "imagenet", str(tmp_path / "vgg16.pth"))
+    x = torch.randn(3, 2, 7, 7)
+    convolved = as_conv["pre_logits.fc2"](as_conv["pre_logits.fc1"](x))
+    torch.testing.assert_close(convolved.flatten(1), fc7(fc6(x.flatten(1))))
+
+
+def test_fcn_takes_the_fully_connected_layers_too(tmp_path, monkeypatch):
+    """At 1/32 of the width: the published one has 134 million parameters."""
+    published = shapes_in_timm("vgg16")
+    layout = [v // 32 if isinstance(v, int) else v for v in weights_module.cfgs["vgg16"]]
+    monkeypatch.setitem(weights_module.cfgs, "vgg16", layout)
+    monkeypatch.setattr(weights_module, "PUBLISHED_WIDTH", 2)
+    weights = {}
+    for name, shape in published.items():
+        if name.startswith(("features.", "pre_logits.")):
+            weights[name] = torch.randn([size // 32 if size > 7 else size for size in shape])
+    save_file(weights, tmp_path / "vgg16.safetensors")
+    file = str(tmp_path / "vgg16.safetensors")
+    network = FCN8s(in_channels=3, width=2, pretrained="imagenet", weights_file=file)
+    loaded = {f"features.{k}": v for k, v in network.encoder.state_dict().items()}
+    loaded |= {f"pre_logits.fc1.{k}": v for k, v in network.fc6.state_dict().items()}
+    loaded |= {f"pre_logits.fc2.{k}": v for k, v in network.fc7.state_dict().items()}
+    assert loaded.keys() == weights.keys()
+    assert all(torch.equal(loaded[name], weights[name]) for name in weights)
+    assert not network.score.weight.any()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "there is no such file"),
+        (b"no tensors", "cannot be read"),
+        ({"features.0.bias": torch.zeros(4)}, "no 'features.0.weight' in it"),
+        ({"features.0.weight": torch.zeros(4, 3, 5, 5)}, r"has shape \(4, 4, 5, 5\), vgg11 wants \(4, 4, 3, 3\)"),
+        ({"features.0.weight": torch.zeros(9, 3, 3, 3)}, r"has shape \(9, 4, 3, 3\), vgg11 wants \(4, 4, 3, 3\)"),
+        ({"features.0.weight": 3}, "no 'features.0.weight' in it"),
+        ([torch.zeros(3)], "cannot be read"),
+        ({"features.0.weight": nn.ReLU()}, "cannot be read"),  # a pickled object, which is never executed
+    ],
+)
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_an_unfit_file_is_told_in_one_line(tmp_path, content, said, suffix):
+    path = tmp_path / f"weights{suffix}"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif suffix == ".safetensors" and isinstance(content, dict) and torch.is_tensor(next(iter(content.values()))):
+        save_file(content, path)
+    elif content is not None:
+        torch.save(content, path)
+        said = said if suffix == ".pth" else "cannot be read"
+    layers = {"features": nn.Sequential(nn.Conv2d(4, 4, 3))}
+    with pytest.raises(UserError, match=said) as raised:
+        load_pretrained("vgg11", layers, 64, "imagenet", str(path))
+    assert "\n" not in str(raised.value.args[0])
+    assert str(path) in str(raised.value)
+
+
+def test_options_that_do_not_go_together_are_told():
+    with pytest.raises(UserError, match=r"model\.width=16: .* set model\.width=64 or model\.pretrained=null"):
+        TernausNet(width=16, pretrained="imagenet")
+    with pytest.raises(UserError, match=r"model\.weights_file=x\.pth needs model\.pretrained=imagenet"):
+        TernausNet(width=4, weights_file="x.pth")
+
+
+def test_without_a_network_the_hub_fails_at_once_and_names_the_ways_out(tmp_path, monkeypatch):
+    def no_network(*_, **__):
+        raise socket.gaierror("Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", no_network)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    started = time.monotonic()
+    with pytest.raises(UserError, match=r"set model\.pretrained=null, or model\.weights_file=path") as raised:
+        TernausNet(pretrained="imagenet")
+    assert time.monotonic() - started < 5
+    assert "\n" not in str(raised.value.args[0])
+
+
+def test_weights_in_the_hubs_cache_need_no_network(tmp_path, monkeypatch):
+    """As the hub lays them down: `refs/main` names a commit, under which the file lies."""
+    repository = tmp_path / "models--timm--vgg11.tv_in1k"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("c0ffee")
+    (repository / "snapshots" / "c0ffee").mkdir(parents=True)
+    weights = {"features.0.weight": torch.randn(4, 3, 3, 3), "features.0.bias": torch.randn(4)}
+    save_file(weights, repository / "snapshots" / "c0ffee" / "model.safetensors")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(socket, "getaddrinfo", None)
+    layer = nn.Conv2d(3, 4, 3)
+    load_pretrained("vgg11", {"features": nn.Sequential(layer)}, 64, "imagenet", None)
+    assert torch.equal(layer.weight, weights["features.0.weight"])

@@ -1,0 +1,49 @@
+"""Files are written whole or not at all."""
+
+import pytest
+
+from sn6.errors import UserError
+from sn6.whole import whole, write_text
+
+
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "file.csv"
+    path.write_text("old")
+
+    def disk_full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", disk_full)
+    with pytest.raises(UserError, match=r"file\.csv.*No space left"):
+        write_text(path, "new")
+    assert path.read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir()] == ["file.csv"]
+
+
+def test_who_stops_in_the_middle_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file.png"
+    path.write_text("old")
+
+    def stopped():
+        with whole(path) as part:
+            part.write_text("ne")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    assert path.read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir()] == ["file.png"]
+
+
+def test_folders_are_made_and_the_suffix_is_kept(tmp_path):
+    path = tmp_path / "a" / "b" / "file.png"
+    with whole(path) as part:
+        assert part.suffix == ".png"
+        part.write_text("new")
+    assert path.read_text() == "new"
+
+
+def test_a_place_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "file").write_text("a file")
+    with pytest.raises(UserError, match="another place"):
+        write_text(tmp_path / "file" / "below.csv", "text")
