@@ -32,6 +32,8 @@ class TopLevel:
 
     name: str
     folder: str
+    resume: bool
+    stages: dict[str, list[str]] | None
     seed: int
     objective: Objective
     window: int | None
@@ -45,8 +47,8 @@ def check(config: DictConfig) -> None:
         UserError: an unknown key or another type, with the key
     """
     values = plain(config)
-    groups = [key for key, value in values.items() if isinstance(value, dict)]
-    checked_arguments(TopLevel, {k: v for k, v in values.items() if k not in groups and v != {}}, "config", strict=True)
+    groups = [key for key, value in values.items() if isinstance(value, dict) and key != "stages"]
+    checked_arguments(TopLevel, {k: v for k, v in values.items() if k not in groups}, "config", strict=True)
     for group in groups:
         check_node(values[group], group)
 

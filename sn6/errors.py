@@ -6,7 +6,13 @@ from contextlib import contextmanager
 
 
 class UserError(Exception):
-    """Wrong input. The message is one line that says what is wrong, where, and what to do."""
+    """Wrong input. The message is one line that says what is wrong, where, and what to do.
+
+    Attributes:
+        status: that the process exits with
+    """
+
+    status = 1
 
     def __str__(self) -> str:
         # A DataLoader raises a worker's error again with the worker's traceback as its message,
@@ -17,12 +23,12 @@ class UserError(Exception):
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turns a UserError into one line on stderr and exit status 1; an interrupt into status 130."""
+    """Turns a UserError into one line on stderr and its exit status; an interrupt into status 130."""
     try:
         yield
     except UserError as error:
         print(f"sn6: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(error.status)
     except KeyboardInterrupt:
         print("sn6: stopped", file=sys.stderr)
         sys.exit(130)

@@ -1,21 +1,91 @@
 """The door to training: `python -m sn6.run model=ternausnet data=sar loss=bce data.root=DIR`."""
 
+import json
 import os
 import sys
+from pathlib import Path
+from typing import Any
 
 import hydra
-from omegaconf import DictConfig
+from hydra import compose
+from hydra.core.hydra_config import HydraConfig
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-from sn6.config import CONF, one_line_config_errors
-from sn6.errors import one_line_errors
+from sn6.config import CONF, check, one_line_config_errors
+from sn6.errors import UserError, one_line_errors
+from sn6.resume import put_aside
 from sn6.stage import train
+from sn6.whole import write_text
+
+MAY_DIFFER = ("in_channels", "dropout", "pretrained", "weights_file", "weights")  # model options between two stages
+
+
+def run(config: DictConfig, words: list[str]) -> dict[str, Any]:
+    """Trains the stages of `config` one after another, or the one training that it is.
+
+    Args:
+        config: as conf/ composes it
+        words: of the command line, which go over what a stage says
+
+    Returns:
+        The metrics of the last stage, with those of the others under their names.
+    """
+    folder = Path(config.folder)
+    if not config.resume:
+        rank_zero_only(put_aside)(folder)
+    if not config.stages:
+        return train(config)
+    stages = stage_configs(config, words)
+    metrics = {name: train(stage) for name, stage in stages.items()}
+    last = list(stages)[-1]
+    joined = metrics.pop(last) | metrics
+    rank_zero_only(write_text)(folder / "metrics.json", json.dumps(joined, indent=2) + "\n")
+    return joined
+
+
+def stage_configs(config: DictConfig, words: list[str]) -> dict[str, DictConfig]:
+    """The config of each stage, all checked before the first one starts.
+
+    A stage's overrides go over those of its experiment, and the words of the command line over both.
+
+    Raises:
+        UserError: a stage that is no config, or stages whose networks differ
+    """
+    said = {word.partition("=")[0] for word in words}
+    configs = {}
+    for name, overrides in config.stages.items():
+        stage = compose("config", [word for word in overrides if word.partition("=")[0] not in said] + words)
+        with open_dict(stage):
+            stage.stages, stage.name, stage.folder = None, f"{config.name}/{name}", str(Path(config.folder) / name)
+            stage.resume = True  # what was there has been put aside for all stages
+        check(stage)
+        configs[str(name)] = stage
+    refuse_other_networks(configs)
+    return configs
+
+
+def refuse_other_networks(stages: dict[str, DictConfig]) -> None:
+    """Raises a UserError where two stages do not train the same network."""
+    models = {name: OmegaConf.to_container(stage.model, resolve=True) for name, stage in stages.items()}
+    first, *others = models
+    for other in others:
+        one, two = models[first], models[other]
+        assert isinstance(one, dict)
+        assert isinstance(two, dict)
+        keys = [key for key in {**one, **two} if one.get(key) != two.get(key) and key not in MAY_DIFFER]
+        if keys:
+            raise UserError(
+                f"the stages {first} and {other} train different networks: model.{keys[0]} is {one.get(keys[0])} and "
+                f"{two.get(keys[0])}; give both the same"
+            )
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def job(config: DictConfig) -> float:
     """One job of Hydra: trains, and returns the objective for a sweep."""
     with one_line_errors(), one_line_config_errors(sys.argv[1:]):
-        return train(config)[config.objective]
+        return run(config, list(HydraConfig.get().overrides.task))[config.objective]
 
 
 def main() -> None:

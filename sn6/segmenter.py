@@ -1,9 +1,11 @@
 """The LightningModule: a network, its loss, its optimizer and their schedule."""
 
 import math
+import random
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from lightning import LightningModule
@@ -27,6 +29,7 @@ class Segmenter(LightningModule):
         loss: logits and a batch → one value a sample, (b,)
         optimizer: parameters → optimizer
         schedule: (optimizer, steps of the whole run) → learning rate schedule, stepped after every step
+        seed: of the run; dropout is a function of (seed, epoch, batch, rank) alone
         window: pixels; whole tiles are looked at in windows of this size, None is all at once
         window_overlap: pixels that neighbouring windows share
         config: of the run, plain values, kept in the checkpoint
@@ -40,6 +43,7 @@ class Segmenter(LightningModule):
         loss: nn.Module,
         optimizer: Callable[..., Optimizer],
         schedule: Callable[[Optimizer, int], LambdaLR],
+        seed: int = 0,
         window: int | None = None,
         window_overlap: int = 128,
         config: dict[str, Any] | None = None,
@@ -49,6 +53,8 @@ class Segmenter(LightningModule):
         self.loss = loss
         self.optimizer = optimizer
         self.schedule = schedule
+        self.seed = seed
+        self.encoder_lr = 1.0  # factor on the encoder's learning rate, which a hand-off may lower
         self.window = window
         self.window_overlap = window_overlap
         # plain values: read back without unpickling
@@ -59,6 +65,14 @@ class Segmenter(LightningModule):
         """Logits of building at the size of `image`."""
         return self.network(image.contiguous(memory_format=torch.channels_last))
 
+    def on_train_batch_start(self, batch: dict[str, Any], batch_index: int) -> None:
+        """Seeds each step for itself, so that a run that goes on draws what one that never stopped would draw."""
+        state = np.random.SeedSequence([self.seed, self.current_epoch, batch_index, self.global_rank])
+        (seed,) = state.generate_state(1).tolist()
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+
     def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
         """The mean of the samples' losses."""
         loss = self.loss(self(batch["image"]), batch).mean()
@@ -67,9 +81,7 @@ class Segmenter(LightningModule):
         # reading a value waits for the device, so it is done now and then
         if loss.device.type == "cpu" or batch_index % CHECK_EVERY == 0:
             self.stop_if_broken()
-        samples = len(batch["image"])
-        self.log("train/step_loss", loss.detach(), prog_bar=True, batch_size=samples)
-        self.log("train/loss", loss.detach(), on_step=False, on_epoch=True, sync_dist=True, batch_size=samples)
+        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch["image"]))
         return loss
 
     def on_validation_start(self) -> None:
@@ -99,9 +111,29 @@ class Segmenter(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer, with its schedule stepped after every step."""
-        optimizer = self.optimizer(self.parameters())
-        schedule = self.schedule(optimizer, int(self.trainer.estimated_stepping_batches))
+        optimizer = self.optimizer(self.parameter_groups())
+        schedule = self.schedule(optimizer, steps_of(self.trainer))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """All parameters, or the encoder and the rest where the encoder learns at a rate of its own."""
+        if self.encoder_lr == 1.0:
+            return [{"params": list(self.parameters())}]
+        encoder = list(self.network.get_submodule("encoder").parameters())
+        held = {id(parameter) for parameter in encoder}
+        rest = [parameter for parameter in self.parameters() if id(parameter) not in held]
+        lr = self.optimizer([nn.Parameter(torch.empty(1))]).defaults["lr"]  # as the config says
+        return [{"params": rest}, {"params": encoder, "lr": lr * self.encoder_lr}]
+
+
+def steps_of(trainer: Any) -> int:
+    """Optimizer steps of the whole run, without making the loaders before a checkpoint has told where they are."""
+    batches, limit = trainer.datamodule.batches_per_epoch, trainer.limit_train_batches
+    batches = min(limit, batches) if isinstance(limit, int) else int(limit * batches)
+    steps = -(-batches // trainer.accumulate_grad_batches) * (trainer.max_epochs or 1)
+    if trainer.max_steps < 0:
+        return steps
+    return trainer.max_steps if trainer.max_epochs in (None, -1) else min(steps, trainer.max_steps)
 
 
 def constant(optimizer: Optimizer, steps: int, warmup: float = 0.0) -> LambdaLR:

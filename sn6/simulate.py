@@ -19,7 +19,8 @@ from sn6.errors import UserError
 from sn6.simulation.scene import Scene
 from sn6.simulation.strips import Tile, basins_of, plan
 from sn6.simulation.tile import Footprint
-from sn6.simulation.writing import whole, write_labels, write_tile
+from sn6.simulation.writing import write_labels, write_tile
+from sn6.whole import write_text
 
 VERSION = 1  # to be raised whenever the same settings give other files
 SIZES = (64, 1800)  # pixels: the smallest that holds a building and the largest of which a few fit into the area
@@ -88,8 +89,7 @@ def claim(root: Path, settings: dict[str, int]) -> None:
     elif root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise UserError(f"root={root} holds something that is no simulated archive; choose another folder")
     else:
-        with whole(card) as part:
-            part.write_text(text)
+        write_text(card, text)
 
 
 def written(root: Path, scene: Scene, tiles: list[Tile]) -> Iterator[list[Footprint]]:

@@ -18,11 +18,13 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 from omegaconf import DictConfig, OmegaConf
 
 from sn6.callbacks.polygon_f1 import polygon_f1_of
+from sn6.callbacks.resume_point import WholeCheckpointIO
 from sn6.config import check, plain
 from sn6.data.datamodule import TileDataModule
 from sn6.errors import UserError
 from sn6.figures import curves_figure, save
-from sn6.models.checkpoint import load_checkpoint, mismatch, network_weights
+from sn6.models.checkpoint import load_checkpoint
+from sn6.resume import finished_metrics, last_checkpoint, logged_before, refuse_other_config
 from sn6.segmenter import Segmenter
 from sn6.whole import write_text
 
@@ -41,26 +43,30 @@ def train(config: DictConfig) -> dict[str, Any]:
     Raises:
         UserError: whatever the user can mend
     """
-    folder = Path(config.folder)
-    finished = folder / "metrics.json"
-    if finished.exists():
-        log.info("%s is finished; give another name=... to run again", folder)
-        return json.loads(finished.read_text())
-    started = time.monotonic()
     check(config)
+    if config.trainer.precision is None:
+        config.trainer.precision = fastest_precision(config.trainer.accelerator)
+    folder = Path(config.folder)
+    if (metrics := finished_metrics(folder, plain(config))) is not None:
+        log.info("%s is finished; give another name=... to run again, or resume=false to start over", folder)
+        return metrics
+    started = time.monotonic()
     with quiet_libraries():
         seed_everything(config.seed, workers=True, verbose=False)
+        path, step = last_checkpoint(folder) or (None, 0)
+        if path is not None:
+            refuse_other_config(folder, plain(config))
         segmenter, datamodule = make_modules(config)
-        trainer = make_trainer(config, folder)
+        trainer = make_trainer(config, folder, step)
         if trainer.is_global_zero:
             write_text(folder / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
-        trainer.fit(segmenter, datamodule, ckpt_path=checkpoint_to_go_on_from(folder, segmenter))
+        trainer.fit(segmenter, datamodule, ckpt_path=path)
         best = best_checkpoint(trainer)
         trainer.test(segmenter, datamodule, ckpt_path=best, verbose=False)
     metrics = collect(trainer, datamodule, best) | {"seconds": round(time.monotonic() - started, 1)}
     if trainer.is_global_zero:
         save(curves_figure(folder / "metrics.csv"), folder / "figures" / "curves.png")
-        write_text(finished, json.dumps(metrics, indent=2) + "\n")
+        write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
         report(metrics, folder)
     return metrics
 
@@ -84,6 +90,7 @@ def make_modules(config: DictConfig) -> tuple[Segmenter, TileDataModule]:
         loss,
         instantiate(config.optimizer, _convert_="all"),
         instantiate(config.schedule, _convert_="all"),
+        config.seed,
         config.window,
         config.window_overlap,
         config=plain(config),
@@ -91,23 +98,38 @@ def make_modules(config: DictConfig) -> tuple[Segmenter, TileDataModule]:
     return segmenter, datamodule
 
 
-def make_trainer(config: DictConfig, folder: Path) -> Trainer:
-    """The Trainer with its callbacks and loggers, and the precision that suits the device."""
-    loggers: list[Logger] = [CSVLogger(folder, name="", version="")]
-    for logger in (config.logger or {}).values():
-        loggers.append(instantiate(logger, _convert_="all", **offline_without_key(logger)))
-        loggers[-1].log_hyperparams(plain(config))
-    if config.trainer.precision is None:
-        config.trainer.precision = fastest_precision(config.trainer.accelerator)
+def make_trainer(config: DictConfig, folder: Path, step: int) -> Trainer:
+    """The Trainer with its callbacks and loggers; `step` is the one that a stopped run goes on from, or 0."""
     return instantiate(
         config.trainer,
         _convert_="all",
         callbacks=[instantiate(callback, _convert_="all") for callback in config.callbacks.values()],
-        logger=loggers,
+        logger=[csv_logger(folder, step), *other_loggers(config)],
+        plugins=[WholeCheckpointIO()],
         default_root_dir=folder,
         use_distributed_sampler=False,  # the datamodule deals the tiles out itself
         enable_model_summary=False,
     )
+
+
+def csv_logger(folder: Path, step: int) -> CSVLogger:
+    """Writes metrics.csv, and keeps what is in it from before `step`."""
+    rows = logged_before(folder / "metrics.csv", step)
+    logger = CSVLogger(folder, name="", version="", flush_logs_every_n_steps=1)
+    if rows:
+        logger.experiment.metrics.extend(rows)
+        logger.save()
+    return logger
+
+
+def other_loggers(config: DictConfig) -> list[Logger]:
+    """Those of the config group, told the config."""
+    loggers = [
+        instantiate(logger, _convert_="all", **offline_without_key(logger)) for logger in (config.logger or {}).values()
+    ]
+    for logger in loggers:
+        logger.log_hyperparams(plain(config))
+    return loggers
 
 
 def fastest_precision(accelerator: str) -> str:
@@ -145,20 +167,6 @@ def quiet_libraries() -> Iterator[None]:
         ):
             warnings.filterwarnings("ignore", message=message)
         yield
-
-
-def checkpoint_to_go_on_from(folder: Path, segmenter: Segmenter) -> Path | None:
-    """The last checkpoint of a run that was stopped.
-
-    Raises:
-        UserError: it is of another network
-    """
-    last = folder / "checkpoints" / "last.ckpt"
-    if not last.exists():
-        return None
-    if differences := mismatch(segmenter.network, network_weights(last)):
-        raise UserError(f"{last} is of another network: {differences}; give another name=, or the model as it was")
-    return last
 
 
 def best_checkpoint(trainer: Trainer) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sn6.data.archive import Tile
-from sn6.data.folds import columns_of, make_fold, share_ground
+from sn6.data.folds import bounds_of, columns_of, make_fold, share_ground
 from sn6.errors import UserError
 
 REAL = Path(__file__).parents[2] / "shared" / "real" / "train_tiles.csv"
@@ -31,11 +31,11 @@ def strips():
 
 
 def test_touching_is_not_sharing_and_a_centimetre_is_let_pass():
-    here = tile(592000.0, 5748000.0)
+    here = bounds_of([tile(592000.0, 5748000.0)])
     for east, shared in ((450.0, False), (449.995, False), (449.9, True), (900.0, False)):
-        assert share_ground([tile(592000.0 + east, 5748000.0)], [here])[0] == shared
-    assert not share_ground([tile(592000.0, 5748450.0)], [here])[0]
-    assert share_ground([tile(592449.0, 5748449.0)], [here])[0]  # a square metre at the corner
+        assert share_ground(bounds_of([tile(592000.0 + east, 5748000.0)]), here)[0] == shared
+    assert not share_ground(bounds_of([tile(592000.0, 5748450.0)]), here)[0]
+    assert share_ground(bounds_of([tile(592449.0, 5748449.0)]), here)[0]  # a square metre at the corner
 
 
 @pytest.mark.parametrize("fold", range(5))

@@ -185,7 +185,7 @@ def test_unpadded_unet_computes_figure_1_on_a_mirrored_image():
     net = randomise(UNet(in_channels=2, classes=3, width=2, padded=False))
     image = torch.randn(1, 2, 388, 388)
     x = torch.from_numpy(np.pad(image.numpy(), ((0, 0), (0, 0), (92, 92), (92, 92)), mode="reflect"))
-    down, skips = layers(net.contracting), []
+    down, skips = layers(net.encoder), []
     for size in (568, 280, 136, 64, 28):
         for _ in range(2):
             x = F.relu(F.conv2d(x, *next(down)))
@@ -214,7 +214,7 @@ def test_the_mirror_is_as_long_as_it_must_be():
 def test_padded_unet_by_plain_functions():
     net = randomise(UNet(in_channels=2, width=3, depth=2))
     image = torch.randn(2, 2, 12, 16)
-    down, skips, x = layers(net.contracting), [], image
+    down, skips, x = layers(net.encoder), [], image
     for _ in range(3):
         for _ in range(2):
             x = F.relu(F.conv2d(x, *next(down), padding=1))

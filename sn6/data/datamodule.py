@@ -1,7 +1,7 @@
 """The LightningDataModule: an archive and a fold as loaders of batches."""
 
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from sn6.data.dataset import (
     EpochSampler,
     Nodata,
     PixelWeights,
+    ResumableLoader,
     Source,
     Statistics,
     TileDataset,
@@ -108,16 +109,15 @@ class TileDataModule(LightningDataModule):
         """The fold, and in words what its test tiles are."""
         tiles = self._labelled(self.archive.tiles("train", self.source.product))
         test: list[Tile] = []
-        has_truth = test_truth_path(self.archive.root).exists()
-        if self.test_column is None and has_truth and not PRODUCTS[self.source.product].optical:
-            test = self._labelled(self.archive.tiles("test_public", self.source.product))
+        if self.test_column is None and test_truth_path(self.archive.root).exists():
+            test = self._labelled(self.archive.tiles("test_public", "SAR-Intensity"))
         fold = make_fold(tiles, self.fold_index, self.test_column, test)
         if self.test_column is not None:
             return fold, f"test column {self.test_column}"
-        return (
-            fold,
-            "test tiles" if test else f"validation column {self.fold_index}, which also chose the epoch",
-        )
+        if test and not PRODUCTS[self.source.product].optical:
+            return fold, "test tiles"
+        # The test tiles have no optical image: their ground is kept out all the same, for the radar run to come.
+        return replace(fold, test=fold.validation), f"validation column {self.fold_index}, which also chose the epoch"
 
     def _labelled(self, tiles: list[Tile]) -> list[Tile]:
         labelled = [tile for tile in tiles if self.archive.labels(tile) is not None]
@@ -138,7 +138,13 @@ class TileDataModule(LightningDataModule):
         assert self.train_tiles is not None
         crops = CropDataset(self.train_tiles, self.crop, self.crops_per_tile, self.augmentation, self.seed)
         sampler = EpochSampler(len(crops), self.batch_size, self.seed, rank, ranks)
-        return self._loader(crops, self.batch_size // ranks, sampler)
+        return self._loader(ResumableLoader, crops, self.batch_size // ranks, sampler)
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Training batches over all devices together."""
+        assert self.train_tiles is not None
+        return EpochSampler(len(self.train_tiles) * self.crops_per_tile, self.batch_size, self.seed).batches
 
     def val_dataloader(self) -> DataLoader:
         """Whole tiles of the fold's column."""
@@ -152,10 +158,10 @@ class TileDataModule(LightningDataModule):
         rank, ranks = self._rank()
         # pads, so that no rank is without a tile: whoever counts, counts by the tile's index
         sampler: Sampler = DistributedSampler(tiles, num_replicas=ranks, rank=rank, shuffle=False)
-        return self._loader(tiles, self.eval_batch_size, sampler)
+        return self._loader(DataLoader, tiles, self.eval_batch_size, sampler)
 
-    def _loader(self, dataset: Any, batch_size: int, sampler: Any) -> DataLoader:
-        return DataLoader(
+    def _loader(self, kind: type[DataLoader], dataset: Any, batch_size: int, sampler: Any) -> DataLoader:
+        return kind(
             dataset,
             batch_size=batch_size,
             sampler=sampler,
@@ -177,6 +183,7 @@ class TileDataModule(LightningDataModule):
             "std": list(self.statistics.std),
             "building_fraction": self.statistics.building_fraction,
             "fold": self.fold_index,
+            "ground": [list(tile.bounds) for tile in self.fold.train],  # metres; what the network has seen
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from jaxtyping import Float32
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sn6.data.archive import Archive, Tile, grid_shape
 from sn6.data.augment import Augmentation, Sample, arrays, augment, random_crop, turn
@@ -246,20 +246,51 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.rank = rank
         self.ranks = ranks
         self.epoch = 0
+        self.skip = 0  # batches of the epoch that are left out
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning before an epoch begins."""
         self.epoch = epoch
 
+    @property
+    def batches(self) -> int:
+        """Of an epoch, the same on every rank."""
+        return -(-self.draws // self.batch_size)
+
     def __len__(self) -> int:
-        return -(-self.draws // self.batch_size) * self.batch_size // self.ranks
+        return self.batches * self.batch_size // self.ranks
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.draws)
-        batches = np.resize(
-            order, (len(self) * self.ranks // self.batch_size, self.ranks, self.batch_size // self.ranks)
-        )
-        return iter((self.epoch, int(draw)) for draw in batches[:, self.rank].ravel())
+        dealt = np.resize(order, (self.batches, self.ranks, self.batch_size // self.ranks))
+        return iter((self.epoch, int(draw)) for draw in dealt[self.skip :, self.rank].ravel())
+
+
+class ResumableLoader(DataLoader):
+    """A DataLoader over an EpochSampler that goes on in the middle of an epoch.
+
+    Lightning keeps `state_dict` in its checkpoints and loads it before the first epoch of a run that goes on.
+    """
+
+    sampler: EpochSampler
+    given = 0  # batches of the epoch so far
+
+    def state_dict(self) -> dict[str, int]:
+        """How many batches of the epoch were given out."""
+        return {"given": self.given}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """The next epoch begins after those batches, or is a whole one where they were all."""
+        self.sampler.skip = state_dict["given"] % self.sampler.batches
+
+    def __iter__(self) -> Any:
+        # A generator: the workers start with the first batch, when the sampler knows its epoch.
+        self.given = self.sampler.skip
+        batches = super().__iter__()
+        for batch in batches:
+            self.given += 1
+            self.sampler.skip = 0
+            yield batch
 
 
 def as_tensors(sample: Sample) -> dict[str, Any]:

@@ -72,8 +72,9 @@ def make_fold(tiles: Sequence[Tile], fold: int, test_column: int | None, test: S
             f"data.fold={fold} leaves no tile to {part} with: {len(tiles)} tiles, columns with tiles: {held(columns)}; "
             "choose another data.fold or a larger archive"
         )
-    assert not share_ground(train, validation).any(), "a training tile shares ground with a validation tile"
-    assert not share_ground(train, test).any(), "a training tile shares ground with a test tile"
+    ground = bounds_of(train)
+    assert not share_ground(ground, bounds_of(validation)).any(), "a training tile shares ground with a validation tile"
+    assert not share_ground(ground, bounds_of(test)).any(), "a training tile shares ground with a test tile"
     kept = {tile.image_id for tile in (*train, *validation, *test)}
     dropped = [tile for tile in tiles if tile.image_id not in kept]
     return Fold(train, validation, list(test) or validation, dropped)
@@ -95,18 +96,22 @@ def held(columns: Int[np.ndarray, " n"]) -> str:
     return ", ".join(map(str, np.unique(columns)))
 
 
-def share_ground(tiles: Sequence[Tile], others: Sequence[Tile]) -> Bool[np.ndarray, " n"]:
-    """Which of `tiles` share ground with any of `others`; touching by up to a centimetre is not sharing."""
-    shared = np.zeros(len(tiles), dtype=bool)
-    if len(tiles) and len(others):
-        squares = np.array([tile.bounds for tile in tiles])
-        squares[:, :2] += TOLERANCE
-        squares[:, 2:] -= TOLERANCE
-        tree = shapely.STRtree(shapely.box(*np.array([tile.bounds for tile in others]).T))
-        shared[tree.query(shapely.box(*squares.T), predicate="intersects")[0]] = True
+def bounds_of(tiles: Sequence[Tile]) -> Float[np.ndarray, "n 4"]:
+    """West, south, east and north of each tile in metres."""
+    return np.array([tile.bounds for tile in tiles], dtype=np.float64).reshape(-1, 4)
+
+
+def share_ground(bounds: Float[np.ndarray, "n 4"], others: Float[np.ndarray, "m 4"]) -> Bool[np.ndarray, " n"]:
+    """Which squares share ground with any of the others; touching by up to a centimetre is not sharing."""
+    shared = np.zeros(len(bounds), dtype=bool)
+    if len(bounds) and len(others):
+        inner = bounds + np.array([TOLERANCE, TOLERANCE, -TOLERANCE, -TOLERANCE])
+        tree = shapely.STRtree(shapely.box(*others.T))
+        shared[tree.query(shapely.box(*inner.T), predicate="intersects")[0]] = True
     return shared
 
 
 def apart_from(tiles: Sequence[Tile], others: Sequence[Tile]) -> list[Tile]:
     """Those of `tiles` that share no ground with `others`."""
-    return [tile for tile, shared in zip(tiles, share_ground(tiles, others), strict=True) if not shared]
+    shared = share_ground(bounds_of(tiles), bounds_of(others))
+    return [tile for tile, is_shared in zip(tiles, shared, strict=True) if not is_shared]

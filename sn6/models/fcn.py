@@ -37,6 +37,7 @@ class FCN(nn.Module):
         UserError: pretrained weights that do not fit or cannot be had
     """
 
+    head_parts: ClassVar = ("score", "skip_scores", "doublings", "upsampling")  # those whose shapes are of the classes
     skips: ClassVar[int]  # 0, 1 (pool4) or 2 (pool4, pool3)
     stride: ClassVar[int]  # of the last upsampling, pixels
     offset: ClassVar[int]  # of the image's corner in the upsampled scores, pixels

@@ -1,6 +1,6 @@
 """TernausNet: U-Net on a VGG-11 encoder. Iglovikov, Shvets 2018, arXiv:1801.05746."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -26,6 +26,8 @@ class TernausNet(nn.Module):
     Raises:
         UserError: pretrained weights that do not fit or cannot be had
     """
+
+    head_parts: ClassVar = ("head",)  # the modules whose shapes are of the classes
 
     def __init__(
         self,

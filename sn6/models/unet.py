@@ -1,7 +1,7 @@
 """U-Net: Ronneberger, Fischer, Brox, MICCAI 2015."""
 
 from functools import partial
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +28,8 @@ class UNet(nn.Module):
         dropout: probability at the end of the contracting path (section 3.1): after its last two levels
     """
 
+    head_parts: ClassVar = ("head",)  # the modules whose shapes are of the classes
+
     def __init__(
         self,
         in_channels: PositiveInt = 4,
@@ -43,7 +45,7 @@ class UNet(nn.Module):
         self.padded = padded
         block = partial(double_convolution, batch_norm=batch_norm, padded=padded)
         widths = [width * 2**level for level in range(depth + 1)]
-        self.contracting = nn.ModuleList(map(block, [in_channels, *widths[:-1]], widths))
+        self.encoder = nn.ModuleList(map(block, [in_channels, *widths[:-1]], widths))  # the contracting path
         upward = widths[-2::-1]
         self.up_convolutions = nn.ModuleList(nn.ConvTranspose2d(2 * w, w, 2, stride=2) for w in upward)
         self.expanding = nn.ModuleList(block(2 * w, w) for w in upward)
@@ -55,7 +57,7 @@ class UNet(nn.Module):
         height, width = image.shape[-2:]
         x = pad_to_multiple(image, 2**self.depth) if self.padded else mirror_for_valid(image, self.depth)
         skips: list[Tensor] = []
-        for level, block in enumerate(self.contracting):
+        for level, block in enumerate(self.encoder):
             x = block(F.max_pool2d(x, 2) if level else x)
             if level >= self.depth - 1:
                 x = self.dropout(x)

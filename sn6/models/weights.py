@@ -58,14 +58,14 @@ def he_initialise(network: nn.Module) -> None:
 
 
 def widen_first_layer(
-    weight: Float[Tensor, "filters 3 kh kw"], in_channels: int
-) -> Float[Tensor, "filters bands kh kw"]:
-    """The first convolution of an RGB network for an image of `in_channels` bands.
+    weight: Float[Tensor, "filters bands kh kw"], in_channels: int
+) -> Float[Tensor, "filters new_bands kh kw"]:
+    """The first convolution of a network for an image of `in_channels` bands.
 
-    Three bands keep their weights. Of any other number, each band gets the mean of the RGB filters
-    times 3/`in_channels`: where all bands are equal the response is that of the RGB network to grey.
+    The same number of bands keep their weights. Of any other number, each band gets the mean of the old bands'
+    filters times old/new: where all bands are equal, the response is that of the old network to equal bands.
     """
-    if in_channels == 3:
+    if in_channels == weight.shape[1]:
         return weight
     return (weight.sum(dim=1, keepdim=True) / in_channels).repeat(1, in_channels, 1, 1)
 

@@ -3,8 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from math import isnan
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from sn6.data.layout import (
 from sn6.simulation.scene import Scene
 from sn6.simulation.strips import Tile
 from sn6.simulation.tile import Footprint, footprints, images
+from sn6.whole import whole, write_text
 
 OPTICAL_PIXEL = 0.49999648 / 0.5  # the published optical pixel over the nominal one
 DIGITS = 4  # after the point, of pixels and of metres
@@ -84,16 +84,13 @@ def write_labels(root: Path, tiles: Sequence[Tile], labels: Sequence[list[Footpr
     empty = 0
     for tile, found in table["train"]:
         empty += not found
-        with whole(geojson_path(root, tile.image_id)) as path:
-            # A tile without buildings is an empty collection or an empty file in the published archive: here by turns.
-            path.write_text(geojson(tile, found) if found or empty % 2 else "")
-    for rows, table_path in ((table["train"], labels_path(root)), (table["test_public"], test_truth_path(root))):
+        # A tile without buildings is an empty collection or an empty file in the published archive: here by turns.
+        write_text(geojson_path(root, tile.image_id), geojson(tile, found) if found or empty % 2 else "")
+    for rows, path in ((table["train"], labels_path(root)), (table["test_public"], test_truth_path(root))):
         if rows:
-            with whole(table_path) as path:
-                path.write_text(labels_csv(rows))
+            write_text(path, labels_csv(rows))
     strips = dict.fromkeys(tile.strip for tile in tiles)
-    with whole(orientations_path(root)) as path:
-        path.write_text("".join(f"{strip.name} {strip.orientation}\n" for strip in strips))
+    write_text(orientations_path(root), "".join(f"{strip.name} {strip.orientation}\n" for strip in strips))
 
 
 def geojson(tile: Tile, labels: list[Footprint]) -> str:
@@ -129,12 +126,3 @@ def labels_csv(table: Sequence[tuple[Tile, list[Footprint]]]) -> str:
         if not labels:
             writer.writerow([tile.image_id, -1, "POLYGON EMPTY", "", "", ""])
     return text.getvalue()
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A file to write to, which takes the name `path` when all is written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    yield part
-    part.replace(path)

@@ -1,0 +1,102 @@
+"""Checkpoints to go on from: in the middle of an epoch, after each validation, and when a signal says stop."""
+
+import os
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from sn6.errors import UserError
+from sn6.whole import whole
+
+LAST, BEFORE_LAST = "last.ckpt", "before_last.ckpt"
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stopped(UserError):
+    """A signal stopped the run after it had written its checkpoint.
+
+    Attributes:
+        status: of the process: 128 and the signal's number, as a shell tells it
+    """
+
+    def __init__(self, number: int, path: Path) -> None:
+        self.status = 128 + number
+        super().__init__(f"stopped by {signal.Signals(number).name}; the same command goes on from {path}")
+
+
+class ResumePoint(Checkpoint):
+    """Writes `last.ckpt`, and keeps the one before as `before_last.ckpt`.
+
+    SIGINT (Ctrl-C) and SIGTERM (the end of a cluster's job) are heard after the step that is under way: the
+    checkpoint is written first. A second one ends the process as it stands. In a validation they are heard at once,
+    and the run goes on from the last checkpoint before it.
+
+    Args:
+        dirpath: folder of the checkpoints
+        every_n_steps: steps from one checkpoint to the next in the middle of an epoch
+    """
+
+    def __init__(self, dirpath: str, every_n_steps: int = 100) -> None:
+        self.folder = Path(dirpath)
+        self.every_n_steps = every_n_steps
+        self.signal: int | None = None
+        self.handlers: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listens to the signals."""
+        self.handlers = {number: signal.signal(number, self._hear) for number in STOPPING}
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        self.signal = number
+        signal.signal(number, signal.SIG_DFL)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Gives the signals back."""
+        while self.handlers:
+            signal.signal(*self.handlers.popitem())
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Writes, where it is time, but not after the last batch of an epoch: a validation follows."""
+        stop = trainer.strategy.reduce_boolean_decision(self.signal is not None, all=False)
+        is_last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        if stop or (trainer.global_step % self.every_n_steps == 0 and not is_last):
+            self.write(trainer)
+        if stop:
+            raise Stopped(self.signal or signal.SIGTERM, self.folder / LAST)
+
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Stops at once: what the validation counted so far is not kept."""
+        if self.signal is not None:
+            raise Stopped(self.signal, self.folder / LAST)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the state after the validation, with its score among the best values."""
+        if not trainer.sanity_checking:
+            self.write(trainer)
+
+    def write(self, trainer: Trainer) -> None:
+        """Keeps the checkpoint that there is and writes a new one."""
+        if trainer.is_global_zero and (self.folder / LAST).exists():
+            os.replace(self.folder / LAST, self.folder / BEFORE_LAST)
+        trainer.save_checkpoint(self.folder / LAST)
+
+
+class WholeCheckpointIO(TorchCheckpointIO):
+    """Checkpoints are written whole or not at all."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Raises a UserError where the disk is full."""
+        path = Path(path)
+        try:
+            with whole(path) as part:
+                torch.save(checkpoint, part)
+        except (OSError, RuntimeError) as error:  # torch raises a RuntimeError when a write falls short
+            raise UserError(
+                f"{path} cannot be written ({str(error).splitlines()[0]}); make room and run the same command again"
+            ) from None

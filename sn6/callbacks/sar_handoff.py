@@ -1,0 +1,167 @@
+"""A radar run that starts from the weights of an optical one."""
+
+import csv
+import io
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning import Callback, LightningModule, Trainer
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from sn6.callbacks.eo_pretraining import WEIGHTS_FILE, card_of, network_of
+from sn6.data.datamodule import TileDataModule
+from sn6.data.folds import bounds_of, share_ground
+from sn6.data.layout import PRODUCTS
+from sn6.errors import UserError
+from sn6.models.handoff import Adapt, hand_over, moved
+from sn6.models.portable import SUFFIX, read_portable, write_portable
+from sn6.segmenter import Segmenter
+from sn6.whole import write_text
+
+log = logging.getLogger(__name__)
+REPORT, START = "handoff.csv", f"start{SUFFIX}"
+
+
+class SARHandoff(Callback):
+    """Loads weights before the optimizer is made, and never when a stopped run goes on.
+
+    Leaves `handoff.csv` in the run's folder, on screen and with the loggers that take tables: what became of each
+    tensor, and at the end of training how far it moved from where it started.
+
+    Args:
+        weights: `weights.safetensors` of an optical run, a checkpoint of Lightning, or a run's folder
+        adapt: rule for a first layer of other bands, see `sn6.models.handoff.adapted_layer`
+        reset_head: leave the last layers as they start
+        freeze_encoder_epochs: epochs in which the encoder does not learn
+        encoder_lr: factor on the learning rate of the encoder
+        allow_seen_ground: take weights that were trained on ground that this run validates or tests on
+    """
+
+    def __init__(
+        self,
+        weights: str | None = None,
+        adapt: Adapt | None = None,
+        reset_head: bool = False,
+        freeze_encoder_epochs: int = 0,
+        encoder_lr: float = 1.0,
+        allow_seen_ground: bool = False,
+    ) -> None:
+        self.weights = weights
+        self.adapt = adapt
+        self.reset_head = reset_head
+        self.freeze_encoder_epochs = freeze_encoder_epochs
+        self.encoder_lr = encoder_lr
+        self.allow_seen_ground = allow_seen_ground
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Hands the weights over, where a training begins."""
+        if stage != "fit":
+            return
+        assert isinstance(pl_module, Segmenter)
+        pl_module.encoder_lr = self.encoder_lr  # the optimizer is made with it, also of a run that goes on
+        if self.weights is None or trainer.ckpt_path is not None:
+            return
+        datamodule = datamodule_of(trainer)
+        weights, card = read_weights(Path(self.weights))
+        if not self.allow_seen_ground:
+            refuse_seen_ground(card, datamodule, self.weights)
+        bands = bands_of(card.get("source", {})), bands_of({**asdict(datamodule.source)})
+        network = pl_module.network
+        rows = hand_over(network, weights, bands, self.adapt, self.reset_head, self.weights)
+        if trainer.is_global_zero:
+            folder = Path(trainer.default_root_dir)
+            start = {name: tensor.cpu() for name, tensor in network.state_dict().items()}
+            write_portable(folder / "checkpoints" / START, start, {"handed_over_from": self.weights})
+            table = [{key: str(value) for key, value in asdict(row).items()} for row in rows]
+            self._report(trainer, table, f"handed over from {self.weights}")
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
+        """A frozen encoder has no gradients: neither its weights nor the optimizer's memory of them change."""
+        if trainer.current_epoch < self.freeze_encoder_epochs:
+            for parameter in pl_module.get_submodule("network.encoder").parameters():
+                parameter.grad = None
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Adds to the report how far each tensor moved."""
+        folder = Path(trainer.default_root_dir)
+        if not trainer.is_global_zero or not (folder / REPORT).exists():
+            return
+        start, _ = read_portable(folder / "checkpoints" / START)
+        distances = moved(start, pl_module.get_submodule("network").state_dict())
+        with (folder / REPORT).open(newline="") as file:
+            rows = [row | {"moved": f"{distances[row['tensor']]:.4f}"} for row in csv.DictReader(file)]
+        self._report(trainer, rows, "moved in training, ‖end − start‖ / ‖start‖")
+
+    def _report(self, trainer: Trainer, rows: list[dict[str, str]], title: str) -> None:
+        columns = list(rows[0])
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(Path(trainer.default_root_dir) / REPORT, text.getvalue())
+        table = Table(*columns, title=title)
+        for row in rows:
+            table.add_row(*row.values())
+        Console(stderr=True).print(table)
+        for logger in trainer.loggers:
+            if hasattr(logger, "log_table"):
+                logger.log_table("handoff", columns=columns, data=[list(row.values()) for row in rows])
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The network's tensors and their card from whatever of a run is given.
+
+    Raises:
+        UserError: there is nothing at `path`, or nothing that can be read without unpickling code
+    """
+    key = f"callbacks.sar_handoff.weights={path}"
+    if path.is_dir():
+        inside = (WEIGHTS_FILE, f"eo/{WEIGHTS_FILE}", "checkpoints/best.ckpt")
+        found = [path / name for name in inside if (path / name).exists()]
+        if not found:
+            raise UserError(f"{key}: the folder holds none of {', '.join(inside)}; give the folder of a finished run")
+        path = found[0]
+    if not path.is_file():
+        raise UserError(f"{key}: there is no such file; give weights.safetensors, a checkpoint or a run's folder")
+    if path.suffix == SUFFIX:
+        return read_portable(path)
+    try:
+        held = torch.load(path, map_location="cpu", weights_only=True)
+        return network_of(held), card_of(held)
+    except Exception as error:  # zip, pickle and torch each raise their own
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise UserError(
+            f"{key} cannot be read without running code from it, or is cut short ({reason}); give a checkpoint of sn6"
+        ) from None
+
+
+def refuse_seen_ground(card: dict[str, Any], datamodule: TileDataModule, path: str) -> None:
+    """Raises a UserError where the weights were trained on ground that this run validates or tests on."""
+    ground = np.array(card.get("ground", []), dtype=np.float64).reshape(-1, 4)
+    if not len(ground):
+        log.warning("%s does not tell the ground that it was trained on; scores may be too good", path)
+    for use, tiles in (("validation", datamodule.fold.validation), ("test", datamodule.fold.test)):
+        seen = int(share_ground(bounds_of(tiles), ground).sum())
+        if seen:
+            raise UserError(
+                f"{path} was trained on ground of {seen} of {len(tiles)} {use} tiles of this run (its fold is "
+                f"{card.get('fold')}, this one {datamodule.fold_index}); take weights of this fold, or set "
+                "callbacks.sar_handoff.allow_seen_ground=true"
+            )
+
+
+def bands_of(source: dict[str, Any]) -> list[str]:
+    """The names of the bands that a network sees, from a product and the numbers of its bands."""
+    names = PRODUCTS[source["product"]].bands if source else ()
+    return [names[band - 1] for band in source.get("bands", ())]
+
+
+def datamodule_of(trainer: Any) -> TileDataModule:
+    """The data of a run; Lightning sets it without declaring it."""
+    return trainer.datamodule

@@ -1,0 +1,130 @@
+"""Going on after a stop: what is in a run's folder, and whether it is of the same run."""
+
+import csv
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from sn6.callbacks.resume_point import BEFORE_LAST, LAST
+from sn6.errors import UserError
+
+log = logging.getLogger(__name__)
+
+# Keys that a run that goes on may change: they touch neither the weights nor the scores.
+FREE = (
+    "name",
+    "folder",
+    "resume",
+    "objective",
+    "stages",
+    "logger",
+    "callbacks.gallery",
+    "callbacks.progress_bar",
+    "callbacks.learning_rate",
+    "callbacks.resume_point",
+    "callbacks.checkpoint.dirpath",
+    "data.root",
+    "data.num_workers",
+    "trainer.max_epochs",
+    "trainer.max_steps",
+    "trainer.accelerator",
+    "trainer.devices",
+    "trainer.num_nodes",
+    "trainer.strategy",
+    "trainer.enable_progress_bar",
+    "trainer.log_every_n_steps",
+)
+
+
+def finished_metrics(folder: Path, config: dict[str, Any]) -> dict[str, Any] | None:
+    """What metrics.json holds where the run is finished.
+
+    Raises:
+        UserError: it was run with another config
+    """
+    path = folder / "metrics.json"
+    if not path.exists():
+        return None
+    refuse_other_config(folder, config)
+    return json.loads(path.read_text())
+
+
+def refuse_other_config(folder: Path, config: dict[str, Any]) -> None:
+    """Raises a UserError that names the keys in which the run in `folder` differs from `config` in what matters."""
+    path = folder / "config.yaml"
+    if not path.exists():
+        return
+    was, now = flat(yaml.safe_load(path.read_text())), flat(config)
+    keys = [key for key in {**was, **now} if was.get(key) != now.get(key) and not is_free(key)]
+    if keys:
+        told = ", ".join(f"{key}={now.get(key)} (was {was.get(key)})" for key in keys[:4])
+        more = f" and {len(keys) - 4} more" if len(keys) > 4 else ""
+        raise UserError(
+            f"{folder} is of a run with another config: {told}{more}; give these as they were, another name=, "
+            "or resume=false to start over"
+        )
+
+
+def is_free(key: str) -> bool:
+    """Whether a run that goes on may change `key`."""
+    return any(key == free or key.startswith(free + ".") for free in FREE)
+
+
+def flat(node: Any, prefix: str = "") -> dict[str, Any]:
+    """`{"a": {"b": 1}}` → `{"a.b": 1}`."""
+    if not isinstance(node, dict) or not node:
+        return {prefix: node}
+    return {
+        key: value
+        for name, inner in node.items()
+        for key, value in flat(inner, f"{prefix}.{name}" if prefix else str(name)).items()
+    }
+
+
+def last_checkpoint(folder: Path) -> tuple[Path, int] | None:
+    """The newest checkpoint that can be read, and its step; None where the run has none.
+
+    Raises:
+        UserError: there are checkpoints and all are broken
+    """
+    paths = [folder / "checkpoints" / name for name in (LAST, BEFORE_LAST)]
+    paths = [path for path in paths if path.exists()]
+    for path in paths:
+        try:
+            step = torch.load(path, map_location="cpu", weights_only=True)["global_step"]
+        except Exception as error:  # zip, pickle and torch each raise their own
+            reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+            log.warning("%s is broken and left out (%s)", path, reason)
+            continue
+        log.info("going on from %s, step %d", path, step)
+        return path, step
+    if paths:
+        raise UserError(f"{folder / 'checkpoints'} holds broken checkpoints alone; start over by resume=false")
+    return None
+
+
+def put_aside(folder: Path) -> None:
+    """Moves what an earlier run left in `folder` into a folder of its own beside it, and says so."""
+    old = [path for path in folder.iterdir() if path.name != ".hydra"] if folder.exists() else []
+    if not old:
+        return
+    number = next(n for n in range(1, 10**6) if not folder.with_name(f"{folder.name}.old{n}").exists())
+    aside = folder.with_name(f"{folder.name}.old{number}")
+    aside.mkdir()
+    for path in old:
+        os.replace(path, aside / path.name)
+    log.info("what was in %s lies in %s now", folder, aside)
+
+
+def logged_before(metrics: Path, step: int) -> list[dict[str, Any]]:
+    """The rows of a metrics.csv from before `step`: those after it are logged once more."""
+    if not metrics.exists():
+        return []
+    with metrics.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["step"] and int(row["step"]) < step]
+    return [{key: value for key, value in row.items() if value} for row in rows]

@@ -1,0 +1,59 @@
+"""Runs in processes of their own that stop where a test says: forked from a server that has imported all already."""
+
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from lightning import Callback
+
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["sn6.run", "stopping"])
+ENVIRONMENT = "SN6_TEST_STOP"  # "SIGKILL eo 1 2": in stage eo, epoch 1, before batch 2; batch -1 is before the training
+
+
+class StopAt(Callback):
+    """Stops its own process as the environment says, and does nothing where it says nothing."""
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        if stage == "fit":
+            self.stop(trainer, -1)
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        self.stop(trainer, batch_idx)
+
+    def stop(self, trainer: Any, batch: int) -> None:
+        how, *where = os.environ.get(ENVIRONMENT, "no").split()
+        here = [Path(trainer.default_root_dir).name, str(trainer.current_epoch), str(batch)]
+        if where != here:
+            return
+        if how == "DISKFULL":
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+        else:
+            os.kill(os.getpid(), getattr(signal, how))
+
+
+def run_here(words: list[str], folder: str, stop: str | None) -> None:
+    """The command line in a new process."""
+    os.chdir(folder)
+    os.environ.pop(ENVIRONMENT, None)
+    if stop is not None:
+        os.environ[ENVIRONMENT] = stop
+    sys.argv = ["sn6.run", *words]
+    sys.stdout = sys.stderr = open("log.txt", "a")  # noqa: SIM115
+    from sn6.run import main
+
+    main()
+
+
+def run_and_stop(words: list[str], folder: Path, stop: str | None = None) -> int:
+    """Exit status of `python -m sn6.run words...` in `folder`; negative is the signal that ended it."""
+    process = SERVER.Process(target=run_here, args=(words, str(folder), stop))
+    process.start()
+    process.join(timeout=120)
+    assert process.exitcode is not None, "the run hangs"
+    return process.exitcode
