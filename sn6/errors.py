@@ -1,8 +1,12 @@
 """What a user can mend is told in one line, without a traceback."""
 
+import errno
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a full disk, a used-up quota, a file over its limit
 
 
 class UserError(Exception):
@@ -23,12 +27,19 @@ class UserError(Exception):
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turns a UserError into one line on stderr and its exit status; an interrupt into status 130."""
+    """Turns a UserError and a full disk into one line on stderr and an exit status; an interrupt into status 130."""
     try:
         yield
     except UserError as error:
         print(f"sn6: {error}", file=sys.stderr)
         sys.exit(error.status)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        print(
+            f"sn6: nothing can be written ({error.strerror}); make room and run the same command again", file=sys.stderr
+        )
+        sys.exit(1)
     except KeyboardInterrupt:
         print("sn6: stopped", file=sys.stderr)
         sys.exit(130)

@@ -126,5 +126,6 @@ def logged_before(metrics: Path, step: int) -> list[dict[str, Any]]:
     if not metrics.exists():
         return []
     with metrics.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["step"] and int(row["step"]) < step]
+        rows = [row for row in csv.DictReader(file) if None not in row.values()]  # the last may be cut short
+    rows = [row for row in rows if row["step"].isdigit() and int(row["step"]) < step]
     return [{key: value for key, value in row.items() if value} for row in rows]

@@ -28,6 +28,7 @@ from sn6.resume import finished_metrics, last_checkpoint, logged_before, refuse_
 from sn6.segmenter import Segmenter
 from sn6.whole import write_text
 
+MONITORS = tuple(f"val/{key}" for key in ("f1", "precision", "recall", "iou", "loss"))
 log = logging.getLogger(__name__)
 
 
@@ -100,6 +101,9 @@ def make_modules(config: DictConfig) -> tuple[Segmenter, TileDataModule]:
 
 def make_trainer(config: DictConfig, folder: Path, step: int) -> Trainer:
     """The Trainer with its callbacks and loggers; `step` is the one that a stopped run goes on from, or 0."""
+    monitor = config.callbacks.checkpoint.monitor
+    if monitor not in MONITORS:
+        raise UserError(f"callbacks.checkpoint.monitor={monitor} is not logged; choose from {', '.join(MONITORS)}")
     return instantiate(
         config.trainer,
         _convert_="all",

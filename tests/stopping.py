@@ -11,7 +11,7 @@ from typing import Any
 from lightning import Callback
 
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["sn6.run", "stopping"])
+SERVER.set_forkserver_preload(["stopping", "sn6.run", "sn6.models.ternausnet", "matplotlib.backends.backend_agg"])
 ENVIRONMENT = "SN6_TEST_STOP"  # "SIGKILL eo 1 2": in stage eo, epoch 1, before batch 2; batch -1 is before the training
 
 

@@ -33,9 +33,9 @@ class Stopped(UserError):
 class ResumePoint(Checkpoint):
     """Writes `last.ckpt`, and keeps the one before as `before_last.ckpt`.
 
-    SIGINT (Ctrl-C) and SIGTERM (the end of a cluster's job) are heard after the step that is under way: the
-    checkpoint is written first. A second one ends the process as it stands. In a validation they are heard at once,
-    and the run goes on from the last checkpoint before it.
+    SIGINT (Ctrl-C) and SIGTERM (the end of a cluster's job) are heard after the step or the validation that is under
+    way: the checkpoint is written first. A second one ends the process as it stands, and the run goes on from the
+    checkpoint before.
 
     Args:
         dirpath: folder of the checkpoints
@@ -46,6 +46,7 @@ class ResumePoint(Checkpoint):
         self.folder = Path(dirpath)
         self.every_n_steps = every_n_steps
         self.signal: int | None = None
+        self.may_stop = False  # on all ranks: the checkpoint is written
         self.handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -65,20 +66,20 @@ class ResumePoint(Checkpoint):
         """Writes, where it is time, but not after the last batch of an epoch: a validation follows."""
         stop = trainer.strategy.reduce_boolean_decision(self.signal is not None, all=False)
         is_last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
-        if stop or (trainer.global_step % self.every_n_steps == 0 and not is_last):
+        if (stop or trainer.global_step % self.every_n_steps == 0) and not is_last:
             self.write(trainer)
-        if stop:
-            raise Stopped(self.signal or signal.SIGTERM, self.folder / LAST)
+            self.may_stop = stop
 
-    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Stops at once: what the validation counted so far is not kept."""
-        if self.signal is not None:
-            raise Stopped(self.signal, self.folder / LAST)
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Stops, now that the step before is logged too."""
+        if self.may_stop:
+            raise Stopped(self.signal or signal.SIGTERM, self.folder / LAST)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the state after the validation, with its score among the best values."""
         if not trainer.sanity_checking:
             self.write(trainer)
+            self.may_stop = trainer.strategy.reduce_boolean_decision(self.signal is not None, all=False)
 
     def write(self, trainer: Trainer) -> None:
         """Keeps the checkpoint that there is and writes a new one."""

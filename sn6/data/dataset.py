@@ -1,6 +1,6 @@
 """Samples: tiles as tensors in the radar's own frame, whole or as random crops."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -274,22 +274,23 @@ class ResumableLoader(DataLoader):
 
     sampler: EpochSampler
     given = 0  # batches of the epoch so far
+    loaded: Mapping[str, int] | None = None
 
     def state_dict(self) -> dict[str, int]:
-        """How many batches of the epoch were given out."""
-        return {"given": self.given}
+        """How many batches of which epoch were given out."""
+        return {"epoch": self.sampler.epoch, "given": self.given}
 
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """The next epoch begins after those batches, or is a whole one where they were all."""
-        self.sampler.skip = state_dict["given"] % self.sampler.batches
+    def load_state_dict(self, state_dict: Mapping[str, int]) -> None:
+        """That epoch, if it comes again, begins after those batches."""
+        self.loaded = state_dict
 
     def __iter__(self) -> Any:
         # A generator: the workers start with the first batch, when the sampler knows its epoch.
-        self.given = self.sampler.skip
-        batches = super().__iter__()
-        for batch in batches:
+        is_same_epoch = self.loaded is not None and self.loaded["epoch"] == self.sampler.epoch
+        self.given = self.sampler.skip = self.loaded["given"] if self.loaded and is_same_epoch else 0
+        self.loaded = None
+        for batch in super().__iter__():
             self.given += 1
-            self.sampler.skip = 0
             yield batch
 
 
