@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +40,16 @@ class StopAt(Callback):
 
 def run_here(words: list[str], folder: str, stop: str | None) -> None:
     """The command line in a new process."""
+    multiprocessing.set_start_method("fork", force=True)  # of the loaders' workers, as in a process from the shell
     os.chdir(folder)
     os.environ.pop(ENVIRONMENT, None)
     if stop is not None:
         os.environ[ENVIRONMENT] = stop
     sys.argv = ["sn6.run", *words]
-    sys.stdout = sys.stderr = open("log.txt", "a")  # noqa: SIM115
     from sn6.run import main
 
-    main()
+    with open("log.txt", "a", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
+        main()
 
 
 def run_and_stop(words: list[str], folder: Path, stop: str | None = None) -> int:

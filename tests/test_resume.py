@@ -93,7 +93,7 @@ def test_a_stopped_run_ends_as_one_that_never_was(words, never_stopped, tmp_path
 def test_what_a_stop_says(words, tmp_path):
     run_and_stop(words, tmp_path, "SIGTERM eo 0 1")
     assert "stopped by SIGTERM; the same command goes on from" in (tmp_path / "log.txt").read_text().splitlines()[-1]
-    run_and_stop(words, tmp_path, "DISKFULL eo 0 3")
+    run_and_stop(words, tmp_path, "DISKFULL eo 0 2")
     assert "make room and run the same command again" in (tmp_path / "log.txt").read_text().splitlines()[-1]
 
 
