@@ -31,6 +31,7 @@ class TopLevel:
     """The keys of conf/config.yaml outside the groups, for their types."""
 
     name: str
+    group: str
     folder: str
     resume: bool
     stages: dict[str, list[str]] | None

@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 # Keys that a run that goes on may change: they touch neither the weights nor the scores.
 FREE = (
     "name",
+    "group",
     "folder",
     "resume",
     "objective",

@@ -57,7 +57,8 @@ def stage_configs(config: DictConfig, words: list[str]) -> dict[str, DictConfig]
     for name, overrides in config.stages.items():
         stage = compose("config", [word for word in overrides if word.partition("=")[0] not in said] + words)
         with open_dict(stage):
-            stage.stages, stage.name, stage.folder = None, f"{config.name}/{name}", str(Path(config.folder) / name)
+            stage.stages, stage.folder = None, str(Path(config.folder) / name)
+            stage.name, stage.group = f"{config.name}/{name}", config.name
             stage.resume = True  # what was there has been put aside for all stages
         check(stage)
         configs[str(name)] = stage

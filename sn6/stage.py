@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -69,6 +70,7 @@ def train(config: DictConfig) -> dict[str, Any]:
         save(curves_figure(folder / "metrics.csv"), folder / "figures" / "curves.png")
         write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
         report(metrics, folder)
+    finish_loggers()
     return metrics
 
 
@@ -153,6 +155,12 @@ def offline_without_key(logger: DictConfig) -> dict[str, Any]:
 
     host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
     return {"offline": not (os.environ.get("WANDB_API_KEY") or get_netrc_auth(host))}
+
+
+def finish_loggers() -> None:
+    """Ends the W&B run, if there is one: the next stage in this process would go on in it."""
+    if (wandb := sys.modules.get("wandb")) is not None:
+        wandb.finish(quiet=True)
 
 
 @contextmanager

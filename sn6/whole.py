@@ -12,10 +12,11 @@ from sn6.errors import UserError
 def whole(path: Path) -> Iterator[Path]:
     """A name beside `path` to write to, with the same suffix; it takes the place of `path` when all went well.
 
-    Makes the folder. Raises what the writing raises, and leaves nothing of the new file then.
+    Makes the folder. Raises what the writing raises, and leaves nothing of the new file then. What a process that
+    was killed left is written over by the next one, so no file has two writers at a time.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    part = path.with_name(f".{path.stem}.part{path.suffix}")
     try:
         yield part
         os.replace(part, path)

@@ -1,0 +1,1 @@
+"""Measured against what a user would otherwise do; not tests."""
