@@ -160,7 +160,7 @@ def offline_without_key(logger: DictConfig) -> dict[str, Any]:
 def finish_loggers() -> None:
     """Ends the W&B run, if there is one: the next stage in this process would go on in it."""
     if (wandb := sys.modules.get("wandb")) is not None:
-        wandb.finish(quiet=True)
+        wandb.finish()
 
 
 @contextmanager
