@@ -75,9 +75,10 @@ def checked_arguments(
         hints = get_type_hints(target, include_extras=True)
     except NameError:  # of others, with types that only their type checker imports
         hints = {}
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     checked = {}
     for key, value in given.items():
-        if key not in parameters:
+        if key not in parameters and not takes_any:
             raise UserError(f"{where}: there is no {key!r}; the keys are {', '.join(parameters)}")
         try:
             checked[key] = type_adapter(hints.get(key, Any)).validate_python(value, strict=strict)

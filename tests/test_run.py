@@ -117,6 +117,20 @@ def test_wandb_without_a_key_is_offline_and_never_asks(sn6_run, archive_root, tm
     assert (tmp_path / "outputs/it/metrics.csv").exists()
 
 
+def test_each_stage_is_a_wandb_run_of_its_own(sn6_run, archive_root, tmp_path, monkeypatch):
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    stages = "stages={eo:['data=eo'],sar:['data=sar','callbacks.sar_handoff.weights=${folder}/eo']}"
+    done = sn6_run(*words(), f"data.root={archive_root}", "logger=wandb", stages)
+    assert done.status == 0, done.err
+    ids = [path.name[-8:] for path in (tmp_path / "outputs/it").glob("*/wandb/offline-run-*")]
+    assert len(set(ids)) == 2
+    metrics = json.loads((tmp_path / "outputs/it/metrics.json").read_text())
+    assert metrics["eo"]["scored_on"].startswith("validation column")
+    assert metrics["scored_on"] == "test tiles"
+
+
 def test_windows_validate_as_whole_tiles_do(sn6_run, archive_root, tmp_path):
     scores = []
     for name, window in (("whole", "null"), ("windows", 96)):
