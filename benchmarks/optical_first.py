@@ -1,6 +1,6 @@
 """Does it help to learn on the optical tiles first? Radar alone against optical first, at the same radar steps.
 
-    python -m benchmarks.optical_first [root=outputs/simulated_archive] [out=outputs/optical_first] [seeds=3] [epochs=12] [optical_epochs=6]
+    python -m benchmarks.optical_first            (--help tells its keys)
 
 Both sides train the quickstart's network for the same number of radar epochs on the same tiles with the same seed;
 one of them has trained on the optical tiles before. A stopped benchmark goes on.
@@ -33,7 +33,7 @@ def optical_first(
     for seed in range(seeds):
         common = [f"data.root={root}", f"seed={seed}"]
         radar = f"'data=sar','trainer.max_epochs={epochs}'"
-        handoff = "'callbacks.sar_handoff.weights=${folder}/eo'"
+        handoff = "'callbacks.sar_handoff.weights=${run_folder}/eo'"
         optical = f"stages.eo=['data=eo','trainer.max_epochs={optical_epochs}']"
         first = train(out / f"optical_first_{seed}", [*common, optical, f"stages.sar=[{radar},{handoff}]"])
         alone = train(out / f"radar_alone_{seed}", [*common, "~stages.eo", f"stages.sar=[{radar}]"])

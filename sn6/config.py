@@ -2,17 +2,19 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, OverrideParseException
 from hydra.utils import get_object
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from pydantic import NonNegativeInt, PositiveInt
 
 from sn6.door import checked_arguments
 from sn6.errors import UserError
@@ -33,12 +35,13 @@ class TopLevel:
     name: str
     group: str
     folder: str
+    run_folder: str
     resume: bool
     stages: dict[str, list[str]] | None
-    seed: int
+    seed: NonNegativeInt
     objective: Objective
-    window: int | None
-    window_overlap: int
+    window: PositiveInt | None
+    window_overlap: NonNegativeInt
 
 
 def check(config: DictConfig) -> None:
@@ -106,7 +109,8 @@ def explain(error: Exception, words: Sequence[str]) -> str:
 def options(parent: str, words: Sequence[str]) -> str:
     """The keys that the config has under `parent`, with the groups as `words` choose them."""
     chosen = [word for word in words if (CONF / word.partition("=")[0]).is_dir()]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    running = GlobalHydra.instance().is_initialized()  # a stage is composed inside a job
+    with nullcontext() if running else initialize_config_dir(str(CONF), version_base="1.3"):
         try:
             config = compose("config", overrides=chosen)
         except HydraException:

@@ -24,6 +24,11 @@ class UserError(Exception):
         return line.removeprefix(f"{UserError.__module__}.UserError: ")
 
 
+def first_line(error: BaseException) -> str:
+    """What a library says, cut to its first line; the error's name where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+
+
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """Turns a UserError and a full disk into one line on stderr and an exit status; an interrupt into status 130."""
@@ -33,11 +38,13 @@ def one_line_errors() -> Iterator[None]:
         print(f"sn6: {error}", file=sys.stderr)
         sys.exit(error.status)
     except OSError as error:
-        if error.errno not in FULL:
+        if error.errno in FULL:
+            advice = "make room and run the same command again"
+        elif isinstance(error, PermissionError | NotADirectoryError):
+            advice = "choose another folder, or change what may be done there"
+        else:
             raise
-        print(
-            f"sn6: nothing can be written ({error.strerror}); make room and run the same command again", file=sys.stderr
-        )
+        print(f"sn6: {error.filename or 'a file'} cannot be written ({error.strerror}); {advice}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("sn6: stopped", file=sys.stderr)

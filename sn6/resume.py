@@ -4,6 +4,7 @@ import csv
 import json
 import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,16 @@ import torch
 import yaml
 
 from sn6.callbacks.resume_point import BEFORE_LAST, LAST
-from sn6.errors import UserError
+from sn6.errors import UserError, first_line
 
 log = logging.getLogger(__name__)
 
-# Keys that a run that goes on may change: they touch neither the weights nor the scores.
+# Keys that a run that goes on may change: where and on what it runs, what it shows, and how long it trains.
 FREE = (
     "name",
     "group",
     "folder",
+    "run_folder",
     "resume",
     "objective",
     "stages",
@@ -29,10 +31,7 @@ FREE = (
     "callbacks.learning_rate",
     "callbacks.resume_point",
     "callbacks.checkpoint.dirpath",
-    "data.root",
     "data.num_workers",
-    "trainer.max_epochs",
-    "trainer.max_steps",
     "trainer.accelerator",
     "trainer.devices",
     "trainer.num_nodes",
@@ -40,6 +39,9 @@ FREE = (
     "trainer.enable_progress_bar",
     "trainer.log_every_n_steps",
 )
+
+
+LONGER = ("trainer.max_epochs", "trainer.max_steps")  # a stopped run may train longer, a finished one is finished
 
 
 def finished_metrics(folder: Path, config: dict[str, Any]) -> dict[str, Any] | None:
@@ -51,17 +53,17 @@ def finished_metrics(folder: Path, config: dict[str, Any]) -> dict[str, Any] | N
     path = folder / "metrics.json"
     if not path.exists():
         return None
-    refuse_other_config(folder, config)
+    refuse_other_config(folder, config, FREE)
     return json.loads(path.read_text())
 
 
-def refuse_other_config(folder: Path, config: dict[str, Any]) -> None:
-    """Raises a UserError that names the keys in which the run in `folder` differs from `config` in what matters."""
+def refuse_other_config(folder: Path, config: dict[str, Any], free: tuple[str, ...] = FREE + LONGER) -> None:
+    """Raises a UserError that names the keys, other than `free`, in which the run in `folder` differs."""
     path = folder / "config.yaml"
     if not path.exists():
         return
     was, now = flat(yaml.safe_load(path.read_text())), flat(config)
-    keys = [key for key in {**was, **now} if was.get(key) != now.get(key) and not is_free(key)]
+    keys = [key for key in {**was, **now} if was.get(key) != now.get(key) and not is_under(key, free)]
     if keys:
         told = ", ".join(f"{key}={now.get(key)} (was {was.get(key)})" for key in keys[:4])
         more = f" and {len(keys) - 4} more" if len(keys) > 4 else ""
@@ -71,9 +73,9 @@ def refuse_other_config(folder: Path, config: dict[str, Any]) -> None:
         )
 
 
-def is_free(key: str) -> bool:
-    """Whether a run that goes on may change `key`."""
-    return any(key == free or key.startswith(free + ".") for free in FREE)
+def is_under(key: str, nodes: tuple[str, ...]) -> bool:
+    """Whether `key` is one of `nodes` or lies below one."""
+    return any(key == node or key.startswith(node + ".") for node in nodes)
 
 
 def flat(node: Any, prefix: str = "") -> dict[str, Any]:
@@ -99,8 +101,10 @@ def last_checkpoint(folder: Path) -> tuple[Path, int] | None:
         try:
             step = torch.load(path, map_location="cpu", weights_only=True)["global_step"]
         except Exception as error:  # zip, pickle and torch each raise their own
-            reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-            log.warning("%s is broken and left out (%s)", path, reason)
+            aside = path.with_name(path.name + ".broken")  # or the next one would push it over the good one
+            log.warning("%s is broken and left out, it lies in %s now (%s)", path, aside.name, first_line(error))
+            with suppress(FileNotFoundError):  # another rank did it
+                os.replace(path, aside)
             continue
         log.info("going on from %s, step %d", path, step)
         return path, step
@@ -111,7 +115,7 @@ def last_checkpoint(folder: Path) -> tuple[Path, int] | None:
 
 def put_aside(folder: Path) -> None:
     """Moves what an earlier run left in `folder` into a folder of its own beside it, and says so."""
-    old = [path for path in folder.iterdir() if path.name != ".hydra"] if folder.exists() else []
+    old = list(folder.iterdir()) if folder.exists() else []
     if not old:
         return
     number = next(n for n in range(1, 10**6) if not folder.with_name(f"{folder.name}.old{n}").exists())

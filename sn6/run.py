@@ -1,7 +1,9 @@
 """The door to training: `python -m sn6.run model=ternausnet data=sar loss=bce data.root=DIR`."""
 
 import json
+import logging
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,9 @@ from sn6.resume import put_aside
 from sn6.stage import train
 from sn6.whole import write_text
 
-MAY_DIFFER = ("in_channels", "dropout", "pretrained", "weights_file", "weights")  # model options between two stages
+log = logging.getLogger(__name__)
+DATA_OF_A_STAGE = ("data", "data.product", "data.bands")
+MAY_DIFFER = ("dropout", "pretrained", "weights_file", "weights")  # model options between two stages
 
 
 def run(config: DictConfig, words: list[str]) -> dict[str, Any]:
@@ -41,29 +45,47 @@ def run(config: DictConfig, words: list[str]) -> dict[str, Any]:
     last = list(stages)[-1]
     joined = metrics.pop(last) | metrics
     rank_zero_only(write_text)(folder / "metrics.json", json.dumps(joined, indent=2) + "\n")
+    log.info("the run of %s: %s", " and ".join(stages), folder / "metrics.json")
     return joined
 
 
 def stage_configs(config: DictConfig, words: list[str]) -> dict[str, DictConfig]:
     """The config of each stage, all checked before the first one starts.
 
-    A stage's overrides go over those of its experiment, and the words of the command line over both.
+    A stage's overrides go over those of its experiment, and the words of the command line over both. Words about a
+    callback go to the stages that have it.
 
     Raises:
-        UserError: a stage that is no config, or stages whose networks differ
+        UserError: a stage that is no config, words that would make all stages train on the same data, stages whose
+            networks differ
     """
+    for word in words:
+        if word.partition("=")[0] in DATA_OF_A_STAGE:
+            raise UserError(f"{word} would go to all stages ({', '.join(config.stages)}); say it in stages.NAME=[...]")
     said = {word.partition("=")[0] for word in words}
+    raw = OmegaConf.to_container(config.stages, resolve=False)  # ${run_folder} is resolved in the stage's own config
+    assert isinstance(raw, dict)
     configs = {}
-    for name, overrides in config.stages.items():
-        stage = compose("config", [word for word in overrides if word.partition("=")[0] not in said] + words)
+    for key, overrides in raw.items():
+        name = str(key)
+        chosen = [word for word in overrides if word.partition("=")[0] not in said]
+        has = compose("config", [*chosen, *(word for word in words if callback_of(word) is None)]).callbacks
+        fit = [word for word in words if callback_of(word) in (None, *has) or word.startswith(("+", "~"))]
+        stage = compose("config", [*chosen, *fit])
         with open_dict(stage):
-            stage.stages, stage.folder = None, str(Path(config.folder) / name)
+            stage.stages, stage.run_folder, stage.folder = None, config.folder, str(Path(config.folder) / name)
             stage.name, stage.group = f"{config.name}/{name}", config.name
             stage.resume = True  # what was there has been put aside for all stages
         check(stage)
-        configs[str(name)] = stage
+        configs[name] = stage
     refuse_other_networks(configs)
     return configs
+
+
+def callback_of(word: str) -> str | None:
+    """`callbacks.sar_handoff.adapt=mean` → `sar_handoff`; None for a word about anything else."""
+    match = re.match(r"callbacks\.(\w+)\.", word)
+    return match[1] if match else None
 
 
 def refuse_other_networks(stages: dict[str, DictConfig]) -> None:
@@ -74,7 +96,9 @@ def refuse_other_networks(stages: dict[str, DictConfig]) -> None:
         one, two = models[first], models[other]
         assert isinstance(one, dict)
         assert isinstance(two, dict)
-        keys = [key for key in {**one, **two} if one.get(key) != two.get(key) and key not in MAY_DIFFER]
+        adapts = OmegaConf.select(stages[other], "callbacks.sar_handoff.adapt") is not None
+        free = (*MAY_DIFFER, "in_channels") if adapts else MAY_DIFFER
+        keys = [key for key in {**one, **two} if one.get(key) != two.get(key) and key not in free]
         if keys:
             raise UserError(
                 f"the stages {first} and {other} train different networks: model.{keys[0]} is {one.get(keys[0])} and "

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from hydra.utils import instantiate
 from lightning import Trainer, seed_everything
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger
 from omegaconf import DictConfig, OmegaConf
@@ -78,10 +79,11 @@ def make_modules(config: DictConfig) -> tuple[Segmenter, TileDataModule]:
     """The network with its loss and optimizer, and the data that it is trained on."""
     loss = instantiate(config.loss, _convert_="all")
     datamodule = instantiate(config.data, _convert_="all", pixel_weights=loss.pixel_weights)
-    if len(config.data.bands) != config.model.in_channels:
+    bands = list(datamodule.source.bands)
+    if len(bands) != config.model.in_channels:
         raise UserError(
-            f"data.bands={list(config.data.bands)} gives {len(config.data.bands)} bands to a network of "
-            f"model.in_channels={config.model.in_channels}; set one to fit the other"
+            f"data.bands={bands} gives {len(bands)} bands to a network of model.in_channels="
+            f"{config.model.in_channels}; set one to fit the other"
         )
     model = plain(config.model)
     weights = model.pop("weights")
@@ -106,6 +108,8 @@ def make_trainer(config: DictConfig, folder: Path, step: int) -> Trainer:
     monitor = config.callbacks.checkpoint.monitor
     if monitor not in MONITORS:
         raise UserError(f"callbacks.checkpoint.monitor={monitor} is not logged; choose from {', '.join(MONITORS)}")
+    if config.trainer.limit_val_batches == 0:
+        raise UserError("trainer.limit_val_batches=0 leaves nothing to choose the epoch by; give 1 or more, or null")
     return instantiate(
         config.trainer,
         _convert_="all",
@@ -122,10 +126,15 @@ def csv_logger(folder: Path, step: int) -> CSVLogger:
     """Writes metrics.csv, and keeps what is in it from before `step`."""
     rows = logged_before(folder / "metrics.csv", step)
     logger = CSVLogger(folder, name="", version="", flush_logs_every_n_steps=1)
-    if rows:
+    if rows and is_rank_zero():
         logger.experiment.metrics.extend(rows)
         logger.save()
     return logger
+
+
+def is_rank_zero() -> bool:
+    """Whether this is the first process, before the Trainer knows: the others' loggers are dummies."""
+    return getattr(rank_zero_only, "rank", 0) in (0, None)
 
 
 def other_loggers(config: DictConfig) -> list[Logger]:

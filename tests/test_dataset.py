@@ -1,5 +1,7 @@
 """Samples hold what the design says, in the radar's own frame, and follow from (seed, epoch, draw) alone."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -128,7 +130,7 @@ def test_what_a_worker_finds_is_told_in_one_line(root):
 
 def test_unknown_products_and_bands_are_told():
     with pytest.raises(UserError, match=r"data.product=SAR is unknown; the products are SAR-Intensity, PS-RGB"):
-        Source("SAR", (1,), orient=True, min_area=20.0)
+        TileDataModule(root=".", product="SAR")
     with pytest.raises(
         UserError, match=r"data.bands=\[3, 5\] does not do: RGBNIR has the bands 1 to 4 \(B, G, R, NIR\)"
     ):
@@ -202,6 +204,34 @@ def test_epochs_differ_and_come_back():
     assert [d for _, d in first] != [d for _, d in second]
     sampler.set_epoch(0)
     assert list(sampler) == first
+
+
+def test_bands_by_default():
+    """The baseline's order of PS-RGB, and no other product's colours mixed up by it."""
+    simulation = {"tiles": 1}  # made at no time: the root is not looked at
+    bands = {
+        product: TileDataModule(root=".", product=product, simulation=simulation).source.bands
+        for product in ("SAR-Intensity", "PS-RGB", "PS-RGBNIR", "RGBNIR", "PAN")
+    }
+    assert bands["PS-RGB"] == (3, 1, 1, 2)
+    assert bands["PAN"] == (1,)
+    assert all(bands[product] == (1, 2, 3, 4) for product in ("SAR-Intensity", "PS-RGBNIR", "RGBNIR"))
+
+
+def test_a_tile_without_its_optical_image_keeps_its_ground_apart_all_the_same(archive_root, tmp_path):
+    """The optical fold is the radar fold less the tiles that lack the image."""
+    root = shutil.copytree(archive_root, tmp_path / "root")
+
+    def fold(product):
+        module = TileDataModule(root=str(root), product=product, mean=[0.0] * 4, std=[1.0] * 4)
+        module.setup()
+        return {use: {t.image_id for t in getattr(module.fold, use)} for use in ("train", "validation")}
+
+    radar = fold("SAR-Intensity")
+    for use in ("train", "validation"):
+        lost = sorted(radar[use])[-1]
+        next((root / "train/AOI_11_Rotterdam/PS-RGB").glob(f"*{lost}.tif")).unlink()
+        assert fold("PS-RGB")[use] == radar[use] - {lost}
 
 
 def test_without_a_root_the_way_to_the_data_is_told():

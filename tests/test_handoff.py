@@ -208,6 +208,28 @@ def test_files_that_do_not_do(sn6_run, archive_root, optical, tmp_path):
     fails(sn6_run(*other), "does not fit UNet", "missing:", "unknown:")
 
 
+STAGES = "stages={eo:['data=eo'],sar:['data=sar','callbacks.sar_handoff.weights=${run_folder}/eo']}"
+
+
+def test_words_about_the_handoff_go_to_the_stage_that_has_it(sn6_run, archive_root, tmp_path, monkeypatch):
+    folder = tmp_path / "b (1), c"  # and a folder with signs of Hydra's own grammar in its name
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    done = sn6_run(*words(), f"data.root={archive_root}", STAGES, "callbacks.sar_handoff.encoder_lr=0.5")
+    assert done.status == 0, done.err
+    assert "encoder_lr: 0.5" in (folder / "outputs/it/sar/config.yaml").read_text()
+    assert "sar_handoff" not in (folder / "outputs/it/eo/config.yaml").read_text()
+
+
+def test_words_that_do_not_fit_stages_are_told_before_the_first_one(sn6_run, archive_root, tmp_path):
+    given = (*words(), f"data.root={archive_root}", STAGES)
+    given = [word for word in given if not word.startswith("data=")]
+    fails(sn6_run(*given, "data.product=PS-RGB"), "data.product=PS-RGB would go to all stages (eo, sar)", "stages.NAME")
+    fails(sn6_run(*given, "data.crops=3"), "no 'data.crops'", "crop, crops_per_tile")
+    fails(sn6_run(*given, "stages.eo=['data=eo','data.crops=3']"), "no 'data.crops'", "crop, crops_per_tile")
+    assert not (tmp_path / "outputs/it/eo").exists()
+
+
 def test_stages_of_different_networks_are_refused_before_the_first_one(sn6_run, archive_root, tmp_path):
     stages = "stages={eo:['data=eo','model.width=6'],sar:['data=sar','model.width=4']}"
     given = [word for word in words() if not word.startswith("model.width")]

@@ -30,7 +30,7 @@ WORDS = [
 ]
 TWO_STAGES = [
     *WORDS,
-    "stages={eo:['data=eo'],sar:['data=sar','callbacks.sar_handoff.weights=${folder}/eo']}",
+    "stages={eo:['data=eo'],sar:['data=sar','callbacks.sar_handoff.weights=${run_folder}/eo']}",
 ]
 
 

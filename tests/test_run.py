@@ -121,7 +121,7 @@ def test_each_stage_is_a_wandb_run_of_its_own(sn6_run, archive_root, tmp_path, m
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
     monkeypatch.setenv("WANDB_SILENT", "true")
-    stages = "stages={eo:['data=eo'],sar:['data=sar','callbacks.sar_handoff.weights=${folder}/eo']}"
+    stages = "stages={eo:['data=eo'],sar:['data=sar','callbacks.sar_handoff.weights=${run_folder}/eo']}"
     done = sn6_run(*words(), f"data.root={archive_root}", "logger=wandb", stages)
     assert done.status == 0, done.err
     ids = [path.name[-8:] for path in (tmp_path / "outputs/it").glob("*/wandb/offline-run-*")]

@@ -10,8 +10,9 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from pydantic import PositiveInt
 
-from sn6.errors import UserError
+from sn6.errors import UserError, first_line
 from sn6.whole import whole
 
 LAST, BEFORE_LAST = "last.ckpt", "before_last.ckpt"
@@ -42,10 +43,11 @@ class ResumePoint(Checkpoint):
         every_n_steps: steps from one checkpoint to the next in the middle of an epoch
     """
 
-    def __init__(self, dirpath: str, every_n_steps: int = 100) -> None:
+    def __init__(self, dirpath: str, every_n_steps: PositiveInt = 100) -> None:
         self.folder = Path(dirpath)
         self.every_n_steps = every_n_steps
         self.signal: int | None = None
+        self.step = 0
         self.may_stop = False  # on all ranks: the checkpoint is written
         self.handlers: dict[int, Any] = {}
 
@@ -66,12 +68,14 @@ class ResumePoint(Checkpoint):
         """Writes, where it is time, but not after the last batch of an epoch: a validation follows."""
         stop = trainer.strategy.reduce_boolean_decision(self.signal is not None, all=False)
         is_last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
-        if (stop or trainer.global_step % self.every_n_steps == 0) and not is_last:
+        has_stepped = trainer.global_step > self.step  # and did not just gather gradients, which are not kept
+        if has_stepped and (stop or trainer.global_step % self.every_n_steps == 0) and not is_last:
             self.write(trainer)
             self.may_stop = stop
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Stops, now that the step before is logged too."""
+        self.step = trainer.global_step
         if self.may_stop:
             raise Stopped(self.signal or signal.SIGTERM, self.folder / LAST)
 
@@ -99,5 +103,5 @@ class WholeCheckpointIO(TorchCheckpointIO):
                 torch.save(checkpoint, part)
         except (OSError, RuntimeError) as error:  # torch raises a RuntimeError when a write falls short
             raise UserError(
-                f"{path} cannot be written ({str(error).splitlines()[0]}); make room and run the same command again"
+                f"{path} cannot be written ({first_line(error)}); make room and run the same command again"
             ) from None

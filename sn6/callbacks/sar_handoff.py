@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning import Callback, LightningModule, Trainer
+from pydantic import NonNegativeFloat, NonNegativeInt
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -18,7 +19,7 @@ from sn6.callbacks.eo_pretraining import WEIGHTS_FILE, card_of, network_of
 from sn6.data.datamodule import TileDataModule
 from sn6.data.folds import bounds_of, share_ground
 from sn6.data.layout import PRODUCTS
-from sn6.errors import UserError
+from sn6.errors import UserError, first_line
 from sn6.models.handoff import Adapt, hand_over, moved
 from sn6.models.portable import SUFFIX, read_portable, write_portable
 from sn6.segmenter import Segmenter
@@ -48,8 +49,8 @@ class SARHandoff(Callback):
         weights: str | None = None,
         adapt: Adapt | None = None,
         reset_head: bool = False,
-        freeze_encoder_epochs: int = 0,
-        encoder_lr: float = 1.0,
+        freeze_encoder_epochs: NonNegativeInt = 0,
+        encoder_lr: NonNegativeFloat = 1.0,
         allow_seen_ground: bool = False,
     ) -> None:
         self.weights = weights
@@ -82,7 +83,7 @@ class SARHandoff(Callback):
             self._report(trainer, table, f"handed over from {self.weights}")
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
-        """A frozen encoder has no gradients: neither its weights nor the optimizer's memory of them change."""
+        """A frozen encoder has no gradients: its weights and the optimizer's memory stay, running means do not."""
         if trainer.current_epoch < self.freeze_encoder_epochs:
             for parameter in pl_module.get_submodule("network.encoder").parameters():
                 parameter.grad = None
@@ -135,9 +136,9 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         held = torch.load(path, map_location="cpu", weights_only=True)
         return network_of(held), card_of(held)
     except Exception as error:  # zip, pickle and torch each raise their own
-        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise UserError(
-            f"{key} cannot be read without running code from it, or is cut short ({reason}); give a checkpoint of sn6"
+            f"{key} cannot be read without running code from it, or is cut short ({first_line(error)}); "
+            "give a checkpoint of sn6"
         ) from None
 
 

@@ -1,5 +1,6 @@
 """A metric that counts every tile once, on whichever rank and however often it was shown."""
 
+from dataclasses import asdict
 from typing import SupportsFloat
 
 import torch
@@ -57,19 +58,13 @@ class TileTable(Metric):
         """The mean loss over tiles, and the scores from the counts pooled over tiles."""
         seen = self.rows[self.rows[:, 0] != UNSEEN].cpu().double()
         loss, intersection, union, tp, fp, fn = seen.sum(dim=0).tolist()
+        counts = Counts(int(tp), int(fp), int(fn))
         return {
-            "loss": ratio(loss, len(seen)),
-            "iou": ratio(intersection, union),
-            "precision": ratio(tp, tp + fp),
-            "recall": ratio(tp, tp + fn),
-            "f1": ratio(2 * tp, 2 * tp + fp + fn),
-            "tp": int(tp),
-            "fp": int(fp),
-            "fn": int(fn),
+            "loss": loss / max(len(seen), 1),
+            "iou": intersection / max(union, 1),
+            "precision": counts.precision,
+            "recall": counts.recall,
+            "f1": counts.f1,
+            **asdict(counts),
             "tiles": len(seen),
         }
-
-
-def ratio(part: float, whole: float) -> float:
-    """`part` of `whole`, 0 of nothing."""
-    return part / whole if whole else 0.0

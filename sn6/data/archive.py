@@ -24,7 +24,7 @@ from sn6.data.layout import (
     test_truth_path,
     tile_path,
 )
-from sn6.errors import UserError
+from sn6.errors import UserError, first_line
 from sn6.footprints.files import Labels, read_geojson_labels, read_labels
 
 IMAGE_ID = re.compile(r"_(\d{14}_\d{14})_(tile_\d+)\.tif$")  # the strip, then the tile's number
@@ -98,6 +98,10 @@ class Archive:
             table[fields[0]] = int(fields[1])
         return table
 
+    def has(self, split: Split, product: str) -> bool:
+        """Whether there is a tile of the product."""
+        return any(IMAGE_ID.search(path.name) for path in (split_folder(self.root, split) / product).glob("*.tif"))
+
     def tiles(self, split: Split, product: str) -> list[Tile]:
         """The tiles of `split` that have `product`, by image id.
 
@@ -129,7 +133,7 @@ class Archive:
                 check_header(source, product, path)
                 bounds = tuple(source.bounds)
         except RasterioError as error:
-            raise UserError(f"{path} cannot be opened as a GeoTIFF; fetch it again ({error})") from None
+            raise UserError(f"{path} cannot be opened as a GeoTIFF; fetch it again ({first_line(error)})") from None
         strip = image_id.rpartition("_tile_")[0]
         return Tile(image_id, split, strip, self.orientations.get(strip), bounds, products)
 
@@ -155,8 +159,9 @@ class Archive:
                 check_header(source, product, path)
                 pixels = source.read().astype(np.float32)
         except RasterioError as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"{path} cannot be read, it is broken or cut short; fetch it again ({reason})") from None
+            raise UserError(
+                f"{path} cannot be read, it is broken or cut short; fetch it again ({first_line(error)})"
+            ) from None
         if not np.isfinite(pixels).all():
             row, column = np.argwhere(~np.isfinite(pixels).all(axis=0))[0]
             raise UserError(f"{path} holds NaN or infinity, first at row {row}, column {column}; fetch it again")
@@ -201,9 +206,3 @@ def check_header(source: rasterio.DatasetReader, product: str, path: Path) -> No
         raise UserError(f"{path} has {source.count} bands, {product} has {len(expected)} ({', '.join(expected)})")
     if source.crs is None or source.crs.to_epsg() != int(CRS.removeprefix("EPSG:")):
         raise UserError(f"{path} has the CRS {source.crs}, the archive's is {CRS}; reproject or remove the tile")
-
-
-def grid_shape(tile: Tile) -> tuple[int, int]:
-    """Height and width of a tile on the grid of 0.5 m."""
-    west, south, east, north = tile.bounds
-    return round((north - south) / PIXEL), round((east - west) / PIXEL)

@@ -1,12 +1,11 @@
 """Crops and augmentation of a sample: functions of the sample and a random generator, of nothing else."""
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool
 
 Augmentation = Literal["none", "flip_lr", "dihedral"]
-AUGMENTATIONS = get_args(Augmentation)
 TRIES = 10  # places drawn before the best one is taken
 ENOUGH = 0.25  # share of valid pixels that makes a place good
 
@@ -26,7 +25,7 @@ def turn(sample: Sample) -> Sample:
 def random_crop(sample: Sample, crop: int, rng: np.random.Generator) -> Sample:
     """Cuts `crop` × `crop` pixels at a random place that holds valid pixels where it can.
 
-    A tile smaller than the crop is extended to the right and below by nodata.
+    A tile smaller than the crop is extended to the right and below by pixels that are not valid.
     """
     top, left = crop_place(sample["valid"][0], crop, rng)
     return sample | {
@@ -50,7 +49,7 @@ def crop_place(valid: Bool[np.ndarray, "h w"], crop: int, rng: np.random.Generat
 
 
 def pad_to(array: np.ndarray, size: int) -> np.ndarray:
-    """Extends the last two axes by zeros, which is nodata, to `size`."""
+    """Extends the last two axes by zeros to `size`: not valid, no building, 0 in the image."""
     height, width = array.shape[-2:]
     return np.pad(array, [(0, 0)] * (array.ndim - 2) + [(0, size - height), (0, size - width)])
 

@@ -44,7 +44,7 @@ class TileDataModule(LightningDataModule):
         *,
         root: str | None,
         product: str,
-        bands: list[int],
+        bands: list[int] | None = None,
         fold: int = 4,
         test_column: int | None = None,
         crop: int = 512,
@@ -71,10 +71,13 @@ class TileDataModule(LightningDataModule):
         for key, value in (("crop", crop), ("crops_per_tile", crops_per_tile), ("batch_size", batch_size)):
             if value < 1:
                 raise UserError(f"data.{key}={value} does not do; it is at least 1")
-        if (mean is None) != (std is None) or (mean and std and not len(mean) == len(std) == len(bands)):
-            raise UserError(f"data.mean and data.std go together, with one number for each of the {len(bands)} bands")
         self.root, self.simulation = root, simulation
-        self.source = Source(product, tuple(bands), orient, min_area)
+        self.source = Source(product, tuple(bands or default_bands(product)), orient, min_area)
+        number = len(self.source.bands)
+        if (mean is None) != (std is None) or (mean and std and not len(mean) == len(std) == number):
+            raise UserError(f"data.mean and data.std go together, with one number for each of the {number} bands")
+        if simulation is None:
+            Archive(root)  # a root that is none is told before a network is made or fetched
         self.fold_index, self.test_column = fold, test_column
         self.crop, self.crops_per_tile, self.augmentation = crop, crops_per_tile, augmentation
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
@@ -95,23 +98,32 @@ class TileDataModule(LightningDataModule):
             return
         self.archive = Archive(self.root)
         self.fold, self.scored_on = self._fold()
-        measured = measure(self.archive, self.fold.train, self.source)
-        self.statistics = (
-            measured
-            if self.mean is None or self.std is None
-            else Statistics(tuple(self.mean), tuple(self.std), measured.building_fraction)
-        )
+        self.statistics = self._statistics()
         self.train_tiles = self._dataset(self.fold.train)
         self.validation_tiles = self._dataset(self.fold.validation)
         self.test_tiles = self._dataset(self.fold.test)
 
+    def _statistics(self) -> Statistics:
+        """As given, or measured; the share of building only where a loss asks for it."""
+        if self.mean is not None and self.std is not None and self.pixel_weights is None:
+            return Statistics(tuple(self.mean), tuple(self.std), None)
+        measured = measure(self.archive, self.fold.train, self.source)
+        if self.mean is None or self.std is None:
+            return measured
+        return replace(measured, mean=tuple(self.mean), std=tuple(self.std))
+
     def _fold(self) -> tuple[Fold, str]:
-        """The fold, and in words what its test tiles are."""
-        tiles = self._labelled(self.archive.tiles("train", self.source.product))
+        """The fold, and in words what its test tiles are.
+
+        It is that of the radar tiles whatever the product, so that an optical run and the radar run after it keep
+        the same ground apart also where a tile lacks its optical image.
+        """
+        index = "SAR-Intensity" if self.archive.has("train", "SAR-Intensity") else self.source.product
+        tiles = self._labelled(self.archive.tiles("train", index))
         test: list[Tile] = []
         if self.test_column is None and test_truth_path(self.archive.root).exists():
             test = self._labelled(self.archive.tiles("test_public", "SAR-Intensity"))
-        fold = make_fold(tiles, self.fold_index, self.test_column, test)
+        fold = with_product(make_fold(tiles, self.fold_index, self.test_column, test), self.source.product)
         if self.test_column is not None:
             return fold, f"test column {self.test_column}"
         if test and not PRODUCTS[self.source.product].optical:
@@ -188,3 +200,28 @@ class TileDataModule(LightningDataModule):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Nothing to restore: all of it follows from the archive and the config."""
+
+
+def default_bands(product: str) -> list[int]:
+    """All bands of a product in their order; of PS-RGB as many as a radar tile has, as the baseline reads them."""
+    if product not in PRODUCTS:
+        raise UserError(f"data.product={product} is unknown; the products are {', '.join(PRODUCTS)}")
+    return [3, 1, 1, 2] if product == "PS-RGB" else list(range(1, len(PRODUCTS[product].bands) + 1))
+
+
+def with_product(fold: Fold, product: str) -> Fold:
+    """The tiles of a fold that have `product`; test tiles, which have radar alone, stay.
+
+    Raises:
+        UserError: none is left to train or to validate with
+    """
+    train, validation = (
+        [tile for tile in tiles if product in tile.products] for tiles in (fold.train, fold.validation)
+    )
+    if not train or not validation:
+        raise UserError(
+            f"the fold leaves {len(train)} tiles with {product} to train and {len(validation)} to validate with; "
+            "choose another data.fold or data.product"
+        )
+    test = [tile for tile in fold.test if tile.split == "test_public" or product in tile.products]
+    return replace(fold, train=train, validation=validation, test=test)

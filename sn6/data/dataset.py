@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float32
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from sn6.data.archive import Archive, Tile, grid_shape
+from sn6.data.archive import Archive, Tile
 from sn6.data.augment import Augmentation, Sample, arrays, augment, random_crop, turn
 from sn6.data.layout import PIXEL, PRODUCTS
 from sn6.errors import UserError
@@ -37,8 +37,6 @@ class Source:
     min_area: float
 
     def __post_init__(self) -> None:
-        if self.product not in PRODUCTS:
-            raise UserError(f"data.product={self.product} is unknown; the products are {', '.join(PRODUCTS)}")
         names = PRODUCTS[self.product].bands
         wrong = [band for band in self.bands if not 1 <= band <= len(names)]
         if wrong or not self.bands:
@@ -55,12 +53,12 @@ class Statistics:
     Attributes:
         mean: per band of the sample
         std: per band of the sample
-        building_fraction: share of valid pixels that are building
+        building_fraction: share of valid pixels that are building, None where nobody asked for it
     """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    building_fraction: float
+    building_fraction: float | None
 
 
 def is_turned(tile: Tile, source: Source) -> bool:
@@ -177,6 +175,7 @@ class TileDataset(Dataset):
         sample["image"] = normalize(sample["image"], valid, self.statistics, self.nodata)
         sample["mask"] = (instances > 0).astype(np.float32)
         if self.pixel_weights is not None:
+            assert self.statistics.building_fraction is not None
             sample["weight"] = self.pixel_weights(instances[0], self.statistics.building_fraction)[None]
         return sample | {"index": index}
 
@@ -189,10 +188,6 @@ class TileDataset(Dataset):
         labels = self.archive.labels(self.tiles[index])
         assert labels is not None, "the datamodule leaves out tiles without labels"
         return labels
-
-    def shape(self, index: int) -> tuple[int, int]:
-        """Height and width of the tile in pixels."""
-        return grid_shape(self.tiles[index])
 
 
 class CropDataset(Dataset):

@@ -11,7 +11,6 @@ Split = Literal["train", "test_public"]
 
 AOI = "AOI_11_Rotterdam"
 CRS = "EPSG:32631"  # UTM zone 31 North, metres
-TILE_SIZE = 900  # pixels of a published tile, on each side
 PIXEL = 0.5  # metres; the grid of the labels and of every sample
 NODATA = 0  # in every product
 SPLIT_NAMES: dict[Split, str] = {"train": "Train", "test_public": "Test_Public"}

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from sn6.errors import UserError
+from sn6.errors import UserError, first_line
 
 PREFIX = "network."  # of the network's tensors in a checkpoint of Lightning
 NAMED = 3  # tensors of each kind that a message names
@@ -38,8 +38,13 @@ def network_weights(path: Path) -> dict[str, Tensor]:
     try:
         held = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # zip, pickle and torch each raise their own
-        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-        raise UserError(f"model.weights={path} cannot be read, it is broken or no checkpoint ({reason})") from None
+        raise UserError(
+            f"model.weights={path} cannot be read, it is broken or no checkpoint ({first_line(error)}); give another"
+        ) from None
+    if not isinstance(held, dict):
+        raise UserError(
+            f"model.weights={path} holds no weights by name; give a checkpoint such as checkpoints/best.ckpt"
+        )
     if "state_dict" in held:
         held = {k.removeprefix(PREFIX): v for k, v in held["state_dict"].items() if k.startswith(PREFIX)}
     return held
