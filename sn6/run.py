@@ -5,6 +5,8 @@ import logging
 import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -109,8 +111,19 @@ def refuse_other_networks(stages: dict[str, DictConfig]) -> None:
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def job(config: DictConfig) -> float:
     """One job of Hydra: trains, and returns the objective for a sweep."""
-    with one_line_errors(), one_line_config_errors(sys.argv[1:]):
+    with one_line_errors(), nothing_left_empty(Path(config.folder)), one_line_config_errors(sys.argv[1:]):
         return run(config, list(HydraConfig.get().overrides.task))[config.objective]
+
+
+@contextmanager
+def nothing_left_empty(folder: Path) -> Iterator[None]:
+    """Removes the folder that Hydra made for a run that was refused before it wrote anything."""
+    try:
+        yield
+    except UserError:
+        with suppress(OSError):  # it holds something, or another rank was first
+            folder.rmdir()
+        raise
 
 
 def main() -> None:

@@ -34,8 +34,9 @@ def write_pixels(path, pixels):
         file.write(pixels)
 
 
-def test_no_root(sn6_run):
+def test_no_root(sn6_run, tmp_path):
     fails(sn6_run(*words()), "data.root is not set", "experiment=quickstart", "sn6.simulate root=DIR")
+    assert not list((tmp_path / "outputs").iterdir())  # nothing is left of a run that was refused
 
 
 def test_a_root_that_is_no_archive(sn6_run, tmp_path):
