@@ -116,7 +116,8 @@ def test_a_checkpoint_of_another_network(sn6_run, archive_root, tmp_path):
 def test_a_run_folder_with_a_checkpoint_of_another_network(sn6_run, archive_root, tmp_path):
     assert sn6_run(*words(), f"data.root={archive_root}").status == 0
     (tmp_path / "outputs/it/metrics.json").unlink()
-    fails(sn6_run(*words(model="unet"), f"data.root={archive_root}"), "outputs/it", "another config", "model._target_", "another name=")
+    done = sn6_run(*words(model="unet"), f"data.root={archive_root}")
+    fails(done, "outputs/it", "another config", "model._target_", "another name=")
 
 
 def test_a_loss_that_becomes_nan(sn6_run, archive_root, tmp_path):
