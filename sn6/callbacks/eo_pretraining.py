@@ -10,7 +10,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from sn6.callbacks.polygon_f1 import polygon_f1_of
-from sn6.models.checkpoint import PREFIX
+from sn6.models.checkpoint import network_of
 from sn6.models.portable import write_portable
 
 WEIGHTS_FILE = "weights.safetensors"
@@ -36,11 +36,6 @@ class EOPretraining(Callback):
             "chosen_by": checkpoint.monitor,
         }
         write_portable(Path(trainer.default_root_dir) / WEIGHTS_FILE, network_of(held), card)
-
-
-def network_of(held: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """The network's tensors in a checkpoint of Lightning."""
-    return {k.removeprefix(PREFIX): v for k, v in held["state_dict"].items() if k.startswith(PREFIX)}
 
 
 def card_of(held: dict[str, Any]) -> dict[str, Any]:

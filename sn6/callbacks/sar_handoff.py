@@ -15,11 +15,12 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from sn6.callbacks.eo_pretraining import WEIGHTS_FILE, card_of, network_of
+from sn6.callbacks.eo_pretraining import WEIGHTS_FILE, card_of
 from sn6.data.datamodule import TileDataModule
 from sn6.data.folds import bounds_of, share_ground
 from sn6.data.layout import PRODUCTS
 from sn6.errors import UserError, first_line
+from sn6.models.checkpoint import network_of
 from sn6.models.handoff import Adapt, hand_over, moved
 from sn6.models.portable import SUFFIX, read_portable, write_portable
 from sn6.segmenter import Segmenter

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,9 +46,12 @@ def network_weights(path: Path) -> dict[str, Tensor]:
         raise UserError(
             f"model.weights={path} holds no weights by name; give a checkpoint such as checkpoints/best.ckpt"
         )
-    if "state_dict" in held:
-        held = {k.removeprefix(PREFIX): v for k, v in held["state_dict"].items() if k.startswith(PREFIX)}
-    return held
+    return network_of(held) if "state_dict" in held else held
+
+
+def network_of(held: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The network's tensors in what a checkpoint of Lightning holds."""
+    return {k.removeprefix(PREFIX): v for k, v in held["state_dict"].items() if k.startswith(PREFIX)}
 
 
 def mismatch(network: nn.Module, weights: Mapping[str, Tensor]) -> str:
