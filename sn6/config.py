@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import hydra
+import hydra.utils
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, OverrideParseException
@@ -22,6 +24,13 @@ from sn6.errors import UserError
 PACKAGE = Path(__file__).resolve().parent
 # in a wheel conf/ lies in the package, in a clone beside it
 CONF = next((folder for folder in (PACKAGE / "conf", PACKAGE.parent / "conf") if folder.is_dir()), PACKAGE / "conf")
+IS_HYDRA_1_3 = hydra.__version__.startswith("1.3.")
+# Hydra 1.3 wants to be told whose defaults to follow, Hydra 1.4 warns of being told
+VERSION_BASE: dict[str, Any] = {"version_base": "1.3"} if IS_HYDRA_1_3 else {}
+# Hydra 1.4 asks which `_target_` may be made: any, as the command line is the user's own
+TRUST: dict[str, Any] = (
+    {} if IS_HYDRA_1_3 else {"execution_whitelist": vars(hydra.utils)["UNSAFE_DISABLE_EXECUTION_CHECKS"]}
+)
 Objective = Literal[  # of the keys of metrics.json those that tell how good a run was
     "val_f1", "val_precision", "val_recall", "val_iou", "val_loss", "f1", "precision", "recall", "iou", "loss"
 ]
@@ -110,7 +119,7 @@ def options(parent: str, words: Sequence[str]) -> str:
     """The keys that the config has under `parent`, with the groups as `words` choose them."""
     chosen = [word for word in words if (CONF / word.partition("=")[0]).is_dir()]
     running = GlobalHydra.instance().is_initialized()  # a stage is composed inside a job
-    with nullcontext() if running else initialize_config_dir(str(CONF), version_base="1.3"):
+    with nullcontext() if running else initialize_config_dir(str(CONF), **VERSION_BASE):
         try:
             config = compose("config", overrides=chosen)
         except HydraException:

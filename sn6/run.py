@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from sn6.config import CONF, check, one_line_config_errors
+from sn6.config import CONF, TRUST, VERSION_BASE, check, one_line_config_errors
 from sn6.errors import UserError, one_line_errors
 from sn6.resume import put_aside
 from sn6.stage import train
@@ -108,7 +108,7 @@ def refuse_other_networks(stages: dict[str, DictConfig]) -> None:
             )
 
 
-@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+@hydra.main(**VERSION_BASE, **TRUST, config_path=str(CONF), config_name="config")
 def job(config: DictConfig) -> float:
     """One job of Hydra: trains, and returns the objective for a sweep."""
     with one_line_errors(), nothing_left_empty(Path(config.folder)), one_line_config_errors(sys.argv[1:]):
