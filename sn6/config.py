@@ -51,6 +51,7 @@ class TopLevel:
     objective: Objective
     window: PositiveInt | None
     window_overlap: NonNegativeInt
+    compile: bool
 
 
 def check(config: DictConfig) -> None:

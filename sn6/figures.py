@@ -1,7 +1,7 @@
 """Pictures: tiles with footprints, and the curves of a run. Drawn without a display."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -141,4 +141,24 @@ def curves_figure(metrics: Path) -> Figure:
     left.set_ylabel("loss")
     right.set_ylabel("score")
     right.set_ylim(0, 1)
+    return figure
+
+
+def threshold_figure(curve: Sequence[Mapping[str, float]], scored_on: str) -> Figure:
+    """Polygon F1, precision and recall against the probability from which a pixel is building.
+
+    Args:
+        curve: points of `threshold`, `f1`, `precision`, `recall`
+        scored_on: what the tiles are, for the title
+    """
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axis = figure.subplots()
+    for key, style in (("f1", "o-"), ("precision", "s--"), ("recall", "^--")):
+        axis.plot([point["threshold"] for point in curve], [point[key] for point in curve], style, label=key)
+    axis.set_xlabel("probability threshold")
+    axis.set_ylabel("score of polygons")
+    axis.set_ylim(0, 1)
+    axis.set_title(f"{scored_on}: to look at, not to choose by")
+    axis.grid(alpha=0.3)
+    axis.legend()
     return figure

@@ -29,6 +29,7 @@ FREE = (
     "callbacks.gallery",
     "callbacks.progress_bar",
     "callbacks.learning_rate",
+    "callbacks.speed",
     "callbacks.resume_point",
     "callbacks.checkpoint.dirpath",
     "data.num_workers",
@@ -37,6 +38,7 @@ FREE = (
     "trainer.num_nodes",
     "trainer.strategy",
     "trainer.enable_progress_bar",
+    "trainer.profiler",
     "trainer.log_every_n_steps",
 )
 

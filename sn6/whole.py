@@ -1,9 +1,12 @@
 """Files are written whole or not at all: who reads one finds the old or the new, never half of it."""
 
+import csv
+import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from sn6.errors import UserError
 
@@ -36,3 +39,16 @@ def write_text(path: Path, text: str) -> None:
             part.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}); choose another place") from None
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Writes a table with a header.
+
+    Raises:
+        UserError: the folder or the file cannot be written
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    write_text(path, text.getvalue())

@@ -9,6 +9,7 @@ from sn6.callbacks.polygon_f1 import TileResult, polygon_f1_of
 from sn6.data.dataset import TileDataset
 from sn6.data.layout import PRODUCTS
 from sn6.figures import backdrop, save, tile_figure
+from sn6.loggers import show_picture
 
 
 class Gallery(Callback):
@@ -39,19 +40,19 @@ class Gallery(Callback):
         if trainer.sanity_checking or polygon_f1.scores["f1"] <= self.best:
             return
         self.best = polygon_f1.scores["f1"]
-        dataset = polygon_f1.dataset
-        drawn = {}
-        for index in choose(dataset, self.tiles):
+        dataset, folder = polygon_f1.dataset, Path(trainer.default_root_dir) / "figures"
+        chosen = {
+            index: folder / f"validation_{dataset.tiles[index].image_id}.png" for index in choose(dataset, self.tiles)
+        }
+        for index, path in chosen.items():
             if index in polygon_f1.results:
-                tile = dataset.tiles[index]
-                path = Path(trainer.default_root_dir) / "figures" / f"validation_{tile.image_id}.png"
                 draw(dataset, index, polygon_f1.results[index], f"epoch {trainer.current_epoch}", path)
-                drawn[tile.image_id] = path
+        trainer.strategy.barrier()  # each rank has drawn its own
         if trainer.is_global_zero:
-            for logger in trainer.loggers:
-                for image_id, path in drawn.items():
-                    if hasattr(logger, "log_image"):
-                        logger.log_image(f"validation/{image_id}", [str(path)], step=trainer.global_step)
+            for index, path in chosen.items():
+                if path.exists():
+                    key = f"validation/{dataset.tiles[index].image_id}"
+                    show_picture(trainer.loggers, key, path, trainer.global_step)
 
 
 def choose(dataset: TileDataset, number: int) -> list[int]:

@@ -1,7 +1,6 @@
 """A radar run that starts from the weights of an optical one."""
 
 import csv
-import io
 import logging
 from dataclasses import asdict
 from pathlib import Path
@@ -20,11 +19,12 @@ from sn6.data.datamodule import TileDataModule
 from sn6.data.folds import bounds_of, share_ground
 from sn6.data.layout import PRODUCTS
 from sn6.errors import UserError, first_line
+from sn6.loggers import show_table
 from sn6.models.checkpoint import network_of
 from sn6.models.handoff import Adapt, hand_over, moved
 from sn6.models.portable import SUFFIX, read_portable, write_portable
 from sn6.segmenter import Segmenter
-from sn6.whole import write_text
+from sn6.whole import write_csv
 
 log = logging.getLogger(__name__)
 REPORT, START = "handoff.csv", f"start{SUFFIX}"
@@ -102,18 +102,12 @@ class SARHandoff(Callback):
 
     def _report(self, trainer: Trainer, rows: list[dict[str, str]], title: str) -> None:
         columns = list(rows[0])
-        text = io.StringIO()
-        writer = csv.DictWriter(text, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-        write_text(Path(trainer.default_root_dir) / REPORT, text.getvalue())
+        write_csv(Path(trainer.default_root_dir) / REPORT, columns, [list(row.values()) for row in rows])
         table = Table(*columns, title=title)
         for row in rows:
             table.add_row(*row.values())
         Console(stderr=True).print(table)
-        for logger in trainer.loggers:
-            if hasattr(logger, "log_table"):
-                logger.log_table("handoff", columns=columns, data=[list(row.values()) for row in rows])
+        show_table(trainer.loggers, "handoff", columns, [list(row.values()) for row in rows])
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

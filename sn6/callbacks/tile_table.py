@@ -34,6 +34,7 @@ class TileTable(Metric):
     higher_is_better = True
     full_state_update = False
     rows: Tensor
+    by_tile: Tensor  # the rows over all ranks, after `compute`
 
     def __init__(self, tiles: int) -> None:
         super().__init__()
@@ -56,7 +57,8 @@ class TileTable(Metric):
 
     def compute(self) -> dict[str, float]:
         """The mean loss over tiles, and the scores from the counts pooled over tiles."""
-        seen = self.rows[self.rows[:, 0] != UNSEEN].cpu().double()
+        self.by_tile = self.rows.cpu()
+        seen = self.by_tile[self.by_tile[:, 0] != UNSEEN].double()
         loss, intersection, union, tp, fp, fn = seen.sum(dim=0).tolist()
         counts = Counts(int(tp), int(fp), int(fn))
         return {

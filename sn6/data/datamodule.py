@@ -143,14 +143,11 @@ class TileDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """Random crops; `batch_size` is the total over all devices."""
         rank, ranks = self._rank()
-        if self.batch_size % ranks:
-            raise UserError(
-                f"data.batch_size={self.batch_size} cannot be dealt to {ranks} devices; they must divide it"
-            )
+        share = share_of_batch(self.batch_size, ranks)
         assert self.train_tiles is not None
         crops = CropDataset(self.train_tiles, self.crop, self.crops_per_tile, self.augmentation, self.seed)
         sampler = EpochSampler(len(crops), self.batch_size, self.seed, rank, ranks)
-        return self._loader(ResumableLoader, crops, self.batch_size // ranks, sampler)
+        return self._loader(ResumableLoader, crops, share, sampler)
 
     @property
     def batches_per_epoch(self) -> int:
@@ -200,6 +197,20 @@ class TileDataModule(LightningDataModule):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Nothing to restore: all of it follows from the archive and the config."""
+
+
+def share_of_batch(batch_size: int, ranks: int) -> int:
+    """The crops of a batch that each of `ranks` devices takes.
+
+    Raises:
+        UserError: the devices do not divide the batch
+    """
+    if batch_size % ranks:
+        raise UserError(
+            f"data.batch_size={batch_size} is the total and cannot be dealt to {ranks} devices; set "
+            f"data.batch_size={-(-batch_size // ranks) * ranks}, or another trainer.devices"
+        )
+    return batch_size // ranks
 
 
 def default_bands(product: str) -> list[int]:

@@ -1,0 +1,106 @@
+"""What a training leaves in its folder when it is done: scores, tables of tiles, curves."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor
+
+from sn6.callbacks.polygon_f1 import polygon_f1_of
+from sn6.callbacks.tile_table import COLUMNS, UNSEEN
+from sn6.data.datamodule import TileDataModule
+from sn6.errors import UserError
+from sn6.figures import curves_figure, save, threshold_figure
+from sn6.loggers import show_picture, show_table
+from sn6.whole import write_csv
+
+TILE_COLUMNS = ("image_id", *COLUMNS)
+log = logging.getLogger(__name__)
+
+
+def best_checkpoint(trainer: Trainer) -> str:
+    """The checkpoint with the best validation.
+
+    Raises:
+        UserError: there was no validation
+    """
+    checkpoint = trainer.checkpoint_callback
+    assert isinstance(checkpoint, ModelCheckpoint)
+    if not checkpoint.best_model_path:
+        raise UserError(
+            f"the run ended at step {trainer.global_step} before its first validation; raise trainer.max_steps or "
+            "trainer.max_epochs, or validate more often by +trainer.val_check_interval=STEPS"
+        )
+    return checkpoint.best_model_path
+
+
+def validation_of(trainer: Trainer, best: str) -> dict[str, Any]:
+    """What the score of polygons held when the checkpoint at `best` was written, and its `epoch`."""
+    checkpoint = torch.load(best, map_location="cpu", weights_only=True)
+    return checkpoint["callbacks"][polygon_f1_of(trainer).state_key] | {"epoch": checkpoint["epoch"]}
+
+
+def collect(trainer: Trainer, datamodule: TileDataModule, best: str) -> dict[str, Any]:
+    """The scores of the test tiles, of the validation that chose the epoch, and what they were made from."""
+    validation = validation_of(trainer, best)
+    fold = datamodule.fold
+    return {
+        **polygon_f1_of(trainer).scores,
+        "scored_on": datamodule.scored_on,
+        **{f"val_{key}": value for key, value in validation["scores"].items()},
+        "epoch": validation["epoch"],
+        "chosen_by": getattr(trainer.checkpoint_callback, "monitor", None),
+        "tiles_by_use": {
+            "train": len(fold.train),
+            "validation": len(fold.validation),
+            "test": len(fold.test),
+            "dropped": len(fold.dropped),
+        },
+        "precision_of_arithmetic": str(trainer.precision),
+    }
+
+
+def leave_behind(trainer: Trainer, datamodule: TileDataModule, best: str) -> None:
+    """The tables of tiles, the score against the threshold and the curves: in the run's folder and in the loggers."""
+    folder, polygon_f1 = Path(trainer.default_root_dir), polygon_f1_of(trainer)
+    for use, tiles, by_tile in (
+        ("validation", datamodule.fold.validation, validation_of(trainer, best)["by_tile"]),
+        ("test", datamodule.fold.test, polygon_f1.by_tile),
+    ):
+        rows = tile_rows([tile.image_id for tile in tiles], by_tile)
+        write_csv(folder / f"{use}_tiles.csv", TILE_COLUMNS, rows)
+        show_table(trainer.loggers, f"{use}/tiles", TILE_COLUMNS, rows)
+    if polygon_f1.curve:
+        columns, rows = list(polygon_f1.curve[0]), [list(point.values()) for point in polygon_f1.curve]
+        write_csv(folder / "threshold.csv", columns, rows)
+        show_table(trainer.loggers, "test/threshold", columns, rows)
+        path = folder / "figures" / "threshold.png"
+        save(threshold_figure(polygon_f1.curve, datamodule.scored_on), path)
+        show_picture(trainer.loggers, "test/threshold", path, trainer.global_step)
+    save(curves_figure(folder / "metrics.csv"), folder / "figures" / "curves.png")
+
+
+def tile_rows(image_ids: Sequence[str], by_tile: Tensor) -> list[list[Any]]:
+    """A row of TILE_COLUMNS for each tile that was looked at; counts are whole numbers."""
+    return [
+        [image_id, row[0], *map(int, row[1:])]
+        for image_id, row in zip(image_ids, by_tile.tolist(), strict=True)
+        if row[0] != UNSEEN
+    ]
+
+
+def report(metrics: dict[str, Any], folder: Path) -> None:
+    """Says on screen what came out and where it lies."""
+    log.info(
+        "polygon F1 %.3f on the %s (precision %.3f, recall %.3f; a perfect binary mask reaches %.3f)\n%s",
+        metrics["f1"],
+        metrics["scored_on"],
+        metrics["precision"],
+        metrics["recall"],
+        metrics["ceiling_f1"],
+        "\n".join(f"  {path}" for path in sorted(folder.iterdir()) if not path.name.startswith(".")),
+    )
