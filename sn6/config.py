@@ -49,6 +49,7 @@ class TopLevel:
     stages: dict[str, list[str]] | None
     seed: NonNegativeInt
     objective: Objective
+    on_failed_job: Literal["continue", "stop"]
     window: PositiveInt | None
     window_overlap: NonNegativeInt
     compile: bool

@@ -40,6 +40,8 @@ def one_line_errors() -> Iterator[None]:
     except OSError as error:
         if error.errno in FULL:
             advice = "make room and run the same command again"
+        elif error.errno == errno.ENAMETOOLONG:
+            advice = "choose a shorter name; the folder of a job is named by what is swept, or by hydra.sweep.subdir"
         elif isinstance(error, PermissionError | NotADirectoryError):
             advice = "choose another folder, or change what may be done there"
         else:

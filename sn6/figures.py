@@ -162,3 +162,38 @@ def threshold_figure(curve: Sequence[Mapping[str, float]], scored_on: str) -> Fi
     axis.grid(alpha=0.3)
     axis.legend()
     return figure
+
+
+def sweep_figure(jobs: Sequence[tuple[Mapping[str, str], float]], objective: str) -> Figure:
+    """The objective of the jobs of a sweep against each key that was swept.
+
+    Args:
+        jobs: values of the swept keys, and the objective
+        objective: its name
+    """
+    keys = list(jobs[0][0])
+    figure = Figure(figsize=(4.5 * len(keys), 4), layout="constrained")
+    for axis, key in zip(np.atleast_1d(figure.subplots(1, len(keys), sharey=True)), keys, strict=True):
+        said, scores = [values[key] for values, _ in jobs], [score for _, score in jobs]
+        numbers = as_numbers(said)
+        if numbers is None:
+            names = sorted(set(said))
+            axis.scatter([names.index(value) for value in said], scores)
+            axis.set_xticks(range(len(names)), names, rotation=20, ha="right")
+            axis.set_xlim(-0.5, len(names) - 0.5)
+        else:
+            axis.scatter(numbers, scores)
+            if numbers.min() > 0 and numbers.max() > 30 * numbers.min():
+                axis.set_xscale("log")
+        axis.set_xlabel(key)
+        axis.grid(alpha=0.3)
+    figure.axes[0].set_ylabel(objective)
+    return figure
+
+
+def as_numbers(texts: Sequence[str]) -> Float[np.ndarray, " n"] | None:
+    """The texts as numbers, None where one is not."""
+    try:
+        return np.array([float(text) for text in texts])
+    except ValueError:
+        return None

@@ -24,6 +24,7 @@ FREE = (
     "run_folder",
     "resume",
     "objective",
+    "on_failed_job",
     "stages",
     "logger",
     "callbacks.gallery",

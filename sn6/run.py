@@ -3,28 +3,29 @@
 import json
 import logging
 import os
-import re
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra import compose
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from lightning.fabric.utilities.rank_zero import rank_zero_only
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig
 
-from sn6.config import CONF, TRUST, VERSION_BASE, check, one_line_config_errors
+from sn6.config import CONF, TRUST, VERSION_BASE, one_line_config_errors
+from sn6.devices import refuse_a_folder_a_process
 from sn6.errors import UserError, one_line_errors
+from sn6.jobs import ERROR_FILE, IN_A_SWEEP_ALONE, job_of_a_sweep
 from sn6.resume import put_aside
 from sn6.stage import train
+from sn6.stages import stage_configs
 from sn6.whole import write_text
 
 log = logging.getLogger(__name__)
-DATA_OF_A_STAGE = ("data", "data.product", "data.bands")
-MAY_DIFFER = ("dropout", "pretrained", "weights_file", "weights")  # model options between two stages
 
 
 def run(config: DictConfig, words: list[str]) -> dict[str, Any]:
@@ -38,6 +39,10 @@ def run(config: DictConfig, words: list[str]) -> dict[str, Any]:
         The metrics of the last stage, with those of the others under their names.
     """
     folder = Path(config.folder)
+    refuse_a_folder_a_process(config)
+    for group in IN_A_SWEEP_ALONE:
+        if any(word.startswith(f"{group}=") for word in words):
+            raise UserError(f"{group}=... is for a sweep; add -m to the command")
     if not config.resume:
         rank_zero_only(put_aside)(folder)
     if not config.stages:
@@ -51,78 +56,38 @@ def run(config: DictConfig, words: list[str]) -> dict[str, Any]:
     return joined
 
 
-def stage_configs(config: DictConfig, words: list[str]) -> dict[str, DictConfig]:
-    """The config of each stage, all checked before the first one starts.
-
-    A stage's overrides go over those of its experiment, and the words of the command line over both. Words about a
-    callback go to the stages that have it.
-
-    Raises:
-        UserError: a stage that is no config, words that would make all stages train on the same data, stages whose
-            networks differ
-    """
-    for word in words:
-        if word.partition("=")[0] in DATA_OF_A_STAGE:
-            raise UserError(f"{word} would go to all stages ({', '.join(config.stages)}); say it in stages.NAME=[...]")
-    said = {word.partition("=")[0] for word in words}
-    raw = OmegaConf.to_container(config.stages, resolve=False)  # ${run_folder} is resolved in the stage's own config
-    assert isinstance(raw, dict)
-    configs = {}
-    for key, overrides in raw.items():
-        name = str(key)
-        chosen = [word for word in overrides if word.partition("=")[0] not in said]
-        has = compose("config", [*chosen, *(word for word in words if callback_of(word) is None)]).callbacks
-        fit = [word for word in words if callback_of(word) in (None, *has) or word.startswith(("+", "~"))]
-        stage = compose("config", [*chosen, *fit])
-        with open_dict(stage):
-            stage.stages, stage.run_folder, stage.folder = None, config.folder, str(Path(config.folder) / name)
-            stage.name, stage.group = f"{config.name}/{name}", config.name
-            stage.resume = True  # what was there has been put aside for all stages
-        check(stage)
-        configs[name] = stage
-    refuse_other_networks(configs)
-    return configs
-
-
-def callback_of(word: str) -> str | None:
-    """`callbacks.sar_handoff.adapt=mean` → `sar_handoff`; None for a word about anything else."""
-    match = re.match(r"callbacks\.(\w+)\.", word)
-    return match[1] if match else None
-
-
-def refuse_other_networks(stages: dict[str, DictConfig]) -> None:
-    """Raises a UserError where two stages do not train the same network."""
-    models = {name: OmegaConf.to_container(stage.model, resolve=True) for name, stage in stages.items()}
-    first, *others = models
-    for other in others:
-        one, two = models[first], models[other]
-        assert isinstance(one, dict)
-        assert isinstance(two, dict)
-        adapts = OmegaConf.select(stages[other], "callbacks.sar_handoff.adapt") is not None
-        free = (*MAY_DIFFER, "in_channels") if adapts else MAY_DIFFER
-        keys = [key for key in {**one, **two} if one.get(key) != two.get(key) and key not in free]
-        if keys:
-            raise UserError(
-                f"the stages {first} and {other} train different networks: model.{keys[0]} is {one.get(keys[0])} and "
-                f"{two.get(keys[0])}; give both the same"
-            )
-
-
 @hydra.main(**VERSION_BASE, **TRUST, config_path=str(CONF), config_name="config")
 def job(config: DictConfig) -> float:
-    """One job of Hydra: trains, and returns the objective for a sweep."""
-    with one_line_errors(), nothing_left_empty(Path(config.folder)), one_line_config_errors(sys.argv[1:]):
-        return run(config, list(HydraConfig.get().overrides.task))[config.objective]
+    """One run, or one job of a sweep, whose objective goes back to it."""
+    context = HydraConfig.get()
+    words = list(context.overrides.task)
+    if context.mode == RunMode.MULTIRUN:
+        return job_of_a_sweep(config, words, explained_run)
+    with one_line_errors():
+        return explained_run(config, words)[config.objective]
+
+
+def explained_run(config: DictConfig, words: list[str]) -> dict[str, Any]:
+    """`run`, which leaves in its folder why it ended."""
+    with why_it_ended(Path(config.folder)), one_line_config_errors(words):
+        return run(config, words)
 
 
 @contextmanager
-def nothing_left_empty(folder: Path) -> Iterator[None]:
-    """Removes the folder that Hydra made for a run that was refused before it wrote anything."""
+def why_it_ended(folder: Path) -> Iterator[None]:
+    """Leaves `error.txt` in the run's folder when it fails, and no folder of a run that was refused at once."""
+    path = folder / ERROR_FILE
+    with suppress(OSError):
+        rank_zero_only(path.unlink)()
     try:
         yield
-    except UserError:
+    except Exception as error:
         with suppress(OSError):  # it holds something, or another rank was first
             folder.rmdir()
+        if folder.exists():
+            told = str(error) if isinstance(error, UserError) else traceback.format_exc()
+            with suppress(UserError):  # a full disk; it is told on screen all the same
+                rank_zero_only(write_text)(path, told + "\n")
         raise
 
 

@@ -81,7 +81,7 @@ class Segmenter(LightningModule):
         # reading a value waits for the device, so it is done now and then
         if loss.device.type == "cpu" or batch_index % CHECK_EVERY == 0:
             self.stop_if_broken()
-        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch["image"]))
+        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch["image"]), sync_dist=True)
         return loss
 
     def on_validation_start(self) -> None:

@@ -1,0 +1,166 @@
+"""A job of a sweep: a plain run in processes of its own, so that all its devices train the same configuration.
+
+Lightning starts the other ranks of a run with the whole command line. In a sweep that would be the sweep, once more on
+every rank (with values of its own where they are drawn), so each job is started anew as a run.
+"""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from hydra.core.hydra_config import HydraConfig
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from omegaconf import DictConfig, open_dict
+
+from sn6.callbacks.resume_point import Stopped
+from sn6.devices import on_gpu
+from sn6.errors import UserError, first_line
+from sn6.whole import write_text
+
+ERROR_FILE, JOB_FILE, LOCK_FILE = "error.txt", "job.json", ".lock"
+IN_A_SWEEP_ALONE = ("sweep", "cluster")  # config groups that a plain run does not take
+STOPPED = tuple(128 + number for number in (signal.SIGINT, signal.SIGTERM))  # what a run that was told to stop exits by
+Run = Callable[[DictConfig, list[str]], dict[str, Any]]
+
+
+def job_of_a_sweep(config: DictConfig, words: list[str], run: Run) -> float:
+    """Trains one job, leaves `job.json` in its folder and returns its objective, or NaN where it failed.
+
+    Args:
+        config: of the job
+        words: of the job
+        run: trains in this process, for clusters that have started one for each device already
+
+    Raises:
+        SystemExit: the job was stopped, or it failed and `on_failed_job` says stop
+    """
+    context = HydraConfig.get()
+    folder, sweep = Path(context.runtime.output_dir), Path(context.sweep.dir).absolute()
+    name, group = f"{sweep.name}/{folder.relative_to(sweep)}", sweep.name
+    words = [word for word in words if word.lstrip("+").partition("=")[0] not in IN_A_SWEEP_ALONE]
+    started = time.monotonic()
+    if os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
+        with open_dict(config):
+            config.name, config.group = name, group
+        status = here(run, config, words)
+    else:
+        told = {"name": name, "group": group, "hydra.run.dir": str(folder), "hydra.mode": "RUN"}
+        words_of_run = [*words, *(f"{key}={quoted(value)}" for key, value in told.items())]
+        with only_one(folder), free_gpus(config) as environment:
+            status = anew(words_of_run, environment)
+    if status in STOPPED:
+        sys.exit(status)
+    value = objective_of(folder, config.objective) if status == 0 else math.nan
+    job = {"words": words, "objective": config.objective, "seconds": round(time.monotonic() - started, 1)}
+    rank_zero_only(record)(folder, job, value, status)
+    if status and config.on_failed_job == "stop":
+        sys.exit(status)
+    return value
+
+
+def here(run: Run, config: DictConfig, words: list[str]) -> int:
+    """Trains in this process; the status that it would exit with."""
+    try:
+        run(config, words)
+    except Stopped as stop:
+        return stop.status
+    except Exception as error:  # whatever it is, it is one job's: `run` has left it in error.txt
+        print(f"sn6: {first_line(error)}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def anew(words: list[str], environment: dict[str, str]) -> int:
+    """Exit status of `python -m sn6.run words...`, which hears the signals that this process hears.
+
+    Ctrl-C reaches all processes of the terminal, so it is only waited for; SIGTERM is handed on.
+    """
+    child = subprocess.Popen([sys.executable, "-m", "sn6.run", *words], env=os.environ | environment)
+    handlers = {
+        signal.SIGINT: signal.signal(signal.SIGINT, lambda *_: None),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, lambda *_: child.terminate()),
+    }
+    try:
+        status = child.wait()
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    return 128 - status if status < 0 else status  # as a shell tells an end by a signal
+
+
+def quoted(text: str) -> str:
+    """A value that Hydra reads as this text, whatever signs are in it."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+@contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Waits while another process trains the job of this folder: two machines may draw the same values."""
+    with FileLock(folder / LOCK_FILE):
+        yield
+
+
+@contextmanager
+def free_gpus(config: DictConfig) -> Iterator[dict[str, str]]:
+    """`CUDA_VISIBLE_DEVICES` of GPUs that no other job on this machine holds; waits until there are enough.
+
+    Nothing is said where jobs run one after another, or the run names its GPUs or wants none.
+    """
+    wanted, launcher = config.trainer.devices, HydraConfig.get().runtime.choices["hydra/launcher"]
+    if launcher == "basic" or not on_gpu(config.trainer.accelerator) or not isinstance(wanted, int):
+        yield {}
+        return
+    there = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))
+    with ExitStack() as stack:
+        yield {"CUDA_VISIBLE_DEVICES": ",".join(hold(there.split(","), wanted, stack))}
+
+
+def hold(names: list[str], number: int, stack: ExitStack) -> list[str]:
+    """The first `number` of `names` that can be locked, held until `stack` closes.
+
+    Raises:
+        UserError: there are fewer
+    """
+    if number > len(names):
+        raise UserError(f"trainer.devices={number}: there are {len(names)} GPUs here; set trainer.devices={len(names)}")
+    while True:
+        with ExitStack() as held:
+            locked = []
+            for name in names:
+                lock = FileLock(Path(tempfile.gettempdir()) / f"sn6-gpu-{name}.lock", mode=0o666)
+                try:
+                    held.enter_context(lock.acquire(timeout=0))
+                except Timeout:
+                    continue
+                locked.append(name)
+                if len(locked) == number:
+                    stack.enter_context(held.pop_all())
+                    return locked
+        time.sleep(1)
+
+
+def objective_of(folder: Path, objective: str) -> float:
+    """What the run in `folder` came to."""
+    return float(json.loads((folder / "metrics.json").read_text())[objective])
+
+
+def record(folder: Path, job: dict[str, Any], value: float, status: int) -> None:
+    """Leaves `job.json`: what was asked, what came out, or why nothing did."""
+    path = folder / ERROR_FILE
+    if status == 0:
+        job |= {"status": "finished", "value": value}
+    else:
+        error = path.read_text().strip().splitlines()[-1] if path.exists() else f"ended with exit status {status}"
+        job |= {"status": "failed", "error": error}
+    write_text(folder / JOB_FILE, json.dumps(job, indent=2) + "\n")

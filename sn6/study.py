@@ -1,0 +1,80 @@
+"""A study of Optuna in a database: it can be reached, and it goes on where it was stopped."""
+
+import logging
+from pathlib import Path
+
+import optuna
+from filelock import FileLock, Timeout
+from omegaconf import DictConfig, read_write
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from sn6.errors import UserError, first_line
+from sn6.jobs import LOCK_FILE
+
+log = logging.getLogger(__name__)
+
+
+def go_on(config: DictConfig) -> None:
+    """Makes `hydra.sweeper.n_trials` the trials that are still to do, and has stopped ones trained to their end.
+
+    Args:
+        config: of the sweep; its `hydra.sweeper` is changed
+
+    Raises:
+        UserError: the storage cannot be reached
+    """
+    sweeper, folder = config.hydra.sweeper, Path(config.hydra.sweep.dir)
+    folder.mkdir(parents=True, exist_ok=True)  # SQLite makes the file, but no folder
+    study = open_study(sweeper.storage, sweeper.study_name, str(sweeper.direction).rpartition(".")[2])
+    for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
+        if was_stopped(trial, folder):
+            study.tell(trial.number, state=TrialState.FAIL)
+            study.enqueue_trial(trial.params)  # the same values, so the same folder, whose checkpoint it goes on from
+    done = len(study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]))
+    if done:
+        log.info("the study %s has %d of %d trials", study.study_name, done, sweeper.n_trials)
+    with read_write(config.hydra):
+        sweeper.n_trials = max(0, sweeper.n_trials - done)
+        # Hydra wants to find the sweeper of each job as it is here
+        config.hydra.overrides.hydra.append(f"hydra.sweeper.n_trials={sweeper.n_trials}")
+
+
+def open_study(storage: str, name: str | None, direction: str) -> Study:
+    """The study of this name, new or as it is.
+
+    Raises:
+        UserError: the storage cannot be reached
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # Hydra's sweeper says the same
+    try:
+        return optuna.create_study(study_name=name, storage=storage, direction=direction, load_if_exists=True)
+    except Exception as error:  # SQLAlchemy, its drivers and Optuna each raise their own
+        raise UserError(
+            f"hydra.sweeper.storage={without_password(storage)} cannot be reached ({first_line(error)}); "
+            "give the URL of a database that can be, such as sqlite:///study.db"
+        ) from None
+
+
+def without_password(url: str) -> str:
+    """`postgresql://me:secret@host/db` → `postgresql://me:***@host/db`."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except ArgumentError:
+        return url
+
+
+def was_stopped(trial: FrozenTrial, folder: Path) -> bool:
+    """Whether a trial that the storage takes for running has a folder which no process is training in."""
+    said = {f"{key}={value}" for key, value in trial.params.items()}
+    for lock in folder.rglob(LOCK_FILE):
+        if said <= set(lock.parent.name.split(",")):
+            try:
+                with FileLock(lock, timeout=0):
+                    return True
+            except Timeout:
+                return False
+    return False
