@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,6 +18,8 @@ from sn6.whole import whole
 
 LAST, BEFORE_LAST = "last.ckpt", "before_last.ckpt"
 STOPPING = (signal.SIGINT, signal.SIGTERM)
+QUEUEING = (signal.SIGUSR1, signal.SIGUSR2)  # by which a cluster says that the job's time or place is taken
+QUEUED = 600  # seconds that the other ranks leave the first one to queue the job again, which ends them all
 
 
 class Stopped(UserError):
@@ -36,7 +39,8 @@ class ResumePoint(Checkpoint):
 
     SIGINT (Ctrl-C) and SIGTERM (the end of a cluster's job) are heard after the step or the validation that is under
     way: the checkpoint is written first. A second one ends the process as it stands, and the run goes on from the
-    checkpoint before.
+    checkpoint before. SIGUSR1 and SIGUSR2 likewise, where Lightning or submitit listens to them to queue the job of a
+    cluster again: they are told when the checkpoint is written.
 
     Args:
         dirpath: folder of the checkpoints
@@ -53,11 +57,12 @@ class ResumePoint(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Listens to the signals."""
-        self.handlers = {number: signal.signal(number, self._hear) for number in STOPPING}
+        heard = [*STOPPING, *(number for number in QUEUEING if callable(signal.getsignal(number)))]
+        self.handlers = {number: signal.signal(number, self._hear) for number in heard}
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         self.signal = number
-        signal.signal(number, signal.SIG_DFL)
+        signal.signal(number, signal.SIG_DFL if number in STOPPING else self.handlers[number])
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Gives the signals back."""
@@ -77,6 +82,9 @@ class ResumePoint(Checkpoint):
         """Stops, now that the step before is logged too."""
         self.step = trainer.global_step
         if self.may_stop:
+            if self.signal in QUEUEING:
+                self.handlers[self.signal](self.signal, None)
+                time.sleep(QUEUED)
             raise Stopped(self.signal or signal.SIGTERM, self.folder / LAST)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

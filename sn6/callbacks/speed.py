@@ -17,10 +17,13 @@ class Speed(Callback):
     device held at a time.
     """
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The first batch of an epoch, which starts the workers, is not counted."""
+    def __init__(self) -> None:
         self.since: float | None = None
         self.batches = 0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The first batch of an epoch, which starts the workers, is not counted."""
+        self.since, self.batches = None, 0
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
