@@ -73,7 +73,18 @@ def test_what_a_run_leaves(sn6_run, archive_root, tmp_path):
     assert len({row["ImageId"] for row in rows}) == 2
     assert json.loads((folder / "footprints.geojson").read_text())["type"] == "FeatureCollection"
     figures = {path.name.split("_")[0] for path in (folder / "figures").iterdir()}
-    assert figures == {"curves.png", "validation"}
+    assert figures == {"curves.png", "threshold.png", "validation"}
+    for use, number in (("validation", 2), ("test", 2)):
+        with (folder / f"{use}_tiles.csv").open() as file:
+            tiles = list(csv.DictReader(file))
+        assert len(tiles) == number
+        prefix = {"validation": "val_", "test": ""}[use]
+        for key in ("tp", "fp", "fn"):
+            assert sum(int(tile[key]) for tile in tiles) == metrics[f"{prefix}{key}"]
+    with (folder / "threshold.csv").open() as file:
+        at = {float(point["threshold"]): float(point["f1"]) for point in csv.DictReader(file)}
+    assert len(at) == 9
+    assert at[0.5] == pytest.approx(metrics["f1"])  # a logit of 0 is the threshold of the score
     assert not list(folder.rglob("*unfinished*"))
     assert not list(folder.rglob("*part*"))
 
@@ -103,32 +114,6 @@ def test_the_best_checkpoint_is_by_polygon_f1_and_is_what_is_tested(sn6_run, arc
     metrics = json.loads((tmp_path / "outputs/it/metrics.json").read_text())
     assert metrics["chosen_by"] == "val/f1"
     assert metrics["val_tiles"] == metrics["tiles_by_use"]["validation"]
-
-
-def test_wandb_without_a_key_is_offline_and_never_asks(sn6_run, archive_root, tmp_path, monkeypatch):
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
-    monkeypatch.setenv("WANDB_SILENT", "true")
-    done = sn6_run(*words(), f"data.root={archive_root}", "logger=wandb", "callbacks.gallery.tiles=9")
-    assert done.status == 0, done.err
-    (folder,) = (tmp_path / "outputs/it/wandb").glob("offline-run-*")
-    assert list(folder.glob("*.wandb"))
-    assert list(folder.rglob("*.png"))
-    assert (tmp_path / "outputs/it/metrics.csv").exists()
-
-
-def test_each_stage_is_a_wandb_run_of_its_own(sn6_run, archive_root, tmp_path, monkeypatch):
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
-    monkeypatch.setenv("WANDB_SILENT", "true")
-    stages = "stages={eo:['data=eo'],sar:['data=sar','callbacks.sar_handoff.weights=${run_folder}/eo']}"
-    done = sn6_run(*words(), f"data.root={archive_root}", "logger=wandb", stages)
-    assert done.status == 0, done.err
-    ids = [path.name[-8:] for path in (tmp_path / "outputs/it").glob("*/wandb/offline-run-*")]
-    assert len(set(ids)) == 2
-    metrics = json.loads((tmp_path / "outputs/it/metrics.json").read_text())
-    assert metrics["eo"]["scored_on"].startswith("validation column")
-    assert metrics["scored_on"] == "test tiles"
 
 
 def test_windows_validate_as_whole_tiles_do(sn6_run, archive_root, tmp_path):

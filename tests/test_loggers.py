@@ -1,0 +1,122 @@
+"""The same values go to metrics.csv, W&B and TensorBoard; W&B stays offline without a key and never asks."""
+
+import csv
+import http.server
+import json
+import threading
+from pathlib import Path
+
+import pytest
+from conftest import Finished
+from test_devices import ended, start
+from test_run import words
+from test_wrong_input import fails
+from wandb_file import read_run
+
+STAGES = "stages={eo:['data=eo'],sar:['data=sar','callbacks.sar_handoff.weights=${run_folder}/eo']}"
+SCALARS = {
+    "train/loss",
+    "val/f1",
+    "val/precision",
+    "val/recall",
+    "val/iou",
+    "val/loss",
+    "test/f1",
+    "test/ceiling_f1",
+    "lr-AdamW",
+    "speed/step_seconds",
+    "speed/crops_per_second",
+    "speed/tiles_per_second",
+}
+
+
+@pytest.fixture(autouse=True)
+def nobody_is_logged_in(monkeypatch, tmp_path):
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.delenv("WANDB_MODE", raising=False)  # Lightning sets it where a run is offline
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked at the terminal"))
+
+
+def offline_runs(folder):
+    return [read_run(path) for path in sorted(folder.glob("wandb/offline-run-*"))]
+
+
+def csv_values(path, key):
+    with path.open() as file:
+        return [float(row[key]) for row in csv.DictReader(file) if row.get(key)]
+
+
+def test_a_run_of_two_stages_on_all_dashboards(sn6_run, archive_root, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    loggers = ["logger=[wandb,tensorboard]", "logger.wandb.checkpoint_artifact=true"]
+    more = ["trainer.limit_train_batches=4", "trainer.limit_val_batches=null", "callbacks.gallery.tiles=2"]
+    done = sn6_run(*words(), f"data.root={archive_root}", STAGES, *loggers, *more)
+    assert done.status == 0, done.err
+    runs = {}
+    for stage in ("eo", "sar"):
+        folder = tmp_path / "outputs/it" / stage
+        (runs[stage],) = offline_runs(folder)
+        history = runs[stage]["history"]
+        assert set(history) >= SCALARS
+        for key in SCALARS:
+            assert csv_values(folder / "metrics.csv", key) == pytest.approx(history[key])
+        assert runs[stage]["config"]["trainer"]["max_epochs"] == 1
+        pictures = [key for key in history if key.startswith("validation/") and key != "validation/tiles"]
+        assert len(pictures) == 2
+        for key in pictures:
+            (picture,) = history[key][-1]["filenames"]
+            assert list(folder.rglob(Path(picture).name))
+        assert {"validation/tiles", "test/tiles", "test/threshold"} <= set(history)
+        with (folder / "validation_tiles.csv").open() as file:
+            assert history["validation/tiles"][-1]["nrows"] == len(list(csv.DictReader(file)))
+        assert runs[stage]["artifacts"]
+        board = EventAccumulator(str(next(folder.glob("tensorboard/events*")).parent))
+        board.Reload()
+        assert set(board.Tags()["scalars"]) >= SCALARS
+        values = [event.value for event in board.Scalars("train/loss")]
+        assert values == pytest.approx(csv_values(folder / "metrics.csv", "train/loss"), rel=1e-6)
+        assert {*pictures, "test/threshold"} <= set(board.Tags()["images"])
+        assert "validation/tiles/text_summary" in board.Tags()["tensors"]
+    assert "handoff" in runs["sar"]["history"]
+    assert runs["eo"]["id"] != runs["sar"]["id"]
+    assert (runs["eo"]["name"], runs["sar"]["name"]) == ("it/eo", "it/sar")
+    assert runs["eo"]["group"] == runs["sar"]["group"] == "it"
+
+
+def test_a_run_that_goes_on_keeps_its_id(sn6_run, archive_root, tmp_path):
+    line = [*words(), f"data.root={archive_root}", "logger=[wandb,tensorboard]"]
+    assert sn6_run(*line).status == 0
+    (tmp_path / "outputs/it/metrics.json").unlink()  # as if stopped after the first epoch
+    longer = [word for word in line if not word.startswith("trainer.max_epochs")]
+    done = sn6_run(*longer, "trainer.max_epochs=2")
+    assert done.status == 0, done.err
+    runs = {run["id"] for run in offline_runs(tmp_path / "outputs/it")}
+    assert len(runs) == 1
+
+
+def test_a_key_that_is_refused(archive_root, tmp_path):
+    class Refusing(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(401)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(json.dumps({"errors": [{"message": "invalid API key"}]}).encode())
+
+        do_GET = do_POST
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        told = {"WANDB_BASE_URL": f"http://127.0.0.1:{server.server_port}", "WANDB_API_KEY": "a" * 40}
+        line = [*words(), f"data.root={archive_root}", "logger=wandb"]
+        status, said = ended(start(tmp_path, line, **told))  # W&B reads its settings once a process
+        server.shutdown()
+    (line,) = [line for line in said.splitlines() if line.startswith("sn6: ")]  # W&B says more, after it
+    fails(Finished(status, "", line), "W&B does not start the run", "wandb login", "logger.wandb.offline=true")
+    assert "Traceback" not in said
