@@ -110,6 +110,8 @@ def explain(error: Exception, words: Sequence[str]) -> str:
         key = match[1].split("@")[0]
         parent, _, name = key.rpartition(".")
         return f"the config has no {key!r}; {options(parent, words)} (+{key}=... adds a key of Lightning's or Hydra's)"
+    if match := re.search(r"Could not (?:find|load) '(hydra/\w+)/([^']+)'", text):
+        return f"{match[1]}={match[2]} is not there; those of Optuna, joblib and submitit need pip install 'sn6[sweep]'"
     if match := re.search(r"Could not (?:find|load) '(\w+)/([^']+)'", text):
         group, name = match[1], match[2]
         found = ", ".join(sorted(path.stem for path in (CONF / group).glob("*.yaml")))

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Quote, QuotedString
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, open_dict
 
@@ -101,7 +102,7 @@ def anew(words: list[str], environment: dict[str, str]) -> int:
 
 def quoted(text: str) -> str:
     """A value that Hydra reads as this text, whatever signs are in it."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return QuotedString(text=text, quote=Quote.single).with_quotes()
 
 
 @contextmanager

@@ -1,5 +1,6 @@
-"""Runs in processes of their own that stop where a test says: forked from a server that has imported all already."""
+"""Callbacks that stop a run or tell of it, and runs in processes forked from a server that has imported all already."""
 
+import json
 import multiprocessing
 import os
 import resource
@@ -36,6 +37,20 @@ class StopAt(Callback):
             resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
         else:
             os.kill(os.getpid(), getattr(signal, how))
+
+
+class TellConfig(Callback):
+    """Each rank writes what it trains with."""
+
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        told = {
+            "lr": trainer.optimizers[0].param_groups[0]["lr"],
+            "loss": type(pl_module.loss).__name__,
+            "crop": trainer.datamodule.crop,
+            "ranks": trainer.world_size,
+        }
+        path = Path(trainer.default_root_dir) / f"rank{trainer.global_rank}.json"
+        path.write_text(json.dumps(told))
 
 
 def run_here(words: list[str], folder: str, stop: str | None) -> None:

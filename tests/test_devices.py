@@ -126,7 +126,9 @@ def start(folder, line, before=(), **environment):
     """A process of its own with the tests' callbacks at hand."""
     environment = os.environ | {"PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parent}", "OMP_NUM_THREADS": "1"} | environment
     program = [sys.executable, *before, "-m", "sn6.run", *line]
-    return subprocess.Popen(program, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        program, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
 
 
 def ended(process):
