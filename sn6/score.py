@@ -71,11 +71,10 @@ def score(
 
     for note in notes:
         print(f"note: {note}")
-    console = Console()
-    console.print(table_of(card))
+    Console().print(table_of(card))
     if card["interval"]:
         low, high = card["interval"]["f1"]
-        print(f"F1 lies in {low:.3f} to {high:.3f} at {LEVEL:.0%}, over {card['interval']['places']} places")
+        print(f"{LEVEL:.0%} interval of F1: {low:.3f} to {high:.3f}, over {card['interval']['places']} places")
     print(f"{len(tiles)} tiles scored; the figures lie in {out}")
 
 

@@ -175,7 +175,7 @@ def interval(
 
 def table_of(card: dict[str, Any]) -> Table:
     """The figures for a terminal. Strips, of which there may be hundreds, are for the file."""
-    caption = "Buildings by their own area, height and distance to nodata; proposals by theirs."
+    caption = "buildings by their own area, height and nodata; proposals by theirs"
     table = Table(title="polygon F1", caption=caption, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in ("", "buildings", "found", "recall", "proposals", "hits", "precision", "F1"):
         table.add_column(column, justify="right" if column else "left", no_wrap=True)
