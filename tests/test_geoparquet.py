@@ -1,0 +1,82 @@
+"""Footprints as GeoParquet: what a GIS finds, and what is left of a file that was not finished."""
+
+import json
+
+import geopandas
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import shapely
+from shapely import box
+
+from sn6.footprints import Footprints, geoparquet
+from sn6.footprints.geoparquet import GeoParquetWriter
+
+COURT = shapely.Polygon([(1, 1), (21, 1), (21, 21.5), (1, 21.5)], [[(4, 4), (8, 4), (8, 8), (4, 8)]])
+
+
+def footprints(confidences, *polygons):
+    return Footprints(np.array(polygons, dtype=object), np.array(confidences, dtype=np.float64))
+
+
+def two_tiles(path, **options):
+    with GeoParquetWriter(path, **options) as writer:
+        writer.write("b_tile_2", (591550.0, 5750000.0), footprints([0.1, 1], COURT, box(30, 0, 50, 20)))
+        writer.write("c_tile_3", (592000.0, 5750000.0), footprints([]))
+        writer.write("a_tile_1", (591550.25, 5749550.0), footprints([0.75], box(0, 0, 8, 10)))
+
+
+def test_a_gis_finds_the_footprints_on_the_ground(tmp_path):
+    two_tiles(tmp_path / "new" / "f.parquet")
+    table = geopandas.read_parquet(tmp_path / "new" / "f.parquet")
+    assert table.crs.to_epsg() == 32631
+    assert table["image_id"].tolist() == ["b_tile_2", "b_tile_2", "a_tile_1"]
+    assert table["confidence"].tolist() == [0.1, 1, 0.75]
+    assert table["area_m2"].tolist() == pytest.approx([(20 * 20.5 - 16) / 4, 100, 20])
+    assert table.area.tolist() == pytest.approx(table["area_m2"].tolist())
+    assert table.geometry[1].equals(box(591565, 5749990, 591575, 5750000))
+    assert len(table.geometry[0].interiors) == 1
+    assert table.total_bounds.tolist() == [591550.25, 5749545.0, 591575.0, 5750000.0]
+
+
+def test_the_metadata_say_which_tiles_were_looked_at(tmp_path):
+    two_tiles(tmp_path / "f.parquet")
+    metadata = pq.read_metadata(tmp_path / "f.parquet").metadata
+    assert json.loads(metadata[b"sn6"]) == {
+        "pixel": 0.5,
+        "tiles": {"b_tile_2": [591550, 5750000], "c_tile_3": [592000, 5750000], "a_tile_1": [591550.25, 5749550]},
+    }
+    assert json.loads(metadata[b"geo"])["columns"]["geometry"]["bbox"] == [591550.25, 5749545.0, 591575.0, 5750000.0]
+
+
+def test_an_image_without_crs_gives_a_table_without_one(tmp_path):
+    two_tiles(tmp_path / "f.parquet", crs=None, pixel=1.0)
+    assert geopandas.read_parquet(tmp_path / "f.parquet").crs is None
+
+
+def test_no_footprint_at_all_is_a_table_too(tmp_path):
+    with GeoParquetWriter(tmp_path / "f.parquet") as writer:
+        writer.write("c_tile_3", (592000.0, 5750000.0), footprints([]))
+    assert geopandas.read_parquet(tmp_path / "f.parquet").empty
+
+
+def test_rows_go_to_the_file_while_tiles_come_in(tmp_path, monkeypatch):
+    monkeypatch.setattr(geoparquet, "GROUP", 5)
+    with GeoParquetWriter(tmp_path / "f.parquet") as writer:
+        for i in range(12):
+            writer.write(f"tile_{i}", (0.0, 0.0), footprints([0, 0], *[box(0, 0, 10, 10 + i)] * 2))
+    assert pq.read_metadata(tmp_path / "f.parquet").num_row_groups == 4
+    assert geopandas.read_parquet(tmp_path / "f.parquet").area.tolist() == [25 + 2.5 * (i // 2) for i in range(24)]
+
+
+def test_what_was_not_finished_leaves_the_old_file(tmp_path):
+    def stopped():
+        with GeoParquetWriter(tmp_path / "f.parquet") as writer:
+            writer.write("other", (0.0, 0.0), footprints([]))
+            raise KeyboardInterrupt
+
+    two_tiles(tmp_path / "f.parquet")
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    assert len(geopandas.read_parquet(tmp_path / "f.parquet")) == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["f.parquet"]
