@@ -22,9 +22,10 @@ from omegaconf import DictConfig, OmegaConf
 from sn6.callbacks.polygon_f1 import polygon_f1_of
 from sn6.callbacks.resume_point import WholeCheckpointIO
 from sn6.config import check, plain
+from sn6.curves import curves_figure
 from sn6.data.datamodule import TileDataModule
 from sn6.errors import UserError
-from sn6.figures import curves_figure, save
+from sn6.figures import save
 from sn6.models.checkpoint import load_checkpoint
 from sn6.resume import finished_metrics, last_checkpoint, logged_before, refuse_other_config
 from sn6.segmenter import Segmenter
