@@ -50,6 +50,8 @@ def show(
     """
     check_out(out)
     archive = Archive(root)
+    if proposals is not None and proposals.suffix.lower() != ".csv":
+        raise UserError(f"proposals={proposals} is no CSV; give the proposals.csv of a run or of a submission")
     proposed = None if proposals is None else read_proposals(proposals)
     if isinstance(tile, str) and tile in CHOICES:
         chosen = choose(archive, tile, tiles, split, product, proposed)
