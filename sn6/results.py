@@ -12,9 +12,10 @@ from torch import Tensor
 
 from sn6.callbacks.polygon_f1 import polygon_f1_of
 from sn6.callbacks.tile_table import COLUMNS, UNSEEN
+from sn6.curves import curves_figure, threshold_figure
 from sn6.data.datamodule import TileDataModule
 from sn6.errors import UserError
-from sn6.figures import curves_figure, save, threshold_figure
+from sn6.figures import save
 from sn6.loggers import show_picture, show_table
 from sn6.whole import write_csv
 

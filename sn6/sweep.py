@@ -194,7 +194,8 @@ def short(value: Any) -> str:
 
 def write_table(jobs: Sequence[Job], objective: str, folder: Path) -> None:
     """The table as a file and on screen, and the figure."""
-    from sn6.figures import save, sweep_figure
+    from sn6.curves import sweep_figure
+    from sn6.figures import save
 
     keys = list(jobs[0].values)
     columns = [objective, *keys, "status", "seconds", "folder", "error"]

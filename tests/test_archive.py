@@ -69,6 +69,18 @@ def test_tiles_that_lack_a_product_are_normal(root):
     says(error, "has no RGBNIR tile", "PS-RGB, SAR-Intensity")
 
 
+def test_one_tile_is_found_as_the_whole_index_finds_it(root):
+    """The optical image beside it is 3 mm narrower, and a broken neighbour is not looked at."""
+    image_id = write_tile(root, "PAN", speckle(1), pixel=0.49999648)
+    archive, tile = only_tile(root)
+    write_tif(folder(root) / "SAR-Intensity" / f"{SAR_STRIP}_tile_2.tif", speckle(3))
+    assert archive.tile("train", image_id) == tile
+    assert archive.products("train")[image_id] == ("SAR-Intensity", "PAN")
+    with pytest.raises(UserError) as error:
+        archive.tile("train", f"{SAR_STRIP}_tile_77")
+    says(error, "has no tile", f"{SAR_STRIP}_tile_77")
+
+
 def test_bands_come_in_the_order_asked_for_and_nodata_is_where_all_are_zero(root):
     pixels = np.full((3, 64, 64), 9)
     pixels[0], pixels[1], pixels[2] = 1, 2, 3

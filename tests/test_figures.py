@@ -1,42 +1,62 @@
-"""Pictures: the span, the backdrops, and files that open."""
+"""Pictures: footprints lie where they should, in colours that all can tell, on files that open."""
+
+from itertools import combinations
 
 import matplotlib.image
 import numpy as np
 import pytest
 import shapely
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from scipy import ndimage
 
-from sn6.figures import backdrop, curves_figure, grey, outline, save, span, tile_figure
+from sn6.figures import (
+    HIT,
+    INVENTED,
+    MISSED,
+    PROPOSAL,
+    TRUTH,
+    outline,
+    overview_figure,
+    proposals_figure,
+    round_length,
+    save,
+    tile_figure,
+)
+from sn6.footprints import Footprints
+from sn6.footprints.files import Labels
 from sn6.footprints.matching import Match
 
-
-def test_the_span_is_the_total_power():
-    """Four bands of 10 dB are 40 in power, 16.02 dB; one of 30 dB beside zeros of -inf stays 30 dB."""
-    image = np.zeros((4, 1, 2), np.float32)
-    image[:, 0, 0] = 10
-    image[:, 0, 1] = [30, -300, -300, -300]
-    assert span(image)[0] == pytest.approx([16.0206, 30.0], abs=1e-4)
+BOXES = np.array([shapely.box(x, 10, x + 10, 20) for x in (5, 25, 45)], dtype=object)
+BOTH = np.array([True, True])
+HALF_HIT = Match(np.array([1, -1]), BOTH, BOTH)  # of boxes 0, 1 against 1, 2 the middle one is hit
+BLACK = np.zeros((64, 64), np.float32)
+YELLOW = (0.993, 0.906, 0.144)  # where the colour bar ends
 
 
-def test_grey_stretches_over_valid_pixels_alone():
-    image = np.linspace(20, 40, 10000, dtype=np.float32).reshape(100, 100)
-    valid = np.ones((100, 100), bool)
-    image[:50], valid[:50] = -1000, False
-    out = grey(image, valid)
-    assert out[:50].max() == 0
-    assert out[50:].min() == 0
-    assert out.max() == 1
-    assert np.median(out[50:]) == pytest.approx(0.5, abs=0.02)
-    assert grey(image, np.zeros_like(valid)).max() == 0
+def pixels_of(figure, path):
+    """The figure as it is saved, rows from the top, 0 to 1."""
+    save(figure, path / "figure.png")
+    return matplotlib.image.imread(path / "figure.png")[..., :3]
 
 
-def test_optical_backdrops_are_in_true_colour_whatever_the_order_of_the_bands():
-    image = np.random.default_rng(0).uniform(0, 1, (4, 30, 30)).astype(np.float32)
-    valid = np.ones((30, 30), bool)
-    colours = backdrop(image, valid, ["B", "R", "R", "G"])
-    assert colours.shape == (30, 30, 3)
-    for channel, band in zip(range(3), (1, 3, 0), strict=True):
-        assert np.corrcoef(colours[..., channel].ravel(), image[band].ravel())[0, 1] > 0.99
+def window(axis, pixels):
+    """The part of the pixels that an axis covers."""
+    box = axis.get_window_extent()
+    height = len(pixels)
+    return pixels[round(height - box.y1) : round(height - box.y0), round(box.x0) : round(box.x1)]
+
+
+def bounds(mask):
+    """First and last row, first and last column of the largest region."""
+    regions, _ = ndimage.label(mask, np.ones((3, 3)))
+    largest = np.bincount(regions.ravel())[1:].argmax() + 1
+    rows, columns = np.nonzero(regions == largest)
+    return np.array([rows.min(), rows.max(), columns.min(), columns.max()])
+
+
+def close(pixels, colour, tolerance=0.02):
+    return (np.abs(pixels - colour) < tolerance).all(axis=-1)
 
 
 def test_holes_stay_holes(tmp_path):
@@ -44,32 +64,136 @@ def test_holes_stay_holes(tmp_path):
     figure = Figure(figsize=(2, 2))
     axis = figure.add_axes((0, 0, 1, 1), xlim=(0, 64), ylim=(64, 0))
     axis.add_collection(outline([ring, shapely.Polygon()], facecolors="black"))
-    figure.savefig(tmp_path / "ring.png", dpi=100)
-    pixels = matplotlib.image.imread(tmp_path / "ring.png")[..., 0]
-    assert pixels[100, 100] == 1  # the middle, in the hole
-    assert pixels[100, 50] == 0
+    pixels = pixels_of(figure, tmp_path)
+    assert pixels[100, 100, 0] == 1  # the middle, in the hole
+    assert pixels[100, 50, 0] == 0
 
 
-def test_pictures_open_and_show_the_colours_of_the_legend(tmp_path):
-    boxes = [shapely.box(x, 10, x + 10, 20) for x in (5, 25, 45)]
-    everything = np.array([True, True])
-    match = Match(np.array([1, -1]), everything, everything)  # the middle box is hit, the outer ones are not
-    figure = tile_figure(np.zeros((64, 64), np.float32), boxes[:2], boxes[1:], match, "t")
-    path = tmp_path / "figures" / "tile.png"
-    save(figure, path)
-    pixels = matplotlib.image.imread(path)
-    assert pixels.shape[1] == 1650
-    assert [file.name for file in path.parent.iterdir()] == ["tile.png"]
-    for colour in ((0x21, 0xC4, 0x6B), (0xFF, 0xB0, 0x00), (0xFF, 0x3B, 0x6B)):  # hit, missed, invented
-        assert (np.abs(pixels[..., :3] - np.array(colour) / 255).max(axis=-1) < 0.02).sum() > 50
+def test_outlines_run_around_the_pixels_that_they_are_made_from(tmp_path):
+    """A grey block in rows 20 to 29 and columns 40 to 54, and its outline: rendered, they have the same bounds."""
+    picture = BLACK.copy()
+    picture[20:30, 40:55] = 0.5
+    truth = np.array([shapely.box(40, 20, 55, 30)], dtype=object)
+    nothing = Match(np.zeros(0, np.int64), np.zeros(0, bool), np.array([True]))
+    figure = tile_figure(picture, truth, np.zeros(0, dtype=object), nothing, "t")
+    panel = window(figure.axes[0], pixels_of(figure, tmp_path))
+    block, line = bounds(close(panel, 0.5)), bounds(close(panel, to_rgb(TRUTH), 0.2))
+    assert (np.abs(line - block) <= 3).all()
+    scale = np.repeat([len(panel), panel.shape[1]], 2) / 64
+    assert (np.abs(block - scale * (20, 30, 40, 55)) <= 3).all()  # and north is up
 
 
-def test_curves_are_drawn_from_what_was_logged(tmp_path):
-    path = tmp_path / "metrics.csv"
-    path.write_text("step,train/loss,val/f1\n0,0.7,\n1,0.5,\n1,,0.25\n")
-    left, right = curves_figure(path).axes
-    (loss,) = left.lines
-    assert loss.get_xdata().tolist() == [0, 1]
-    assert loss.get_ydata().tolist() == [0.7, 0.5]
-    (f1,) = right.lines
-    assert f1.get_ydata().tolist() == [0.25]
+def test_pictures_show_the_colours_of_the_legend(tmp_path):
+    figure = tile_figure(BLACK, BOXES[:2], BOXES[1:], HALF_HIT, "t")
+    pixels = pixels_of(figure, tmp_path / "made")
+    assert [file.name for file in (tmp_path / "made").iterdir()] == ["figure.png"]
+    agreement = window(figure.axes[2], pixels)
+    for column, colour in ((5, MISSED), (25, HIT), (45, INVENTED)):
+        rows = close(agreement, to_rgb(colour), 0.1)
+        assert abs(bounds(rows)[2] - column / 64 * agreement.shape[1]) <= 2
+    assert close(window(figure.axes[0], pixels), to_rgb(TRUTH), 0.4).sum() > 50
+    assert close(window(figure.axes[1], pixels), to_rgb(PROPOSAL), 0.4).sum() > 50
+    assert [text.get_text() for text in figure.axes[2].get_legend().get_texts()] == ["hit 1", "missed 1", "invented 1"]
+    assert figure.axes[2].get_title() == "F1 0.50"
+
+
+# What a dichromat sees of linear red, green and blue (Machado, Oliveira, Fernandes 2009, severity 1).
+SEEN = {
+    "all": np.eye(3),
+    "no red": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "no green": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "no blue": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+
+
+def cielab(linear):
+    """L*, a*, b* of linear sRGB under D65."""
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    x, y, z = np.cbrt(to_xyz @ np.clip(linear, 1e-3, 1) / (0.9505, 1, 1.089))
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("sight", SEEN)
+@pytest.mark.parametrize("colours", [(HIT, MISSED, INVENTED), (TRUTH, PROPOSAL)])
+def test_colours_are_told_apart_by_the_colour_blind(colours, sight):
+    """A difference of 2 can just be seen; 50 is plain even in a thin line."""
+    seen = [cielab(np.array(SEEN[sight]) @ (np.array(to_rgb(colour)) ** 2.2)) for colour in colours]
+    assert min(np.linalg.norm(one - other) for one, other in combinations(seen, 2)) > 50
+
+
+def test_heights_are_colours_and_unknown_ones_are_marked(tmp_path):
+    labels = Labels(BOXES, np.array([2.0, np.nan, 20.0]))
+    figure = overview_figure({"a": BLACK, "b": BLACK}, BLACK, labels, "t", None)
+    panel = window(figure.axes[2], pixels_of(figure, tmp_path))
+    step = len(panel) / 64
+    low, unknown, high = (panel[round(12 * step) : round(18 * step), round(x * step)] for x in (10, 30, 50))
+    assert close(high, YELLOW).all()
+    assert (low[..., 2] > low[..., 0] + 0.1).all()  # blue, the low end
+    assert np.ptp(unknown) > 0.5  # black and white
+    (known,) = figure.axes[2].get_legend().get_texts()
+    assert known.get_text() == "height not known: 1"
+    assert figure.axes[-1].get_ylabel() == "mean height in m"
+
+
+def test_one_tower_does_not_take_the_colours_of_all_other_buildings(tmp_path):
+    """Of 100 houses of 10 m and a tower of 200 m, the houses are at the upper end of the colours."""
+    boxes = np.array([shapely.box(x, y, x + 4, y + 4) for x in range(0, 60, 6) for y in range(0, 62, 6)], dtype=object)
+    heights = np.full(len(boxes), 10.0)
+    heights[0] = 200
+    figure = overview_figure({"a": BLACK}, BLACK, Labels(boxes, heights), "t", None)
+    panel = window(figure.axes[1], pixels_of(figure, tmp_path))
+    step = len(panel) / 64
+    assert close(panel[round(32 * step), round(32 * step)], YELLOW)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+@pytest.mark.parametrize("known", [True, False])
+def test_an_overview_has_a_panel_for_each_picture_and_its_title_fits(tmp_path, count, known):
+    labels = Labels(BOXES, np.full(3, np.nan)) if known else None
+    title = (
+        "20190822070610_20190822070846_tile_3721\ntrain, strip 2019-08-22 07:06:10 to 07:08:46 UTC, imaged from the "
+    )
+    figure = overview_figure({f"picture {i}": BLACK for i in range(count)}, BLACK, labels, title + "the north", 0)
+    pixels_of(figure, tmp_path)
+    wanted = [f"picture {i}" for i in range(count)] + ["footprints: 3"] * known
+    assert [axis.get_title() for axis in figure.axes if axis.get_title()] == wanted
+    heading = figure._suptitle.get_window_extent()
+    assert heading.x0 >= 0
+    assert heading.x1 <= figure.bbox.width
+    assert all(axis.title.get_window_extent().y1 < heading.y0 for axis in figure.axes)
+
+
+@pytest.mark.parametrize(("orientation", "half"), [(0, "upper"), (1, "lower"), (None, "neither")])
+def test_the_radar_is_marked_where_it_stands(tmp_path, orientation, half):
+    """0 is imaged from the north, which is above."""
+    panels = []
+    for one in (None, orientation):
+        figure = overview_figure({"a": BLACK}, BLACK, None, "t", one)
+        panels.append(window(figure.axes[0], pixels_of(figure, tmp_path)))
+    plain, marked = panels
+    rows = np.nonzero((plain != marked).any(axis=(1, 2)))[0] / len(plain)
+    assert {"upper": rows.size and rows.max() < 0.2, "lower": rows.size and rows.min() > 0.8, "neither": not rows.size}[
+        half
+    ]
+
+
+def test_the_scale_bar_is_as_long_as_it_says(tmp_path):
+    """On a tile of 900 px, which is 450 m, the bar of 100 m is as long as 200 px."""
+    figure = overview_figure({"a": np.zeros((900, 900), np.float32)}, BLACK, None, "t", None)
+    panel = window(figure.axes[0], pixels_of(figure, tmp_path))
+    assert [text.get_text() for text in figure.axes[0].texts if " m" in text.get_text()] == ["100 m"]
+    assert bounds(close(panel, 1))[2:] @ (-1, 1) == pytest.approx(panel.shape[1] * 200 / 900, abs=3)
+
+
+@pytest.mark.parametrize(("longest", "length"), [(112.5, 100), (99.9, 50), (16, 10), (5, 5), (0.3, 0.2)])
+def test_scale_bars_have_round_lengths(longest, length):
+    assert round_length(longest) == pytest.approx(length)
+
+
+def test_proposals_without_truth_are_coloured_by_confidence(tmp_path):
+    figure = proposals_figure(BLACK, Footprints(BOXES, np.array([0.1, 0.5, 1.0])), "t", None)
+    panel = window(figure.axes[1], pixels_of(figure, tmp_path))
+    step = len(panel) / 64
+    low, middle, high = (panel[round(15 * step), round(x * step)] for x in (10, 30, 50))
+    assert close(high, YELLOW)
+    assert low[1] < middle[1] < high[1]  # from blue by green to yellow

@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-import numpy as np
 from lightning import Callback, LightningModule, Trainer
 
+from sn6.backdrops import backdrop
 from sn6.callbacks.polygon_f1 import TileResult, polygon_f1_of
+from sn6.choice import spread_by_buildings
 from sn6.data.dataset import TileDataset
 from sn6.data.layout import PRODUCTS
-from sn6.figures import backdrop, save, tile_figure
+from sn6.figures import save, tile_figure
 from sn6.loggers import show_picture
 
 
@@ -56,11 +57,8 @@ class Gallery(Callback):
 
 
 def choose(dataset: TileDataset, number: int) -> list[int]:
-    """The tiles to draw, from many buildings to few; tiles without buildings only where there are no others."""
-    counts = np.array([len(dataset.labels(index).polygons) for index in range(len(dataset))])
-    order = np.argsort(-counts, kind="stable")
-    order = order[counts[order] > 0] if counts.any() else order
-    return order[np.unique(np.linspace(0, len(order) - 1, min(number, len(order))).astype(int))].tolist()
+    """The tiles to draw, from many buildings to few."""
+    return spread_by_buildings([len(dataset.labels(index)) for index in range(len(dataset))], number)
 
 
 def draw(dataset: TileDataset, index: int, result: TileResult, when: str, path: Path) -> None:
@@ -68,7 +66,7 @@ def draw(dataset: TileDataset, index: int, result: TileResult, when: str, path: 
     tile, source = dataset.tiles[index], dataset.source
     image, valid = dataset.archive.read(tile, source.product, source.bands)
     names = [PRODUCTS[source.product].bands[band - 1] for band in source.bands]
-    counts = result.match.counts
-    title = f"{tile.image_id}, {when}: F1 {counts.f1:.2f} ({counts.tp} hit, {counts.fn} missed, {counts.fp} invented)"
-    figure = tile_figure(backdrop(image, valid, names), result.truth, result.footprints.polygons, result.match, title)
-    save(figure, path)
+    picture = backdrop(image, valid, names)
+    orientation = None if PRODUCTS[source.product].optical else tile.orientation
+    title = f"{tile.image_id}, {when}"
+    save(tile_figure(picture, result.truth, result.footprints.polygons, result.match, title, orientation), path)

@@ -80,8 +80,8 @@ class Archive:
         self.root = Path(root)
         if not split_folder(self.root, "train").is_dir():
             raise UserError(
-                f"{self.root} is not an archive: {split_folder(self.root, 'train')} is missing; set data.root "
-                "to the folder that holds train/AOI_11_Rotterdam, or make one by `python -m sn6.simulate root=...`"
+                f"{self.root} is not an archive: {split_folder(self.root, 'train')} is missing; name "
+                "the folder that holds train/AOI_11_Rotterdam, or make one by `python -m sn6.simulate root=...`"
             )
 
     @cached_property
@@ -110,7 +110,7 @@ class Archive:
         Raises:
             UserError: there is none, or one cannot be opened or has another CRS or number of bands
         """
-        products = self._products(split)
+        products = self.products(split)
         found = sorted(image_id for image_id, names in products.items() if product in names)
         if not found:
             raise UserError(
@@ -119,7 +119,7 @@ class Archive:
             )
         return [self._tile(split, image_id, product, products[image_id]) for image_id in found]
 
-    def _products(self, split: Split) -> dict[str, tuple[str, ...]]:
+    def products(self, split: Split) -> dict[str, tuple[str, ...]]:
         """Image id → products at hand, from the names of the files alone."""
         found: dict[str, list[str]] = {}
         for product in PRODUCTS:
@@ -127,6 +127,17 @@ class Archive:
                 if match := IMAGE_ID.search(path.name):
                     found.setdefault(f"{match[1]}_{match[2]}", []).append(product)
         return {image_id: tuple(names) for image_id, names in found.items()}
+
+    def tile(self, split: Split, image_id: str) -> Tile:
+        """One tile, without a look at the others.
+
+        Raises:
+            UserError: there is no such tile, or it cannot be opened or has another CRS or number of bands
+        """
+        products = self.products(split).get(image_id)
+        if products is None:
+            raise UserError(f"{split_folder(self.root, split)} has no tile {image_id}; check the image id")
+        return self._tile(split, image_id, products[0], products)
 
     def _tile(self, split: Split, image_id: str, product: str, products: tuple[str, ...]) -> Tile:
         path = tile_path(self.root, split, product, image_id)
