@@ -7,7 +7,7 @@ import shapely
 from sn6.data.archive import Archive
 from sn6.data.dataset import Source, is_turned, read_sample
 from sn6.footprints import Footprints, turn_polygons
-from sn6.footprints.files import read_proposals, write_proposals
+from sn6.footprints.challenge_csv import ChallengeCSVWriter, read_proposals
 from sn6.footprints.matching import Counts, match_tile
 from sn6.footprints.polygonize import footprints_from_logits, polygonize
 
@@ -43,7 +43,9 @@ def test_true_instances_score_one(archive_root, tmp_path, orientation):
         mask = footprints_from_logits(np.where(instances > 0, 1.0, -1.0), valid)
         mask_polygons = in_own_frame(tile, mask.polygons, valid.shape)
         ceiling += match_tile(archive.labels(tile).polygons, mask_polygons, mask.confidences).counts
-    write_proposals(tmp_path / "proposals.csv", proposed)
+    with ChallengeCSVWriter(tmp_path / "proposals.csv") as writer:
+        for image_id, footprints in proposed.items():
+            writer.write(image_id, (0.0, 0.0), footprints)
     found = read_proposals(tmp_path / "proposals.csv")
 
     total = Counts()

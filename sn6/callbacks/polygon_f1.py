@@ -10,7 +10,8 @@ from lightning import Callback, LightningModule, Trainer
 from sn6.callbacks.tile_table import TileTable
 from sn6.data.dataset import TileDataset
 from sn6.footprints import Footprints, turn_polygons
-from sn6.footprints.files import read_proposals, write_geojson, write_proposals
+from sn6.footprints.challenge_csv import ChallengeCSVWriter, read_proposals
+from sn6.footprints.geojson import GeoJSONWriter
 from sn6.footprints.matching import Match, match_tile
 from sn6.footprints.polygonize import footprints_from_logits
 
@@ -120,17 +121,22 @@ class PolygonF1(Callback):
         """Each rank leaves the proposals of its tiles in a part, which the first one joins in the tiles' order."""
         folder = Path(trainer.default_root_dir)
         tiles = self.dataset.tiles
-        part = folder / f"proposals.part{trainer.global_rank}.csv"
-        write_proposals(part, {tiles[index].image_id: result.footprints for index, result in self.results.items()})
+        corners = {tile.image_id: (tile.bounds[0], tile.bounds[3]) for tile in tiles}
+        with ChallengeCSVWriter(folder / f"proposals.part{trainer.global_rank}.csv") as part:
+            for index, result in self.results.items():
+                part.write(tiles[index].image_id, corners[tiles[index].image_id], result.footprints)
         trainer.strategy.barrier()
         if not trainer.is_global_zero:
             return
         parts = [folder / f"proposals.part{rank}.csv" for rank in range(trainer.world_size)]
         joined = {image_id: found for path in parts for image_id, found in read_proposals(path).items()}
-        in_order = {tile.image_id: joined[tile.image_id] for tile in tiles if tile.image_id in joined}
-        corners = {tile.image_id: (tile.bounds[0], tile.bounds[3]) for tile in tiles}
-        write_proposals(folder / "proposals.csv", in_order)
-        write_geojson(folder / "footprints.geojson", in_order, corners)
+        with (
+            ChallengeCSVWriter(folder / "proposals.csv") as table,
+            GeoJSONWriter(folder / "footprints.geojson") as collection,
+        ):
+            for image_id in (tile.image_id for tile in tiles if tile.image_id in joined):
+                for writer in (table, collection):
+                    writer.write(image_id, corners[image_id], joined[image_id])
         for path in parts:
             path.unlink()
 

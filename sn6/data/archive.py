@@ -25,7 +25,9 @@ from sn6.data.layout import (
     tile_path,
 )
 from sn6.errors import UserError, first_line
-from sn6.footprints.files import Labels, read_geojson_labels, read_labels
+from sn6.footprints import Labels
+from sn6.footprints.challenge_csv import read_labels
+from sn6.footprints.geojson import read_geojson_labels
 
 IMAGE_ID = re.compile(r"_(\d{14}_\d{14})_(tile_\d+)\.tif$")  # the strip, then the tile's number
 
@@ -186,7 +188,7 @@ class Archive:
             return self._train_labels[tile.image_id]
         path = geojson_path(self.root, tile.image_id)
         west, _, _, north = tile.bounds
-        return read_geojson_labels(path, (west, north, PIXEL)) if path.exists() else None
+        return read_geojson_labels(path, (west, north)) if path.exists() else None
 
     @cached_property
     def _train_labels(self) -> dict[str, Labels]:

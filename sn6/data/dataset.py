@@ -13,7 +13,7 @@ from sn6.data.archive import Archive, Tile
 from sn6.data.augment import Augmentation, Sample, arrays, augment, random_crop, turn
 from sn6.data.layout import PIXEL, PRODUCTS
 from sn6.errors import UserError
-from sn6.footprints.files import Labels
+from sn6.footprints import Labels
 from sn6.footprints.rasterize import drop_unseen, rasterize_instances
 
 Nodata = Literal["zero", "as_is"]

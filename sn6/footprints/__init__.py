@@ -32,6 +32,22 @@ class Footprints:
         return len(self.polygons)
 
 
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """The true buildings of one tile.
+
+    Attributes:
+        polygons: shapely Polygons in pixels, in an array of dtype object; they may overlap and have holes
+        heights: mean height of each building in m, NaN where it is not known
+    """
+
+    polygons: Shaped[np.ndarray, "n"]
+    heights: Float64[np.ndarray, "n"]
+
+    def __len__(self) -> int:
+        return len(self.polygons)
+
+
 def turn_polygons(polygons: Polygons, height: int, width: int) -> Shaped[np.ndarray, "_"]:
     """Turns polygons by 180° with their tile of `height` × `width` pixels; twice is as if never."""
     return shapely.transform(np.asarray(polygons, dtype=object), lambda xy: (width, height) - xy)

@@ -5,9 +5,9 @@ size of a pixel and the tiles that were looked at, each with its corner, so that
 """
 
 import json
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -15,60 +15,34 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import shapely
 
-from sn6.data.layout import CRS, PIXEL
+from sn6.errors import UserError, first_line
 from sn6.footprints import Footprints
 from sn6.footprints.ground import Corner, to_ground
-from sn6.whole import whole
+from sn6.footprints.located import GroundTable
+from sn6.footprints.outlines import Outlines
+from sn6.footprints.writer import FootprintWriter
 
-KEY = "sn6"  # of our own entry in the file's metadata
+KEY = b"sn6"  # of our own entry in the file's metadata
 SCHEMA = pa.schema(
     {"image_id": pa.string(), "confidence": pa.float64(), "area_m2": pa.float64(), "geometry": pa.binary()}
 )
 GROUP = 16_384  # footprints that are held before they go to the file as a row group
 
 
-class GeoParquetWriter:
-    """A context manager that takes the footprints tile by tile; the file is there, whole, once all went well.
+class GeoParquetWriter(FootprintWriter):
+    """Memory holds one row group and the names of the tiles."""
 
-    Memory holds one row group and the names of the tiles.
-
-    Args:
-        path: the file
-        crs: of the tiles, such as "EPSG:32631"; None where they have none, so that the file does not claim one
-        pixel: size of a pixel in the units of the CRS
-    """
-
-    def __init__(self, path: Path, crs: str | None = CRS, pixel: float = PIXEL) -> None:
-        self.path = path
-        self.crs = crs
-        self.pixel = pixel
-
-    def __enter__(self) -> "GeoParquetWriter":
-        self._tiles: dict[str, Corner] = {}
+    def _begin(self, stack: ExitStack) -> None:
+        self._parquet = stack.enter_context(pq.ParquetWriter(self._file, SCHEMA, compression="zstd"))
         self._rows: list[pa.RecordBatch] = []
         self._bounds = np.array([np.inf, np.inf, -np.inf, -np.inf])
-        with ExitStack() as stack:
-            file = stack.enter_context(stack.enter_context(whole(self.path)).open("wb"))
-            self._file = stack.enter_context(pq.ParquetWriter(file, SCHEMA, compression="zstd"))
-            stack.push(self._finish)
-            self._opened = stack.pop_all()
-        return self
 
-    def write(self, image_id: str, corner: Corner, footprints: Footprints) -> None:
-        """Adds a tile, with footprints or without.
-
-        Args:
-            image_id: of the tile
-            corner: its west and north edge in metres
-            footprints: in pixels of the tile
-        """
-        self._tiles[image_id] = corner
+    def _add(self, image_id: str, corner: Corner, footprints: Footprints) -> None:
         if not len(footprints):
             return
         polygons = to_ground(footprints.polygons, corner, self.pixel)
-        west, south, east, north = shapely.total_bounds(polygons)
-        np.minimum(self._bounds[:2], (west, south), out=self._bounds[:2])
-        np.maximum(self._bounds[2:], (east, north), out=self._bounds[2:])
+        bounds = shapely.total_bounds(polygons)
+        self._bounds = np.r_[np.minimum(self._bounds, bounds)[:2], np.maximum(self._bounds, bounds)[2:]]
         columns = {
             "image_id": [image_id] * len(footprints),
             "confidence": footprints.confidences,
@@ -80,29 +54,70 @@ class GeoParquetWriter:
             self._flush()
 
     def _flush(self) -> None:
-        self._file.write_table(pa.Table.from_batches(self._rows, schema=SCHEMA))
+        self._parquet.write_table(pa.Table.from_batches(self._rows, schema=SCHEMA))
         self._rows = []
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._opened.__exit__(kind, error, trace)
-
-    def _finish(self, kind: type[BaseException] | None, *_: Any) -> None:
-        """What is left to write, where nothing went wrong; what goes wrong here keeps the file from its place too."""
-        if kind is None:
+    def _end(self) -> None:
+        if self._rows:
             self._flush()
-            self._file.add_key_value_metadata({"geo": json.dumps(self._geo()), KEY: json.dumps(self._looked_at())})
-
-    def _looked_at(self) -> dict[str, Any]:
-        return {"pixel": self.pixel, "tiles": self._tiles}
+        self._parquet.add_key_value_metadata({"geo": json.dumps(self._geo()), KEY: json.dumps(self.looked_at())})
 
     def _geo(self) -> dict[str, Any]:
         """The member `geo` of the file's metadata, as GeoParquet 1.1 demands it."""
-        from rasterio.crs import CRS as RasterioCRS
+        from rasterio.crs import CRS
 
         column: dict[str, Any] = {"encoding": "WKB", "geometry_types": ["Polygon"]}
-        column["crs"] = None if self.crs is None else RasterioCRS.from_string(self.crs).to_dict(projjson=True)
+        column["crs"] = None if self.crs is None else CRS.from_string(self.crs).to_dict(projjson=True)
         if np.isfinite(self._bounds).all():
             column["bbox"] = self._bounds.tolist()
         return {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
+
+
+def read_geoparquet(path: Path, corners: Mapping[str, Corner], value: str | None) -> Outlines:
+    """The footprints of a table that names the tile of each in the column `image_id`.
+
+    Args:
+        path: the file
+        corners: of tiles, for a file of another program, which does not tell them
+        value: the column of the values; None where there are none, which are NaN then
+
+    Raises:
+        UserError: a file that cannot be read, a column that is missing, a row without a sound polygon, a tile
+            whose corner is not known, another CRS where the file does not tell the corners
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            metadata = file.metadata.metadata or {}
+            geo = json.loads(metadata[b"geo"])
+            primary = geo["primary_column"]
+            column = geo["columns"][primary]
+            there = file.schema_arrow.names
+            wanted = ["image_id", primary, *([value] if value else [])]
+            if missing := set(wanted) - set(there):
+                raise UserError(f"{path}: there is no column {min(missing)}, but {', '.join(there)}; add it")
+            rows = file.read(wanted)
+            looked_at = json.loads(metadata.get(KEY, b"{}"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({first_line(error)}); check the path and the file") from None
+    except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is no GeoParquet file ({first_line(error)}); check the file") from None
+    if column.get("encoding") != "WKB":
+        raise UserError(f"{path} holds geometries as {column.get('encoding')}; write it again with the encoding WKB")
+    table = GroundTable(
+        path,
+        rows["image_id"].to_pylist(),
+        rows[primary].to_pylist(),
+        rows[value].to_pylist() if value else [None] * len(rows),
+        crs_of(column),
+        looked_at,
+    )
+    return table.outlines(shapely.from_wkb, corners)
+
+
+def crs_of(column: Mapping[str, Any]) -> str:
+    """The CRS of a column as "EPSG:<code>", or what there is to say of it."""
+    crs = column.get("crs", {"id": {"authority": "OGC", "code": "CRS84"}})  # the specification's default
+    if crs is None:
+        return "no CRS"
+    identity = crs.get("id", {})
+    return f"{identity['authority']}:{identity['code']}" if identity else str(crs.get("name"))

@@ -121,20 +121,20 @@ def _overlapping_pairs(
     # IoU > 1/2 says overlap > areas / 3, and the boxes overlap no less; 0.33 leaves room for rounding.
     near = (high - low).prod(axis=1) > 0.33 * areas
     proposal, truth, areas = proposal[near], truth[near], areas[near]
-    overlaps = shapely.area(shapely.intersection(_repaired(proposals[proposal]), _repaired(truths[truth])))
+    overlaps = shapely.area(shapely.intersection(repaired(proposals[proposal]), repaired(truths[truth])))
     unions = areas - overlaps
     ious = np.divide(overlaps, unions, out=np.zeros_like(overlaps), where=unions > 0)
     over = ious > MIN_IOU
     return proposal[over], truth[over], ious[over]
 
 
-def _repaired(polygons: Shaped[np.ndarray, " n"]) -> Shaped[np.ndarray, " n"]:
+def repaired(polygons: Shaped[np.ndarray, "n"]) -> Shaped[np.ndarray, "n"]:
     """The polygons, an invalid one as what its outer ring fills (even-odd) less what its holes fill."""
-    repaired = polygons.copy()
+    mended = polygons.copy()
     for i in np.flatnonzero(~shapely.is_valid(polygons)):
         outer, *holes = (_filled(ring) for ring in shapely.get_rings(polygons[i]))
-        repaired[i] = shapely.difference(outer, shapely.union_all(holes))
-    return repaired
+        mended[i] = shapely.difference(outer, shapely.union_all(holes))
+    return mended
 
 
 def _filled(ring: shapely.LinearRing) -> BaseGeometry:

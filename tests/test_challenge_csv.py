@@ -1,7 +1,6 @@
-"""Footprints on disk: the challenge's CSVs and GeoJSON."""
+"""Footprints in the challenge's CSVs."""
 
 import csv
-import json
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +10,12 @@ from shapely import box
 
 from sn6.errors import UserError
 from sn6.footprints import Footprints
-from sn6.footprints.files import (
-    read_geojson_labels,
+from sn6.footprints.challenge_csv import (
+    ChallengeCSVWriter,
     read_labels,
     read_proposals,
-    write_geojson,
-    write_proposals,
+    read_proposals_csv,
+    read_truth_csv,
 )
 
 LABELS = "ImageId,TileBuildingId,PolygonWKT_Pix,Mean_Building_Height,Median_Building_Height,StdDev_Building_Height\n"
@@ -40,6 +39,12 @@ TILES = {
     "c_tile_3": footprints(),
     "a_tile_1": footprints(box(0.1, 0.2, 20.3, 20), confidences=(1.0,)),
 }
+
+
+def write_proposals(path, tiles):
+    with ChallengeCSVWriter(path) as writer:
+        for image_id, found in tiles.items():
+            writer.write(image_id, (0.0, 0.0), found)
 
 
 # --- proposals, the rules of the score that speak of the file
@@ -107,6 +112,24 @@ def test_heights_above_the_plane_are_left_out(tmp_path):
     assert not read_proposals(written(tmp_path, text))["t"].polygons[0].has_z
 
 
+def test_polygons_in_rows_of_no_building_are_counted(tmp_path):
+    text = f"{PROPOSALS}t1,0,{SQUARE},1\nt1,-1,{SQUARE},1\nt2,-1,POLYGON EMPTY,0\nt3,-1,,0\n"
+    assert read_proposals_csv(written(tmp_path, text)).unread == 1
+
+
+def test_the_parts_of_a_multipolygon_are_all_taken_or_the_first_alone(tmp_path):
+    text = '"MULTIPOLYGON (((0 0, 9 0, 9 9, 0 0)), EMPTY, ((20 0, 29 0, 29 9, 20 9, 20 0)))"'
+    table = read_truth_csv(written(tmp_path, f"{LABELS}t,0,{text},5,5,0\nu,0,{SQUARE},3,3,0\n"))
+    assert len(table) == 2
+    assert {tile: shapely.area(found[0]).tolist() for tile, found in table.split().by_tile().items()} == {
+        "t": [40.5, 81],
+        "u": [400],
+    }
+    first = table.split(first_only=True).by_tile()
+    assert {tile: shapely.area(found[0]).tolist() for tile, found in first.items()} == {"t": [40.5], "u": [400]}
+    assert first["t"][1].tolist() == [5]
+
+
 # --- labels
 
 
@@ -137,11 +160,14 @@ def test_a_file_of_only_its_header_has_no_tiles(tmp_path):
     ("row", "told"),
     [
         ('t,1,"POLYGON ((0 0, 20 0, 20 20"', "POLYGON ((0 0, 20 0, 20 20"),
-        ('t,1,"POLYGON ((0 0, 20 0, 0 0))"', "POLYGON ((0 0, 20 0, 0 0))"),
+        ('t,1,"POLYGON ((0 0, 20 0, 0 0))"', "has a ring of less than four points"),
+        ('t,1,"POLYGON ((0 0, 9 0, 9 9, 0 0), (1 1, 2 1, 1 1))"', "has a ring of less than four points"),
         ('t,1,"POLYGON ((0 0, 20 0, 20 20, 0 20))"', "(0 0, 20 0, 20 20, 0 20)"),  # not closed
-        ('t,1,"POLYGON ((0 0, 20 0, 20 nan, 0 20, 0 0))"', "nan"),
-        ('t,1,"POINT (3 4)"', "POINT (3 4)"),
-        ("t,1,", "''"),
+        ('t,1,"POLYGON ((0 0, 20 0, 20 nan, 0 20, 0 0))"', "has a coordinate that is NaN"),
+        ('t,1,"POLYGON ((0 0, 20 0, 20 inf, 0 20, 0 0))"', "has a coordinate that is NaN or infinite"),
+        ('t,1,"POLYGON ((0 0, 9 0, 9 9, 0 0), (1 1, 2 1, 2 nan, 1 1))"', "has a coordinate that is NaN"),
+        ('t,1,"POINT (3 4)"', "is a Point, no polygon"),
+        ("t,1,", "'' does not parse"),
         ("t,1,POLYGON ((0 0, 20 0, 20 20, 0 20, 0 0))", "double quotes"),
     ],
 )
@@ -160,6 +186,13 @@ def test_a_bad_number_is_told_with_its_line_and_tile(tmp_path):
         read_proposals(path)
 
 
+@pytest.mark.parametrize("confidence", ["nan", "inf"])
+def test_a_confidence_that_orders_nothing_is_told(tmp_path, confidence):
+    path = written(tmp_path, f"{PROPOSALS}t,0,{SQUARE},0.5\nt7,0,{SQUARE},{confidence}\n")
+    with pytest.raises(UserError, match=r"line 3, tile t7: the Confidence is NaN or infinite"):
+        read_proposals(path)
+
+
 def test_a_missing_column_is_named_with_those_there_are(tmp_path):
     path = written(tmp_path, "ImageId,BuildingId,PolygonWKT_Pix\n")
     with pytest.raises(UserError, match=r"Confidence.*ImageId, BuildingId, PolygonWKT_Pix"):
@@ -175,95 +208,3 @@ def test_files_that_are_none_are_told(tmp_path, read):
     (tmp_path / "image.tif").write_bytes(b"II*\x00\xff\xfe\x80\x81")
     with pytest.raises(UserError, match=r"image\.tif"):
         read(tmp_path / "image.tif")
-
-
-# --- GeoJSON
-
-
-def collection(*geometries: dict | None, **members) -> str:
-    features = [{"type": "Feature", "properties": {"x": 1}, "geometry": geometry} for geometry in geometries]
-    return json.dumps({"type": "FeatureCollection", **members, "features": features})
-
-
-def in_crs(name: str) -> dict:
-    return {"crs": {"type": "name", "properties": {"name": name}}}
-
-
-HOUSE = {
-    "type": "Polygon",
-    "coordinates": [[[591560, 5750000, 3], [591570, 5750000, 3], [591570, 5749980, 3], [591560, 5750000, 3]]],
-}
-
-
-@pytest.mark.parametrize("members", [{}, in_crs("urn:ogc:def:crs:EPSG::32631"), in_crs("EPSG:32631"), {"crs": None}])
-def test_geojson_in_metres_becomes_pixels(tmp_path, members):
-    path = written(tmp_path, collection(None, HOUSE, **members))
-    labels = read_geojson_labels(path, (591550.0, 5750010.0, 0.5))
-    assert list(labels.polygons[0].exterior.coords) == [(20, 20), (40, 20), (40, 60), (20, 20)]
-    assert len(labels) == 1
-    assert np.isnan(labels.heights).all()
-
-
-def test_the_parts_of_a_geojson_multipolygon_are_buildings(tmp_path):
-    both = {"type": "MultiPolygon", "coordinates": [HOUSE["coordinates"]] * 2}
-    assert len(read_geojson_labels(written(tmp_path, collection(both)), (591550.0, 5750010.0, 0.5))) == 2
-
-
-@pytest.mark.parametrize("text", ["", "  \n", collection(), collection(None)])
-def test_geojson_of_a_tile_without_buildings(tmp_path, text):
-    assert len(read_geojson_labels(written(tmp_path, text), (0.0, 0.0, 0.5))) == 0
-
-
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ('{"type": "FeatureColl', "JSON"),
-        ("[1, 2]", "FeatureCollection"),
-        ('{"type": "Topology"}', "FeatureCollection"),
-        ('{"type": "FeatureCollection", "features": ["house"]}', "FeatureCollection"),
-        (collection({"type": "Point", "coordinates": [591560, 5750000]}), "Point"),
-        (collection({"type": "Polygon", "coordinates": [[[0, 0], [1, "a"], [1, 1], [0, 0]]]}), "polygon"),
-        (collection(HOUSE, **in_crs("urn:ogc:def:crs:OGC:1.3:CRS84")), "reproject"),
-        (collection(HOUSE, **in_crs("urn:ogc:def:crs:EPSG::28992")), "28992.*EPSG:32631"),
-        (
-            collection({"type": "Polygon", "coordinates": [[[4.4, 51.9], [4.5, 51.9], [4.5, 52], [4.4, 51.9]]]}),
-            "degrees",
-        ),
-    ],
-)
-def test_geojson_that_does_not_do_is_told_with_its_path(tmp_path, text, told):
-    path = written(tmp_path, text, "houses.geojson")
-    with pytest.raises(UserError, match=f"houses.geojson.*{told}"):
-        read_geojson_labels(path, (591550.0, 5750010.0, 0.5))
-
-
-CORNERS = {"b_tile_2": (591550.0, 5750000.0), "c_tile_3": (592000.0, 5750000.0), "a_tile_1": (591550.25, 5749550.0)}
-
-
-def test_footprints_come_back_from_geojson_where_they_were(tmp_path):
-    write_geojson(tmp_path / "f.geojson", TILES, CORNERS)
-    content = json.loads((tmp_path / "f.geojson").read_text())
-    assert content["crs"]["properties"]["name"] == "urn:ogc:def:crs:EPSG::32631"
-    assert content["tiles"] == ["b_tile_2", "c_tile_3", "a_tile_1"]
-    assert [feature["properties"]["image_id"] for feature in content["features"]] == ["b_tile_2"] * 2 + ["a_tile_1"]
-    assert content["features"][1]["properties"] == {"image_id": "b_tile_2", "confidence": 0.5, "area_m2": 100.0}
-    corners = content["features"][1]["geometry"]["coordinates"][0]
-    assert sorted(set(map(tuple, corners))) == [
-        (591565.0, 5749990.0),
-        (591565.0, 5750000.0),
-        (591575.0, 5749990.0),
-        (591575.0, 5750000.0),
-    ]
-    back = read_geojson_labels(tmp_path / "f.geojson", (591550.0, 5750000.0, 0.5))
-    assert back.polygons[0].equals(COURT)
-
-
-def test_geojson_opens_in_a_gis(tmp_path):
-    geopandas = pytest.importorskip("geopandas")
-    write_geojson(tmp_path / "f.geojson", TILES, CORNERS)
-    table = geopandas.read_file(tmp_path / "f.geojson")
-    assert table.crs.to_epsg() == 32631
-    assert table.area.tolist() == pytest.approx(table["area_m2"].tolist(), abs=0.02)
-    assert table.total_bounds.tolist() == [591550.3, 5749540.0, 591575.0, 5750000.0]
-    write_geojson(tmp_path / "none.geojson", {"c_tile_3": footprints()}, CORNERS)
-    assert geopandas.read_file(tmp_path / "none.geojson").empty

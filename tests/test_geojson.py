@@ -1,0 +1,127 @@
+"""Footprints as GeoJSON: the archive's labels, and a collection of all tiles."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shapely
+from shapely import box
+
+from sn6.errors import UserError
+from sn6.footprints import Footprints
+from sn6.footprints.geojson import GeoJSONWriter, read_geojson_labels
+
+COURT = shapely.Polygon([(1, 1), (21, 1), (21, 21.5), (1, 21.5)], [[(4, 4), (8, 4), (8, 8), (4, 8)]])
+
+
+def written(folder: Path, text: str, name: str = "file.geojson") -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def footprints(*polygons: shapely.Polygon, confidences: tuple[float, ...] = ()) -> Footprints:
+    return Footprints(np.array(polygons, dtype=object), np.array(confidences, dtype=np.float64))
+
+
+TILES = {
+    "b_tile_2": footprints(COURT, box(30, 0, 50, 20), confidences=(0.123456789012345, 0.5)),
+    "c_tile_3": footprints(),
+    "a_tile_1": footprints(box(0.1, 0.2, 20.3, 20), confidences=(1.0,)),
+}
+
+
+def write_geojson(path, tiles, corners):
+    with GeoJSONWriter(path) as writer:
+        for image_id, found in tiles.items():
+            writer.write(image_id, corners[image_id], found)
+
+
+def collection(*geometries: dict | None, **members) -> str:
+    features = [{"type": "Feature", "properties": {"x": 1}, "geometry": geometry} for geometry in geometries]
+    return json.dumps({"type": "FeatureCollection", **members, "features": features})
+
+
+def in_crs(name: str) -> dict:
+    return {"crs": {"type": "name", "properties": {"name": name}}}
+
+
+HOUSE = {
+    "type": "Polygon",
+    "coordinates": [[[591560, 5750000, 3], [591570, 5750000, 3], [591570, 5749980, 3], [591560, 5750000, 3]]],
+}
+
+
+@pytest.mark.parametrize("members", [{}, in_crs("urn:ogc:def:crs:EPSG::32631"), in_crs("EPSG:32631"), {"crs": None}])
+def test_geojson_in_metres_becomes_pixels(tmp_path, members):
+    path = written(tmp_path, collection(None, HOUSE, **members))
+    labels = read_geojson_labels(path, (591550.0, 5750010.0))
+    assert list(labels.polygons[0].exterior.coords) == [(20, 20), (40, 20), (40, 60), (20, 20)]
+    assert len(labels) == 1
+    assert np.isnan(labels.heights).all()
+
+
+def test_the_parts_of_a_geojson_multipolygon_are_buildings(tmp_path):
+    both = {"type": "MultiPolygon", "coordinates": [HOUSE["coordinates"]] * 2}
+    assert len(read_geojson_labels(written(tmp_path, collection(both)), (591550.0, 5750010.0))) == 2
+
+
+@pytest.mark.parametrize("text", ["", "  \n", collection(), collection(None)])
+def test_geojson_of_a_tile_without_buildings(tmp_path, text):
+    assert len(read_geojson_labels(written(tmp_path, text), (0.0, 0.0))) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('{"type": "FeatureColl', "JSON"),
+        ("[1, 2]", "FeatureCollection"),
+        ('{"type": "Topology"}', "FeatureCollection"),
+        ('{"type": "FeatureCollection", "features": ["house"]}', "FeatureCollection"),
+        (collection({"type": "Point", "coordinates": [591560, 5750000]}), "Point"),
+        (collection({"type": "Polygon", "coordinates": [[[0, 0], [1, "a"], [1, 1], [0, 0]]]}), "does not parse"),
+        (collection(HOUSE, **in_crs("urn:ogc:def:crs:OGC:1.3:CRS84")), "reproject"),
+        (collection(HOUSE, **in_crs("urn:ogc:def:crs:EPSG::28992")), "28992.*EPSG:32631"),
+        (
+            collection({"type": "Polygon", "coordinates": [[[4.4, 51.9], [4.5, 51.9], [4.5, 52], [4.4, 51.9]]]}),
+            "degrees",
+        ),
+    ],
+)
+def test_geojson_that_does_not_do_is_told_with_its_path(tmp_path, text, told):
+    path = written(tmp_path, text, "houses.geojson")
+    with pytest.raises(UserError, match=f"houses.geojson.*{told}"):
+        read_geojson_labels(path, (591550.0, 5750010.0))
+
+
+CORNERS = {"b_tile_2": (591550.0, 5750000.0), "c_tile_3": (592000.0, 5750000.0), "a_tile_1": (591550.25, 5749550.0)}
+
+
+def test_footprints_come_back_from_geojson_where_they_were(tmp_path):
+    write_geojson(tmp_path / "f.geojson", TILES, CORNERS)
+    content = json.loads((tmp_path / "f.geojson").read_text())
+    assert content["crs"]["properties"]["name"] == "urn:ogc:def:crs:EPSG::32631"
+    assert list(content["tiles"].items()) == [(tile, list(corner)) for tile, corner in CORNERS.items()]
+    assert [feature["properties"]["image_id"] for feature in content["features"]] == ["b_tile_2"] * 2 + ["a_tile_1"]
+    assert content["features"][1]["properties"] == {"image_id": "b_tile_2", "confidence": 0.5, "area_m2": 100.0}
+    corners = content["features"][1]["geometry"]["coordinates"][0]
+    assert sorted(set(map(tuple, corners))) == [
+        (591565.0, 5749990.0),
+        (591565.0, 5750000.0),
+        (591575.0, 5749990.0),
+        (591575.0, 5750000.0),
+    ]
+    back = read_geojson_labels(tmp_path / "f.geojson", (591550.0, 5750000.0))
+    assert back.polygons[0].equals(COURT)
+
+
+def test_geojson_opens_in_a_gis(tmp_path):
+    geopandas = pytest.importorskip("geopandas")
+    write_geojson(tmp_path / "f.geojson", TILES, CORNERS)
+    table = geopandas.read_file(tmp_path / "f.geojson")
+    assert table.crs.to_epsg() == 32631
+    assert table.area.tolist() == pytest.approx(table["area_m2"].tolist(), abs=0.02)
+    assert table.total_bounds.tolist() == [591550.3, 5749540.0, 591575.0, 5750000.0]
+    write_geojson(tmp_path / "none.geojson", {"c_tile_3": footprints()}, CORNERS)
+    assert geopandas.read_file(tmp_path / "none.geojson").empty
