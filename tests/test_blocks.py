@@ -60,7 +60,9 @@ def test_a_building_over_the_corner_of_four_blocks_is_one_with_few_corners():
     logits[30:36, 30:34] = -3  # a courtyard on the corner
     polygons, confidences, _ = by_blocks(logits, Rule(), 32)
     assert len(polygons) == 1
-    assert polygons[0].equals(shapely.Polygon(shapely.box(25, 20, 40, 50).exterior, [shapely.box(30, 30, 34, 36).exterior]))
+    assert polygons[0].equals(
+        shapely.Polygon(shapely.box(25, 20, 40, 50).exterior, [shapely.box(30, 30, 34, 36).exterior])
+    )
     assert shapely.get_num_coordinates(polygons[0]) == 10
     assert confidences[0] == pytest.approx(1 / (1 + np.exp(-3)))
 

@@ -19,7 +19,7 @@ from sn6.data.layout import PRODUCTS
 from sn6.errors import UserError
 from sn6.models.handoff import Adapt, hand_over, moved
 from sn6.models.portable import SUFFIX, read_portable, write_portable
-from sn6.models.trained import BEST, WEIGHTS_FILE, read_trained
+from sn6.models.trained import BEST, WEIGHTS_FILE, read_trained, trained_file
 from sn6.segmenter import Segmenter
 from sn6.whole import write_text
 
@@ -67,8 +67,8 @@ class SARHandoff(Callback):
         if self.weights is None or trainer.ckpt_path is not None:
             return
         datamodule = datamodule_of(trainer)
-        inside = (WEIGHTS_FILE, f"eo/{WEIGHTS_FILE}", BEST)
-        weights, card = read_trained(Path(self.weights), "callbacks.sar_handoff.weights", inside)
+        key, inside = "callbacks.sar_handoff.weights", (WEIGHTS_FILE, f"eo/{WEIGHTS_FILE}", BEST)
+        weights, card = read_trained(trained_file(Path(self.weights), key, inside), key)
         if not self.allow_seen_ground:
             refuse_seen_ground(card, datamodule, self.weights)
         bands = bands_of(card.get("source", {})), bands_of({**asdict(datamodule.source)})

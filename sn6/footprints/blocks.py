@@ -56,7 +56,9 @@ def footprints_by_blocks(
             open_sides = [side for side, is_open in goes_on if is_open]
             least = rule.min_area / pixel**2
             found, numbered = building_regions(logits, ~np.isnan(logits), rule.threshold, least, open_sides)
-            found = Regions(shapely.transform(found.polygons, lambda xy, at=(left, top): xy + at), found.sizes, found.sums)
+            found = Regions(
+                shapely.transform(found.polygons, lambda xy, at=(left, top): xy + at), found.sizes, found.sums
+            )
             yield cut.set_aside(found, numbered, left, open_sides).footprints(rule.min_area, rule.simplify, pixel)
         yield cut.joined().footprints(rule.min_area, rule.simplify, pixel)
 

@@ -19,8 +19,8 @@ PACKAGES = ("sn6", "torch", "lightning", "timm")
 RULE = ("threshold", "min_area", "simplify")  # from logits to footprints
 
 
-def read_trained(path: Path, key: str, inside: Sequence[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The network's tensors and their card from whatever of a run is given.
+def trained_file(path: Path, key: str, inside: Sequence[str]) -> Path:
+    """The file that holds the weights, of whatever of a run is given.
 
     Args:
         path: a checkpoint of Lightning, a file of safetensors, or a run's folder
@@ -28,24 +28,36 @@ def read_trained(path: Path, key: str, inside: Sequence[str]) -> tuple[dict[str,
         inside: the files of a run's folder to look for, the first that there is
 
     Raises:
-        UserError: there is nothing at `path`, or nothing that can be read without unpickling code
+        UserError: there is none
     """
-    where = f"{key}={path}"
     if path.is_dir():
         found = [path / name for name in inside if (path / name).exists()]
         if not found:
-            raise UserError(f"{where}: the folder holds none of {', '.join(inside)}; give the folder of a finished run")
-        path = found[0]
+            raise UserError(
+                f"{key}={path}: the folder holds none of {', '.join(inside)}; give the folder of a finished run"
+            )
+        return found[0]
     if not path.is_file():
-        raise UserError(f"{where}: there is no such file; give weights.safetensors, a checkpoint or a run's folder")
-    if path.suffix == SUFFIX:
-        return read_portable(path)
+        raise UserError(
+            f"{key}={path}: there is no such file; give weights.safetensors, a checkpoint or a run's folder"
+        )
+    return path
+
+
+def read_trained(file: Path, key: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The network's tensors and their card.
+
+    Raises:
+        UserError: the file cannot be read without unpickling code
+    """
+    if file.suffix == SUFFIX:
+        return read_portable(file)
     try:
-        held = torch.load(path, map_location="cpu", weights_only=True)
+        held = torch.load(file, map_location="cpu", weights_only=True)
         return network_of(held), card_of(held)
     except Exception as error:  # zip, pickle and torch each raise their own
         raise UserError(
-            f"{where} cannot be read without running code from it, or is cut short ({first_line(error)}); "
+            f"{key}={file} cannot be read without running code from it, or is cut short ({first_line(error)}); "
             "give a checkpoint of sn6"
         ) from None
 

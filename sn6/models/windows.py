@@ -84,7 +84,8 @@ def stretches(size: int, window: int, overlap: int) -> list[Stretch]:
     starts = range(0, max(size - (window - step), 1), step)
     stops = [min(start + window, size) for start in starts]
     weights = [
-        ramp(stop - start, window - step if start else 0) * ramp(stop - start, window - step if stop < size else 0)[::-1]
+        ramp(stop - start, window - step if start else 0)
+        * ramp(stop - start, window - step if stop < size else 0)[::-1]
         for start, stop in zip(starts, stops, strict=True)
     ]
     total = np.zeros(size)
