@@ -75,6 +75,7 @@ def predict(
     overlap = window // 4 if overlap is None else overlap
     rasters = out / "probability" if probability else None
     plan = Plan(files, tuple(found), window, overlap, averaging, rule, batch, out / UNFINISHED, rasters)
+    plan.mosaic(0).places()  # refuses an overlap that does not go with the window, before the folder is claimed
     settings = settings_of(plan) | {"merge": merge, "pictures": pictures}
     if claim(out, settings):
         print(f"{out} is finished; choose another out= to predict again")
@@ -93,7 +94,9 @@ def run(plan: "Plan", devices: list[str], out: Path, settings: dict[str, Any], n
 
     started = time.monotonic()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    still = not console.is_terminal
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=still) as progress:
         bar = progress.add_task(f"predicting {len(plan.images)} images", total=None)
         work_through(plan, devices, lambda done, total: progress.update(bar, completed=done, total=total))
     result: dict[str, Any] = {"images": len(plan.images), "footprints": write_footprints(out, plan)}

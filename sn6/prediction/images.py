@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -209,9 +210,9 @@ def crs_name(crs: RasterioCRS | None, path: Path) -> str | None:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[rasterio.DatasetReader]:
-    """An open GeoTIFF; one without a place is told of where its footprints are written."""
+def opened(path: Path, mode: str = "r", **profile: Any) -> Iterator[Any]:
+    """A dataset of rasterio. One without a place is told of once, where its footprints are written."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.open(path) as source:
-            yield source
+        with rasterio.open(path, mode, **profile) as dataset:
+            yield dataset

@@ -71,7 +71,7 @@ def load_trained(path: Path) -> Trained:
         raise UserError(f"checkpoint={path} does not fit the network that it names: {differences}; give another")
     network.load_state_dict(weights)
     window = (card["window"], card["window_overlap"]) if card.get("window") else None
-    precision = card.get("precision") or "32-true"
+    precision: Precision = card.get("precision") or "32-true"
     return Trained(network.eval(), source, statistics, nodata, Rule(**card.get("footprints", {})), window, precision)
 
 
@@ -109,9 +109,10 @@ def common_rule(networks: Sequence[Trained], paths: Sequence[Path], **said: floa
     Raises:
         UserError: they differ in what is not said
     """
-    values = {}
+    values: dict[str, float] = {}
     for key in RULE:
-        held = [getattr(one.rule, key) for one in networks] if said[key] is None else [said[key]]
+        value = said[key]
+        held = [getattr(one.rule, key) for one in networks] if value is None else [value]
         if len(set(held)) > 1:
             raise UserError(f"the checkpoints hold different {key}: {', '.join(map(str, held))}; give {key}=...")
         values[key] = held[0]

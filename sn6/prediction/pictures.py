@@ -66,7 +66,7 @@ def picture_figure(picture: np.ndarray, footprints: Sequence[Footprints], title:
         axis.set_axis_off()
     polygons = np.concatenate([one.polygons for one in footprints])
     confidences = np.concatenate([one.confidences for one in footprints])
-    drawn = outline(polygons, facecolors="none", linewidths=1.2, cmap="plasma", clim=(0.5, 1.0))
+    drawn = outline(polygons, facecolors="none", linewidths=1.2, cmap="cool", clim=(0.5, 1.0))
     drawn.set_array(confidences)
     axes[1].add_collection(drawn)
     axes[1].set_title(f"{len(polygons)} footprints")

@@ -1,7 +1,6 @@
 """The files that a prediction leaves, joined from the parts of its images."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from sn6.footprints.geojson import GeoJSONWriter
 from sn6.footprints.geoparquet import GeoParquetWriter
 from sn6.footprints.ground import to_ground, to_pixels
 from sn6.footprints.merging import best_of_overlapping, joined_halves
-from sn6.footprints.writer import FootprintWriter
+from sn6.footprints.writer import FootprintWriter, Writer
 from sn6.prediction.images import Image
 from sn6.prediction.parts import read_part
 from sn6.prediction.work import Plan
@@ -22,10 +21,12 @@ from sn6.prediction.work import Plan
 def write_footprints(out: Path, plan: Plan) -> int:
     """`proposals.csv`, `footprints.geojson` and `footprints.parquet` of all images; returns how many there are."""
     count = 0
-    writers = (ChallengeCSVWriter, GeoJSONWriter, GeoParquetWriter)
-    names = ("proposals.csv", "footprints.geojson", "footprints.parquet")
-    with ExitStack() as stack:
-        files = [stack.enter_context(opened(w, out / name, plan)) for w, name in zip(writers, names, strict=True)]
+    with (
+        opened(ChallengeCSVWriter, out / "proposals.csv", plan) as submission,
+        opened(GeoJSONWriter, out / "footprints.geojson", plan) as collection,
+        opened(GeoParquetWriter, out / "footprints.parquet", plan) as table,
+    ):
+        files: tuple[FootprintWriter, ...] = (submission, collection, table)
         for number, image in enumerate(plan.images):
             for piece in read_part(plan.part(number)):
                 count += len(piece)
@@ -34,7 +35,7 @@ def write_footprints(out: Path, plan: Plan) -> int:
     return count
 
 
-def opened(writer: type[FootprintWriter], path: Path, plan: Plan) -> FootprintWriter:
+def opened(writer: Callable[[Path, str | None, float], Writer], path: Path, plan: Plan) -> Writer:
     """A writer in the CRS that the images share."""
     return writer(path, plan.images[0].crs, plan.images[0].pixel)
 

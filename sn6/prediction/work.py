@@ -140,7 +140,9 @@ def executor(plan: Plan, devices: list[str]) -> Executor:
     """A thread of this process for one device, a process for each of several."""
     if len(devices) == 1:
         return ThreadPoolExecutor(1, initializer=begin, initargs=(plan, devices[0]))
-    context = get_context("spawn")
+    # forked from a server that has imported all and has touched no device
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__])
     queue = context.Queue()
     threads = max(1, torch.get_num_threads() // len(devices))
     for device in devices:
