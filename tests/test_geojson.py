@@ -10,7 +10,7 @@ from shapely import box
 
 from sn6.errors import UserError
 from sn6.footprints import Footprints
-from sn6.footprints.geojson import GeoJSONWriter, read_geojson_labels
+from sn6.footprints.geojson import GeoJSONWriter, read_geojson, read_geojson_labels
 
 COURT = shapely.Polygon([(1, 1), (21, 1), (21, 21.5), (1, 21.5)], [[(4, 4), (8, 4), (8, 8), (4, 8)]])
 
@@ -125,3 +125,24 @@ def test_geojson_opens_in_a_gis(tmp_path):
     assert table.total_bounds.tolist() == [591550.3, 5749540.0, 591575.0, 5750000.0]
     write_geojson(tmp_path / "none.geojson", {"c_tile_3": footprints()}, CORNERS)
     assert geopandas.read_file(tmp_path / "none.geojson").empty
+
+
+def test_an_image_without_crs_gives_a_file_without_one(tmp_path):
+    with GeoJSONWriter(tmp_path / "f.geojson", crs=None, pixel=1.0) as writer:
+        writer.write("image", (0.0, 0.0), footprints(box(2, 3, 12, 23), confidences=(0.5,)))
+    content = json.loads((tmp_path / "f.geojson").read_text())
+    assert "crs" not in content
+    assert content["features"][0]["properties"]["area_m2"] == 200
+    assert shapely.from_geojson(json.dumps(content["features"][0]["geometry"])).equals(box(2, -23, 12, -3))
+    found = read_geojson(tmp_path / "f.geojson", {}, "confidence").by_tile()["image"]
+    assert found[0][0].equals(box(2, 3, 12, 23))
+    assert found[1].tolist() == [0.5]
+
+
+def test_a_collection_is_read_back_tile_by_tile_with_those_that_are_empty(tmp_path):
+    write_geojson(tmp_path / "f.geojson", TILES, CORNERS)
+    back = read_geojson(tmp_path / "f.geojson", {}, "confidence")
+    assert back.tiles == CORNERS
+    for tile, (polygons, confidences) in back.by_tile().items():
+        assert [p.equals(q) for p, q in zip(polygons, TILES[tile].polygons, strict=True)] == [True] * len(polygons)
+        assert confidences.tolist() == TILES[tile].confidences.tolist()

@@ -180,7 +180,7 @@ def plain_match(truths: list[Cells], proposals: list[Cells], confidences: list[f
 
 def test_matching_agrees_with_counting_pixels_on_random_tiles():
     rng = np.random.default_rng(6)
-    found = dropped = 0
+    found = dropped = on_the_edge = halves = courtyards = 0
     for _ in range(250):
         truths = [random_building(rng) for _ in range(rng.integers(0, 9))]
         proposals = [random_building(rng) for _ in range(rng.integers(0, 3))]
@@ -199,5 +199,10 @@ def test_matching_agrees_with_counting_pixels_on_random_tiles():
         assert result.counts == Counts(hits, large[1] - hits, large[0] - hits)
         found += hits
         dropped += sum(size < 80 for side in sizes for size in side)
+        on_the_edge += sum(size == 80 for side in sizes for size in side)
+        halves += sum(3 * len(t & p) == len(t) + len(p) for _, t in truths for _, p in proposals)  # an IoU of 1/2
+        courtyards += sum(len(polygon.interiors) for polygon, _ in truths)
     assert found > 300
     assert dropped > 300
+    assert min(on_the_edge, courtyards) > 100
+    assert halves > 3

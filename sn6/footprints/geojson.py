@@ -67,7 +67,7 @@ def read_geojson(path: Path, corners: Mapping[str, Corner], value: str | None) -
         path,
         [found.get("image_id") for found in properties],
         _geometries(collection),
-        [found[value] if value else None for found in properties],
+        [found[value] for found in properties] if value else None,
         _crs_of(collection),
         {key: collection[key] for key in ("tiles", "pixel") if key in collection},
     )
@@ -91,7 +91,7 @@ def read_geojson_labels(path: Path, corner: Corner) -> Labels:
     geometries = _geometries(collection)
     rows = len(geometries)
     tile = path.stem  # the name of the file stands in messages for that of the tile
-    table = GroundTable(path, [tile] * rows, geometries, [None] * rows, _crs_of(collection), {})
+    table = GroundTable(path, [tile] * rows, geometries, None, _crs_of(collection), {})
     outlines = table.outlines(shapely.from_geojson, {tile: corner}).split()
     return Labels(outlines.geometries, outlines.values)
 

@@ -107,7 +107,7 @@ def read_geoparquet(path: Path, corners: Mapping[str, Corner], value: str | None
         path,
         rows["image_id"].to_pylist(),
         rows[primary].to_pylist(),
-        rows[value].to_pylist() if value else [None] * len(rows),
+        rows[value].to_pylist() if value else None,
         crs_of(column),
         looked_at,
     )

@@ -22,7 +22,7 @@ class GroundTable:
         path: the file
         image_ids: of each row
         written: the geometry of each row in the file's own form, None where there is none
-        values: of each row
+        values: of each row, None where there are none
         crs: of the geometries, as "EPSG:<code>"
         looked_at: what our own writers say of the tiles: `{"pixel": 0.5, "tiles": {"<image id>": [west, north]}}`;
             empty in a file of another program
@@ -31,7 +31,7 @@ class GroundTable:
     path: Path
     image_ids: Sequence[Any]
     written: Sequence[Any]
-    values: Sequence[Any]
+    values: Sequence[Any] | None
     crs: str
     looked_at: Mapping[str, Any]
 
@@ -86,11 +86,11 @@ class GroundTable:
         return corners[self.image_ids[row]]
 
     def _value(self, row: int) -> float:
-        value = self.values[row]
-        if value is None:
+        if self.values is None:
             return np.nan
-        if not isinstance(value, int | float):
-            raise self._error(row, f"the confidence {value!r} is no number; mend it")
+        value = self.values[row]
+        if not isinstance(value, int | float) or not np.isfinite(value):
+            raise self._error(row, f"the value {value!r} is no finite number; mend it")
         return float(value)
 
     def _error(self, row: int, message: str) -> UserError:

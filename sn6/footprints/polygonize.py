@@ -83,16 +83,18 @@ def building_regions(
         open_sides: indices into the map, such as `np.s_[0]` for its first row, beyond which it goes on: a region
             there is never too small
     """
-    labels, _ = ndimage.label((logits > threshold) & valid)  # 4-connected is scipy's default
-    sizes = np.bincount(labels.ravel())
+    regions, count = ndimage.label((logits > threshold) & valid)  # 4-connected is scipy's default
+    pixels = np.flatnonzero(regions)  # few of a tile: what follows looks at no other
+    region = regions.ravel()[pixels]
+    sizes = np.bincount(region, minlength=count + 1)
     kept = sizes > least - 1
     for side in open_sides:
-        kept[labels[side]] = True
+        kept[regions[side]] = True
     kept[0] = False  # the background
-    numbered = np.where(kept, np.cumsum(kept, dtype=np.int32), np.int32(0))[labels]
-    inside = numbered > 0
-    sums = np.bincount(numbered[inside], weights=expit(logits[inside]), minlength=kept.sum() + 1)[1:]
-    return Regions(_outlines(numbered)[0], sizes[kept], sums.astype(np.float64)), numbered  # int where there is none
+    number = np.where(kept, np.cumsum(kept), 0).astype(np.int32)[region]
+    regions.ravel()[pixels] = number
+    sums = np.bincount(number, weights=expit(logits.ravel()[pixels]), minlength=kept.sum() + 1)[1:]
+    return Regions(_outlines(regions)[0], sizes[kept], sums.astype(np.float64)), regions  # int where there is none
 
 
 def simplify_polygons(polygons: Shaped[np.ndarray, "n"], tolerance: float, min_area: float) -> Shaped[np.ndarray, "n"]:
@@ -163,14 +165,15 @@ def _trace_rings(
     grid = np.pad(regions, 1)
     width = grid.shape[1]
     flat = grid.ravel()  # a pixel's number is also that of its top left corner
+    inside = np.flatnonzero(flat > 0)
     step = np.array([1, width, -1, -width])  # headings: right, down, left, up
-    across = np.flatnonzero(flat[width:] != flat[:-width]) + width  # the top side of this pixel is a border
-    upright = np.flatnonzero(flat[1:] != flat[:-1]) + 1  # the left side of this pixel
-    start = np.concatenate([across, upright, across + 1, upright + width])
-    pixel = np.concatenate([across, upright - 1, across - width, upright])  # on the right hand
-    heading = np.repeat(np.arange(4), [across.size, upright.size] * 2)
-    building = flat[pixel] != 0
-    start, pixel, heading = start[building], pixel[building], heading[building]
+    across = np.array([-width, 1, width, -1])  # from a pixel over its side that is walked with this heading
+    first_corner = np.array([0, 1, width + 1, width])  # of that side
+    region = flat[inside]
+    borders = [inside[flat[inside + over] != region] for over in across]
+    pixel = np.concatenate(borders)  # on the right hand
+    heading = np.repeat(np.arange(4), [border.size for border in borders])
+    start = pixel + first_corner[heading]
 
     end = start + step[heading]
     ahead = pixel + step[heading]
@@ -192,16 +195,14 @@ def _cycles(
 ) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"], Int64[np.ndarray, " cycles"]]:
     """The cycles of a permutation: its elements cycle by cycle, the cycle of each, the first of each cycle."""
     successor = following.tolist()
-    walked = bytearray(len(successor))
     walk: list[int] = []
     starts: list[int] = []
     for element in range(len(successor)):
-        if walked[element]:
-            continue
-        starts.append(len(walk))
-        while not walked[element]:
-            walked[element] = 1
+        if successor[element] >= 0:
+            starts.append(len(walk))
+        while (after := successor[element]) >= 0:
+            successor[element] = -1  # walked
             walk.append(element)
-            element = successor[element]
+            element = after
     order, first = np.array(walk, dtype=np.int64), np.array(starts, dtype=np.int64)
     return order, np.repeat(np.arange(first.size), np.diff(first, append=order.size)), order[first]

@@ -1,0 +1,62 @@
+"""The parts of a score and its interval, by hand and by a plain resampling."""
+
+import random
+
+import numpy as np
+import pytest
+
+from sn6.footprints.breakdown import bins, bootstrap_f1, by_group, names_of_bins, places_of
+from sn6.footprints.matching import Counts
+
+
+def test_a_value_lies_in_the_bin_that_starts_with_it():
+    assert bins(np.array([20, 39.9, 40, 80, 1e9, np.nan]), [20, 40, 80]).tolist() == [0, 0, 1, 2, 2, -1]
+    assert names_of_bins([20, 40, 80], "m2") == ["20-40 m2", "40-80 m2", "80+ m2"]
+
+
+def test_groups_pool_the_counts_of_their_tiles():
+    groups = by_group(["b", None, "a", "b"], [Counts(1, 0, 0), Counts(9, 9, 9), Counts(0, 1, 2), Counts(1, 1, 1)])
+    assert list(groups) == ["a", "b"]
+    assert groups["b"] == pytest.approx({"tp": 2, "fp": 1, "fn": 1, "precision": 2 / 3, "recall": 2 / 3, "f1": 2 / 3})
+    assert groups["a"]["f1"] == 0
+
+
+def some_counts(places: int) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 60, (places, 3))
+
+
+def test_the_interval_is_that_of_a_plain_resampling_of_places():
+    counts, place = some_counts(36), np.repeat(np.arange(12), 3)
+    generator = random.Random(0)
+    scores = []
+    for _ in range(4000):
+        drawn = [row for p in generator.choices(range(12), k=12) for row in counts[place == p].tolist()]
+        tp, fp, fn = (sum(column) for column in zip(*drawn, strict=True))
+        scores.append(2 * tp / (2 * tp + fp + fn))
+    expected = np.quantile(scores, [0.025, 0.975])
+    assert bootstrap_f1(counts, place, 4000, 0.95) == pytest.approx(expected.tolist(), abs=0.01)
+
+
+def test_more_passes_over_the_same_places_do_not_make_the_score_surer():
+    counts = some_counts(20)
+    once = bootstrap_f1(counts, np.arange(20), 500, 0.95)
+    assert bootstrap_f1(np.tile(counts, (7, 1)), np.tile(np.arange(20), 7), 500, 0.95) == once
+    as_if_apart = bootstrap_f1(np.tile(counts, (7, 1)), np.arange(140), 500, 0.95)
+    assert as_if_apart[1] - as_if_apart[0] < 0.6 * (once[1] - once[0])
+
+
+def test_the_interval_holds_the_score_and_is_a_point_where_all_places_are_alike():
+    tp, fp, fn = some_counts(30).sum(axis=0)
+    low, high = bootstrap_f1(some_counts(30), np.arange(30), 500, 0.95)
+    assert low < 2 * tp / (2 * tp + fp + fn) < high
+    wider = bootstrap_f1(some_counts(30), np.arange(30), 500, 0.99)
+    assert wider[0] < low < high < wider[1]
+    assert bootstrap_f1(np.tile([6, 2, 2], (9, 1)), np.arange(9), 100, 0.95) == (0.75, 0.75)
+
+
+def test_tiles_of_one_square_of_ground_are_one_place():
+    corners = np.array([[900.0, 450.0], [1349.0, 899.0], [1350.0, 450.0], [900.0, 449.0], [901.0, 451.0]])
+    place = places_of(corners, 450.0).tolist()
+    assert place[0] == place[1] == place[4]
+    assert len({place[0], place[2], place[3]}) == 3
+    assert sorted(set(place)) == [0, 1, 2]
