@@ -21,8 +21,10 @@ from sn6.footprints.geojson import read_geojson
 from sn6.footprints.geoparquet import read_geoparquet
 from sn6.footprints.ground import to_ground
 from sn6.footprints.matching import Counts, match_tile
-from sn6.models.checkpoint import load_checkpoint
+from sn6.models.checkpoint import load_checkpoint, network_of
+from sn6.models.portable import write_portable
 from sn6.models.ternausnet import TernausNet
+from sn6.models.trained import card_of
 from sn6.predict import predict
 
 WORDS = [word for word in words() if "limit" not in word and "max_epochs" not in word]
@@ -361,3 +363,14 @@ def test_what_was_found_for_a_checkpoint_goes_over_its_config(sn6_predict, run_f
     found = other_checkpoint(run_folder, tmp_path / "found.ckpt", found={"threshold": 99.0})
     assert sn6_predict(f"checkpoint={found}", f"root={archive_root}", f"out={tmp_path}/out")[0] == 0
     assert "POLYGON ((" not in (tmp_path / "out/proposals.csv").read_text()
+
+
+def test_a_file_of_safetensors_predicts_as_its_checkpoint(sn6_predict, run_folder, archive_root, tmp_path):
+    held = torch.load(run_folder / "checkpoints/best.ckpt", weights_only=True)
+    write_portable(tmp_path / "weights.safetensors", network_of(held), card_of(held))
+    given = (f"root={archive_root}", "precision=32-true")
+    for name, checkpoint in (("a", run_folder), ("b", tmp_path / "weights.safetensors")):
+        assert sn6_predict(f"checkpoint={checkpoint}", *given, f"out={tmp_path}/{name}")[0] == 0
+    a, b = ((tmp_path / name / "proposals.csv").read_text() for name in ("a", "b"))
+    assert a == b
+    assert "POLYGON ((" in a
