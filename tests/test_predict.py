@@ -43,6 +43,10 @@ def run_folder(archive_root, tmp_path_factory):
 def sn6_predict(monkeypatch, capsys):
     """`python -m sn6.predict words...` in this process: status, out, err."""
 
+    monkeypatch.setattr(
+        logging.getLogger(), "handlers", []
+    )  # those of a run in another test write to its closed stderr
+
     def call(*words):
         monkeypatch.setattr(sys, "argv", ["sn6.predict", *map(str, words), "device=cpu"])
         capsys.readouterr()

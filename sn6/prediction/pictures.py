@@ -68,7 +68,7 @@ def picture_figure(picture: np.ndarray, footprints: Sequence[Footprints], title:
     confidences = np.concatenate([one.confidences for one in footprints])
     drawn = outline(polygons, facecolors="none", linewidths=1.2, cmap="cool", clim=(0.5, 1.0))
     drawn.set_array(confidences)
-    axes[1].add_collection(drawn)
+    axes[1].add_collection(drawn, autolim=False)  # both panels show the same ground
     axes[1].set_title(f"{len(polygons)} footprints")
     figure.colorbar(drawn, ax=axes[1], shrink=0.8, label="confidence", extend="min")
     figure.suptitle(title)
