@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from handmade import CSV_HEADER, NORTH, WEST, speckle, write_labels, write_orientations, write_tile
 from shapely import Polygon, affinity, box
+from test_run import words as run_words
 
 from sn6.data.layout import labels_path
 from sn6.door import enter
@@ -210,7 +211,7 @@ def two_strips(tmp_path):
         write_tile(root, "SAR-Intensity", second, number=2, strip="20190804111224_20190804111453", west=WEST + 500),
     ]
     write_orientations(root)
-    at_border, near, far = box(5, 0, 20, 20), box(15, 30, 35, 50), box(40, 0, 60, 20)
+    at_border, near, far = box(5, 0, 20, 20), box(25, 30, 45, 50), box(40, 0, 60, 20)
     rows = [(names[0], at_border), (names[0], near), (names[0], far), (names[1], HOUSE)]
     write_labels(root, "".join(f'{name},{i},"{polygon.wkt}",5,,\n' for i, (name, polygon) in enumerate(rows)))
     return root, names, {names[0]: [at_border, far], names[1]: [box(40, 40, 60, 60)]}
@@ -296,6 +297,20 @@ def test_a_gis_file_without_our_metadata_is_placed_by_the_archive(two_strips, tm
     table.to_crs(4326).to_parquet(tmp_path / "degrees.parquet")
     line = refused(capsys, run, monkeypatch, capsys, root, tmp_path / "degrees.parquet")
     assert "EPSG:4326; reproject it to EPSG:32631" in line
+
+
+def test_the_files_of_a_run_score_what_it_reported(sn6_run, archive_root, tmp_path, monkeypatch, capsys):
+    """A network that is hardly trained, whose maps are full of holes and corners, on tiles of both orientations."""
+    words = [*run_words(model="unet"), f"data.root={archive_root}", "callbacks.polygon_f1.threshold=-1.0"]
+    assert sn6_run(*words, "trainer.limit_val_batches=1", "trainer.limit_test_batches=4").status == 0
+    folder = tmp_path / "outputs" / "it"
+    reported = json.loads((folder / "metrics.json").read_text())
+    assert reported["fp"] > 10
+    assert reported["fn"] > 5
+    for name in ("proposals.csv", "footprints.geojson"):
+        card, _ = run(monkeypatch, capsys, archive_root, folder / name)
+        assert counts(card) == (reported["tp"], reported["fp"], reported["fn"])
+        assert set(card["by_orientation"]) == {"north", "south"}
 
 
 # --- wrong input
