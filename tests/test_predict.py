@@ -1,6 +1,7 @@
 """`python -m sn6.predict`, from a trained network to files that others open."""
 
 import json
+import logging
 import sys
 
 import geopandas
@@ -43,9 +44,7 @@ def run_folder(archive_root, tmp_path_factory):
 def sn6_predict(monkeypatch, capsys):
     """`python -m sn6.predict words...` in this process: status, out, err."""
 
-    monkeypatch.setattr(
-        logging.getLogger(), "handlers", []
-    )  # those of a run in another test write to its closed stderr
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # of a run in another test: its stderr is closed
 
     def call(*words):
         monkeypatch.setattr(sys, "argv", ["sn6.predict", *map(str, words), "device=cpu"])
