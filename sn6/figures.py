@@ -22,8 +22,7 @@ from matplotlib.path import Path as Outline
 from matplotlib.patheffects import withStroke
 
 from sn6.data.layout import PIXEL
-from sn6.footprints import Footprints, Polygons
-from sn6.footprints.files import Labels
+from sn6.footprints import Footprints, Labels, Polygons
 from sn6.footprints.matching import Match
 from sn6.whole import whole
 

@@ -35,7 +35,7 @@ def show(
         Literal["PS-RGB", "PS-RGBNIR", "RGBNIR", "PAN"] | None,
         "optical image to show; null: the first there is. Proposals are drawn on it, and else on the span",
     ] = None,
-    proposals: Annotated[Path | None, "CSV of proposals, to be shown beside the truth"] = None,
+    proposals: Annotated[Path | None, "CSV, GeoJSON or GeoParquet of proposals, to be shown beside the truth"] = None,
     out: Annotated[Path, "folder for a PNG of each tile, or a .png for one tile"] = Path("outputs/show"),
 ) -> None:
     """Draws tiles of an archive, each to a PNG; no display is needed.
@@ -50,9 +50,10 @@ def show(
     """
     check_out(out)
     archive = Archive(root)
-    if proposals is not None and proposals.suffix.lower() != ".csv":
-        raise UserError(f"proposals={proposals} is no CSV; give the proposals.csv of a run or of a submission")
-    proposed = None if proposals is None else read_proposals(proposals)
+    proposed = None
+    if proposals is not None:
+        by_tile = read_proposals(proposals, {}).split().repaired().by_tile()
+        proposed = {image_id: Footprints(*rows) for image_id, rows in by_tile.items()}
     if isinstance(tile, str) and tile in CHOICES:
         chosen = choose(archive, tile, tiles, split, product, proposed)
     else:

@@ -1,11 +1,13 @@
 """Callbacks that stop a run or tell of it, and runs in processes forked from a server that has imported all already."""
 
+import itertools
 import json
 import multiprocessing
 import os
 import resource
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,9 @@ from typing import Any
 from lightning import Callback
 
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["stopping", "sn6.run", "sn6.models.ternausnet", "matplotlib.backends.backend_agg"])
+SERVER.set_forkserver_preload(
+    ["stopping", "sn6.run", "sn6.prediction.work", "sn6.models.ternausnet", "matplotlib.backends.backend_agg"]
+)
 ENVIRONMENT = "SN6_TEST_STOP"  # "SIGKILL eo 1 2": in stage eo, epoch 1, before batch 2; batch -1 is before the training
 
 
@@ -65,6 +69,36 @@ def run_here(words: list[str], folder: str, stop: str | None) -> None:
 
     with open("log.txt", "a", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
         main()
+
+
+def predict_here(words: list[str], steps: int) -> None:
+    """`python -m sn6.predict words...` in a new process, which is killed before its piece of work number `steps`."""
+    from sn6.door import enter
+    from sn6.predict import predict
+    from sn6.prediction import work
+
+    done = itertools.count()
+
+    def dying(do: Callable[..., Any]) -> Callable[..., Any]:
+        def call(piece: Any) -> Any:
+            if next(done) == steps:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return do(piece)
+
+        return call
+
+    work.predict, work.finish = dying(work.predict), dying(work.finish)
+    sys.argv = ["sn6.predict", *words]
+    enter(predict, "sn6.predict")
+
+
+def predict_and_stop(words: list[str], steps: int) -> int:
+    """Exit status of a prediction that is killed after `steps` windows and images; negative is the signal."""
+    process = SERVER.Process(target=predict_here, args=(words, steps))
+    process.start()
+    process.join(timeout=120)
+    assert process.exitcode is not None, "the prediction hangs"
+    return process.exitcode
 
 
 def run_and_stop(words: list[str], folder: Path, stop: str | None = None) -> int:

@@ -23,8 +23,7 @@ from sn6.figures import (
     save,
     tile_figure,
 )
-from sn6.footprints import Footprints
-from sn6.footprints.files import Labels
+from sn6.footprints import Footprints, Labels
 from sn6.footprints.matching import Match
 
 BOXES = np.array([shapely.box(x, 10, x + 10, 20) for x in (5, 25, 45)], dtype=object)

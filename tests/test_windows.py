@@ -1,11 +1,15 @@
 """Whole tiles in overlapping windows."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from sn6.errors import UserError
-from sn6.models.windows import predict_windows
+from sn6.models.fcn import FCN8s
+from sn6.models.ternausnet import TernausNet
+from sn6.models.unet import UNet
+from sn6.models.windows import predict_windows, stretches
 
 
 @pytest.mark.parametrize(
@@ -33,13 +37,48 @@ def test_the_network_sees_no_more_than_one_window_and_every_pixel():
 
 
 def test_windows_blend_without_a_seam():
-    """Two windows that disagree by 1: the blend goes over from one to the other in even steps."""
+    """Two windows that disagree by 1: the blend goes over from one to the other in small steps."""
     calls = iter([0.0, 1.0])
-    logits = predict_windows(lambda part: torch.full_like(part, next(calls)), torch.zeros(1, 1, 8, 24), 16, 8)
-    steps = logits[0, 0, 0].diff()
-    assert (logits[..., :8] == 0).all()
-    assert (logits[..., 16:] == 1).all()
-    torch.testing.assert_close(steps[8:15], torch.full((7,), 0.125))
+    logits = predict_windows(lambda part: torch.full_like(part, next(calls)), torch.zeros(1, 1, 8, 96), 64, 32)
+    row = logits[0, 0, 0]
+    assert (row[:43] < 1e-6).all()  # 32 + 3/8 of the overlap
+    assert (row[53:] > 1 - 1e-6).all()
+    assert row.diff()[43:52].min() > 0
+    assert row.diff().max() < 0.25
+    torch.testing.assert_close(row[47] + row[48], torch.tensor(1.0))
+
+
+@pytest.mark.parametrize("make", [UNet, TernausNet])
+def test_inside_windows_agree_with_a_single_pass(make):
+    """A pixel reaches 107 logits far in a U-Net, 171 in a TernausNet: under 3/8 of these overlaps."""
+    network, image = make(in_channels=2, width=4).eval(), torch.randn(1, 2, 610, 900)
+    overlap = {UNet: 288, TernausNet: 480}[make]
+    with torch.inference_mode():
+        whole, windows = network(image), predict_windows(network, image, overlap + 96, overlap)
+    assert whole.std() > 0.1
+    torch.testing.assert_close(windows, whole, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(("make", "reach"), [(UNet, 107), (TernausNet, 171), (FCN8s, 236)])
+def test_a_pixel_reaches_no_further_than_the_overlap_is_chosen_for(make, reach):
+    network, far = make(in_channels=1, width=2).eval(), 0
+    for place in (256, 269, 287):  # differently placed in the 32 pixels that are pooled into one
+        image = torch.zeros(1, 1, 544, 544)
+        image[..., place, place] = torch.nan
+        with torch.inference_mode():
+            reached = torch.isnan(network(image)[0, 0]).any(1).nonzero()
+        far = max(far, place - int(reached.min()), int(reached.max()) - place)
+    assert far == reach
+
+
+@pytest.mark.parametrize(("size", "window", "overlap"), [(2000, 1024, 256), (901, 300, 250), (70, 64, 63), (10, 64, 0)])
+def test_the_shares_of_the_windows_sum_to_one_and_start_where_pooling_starts(size, window, overlap):
+    total = np.zeros(size)
+    for one in stretches(size, window, overlap):
+        assert one.stop - one.start <= window
+        assert one.start % 32 == 0 or window - overlap < 32
+        total[one.start : one.stop] += one.share
+    assert total == pytest.approx(np.ones(size), abs=1e-6)
 
 
 def test_a_small_image_goes_through_as_it_is():

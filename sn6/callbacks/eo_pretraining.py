@@ -1,9 +1,6 @@
 """What an optical run leaves for radar runs to start from."""
 
-import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
@@ -12,9 +9,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from sn6.callbacks.polygon_f1 import polygon_f1_of
 from sn6.models.checkpoint import network_of
 from sn6.models.portable import write_portable
-
-WEIGHTS_FILE = "weights.safetensors"
-PACKAGES = ("sn6", "torch", "lightning", "timm")
+from sn6.models.trained import WEIGHTS_FILE, card_of
 
 
 class EOPretraining(Callback):
@@ -36,23 +31,3 @@ class EOPretraining(Callback):
             "chosen_by": checkpoint.monitor,
         }
         write_portable(Path(trainer.default_root_dir) / WEIGHTS_FILE, network_of(held), card)
-
-
-def card_of(held: dict[str, Any]) -> dict[str, Any]:
-    """What a checkpoint of Lightning tells of its network, in plain values."""
-    data = held.get("TileDataModule", {})
-    config = held.get("hyper_parameters", {}).get("config", {})
-    return {
-        "network": {key: value for key, value in config.get("model", {}).items() if key != "weights"},
-        **data,
-        "epoch": held.get("epoch"),
-        "versions": {name: version_of(name) for name in PACKAGES} | {"python": platform.python_version()},
-    }
-
-
-def version_of(package: str) -> str | None:
-    """None where it runs from a folder that was never installed."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

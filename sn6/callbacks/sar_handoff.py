@@ -7,22 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from lightning import Callback, LightningModule, Trainer
 from pydantic import NonNegativeFloat, NonNegativeInt
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
 
-from sn6.callbacks.eo_pretraining import WEIGHTS_FILE, card_of
 from sn6.data.datamodule import TileDataModule
 from sn6.data.folds import bounds_of, share_ground
 from sn6.data.layout import PRODUCTS
-from sn6.errors import UserError, first_line
+from sn6.errors import UserError
 from sn6.loggers import show_table
-from sn6.models.checkpoint import network_of
 from sn6.models.handoff import Adapt, hand_over, moved
 from sn6.models.portable import SUFFIX, read_portable, write_portable
+from sn6.models.trained import BEST, WEIGHTS_FILE, read_trained, trained_file
 from sn6.segmenter import Segmenter
 from sn6.whole import write_csv
 
@@ -70,7 +67,8 @@ class SARHandoff(Callback):
         if self.weights is None or trainer.ckpt_path is not None:
             return
         datamodule = datamodule_of(trainer)
-        weights, card = read_weights(Path(self.weights))
+        key, inside = "callbacks.sar_handoff.weights", (WEIGHTS_FILE, f"eo/{WEIGHTS_FILE}", BEST)
+        weights, card = read_trained(trained_file(Path(self.weights), key, inside), key)
         if not self.allow_seen_ground:
             refuse_seen_ground(card, datamodule, self.weights)
         bands = bands_of(card.get("source", {})), bands_of({**asdict(datamodule.source)})
@@ -108,33 +106,6 @@ class SARHandoff(Callback):
             table.add_row(*row.values())
         Console(stderr=True).print(table)
         show_table(trainer.loggers, "handoff", columns, [list(row.values()) for row in rows])
-
-
-def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The network's tensors and their card from whatever of a run is given.
-
-    Raises:
-        UserError: there is nothing at `path`, or nothing that can be read without unpickling code
-    """
-    key = f"callbacks.sar_handoff.weights={path}"
-    if path.is_dir():
-        inside = (WEIGHTS_FILE, f"eo/{WEIGHTS_FILE}", "checkpoints/best.ckpt")
-        found = [path / name for name in inside if (path / name).exists()]
-        if not found:
-            raise UserError(f"{key}: the folder holds none of {', '.join(inside)}; give the folder of a finished run")
-        path = found[0]
-    if not path.is_file():
-        raise UserError(f"{key}: there is no such file; give weights.safetensors, a checkpoint or a run's folder")
-    if path.suffix == SUFFIX:
-        return read_portable(path)
-    try:
-        held = torch.load(path, map_location="cpu", weights_only=True)
-        return network_of(held), card_of(held)
-    except Exception as error:  # zip, pickle and torch each raise their own
-        raise UserError(
-            f"{key} cannot be read without running code from it, or is cut short ({first_line(error)}); "
-            "give a checkpoint of sn6"
-        ) from None
 
 
 def refuse_seen_ground(card: dict[str, Any], datamodule: TileDataModule, path: str) -> None:

@@ -24,14 +24,18 @@ class ChallengeCSVWriter(FootprintWriter):
     """A tile without footprints has a row too: a tile that is not named is not scored.
 
     Numbers are written in full, so that the file's score is that of the footprints. There is no place for corners.
+    A tile may come in several pieces, one after another and none of them empty.
     """
 
     def _begin(self, stack: ExitStack) -> None:
+        self._image_id, self._next = "", 0
         self._file.write(b"ImageId,BuildingId,PolygonWKT_Pix,Confidence\n")
 
     def _add(self, image_id: str, corner: Corner, footprints: Footprints) -> None:
         outlines = shapely.to_wkt(footprints.polygons, rounding_precision=-1)
-        rows = enumerate(zip(outlines, footprints.confidences.tolist(), strict=True))
+        first = self._next if image_id == self._image_id else 0
+        self._image_id, self._next = image_id, first + len(footprints)
+        rows = enumerate(zip(outlines, footprints.confidences.tolist(), strict=True), start=first)
         lines = [f'{image_id},{i},"{wkt}",{confidence}\n' for i, (wkt, confidence) in rows]
         self._file.write("".join(lines or [f'{image_id},-1,"{NO_BUILDING}",0\n']).encode())
 

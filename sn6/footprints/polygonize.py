@@ -1,5 +1,9 @@
 """Maps to polygons: outlines of regions, and the footprints that a network proposes."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import shapely
 from jaxtyping import Bool, Float, Float64, Int32, Int64, Shaped
@@ -7,6 +11,33 @@ from scipy import ndimage
 from scipy.special import expit
 
 from sn6.footprints import Footprints
+
+
+@dataclass(frozen=True, eq=False)
+class Regions:
+    """The 4-connected regions of building pixels of a map, with their outlines along the pixels' edges.
+
+    Attributes:
+        polygons: shapely Polygons in pixels
+        sizes: pixels of each
+        sums: of the probabilities of its pixels
+    """
+
+    polygons: Shaped[np.ndarray, "n"]
+    sizes: Int64[np.ndarray, "n"]
+    sums: Float64[np.ndarray, "n"]
+
+    def __len__(self) -> int:
+        return len(self.polygons)
+
+    def __getitem__(self, chosen: Shaped[np.ndarray, " k"]) -> "Regions":
+        return Regions(self.polygons[chosen], self.sizes[chosen], self.sums[chosen])
+
+    def footprints(self, min_area: float, simplify: float, pixel: float) -> Footprints:
+        """The regions of at least `min_area` (m²) as footprints; arguments of `footprints_from_logits`."""
+        large = self[self.sizes * pixel**2 >= min_area]
+        polygons = simplify_polygons(large.polygons, simplify / pixel, min_area / pixel**2)
+        return Footprints(polygons, large.sums / large.sizes)
 
 
 def footprints_from_logits(
@@ -31,17 +62,39 @@ def footprints_from_logits(
         One polygon a region, none smaller than `min_area`. Its confidence is the mean probability of the
         region's pixels.
     """
+    regions, _ = building_regions(logits, valid, threshold, min_area / pixel**2)
+    return regions.footprints(min_area, simplify, pixel)
+
+
+def building_regions(
+    logits: Float[np.ndarray, "height width"],
+    valid: Bool[np.ndarray, "height width"],
+    threshold: float,
+    least: float,
+    open_sides: Sequence[Any] = (),
+) -> tuple[Regions, Int32[np.ndarray, "height width"]]:
+    """The regions of at least about `least` pixels, and for each pixel the number of its region, from 1 up.
+
+    Args:
+        logits: of the class building
+        valid: false on nodata
+        threshold: building is what lies over this logit
+        least: pixels; a smaller region is left out
+        open_sides: indices into the map, such as `np.s_[0]` for its first row, beyond which it goes on: a region
+            there is never too small
+    """
     regions, count = ndimage.label((logits > threshold) & valid)  # 4-connected is scipy's default
-    pixels = np.flatnonzero(regions > 0)  # few of a tile: what follows looks at no other
+    pixels = np.flatnonzero(regions)  # few of a tile: what follows looks at no other
     region = regions.ravel()[pixels]
     sizes = np.bincount(region, minlength=count + 1)
-    large = (sizes * pixel**2 >= min_area)[region]
-    regions.ravel()[pixels[~large]] = 0
-    sums = np.bincount(region[large], weights=expit(logits.ravel()[pixels[large]]), minlength=count + 1)
-    polygons, numbers = _outlines(regions)
-    return Footprints(
-        simplify_polygons(polygons, simplify / pixel, min_area / pixel**2), sums[numbers] / sizes[numbers]
-    )
+    kept = sizes > least - 1
+    for side in open_sides:
+        kept[regions[side]] = True
+    kept[0] = False  # the background
+    number = np.where(kept, np.cumsum(kept), 0).astype(np.int32)[region]
+    regions.ravel()[pixels] = number
+    sums = np.bincount(number, weights=expit(logits.ravel()[pixels]), minlength=kept.sum() + 1)[1:]
+    return Regions(_outlines(regions)[0], sizes[kept], sums.astype(np.float64)), regions  # int where there is none
 
 
 def simplify_polygons(polygons: Shaped[np.ndarray, "n"], tolerance: float, min_area: float) -> Shaped[np.ndarray, "n"]:
@@ -55,6 +108,8 @@ def simplify_polygons(polygons: Shaped[np.ndarray, "n"], tolerance: float, min_a
         tolerance: how far the new outline may lie from the old corners, in px; smaller holes may close
         min_area: in px²
     """
+    # What comes out depends on the corner that a ring begins with: here the leftmost one, wherever it was traced from.
+    polygons = shapely.normalize(polygons)
     # GEOS repairs what this makes. Its topology-preserving simplification takes minutes on a polygon with 100,000
     # holes, such as the map of an untrained network gives.
     simple = shapely.simplify(polygons, tolerance, preserve_topology=False)

@@ -1,0 +1,106 @@
+"""How long does a large GeoTIFF take, and how much memory?
+
+    python -m benchmarks.prediction            (--help tells its keys)
+
+Tiles of a simulated archive are laid side by side into one GeoTIFF of four bands, which a small network with random
+weights predicts: with its outlines and its raster of probabilities. The challenge gave its speeds in s/km² too.
+"""
+
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import rasterio
+import torch
+from rasterio.transform import from_origin
+from rasterio.windows import Window
+
+from sn6.data.archive import Archive
+from sn6.data.layout import CRS, PIXEL
+from sn6.door import enter
+from sn6.models.portable import write_portable
+from sn6.models.unet import UNet
+
+WEST, NORTH = 590_000, 5_750_000
+
+
+def prediction(
+    folder: Annotated[Path, "for the files; what is there is written anew"] = Path("outputs/prediction"),
+    root: Annotated[Path, "an archive for the texture; simulated there if it is missing"] = Path(
+        "outputs/simulated_archive"
+    ),
+    pixels: Annotated[int, "of each side of the GeoTIFF"] = 10_000,
+    width: Annotated[int, "of the U-Net; the published one has 64"] = 8,
+    words: Annotated[str, "more for sn6.predict, such as 'device=cuda batch=8 precision=bf16-mixed'"] = "",
+) -> None:
+    """Prints seconds, seconds per km² and the peak of the memory of `python -m sn6.predict`."""
+    shutil.rmtree(folder, ignore_errors=True)
+    image, checkpoint = folder / "area.tif", folder / "weights.safetensors"
+    if not root.exists():
+        subprocess.run([sys.executable, "-m", "sn6.simulate", f"root={root}", "tiles=24"], check=True)
+    write_area(image, Archive(root), pixels)
+    write_network(checkpoint, width, image)
+    given = [f"checkpoint={checkpoint}", f"images={image}", f"out={folder / 'out'}", "probability=true", *words.split()]
+    started = time.monotonic()
+    subprocess.run([sys.executable, "-m", "sn6.predict", *given], check=True)
+    seconds = time.monotonic() - started
+    area = (pixels * PIXEL / 1000) ** 2
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6  # of the largest process
+    print(f"{pixels} × {pixels} pixels, {area:.1f} km², {image.stat().st_size / 1e9:.1f} GB, U-Net of width {width}")
+    print(f"{seconds:.0f} s, {seconds / area:.1f} s/km², at most {peak:.2f} GB of memory, on {used_device()}")
+
+
+def write_area(path: Path, archive: Archive, pixels: int) -> None:
+    """A GeoTIFF of `pixels` × `pixels` of the archive's radar tiles side by side."""
+    tiles = archive.tiles("train", "SAR-Intensity")
+    read = [archive.read(tile, "SAR-Intensity", (1, 2, 3, 4)) for tile in tiles]
+    textures = [pixels for pixels, _ in sorted(read, key=lambda one: -one[1].sum())[:8]]  # with the least nodata
+    size = textures[0].shape[-1]
+    profile: dict[str, Any] = {"driver": "GTiff", "dtype": "float32", "count": 4, "nodata": 0, "tiled": True}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    place = {"height": pixels, "width": pixels, "transform": from_origin(WEST, NORTH, PIXEL, PIXEL), "crs": CRS}
+    with rasterio.open(path, "w", **profile, **place) as file:
+        for number, (top, left) in enumerate(product(range(0, pixels, size), repeat=2)):
+            height, width = min(size, pixels - top), min(size, pixels - left)
+            texture = textures[number % len(textures)][:, :height, :width]
+            file.write(texture, window=Window(left, top, width, height))
+
+
+def write_network(path: Path, width: int, image: Path) -> None:
+    """Random positive weights, which make blobs of bright ground; others would make a map of noise."""
+    with rasterio.open(image) as file:
+        texture = file.read(window=Window(0, 0, 900, 900))
+    valid = (texture != 0).any(axis=0)
+    mean, std = texture[:, valid].mean(axis=1), texture[:, valid].std(axis=1)
+    normalised = np.where(valid, (texture - mean[:, None, None]) / std[:, None, None], 0)
+    torch.manual_seed(0)
+    network = UNet(4, 1, width).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.abs_()
+        logits = network(torch.from_numpy(normalised[None]))[0, 0].double()[torch.from_numpy(valid)]
+        network.head.weight /= logits.std() / 3
+        network.head.bias -= torch.quantile(logits / logits.std() * 3, 0.85)
+    card = {
+        "network": {"_target_": "sn6.models.unet.UNet", "in_channels": 4, "classes": 1, "width": width},
+        "source": {"product": "SAR-Intensity", "bands": [1, 2, 3, 4], "orient": True, "min_area": 20.0},
+        "mean": mean.tolist(),
+        "std": std.tolist(),
+        "nodata": "zero",
+    }
+    write_portable(path, dict(network.state_dict()), card)
+
+
+def used_device() -> str:
+    """Where `device=auto` computes."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+
+
+if __name__ == "__main__":
+    enter(prediction, "benchmarks.prediction")
