@@ -6,12 +6,13 @@ from pathlib import Path
 import optuna
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, read_write
-from optuna.study import Study
+from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from sn6.errors import UserError, first_line
 from sn6.jobs import LOCK_FILE
 
+DIRECTIONS = {"minimize": StudyDirection.MINIMIZE, "maximize": StudyDirection.MAXIMIZE}
 log = logging.getLogger(__name__)
 
 
@@ -26,7 +27,7 @@ def go_on(config: DictConfig) -> None:
     """
     sweeper, folder = config.hydra.sweeper, Path(config.hydra.sweep.dir)
     folder.mkdir(parents=True, exist_ok=True)  # SQLite makes the file, but no folder
-    study = open_study(sweeper.storage, sweeper.study_name, str(sweeper.direction).rpartition(".")[2])
+    study = open_study(sweeper.storage, sweeper.study_name, DIRECTIONS[str(sweeper.direction).rpartition(".")[2]])
     for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
         if was_stopped(trial, folder):
             study.tell(trial.number, state=TrialState.FAIL)
@@ -40,7 +41,7 @@ def go_on(config: DictConfig) -> None:
         config.hydra.overrides.hydra.append(f"hydra.sweeper.n_trials={sweeper.n_trials}")
 
 
-def open_study(storage: str, name: str | None, direction: str) -> Study:
+def open_study(storage: str, name: str | None, direction: StudyDirection) -> Study:
     """The study of this name, new or as it is.
 
     Raises:

@@ -200,7 +200,7 @@ def test_proposals_of_the_test_set_are_shown_without_truth(root, tmp_path, figur
         ("proposals=other.csv", "archive but x_tile_1 alone; give those of this archive"),
         ("proposals=empty.csv", "archive but none at all; give those of this archive"),
         ("proposals=unknown.csv tile=best", "no truth is known of the tiles that are named; give tile=even"),
-        ("proposals=footprints.geojson", "proposals=footprints.geojson is no CSV; give the proposals.csv"),
+        ("proposals=footprints.shp", "footprints.shp has the suffix '.shp'; give a .csv, .geojson or .parquet"),
         ("proposals=missing.csv", "missing.csv cannot be read"),
         ("root=nowhere", "nowhere is not an archive"),
     ],

@@ -8,9 +8,10 @@ import numpy as np
 import shapely
 from matplotlib.figure import Figure
 
+from sn6.backdrops import backdrop
 from sn6.data.dataset import Source
 from sn6.data.layout import PRODUCTS
-from sn6.figures import backdrop, outline, save
+from sn6.figures import outline, save
 from sn6.footprints import Footprints
 from sn6.prediction.images import Image
 from sn6.prediction.parts import read_part
