@@ -48,7 +48,7 @@ def job_of_a_sweep(config: DictConfig, words: list[str], run: Run) -> float:
     """
     context = HydraConfig.get()
     folder, sweep = Path(context.runtime.output_dir), Path(context.sweep.dir).absolute()
-    name, group = f"{sweep.name}/{folder.relative_to(sweep)}", sweep.name
+    name, group = str(Path(sweep.name) / folder.relative_to(sweep)), sweep.name
     words = [word for word in words if word.lstrip("+").partition("=")[0] not in IN_A_SWEEP_ALONE]
     started = time.monotonic()
     if os.environ.get("SUBMITIT_EXECUTOR") == "slurm":

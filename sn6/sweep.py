@@ -86,7 +86,7 @@ class Sweep(Callback):
         keys = [override.key_or_group for override in sweep_overrides(config) if swept(override)]
         with heard(config.hydra.overrides.task):
             jobs = best_first(read_jobs(folder, keys), config.objective)
-            if jobs:
+            if jobs and keys:
                 write_table(jobs, config.objective, folder)
             failed = [job for job in jobs if job.status == "failed"]
             if failed:
@@ -206,6 +206,6 @@ def write_table(jobs: Sequence[Job], objective: str, folder: Path) -> None:
         table.add_row(*map(short, row[:-2]))
     Console(stderr=True).print(table)
     finished = [(job.values, job.value) for job in jobs if job.value is not None]
-    if finished and keys:
+    if finished:
         save(sweep_figure(finished, objective), folder / FIGURE_FILE)
     log.info("%s\n%s", folder / TABLE_FILE, folder / FIGURE_FILE)
