@@ -151,6 +151,8 @@ def quiet_libraries() -> Iterator[None]:
             ".*does not have many workers.*",  # two processes feed two cores
             ".*sync_dist=True.*",  # the table of tiles is the same on all ranks already
             ".*is smaller than the logging interval.*",
+            ".*PyTorch Profiler default schedule.*",  # a short run
+            ".*no geotransform.*",  # masks are pixels; rasterio's own filter does not hold beside another thread
             ".*lr_scheduler.step.* before .*optimizer.step.*",  # 16-mixed skips steps until its scale fits
             ".*isinstance.treespec, LeafSpec.*",  # Lightning's own
             ".*Checkpoint directory .* exists and is not empty.*",  # a run that goes on
