@@ -10,6 +10,7 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
+from sn6.callbacks.calibration import Choice
 from sn6.callbacks.polygon_f1 import polygon_f1_of
 from sn6.callbacks.tile_table import COLUMNS, UNSEEN
 from sn6.curves import curves_figure, threshold_figure
@@ -45,15 +46,23 @@ def validation_of(trainer: Trainer, best: str) -> dict[str, Any]:
     return checkpoint["callbacks"][polygon_f1_of(trainer).state_key] | {"epoch": checkpoint["epoch"]}
 
 
-def collect(trainer: Trainer, datamodule: TileDataModule, best: str) -> dict[str, Any]:
-    """The scores of the test tiles, of the validation that chose the epoch, and what they were made from."""
-    validation = validation_of(trainer, best)
-    fold = datamodule.fold
+def collect(trainer: Trainer, datamodule: TileDataModule, best: str, chosen: Choice | None) -> dict[str, Any]:
+    """The scores of the test tiles, of the validation that chose the epoch, and what they were made from.
+
+    `chosen` is how the footprints of the test were made, where training tiles chose it.
+    """
+    validation, polygon_f1, fold = validation_of(trainer, best), polygon_f1_of(trainer), datamodule.fold
     return {
-        **polygon_f1_of(trainer).scores,
+        **polygon_f1.scores,
         "scored_on": datamodule.scored_on,
         **{f"val_{key}": value for key, value in validation["scores"].items()},
         "epoch": validation["epoch"],
+        "footprints": {
+            "threshold": polygon_f1.threshold,
+            "min_area": polygon_f1.min_area,
+            "chosen_on": "training tiles" if chosen else "nothing, as the config says",
+            "f1": chosen.f1 if chosen else None,
+        },
         "chosen_by": getattr(trainer.checkpoint_callback, "monitor", None),
         "tiles_by_use": {
             "train": len(fold.train),

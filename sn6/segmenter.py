@@ -109,6 +109,10 @@ class Segmenter(LightningModule):
         """As in validation."""
         return self.validation_step(batch, batch_index)
 
+    def predict_step(self, batch: dict[str, Any], batch_index: int) -> dict[str, Tensor]:
+        """As in validation."""
+        return self.validation_step(batch, batch_index)
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer, with its schedule stepped after every step."""
         optimizer = self.optimizer(self.parameter_groups())

@@ -14,6 +14,7 @@ from lightning import Trainer, seed_everything
 from lightning.pytorch.profilers import AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler
 from omegaconf import DictConfig, OmegaConf
 
+from sn6.callbacks.calibration import calibrate
 from sn6.callbacks.resume_point import WholeCheckpointIO
 from sn6.config import check, plain
 from sn6.data.datamodule import TileDataModule, share_of_batch
@@ -66,8 +67,9 @@ def train(config: DictConfig) -> dict[str, Any]:
         with ending_together(trainer):
             trainer.fit(segmenter, datamodule, ckpt_path=path)
             best = best_checkpoint(trainer)
+            chosen = calibrate(trainer, segmenter, datamodule, best)
             trainer.test(segmenter, datamodule, ckpt_path=best, verbose=False)
-    metrics = collect(trainer, datamodule, best) | {"seconds": round(time.monotonic() - started, 1)}
+    metrics = collect(trainer, datamodule, best, chosen) | {"seconds": round(time.monotonic() - started, 1)}
     if trainer.is_global_zero:
         leave_behind(trainer, datamodule, best)
         keep_checkpoint(config, trainer.loggers, best)

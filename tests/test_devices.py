@@ -37,7 +37,7 @@ def trainer(ranks, folder, **more):
 def datamodule(root, **more):
     from sn6.data.datamodule import TileDataModule
 
-    return TileDataModule(root=root, product="SAR-Intensity", num_workers=0, **more)
+    return TileDataModule(root=str(root), product="SAR-Intensity", num_workers=0, **more)
 
 
 def segmenter(network, lr=0.1):

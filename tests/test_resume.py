@@ -23,6 +23,7 @@ WORDS = [
     "trainer.precision=32-true",
     "trainer.log_every_n_steps=1",
     "callbacks.gallery.tiles=1",
+    "callbacks.calibration.tiles=2",
     "callbacks.resume_point.every_n_steps=1",
     "+callbacks.stop._target_=stopping.StopAt",
     "+trainer.enable_progress_bar=false",

@@ -20,6 +20,7 @@ SMALL = (
     "trainer.accelerator=cpu",
     "trainer.precision=32-true",
     "callbacks.gallery.tiles=1",
+    "callbacks.calibration.tiles=2",
     "+trainer.enable_progress_bar=false",
     "~callbacks.progress_bar",
     "name=it",
@@ -57,7 +58,7 @@ def test_every_combination_of_the_groups_trains_and_is_scored(sn6_run, archive_r
 
 
 def test_what_a_run_leaves(sn6_run, archive_root, tmp_path):
-    done = sn6_run(*words(), f"data.root={archive_root}", "callbacks.gallery.tiles=9")
+    done = sn6_run(*words(), f"data.root={archive_root}", "callbacks.gallery.tiles=9", "callbacks.calibration.tiles=0")
     assert done.status == 0, done.err
     folder = tmp_path / "outputs/it"
     assert "polygon F1" in done.err

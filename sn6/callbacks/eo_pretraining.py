@@ -19,8 +19,8 @@ class EOPretraining(Callback):
     and the ground that it was trained on, the scores of the epoch, and the versions of what made it.
     """
 
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Reads the best checkpoint, so that the file is of the epoch that is tested."""
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Reads the best checkpoint, with the threshold that was chosen for it."""
         checkpoint = trainer.checkpoint_callback
         assert isinstance(checkpoint, ModelCheckpoint)
         if not trainer.is_global_zero or not checkpoint.best_model_path:

@@ -158,10 +158,8 @@ class PolygonF1(Callback):
             table.enter(scored.index, 0, 0, 0, counts)
 
     def score_tile(self, index: int, logits: np.ndarray, valid: np.ndarray, threshold: float) -> TileResult:
-        """Polygons of a tile's logits (h, w), turned back into the tile's own frame, against all of its labels."""
-        footprints = footprints_from_logits(logits, valid, threshold, self.min_area, self.simplify)
-        if self.dataset.turned(index):
-            footprints = Footprints(turn_polygons(footprints.polygons, *valid.shape), footprints.confidences)
+        """The footprints of a tile's logits (h, w) against all of its labels."""
+        footprints = footprints_of(self.dataset, index, logits, valid, threshold, self.min_area, self.simplify)
         truth = self.dataset.labels(index).polygons
         return TileResult(footprints, truth, match_tile(truth, footprints.polygons, footprints.confidences))
 
@@ -215,6 +213,22 @@ class PolygonF1(Callback):
                     writer.write(image_id, corners[image_id], joined[image_id])
         for path in parts:
             path.unlink()
+
+
+def footprints_of(
+    dataset: TileDataset,
+    index: int,
+    logits: np.ndarray,
+    valid: np.ndarray,
+    threshold: float,
+    min_area: float,
+    simplify: float,
+) -> Footprints:
+    """Polygons of a tile's logits (h, w), turned back into the tile's own frame; see PolygonF1 for the rest."""
+    footprints = footprints_from_logits(logits, valid, threshold, min_area, simplify)
+    if not dataset.turned(index):
+        return footprints
+    return Footprints(turn_polygons(footprints.polygons, *valid.shape), footprints.confidences)
 
 
 def polygon_f1_of(trainer: Any) -> PolygonF1:

@@ -163,6 +163,10 @@ class TileDataModule(LightningDataModule):
         """Whole tiles that are only scored."""
         return self._eval_loader(self.test_tiles)
 
+    def eval_loader(self, tiles: list[Tile]) -> DataLoader:
+        """Whole tiles, whichever."""
+        return self._eval_loader(self._dataset(tiles))
+
     def _eval_loader(self, tiles: TileDataset) -> DataLoader:
         rank, ranks = self._rank()
         # pads, so that no rank is without a tile: whoever counts, counts by the tile's index
