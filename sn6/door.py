@@ -94,9 +94,10 @@ def type_adapter(hint: Any) -> TypeAdapter:
 
 
 def help_text(command: Callable[..., None], name: str) -> str:
-    """The docstring of `command` and a line for each key: name, default, help."""
+    """The docstring of `command`, without what it raises, and a line for each key: name, default, help."""
     hints = get_type_hints(command, include_extras=True)
-    lines = [f"python -m {name} key=value ...", "", inspect.getdoc(command) or "", "", "keys:"]
+    told = (inspect.getdoc(command) or "").partition("\n\nRaises:")[0]
+    lines = [f"python -m {name} key=value ...", "", told, "", "keys:"]
     for key, parameter in inspect.signature(command).parameters.items():
         required = parameter.default is parameter.empty
         default = "needed" if required else "null" if parameter.default is None else str(parameter.default)

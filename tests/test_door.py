@@ -15,7 +15,11 @@ def command(
     sizes: Annotated[list[int], "in pixels"] = (1, 2),
     mode: Annotated[Literal["fast", "exact"] | None, "how"] = None,
 ) -> None:
-    """Does a thing."""
+    """Does a thing.
+
+    Raises:
+        UserError: never
+    """
     print(root, sizes, mode)
 
 
@@ -47,6 +51,7 @@ def test_help_names_every_key_its_default_and_its_meaning():
     lines = help_text(command, "sn6.thing").splitlines()
     assert "Does a thing." in lines
     assert any("root=needed" in line and "where it lies" in line for line in lines)
+    assert not any("Raises" in line or "UserError" in line for line in lines)
     assert any("mode=null" in line and "how" in line for line in lines)
 
 
