@@ -53,20 +53,29 @@ def refuse_wrong_devices(config: DictConfig) -> None:
             )
 
 
-def refuse_a_folder_a_process(config: DictConfig) -> None:
-    """Raises a UserError where torchrun or srun start the processes and each would make another run of its own.
+def started_from_outside() -> str | None:
+    """The program that started this process as one of several of the same run, if one did.
 
-    Lightning's own processes and submitit's are told the folder of the first one.
+    Lightning's own processes and submitit's are told the folder of the first one, and are none of these.
     """
-    by_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
+    if "SUBMITIT_EXECUTOR" in os.environ:
+        return None
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return "torchrun"
     by_srun = int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in os.environ
-    if "SUBMITIT_EXECUTOR" in os.environ or not (by_torchrun or by_srun):
+    return "srun" if by_srun else None
+
+
+def refuse_a_folder_a_process(config: DictConfig) -> None:
+    """Raises a UserError where each of several processes would make another run of its own."""
+    program = started_from_outside()
+    if program is None:
         return
     raw: Any = OmegaConf.to_container(config, resolve=False)
     if "${now:" in raw["name"]:
-        raise UserError("each process that torchrun or srun starts would make a folder of its own; give name=...")
+        raise UserError(f"each process that {program} starts would make a folder of its own; give name=...")
     if not config.resume:
-        raise UserError("each process that torchrun or srun starts would put the run aside; give another name=...")
+        raise UserError(f"each process that {program} starts would put the run aside; give another name=...")
 
 
 def has_batch_norm(network: nn.Module) -> bool:

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sn6.config import check, one_line_config_errors
+from sn6.devices import started_from_outside
 from sn6.errors import UserError, one_line_errors
 from sn6.jobs import JOB_FILE
 from sn6.stages import stage_configs
@@ -57,9 +58,15 @@ class Sweep(Callback):
         """Refuses what no job could run with, and names the jobs' folders by what is swept.
 
         Raises:
-            UserError: a key that the config lacks, a value that does not do, a storage that cannot be reached
+            UserError: a key that the config lacks, a value that does not do, a storage that cannot be reached, or one of
+                several processes that all start the sweep
         """
         with heard(config.hydra.overrides.task):
+            if program := started_from_outside():
+                raise UserError(
+                    f"{program} would start this sweep in each of its processes; type python -m sn6.run -m ..., which "
+                    "starts the processes of each job, or cluster=slurm"
+                )
             overrides = sweep_overrides(config)
             for words in every_value(overrides):
                 check_job(words)

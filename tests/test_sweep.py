@@ -170,6 +170,11 @@ def test_what_no_job_could_run_with_is_told_before_the_first(sn6_run, archive_ro
     assert not list(tmp_path.glob("outputs/it/*=*"))
 
 
+def test_a_sweep_in_each_process_of_torchrun_is_refused(sn6_run, archive_root, monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "it")
+    fails(sn6_run(*line(archive_root), "seed=1,2"), "torchrun would start this sweep in each", "python -m sn6.run -m")
+
+
 @needs_optuna
 @pytest.mark.parametrize(
     ("storage", "parts"),
