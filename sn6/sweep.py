@@ -58,7 +58,7 @@ class Sweep(Callback):
         """Refuses what no job could run with, and names the jobs' folders by what is swept.
 
         Raises:
-            UserError: a key that the config lacks, a value that does not do, a storage that cannot be reached, or one of
+            UserError: a key that the config lacks, a value that does not do, a storage that cannot be reached, one of
                 several processes that all start the sweep
         """
         with heard(config.hydra.overrides.task):
