@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import hydra
 import hydra.utils
@@ -16,7 +16,7 @@ from hydra.utils import get_object
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from sn6.door import checked_arguments
 from sn6.errors import UserError
@@ -37,11 +37,14 @@ Objective = Literal[  # of the keys of metrics.json those that tell how good a r
 OUTSIDE_TARGETS = {"weights"}  # keys that run.py takes out before the class is made
 
 
+Name = Annotated[str, Field(pattern=r"[^./\s]")]  # neither nothing nor a folder above
+
+
 @dataclass(frozen=True)
 class TopLevel:
     """The keys of conf/config.yaml outside the groups, for their types."""
 
-    name: str
+    name: Name
     group: str
     folder: str
     run_folder: str
@@ -111,7 +114,9 @@ def explain(error: Exception, words: Sequence[str]) -> str:
         parent, _, name = key.rpartition(".")
         return f"the config has no {key!r}; {options(parent, words)} (+{key}=... adds a key of Lightning's or Hydra's)"
     if match := re.search(r"Could not (?:find|load) '(hydra/\w+)/([^']+)'", text):
-        return f"{match[1]}={match[2]} is not there; those of Optuna, joblib and submitit need pip install 'sn6[sweep]'"
+        return (
+            f"{match[1]}={match[2]} is not there; Optuna and joblib come with 'sn6[sweep]', submitit with 'sn6[slurm]'"
+        )
     if match := re.search(r"Could not (?:find|load) '(\w+)/([^']+)'", text):
         group, name = match[1], match[2]
         found = ", ".join(sorted(path.stem for path in (CONF / group).glob("*.yaml")))

@@ -78,6 +78,15 @@ def refuse_a_folder_a_process(config: DictConfig) -> None:
         raise UserError(f"each process that {program} starts would put the run aside; give another name=...")
 
 
+def refuse_other_processes(world_size: int) -> None:
+    """Raises a UserError where torchrun started more or fewer processes than the run has devices."""
+    there = int(os.environ.get("WORLD_SIZE", world_size))
+    if started_from_outside() == "torchrun" and there != world_size:
+        raise UserError(
+            f"torchrun started {there} processes and trainer.devices × trainer.num_nodes is {world_size}; make them equal"
+        )
+
+
 def has_batch_norm(network: nn.Module) -> bool:
     """Whether statistics are taken over a batch, which several devices share."""
     return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())

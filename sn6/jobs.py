@@ -27,9 +27,10 @@ from omegaconf import DictConfig, open_dict
 from sn6.callbacks.resume_point import Stopped
 from sn6.devices import on_gpu
 from sn6.errors import UserError, first_line
+from sn6.resume import LOCK_FILE, only_one
 from sn6.whole import write_text
 
-ERROR_FILE, JOB_FILE, LOCK_FILE = "error.txt", "job.json", ".lock"
+ERROR_FILE, JOB_FILE, METRICS = "error.txt", "job.json", "metrics.json"
 IN_A_SWEEP_ALONE = ("sweep", "cluster")  # config groups that a plain run does not take
 STOPPED = tuple(128 + number for number in (signal.SIGINT, signal.SIGTERM))  # what a run that was told to stop exits by
 Run = Callable[[DictConfig, list[str]], dict[str, Any]]
@@ -51,6 +52,7 @@ def job_of_a_sweep(config: DictConfig, words: list[str], run: Run) -> float:
     name, group = str(Path(sweep.name) / folder.relative_to(sweep)), sweep.name
     words = [word for word in words if word.lstrip("+").partition("=")[0] not in IN_A_SWEEP_ALONE]
     started = time.monotonic()
+    rank_zero_only(announce)(folder, words)
     if os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
         with open_dict(config):
             config.name, config.group = name, group
@@ -58,13 +60,15 @@ def job_of_a_sweep(config: DictConfig, words: list[str], run: Run) -> float:
     else:
         told = {"name": name, "group": group, "hydra.run.dir": str(folder), "hydra.mode": "RUN"}
         words_of_run = [*words, *(f"{key}={quoted(value)}" for key, value in told.items())]
-        with only_one(folder), free_gpus(config) as environment:
+        with only_one(folder, LOCK_FILE), free_gpus(config) as environment:
             status = anew(words_of_run, environment)
     if status in STOPPED:
         sys.exit(status)
     value = objective_of(folder, config.objective) if status == 0 else math.nan
     job = {"words": words, "objective": config.objective, "seconds": round(time.monotonic() - started, 1)}
     rank_zero_only(record)(folder, job, value, status)
+    if status and (folder / METRICS).exists():  # it has been trained, by other words than these
+        sys.exit(status)
     if status and config.on_failed_job == "stop":
         sys.exit(status)
     return value
@@ -103,13 +107,6 @@ def anew(words: list[str], environment: dict[str, str]) -> int:
 def quoted(text: str) -> str:
     """A value that Hydra reads as this text, whatever signs are in it."""
     return QuotedString(text=text, quote=Quote.single).with_quotes()
-
-
-@contextmanager
-def only_one(folder: Path) -> Iterator[None]:
-    """Waits while another process trains the job of this folder: two machines may draw the same values."""
-    with FileLock(folder / LOCK_FILE):
-        yield
 
 
 @contextmanager
@@ -153,11 +150,19 @@ def hold(names: list[str], number: int, stack: ExitStack) -> list[str]:
 
 def objective_of(folder: Path, objective: str) -> float:
     """What the run in `folder` came to."""
-    return float(json.loads((folder / "metrics.json").read_text())[objective])
+    return float(json.loads((folder / METRICS).read_text())[objective])
+
+
+def announce(folder: Path, words: list[str]) -> None:
+    """Leaves the words of a job that starts, where it has not ended before."""
+    if not (folder / JOB_FILE).exists():
+        write_text(folder / JOB_FILE, json.dumps({"words": words, "status": "started"}, indent=2) + "\n")
 
 
 def record(folder: Path, job: dict[str, Any], value: float, status: int) -> None:
-    """Leaves `job.json`: what was asked, what came out, or why nothing did."""
+    """Leaves `job.json`: what was asked, what came out, or why nothing did; never in the place of a finished one."""
+    if (folder / METRICS).exists() and (status or json.loads((folder / JOB_FILE).read_text())["status"] == "finished"):
+        return
     path = folder / ERROR_FILE
     if status == 0:
         job |= {"status": "finished", "value": value}

@@ -4,16 +4,19 @@ import csv
 import json
 import logging
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
+from filelock import FileLock, Timeout
 
 from sn6.callbacks.resume_point import BEFORE_LAST, LAST
 from sn6.errors import UserError, first_line
 
+LOCK_FILE, TRAINING_FILE = LOCKS = (".lock", ".training")  # of the job of a sweep, of a run
 log = logging.getLogger(__name__)
 
 # Keys that a run that goes on may change: where and on what it runs, what it shows, and how long it trains.
@@ -118,7 +121,7 @@ def last_checkpoint(folder: Path) -> tuple[Path, int] | None:
 
 def put_aside(folder: Path) -> None:
     """Moves what an earlier run left in `folder` into a folder of its own beside it, and says so."""
-    old = list(folder.iterdir()) if folder.exists() else []
+    old = [path for path in folder.iterdir() if path.name not in LOCKS] if folder.exists() else []
     if not old:
         return
     number = next(n for n in range(1, 10**6) if not folder.with_name(f"{folder.name}.old{n}").exists())
@@ -127,6 +130,21 @@ def put_aside(folder: Path) -> None:
     for path in old:
         os.replace(path, aside / path.name)
     log.info("what was in %s lies in %s now", folder, aside)
+
+
+@contextmanager
+def only_one(folder: Path, name: str) -> Iterator[None]:
+    """Waits while another process holds the lock `name` in `folder`, and holds it until the end."""
+    lock = FileLock(folder / name)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.warning("another process trains in %s; waiting for its end", folder)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def logged_before(metrics: Path, step: int) -> list[dict[str, Any]]:

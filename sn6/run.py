@@ -6,7 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from sn6.config import CONF, TRUST, VERSION_BASE, one_line_config_errors
 from sn6.devices import refuse_a_folder_a_process
 from sn6.errors import UserError, one_line_errors
 from sn6.jobs import ERROR_FILE, IN_A_SWEEP_ALONE, job_of_a_sweep
-from sn6.resume import put_aside
+from sn6.loggers import is_rank_zero
+from sn6.resume import TRAINING_FILE, only_one, put_aside
 from sn6.stage import train
 from sn6.stages import stage_configs
 from sn6.whole import write_text
@@ -69,7 +70,9 @@ def job(config: DictConfig) -> float:
 
 def explained_run(config: DictConfig, words: list[str]) -> dict[str, Any]:
     """`run`, which leaves in its folder why it ended."""
-    with why_it_ended(Path(config.folder)), one_line_config_errors(words):
+    folder = Path(config.folder)
+    alone = only_one(folder, TRAINING_FILE) if is_rank_zero() else nullcontext()
+    with why_it_ended(folder), one_line_config_errors(words), alone:
         return run(config, words)
 
 
@@ -82,8 +85,10 @@ def why_it_ended(folder: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        with suppress(OSError):  # it holds something, or another rank was first
-            folder.rmdir()
+        with suppress(OSError):  # another rank was first
+            if [path.name for path in folder.iterdir()] == [TRAINING_FILE]:
+                (folder / TRAINING_FILE).unlink()
+                folder.rmdir()
         if folder.exists():
             told = str(error) if isinstance(error, UserError) else traceback.format_exc()
             with suppress(UserError):  # a full disk; it is told on screen all the same

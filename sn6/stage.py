@@ -18,7 +18,14 @@ from sn6.callbacks.calibration import calibrate
 from sn6.callbacks.resume_point import WholeCheckpointIO
 from sn6.config import check, plain
 from sn6.data.datamodule import TileDataModule, share_of_batch
-from sn6.devices import ending_together, fastest_precision, has_batch_norm, on_gpu, refuse_wrong_devices
+from sn6.devices import (
+    ending_together,
+    fastest_precision,
+    has_batch_norm,
+    on_gpu,
+    refuse_other_processes,
+    refuse_wrong_devices,
+)
 from sn6.errors import UserError
 from sn6.loggers import finish_loggers, keep_checkpoint, make_loggers
 from sn6.models.checkpoint import load_checkpoint
@@ -60,6 +67,7 @@ def train(config: DictConfig) -> dict[str, Any]:
             refuse_other_config(folder, plain(config))
         segmenter, datamodule = make_modules(config)
         trainer = make_trainer(config, folder, has_batch_norm(segmenter))
+        refuse_other_processes(trainer.world_size)
         share_of_batch(datamodule.batch_size, trainer.world_size)
         trainer.loggers = make_loggers(config, folder, step)
         if trainer.is_global_zero:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +22,7 @@ from rich.table import Table
 from sn6.config import check, one_line_config_errors
 from sn6.devices import started_from_outside
 from sn6.errors import UserError, one_line_errors
-from sn6.jobs import JOB_FILE
+from sn6.jobs import JOB_FILE, quoted
 from sn6.stages import stage_configs
 from sn6.whole import write_csv
 
@@ -74,10 +75,16 @@ class Sweep(Callback):
             deletions = [override.input_line for override in overrides if override.is_delete()]
             with read_write(config.hydra), open_dict(config.hydra):
                 every_job = config.hydra.overrides.hydra
+                config.hydra.sweep.dir = str(config.hydra.sweep.dir)  # the name may hold what is swept, and the time
+                every_job.append(f"hydra.sweep.dir={quoted(config.hydra.sweep.dir)}")
                 every_job.append(f"hydra.job.config.override_dirname.exclude_keys={constant}")
                 every_job.extend(deletions)  # Hydra's own grid would make `~key` into `~key=None`, which fails
                 task = config.hydra.overrides.task
                 config.hydra.overrides.task = [word for word in task if word not in deletions]
+            if config.hydra.runtime.choices["hydra/launcher"] == "submitit_slurm" and not shutil.which("srun"):
+                raise UserError("there is no SLURM here (no srun); leave out cluster=slurm, or type it on the cluster")
+            if config.hydra.sweeper.get("direction") is not None:
+                direction_of(config)
             if config.hydra.sweeper.get("storage") is not None:
                 from sn6.study import go_on  # needs Optuna
 
@@ -112,6 +119,18 @@ def heard(words: Sequence[str]) -> Iterator[None]:
     except Exception:
         traceback.print_exc()
         sys.exit(1)
+
+
+def direction_of(config: DictConfig) -> str:
+    """ "minimize" or "maximize", as a search by Optuna is told and as the objective wants it.
+
+    Raises:
+        UserError: these differ
+    """
+    told, wanted = str(config.hydra.sweeper.direction), "minimize" if config.objective in FALLING else "maximize"
+    if told.rpartition(".")[2] != wanted:
+        raise UserError(f"hydra.sweeper.direction={told} does not go with objective={config.objective}; set {wanted}")
+    return wanted
 
 
 def sweep_overrides(config: DictConfig) -> list[Override]:
@@ -167,22 +186,28 @@ def check_job(words: list[str]) -> None:
 
 
 def read_jobs(folder: Path, keys: Sequence[str]) -> list[Job]:
-    """The jobs that have ended, of all processes that fed this sweep."""
-    jobs = []
-    for path in sorted(folder.rglob(JOB_FILE)):
-        job = json.loads(path.read_text())
-        said = {word.partition("=")[0].lstrip("+"): word.partition("=")[2] for word in job["words"]}
-        jobs.append(
-            Job(
-                str(path.parent.relative_to(folder)),
-                {key: said[key] for key in keys if key in said},
-                job["status"],
-                job.get("value"),
-                job["seconds"],
-                job.get("error", ""),
-            )
+    """The jobs that have ended, of all processes that fed this sweep.
+
+    Args:
+        folder: of the sweep
+        keys: that are swept; others in which the jobs differ are told as well
+    """
+    paths = [path for path in sorted(folder.rglob(JOB_FILE)) if not any(".old" in part for part in path.parts)]
+    ended = [(path, job) for path in paths if (job := json.loads(path.read_text()))["status"] != "started"]
+    said = [dict(word.lstrip("+").partition("=")[::2] for word in job["words"]) for _, job in ended]
+    others = dict.fromkeys(key for one in said for key in one)
+    keys = [*keys, *(key for key in others if key not in keys and len({one.get(key) for one in said}) > 1)]
+    return [
+        Job(
+            str(path.parent.relative_to(folder)),
+            {key: one.get(key, "") for key in keys},
+            job["status"],
+            job.get("value"),
+            job["seconds"],
+            job.get("error", ""),
         )
-    return jobs
+        for (path, job), one in zip(ended, said, strict=True)
+    ]
 
 
 def best_first(jobs: Sequence[Job], objective: str) -> list[Job]:
@@ -215,4 +240,4 @@ def write_table(jobs: Sequence[Job], objective: str, folder: Path) -> None:
     finished = [(job.values, job.value) for job in jobs if job.value is not None]
     if finished:
         save(sweep_figure(finished, objective), folder / FIGURE_FILE)
-    log.info("%s\n%s", folder / TABLE_FILE, folder / FIGURE_FILE)
+    log.info("%s", folder / TABLE_FILE)

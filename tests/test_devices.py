@@ -180,6 +180,9 @@ def test_torchrun_and_srun_make_one_run_with_the_same_numbers(on_two, tmp_path):
     status, said = ended(start(tmp_path, line, by_torchrun))
     assert status == 0, said
     assert left(tmp_path / "outputs/it") == left(folder / "outputs/it")
+    status, said = ended(start(tmp_path, [*line, "trainer.devices=1", "name=other"], by_torchrun))
+    assert status != 0
+    assert "torchrun started 2 processes" in said
     unnamed = [word for word in line if not word.startswith("name=")]
     status, said = ended(start(tmp_path, unnamed, by_torchrun))
     assert status != 0
@@ -199,6 +202,16 @@ def test_torchrun_and_srun_make_one_run_with_the_same_numbers(on_two, tmp_path):
     for status, said in map(ended, tasks):
         assert status == 0, said
     assert left(tmp_path / "outputs/by_srun") == left(folder / "outputs/it")
+
+
+def test_two_runs_of_one_name_do_not_mix(on_two, tmp_path):
+    folder, line = on_two
+    alone = [*line, "trainer.devices=1"]
+    runs = [start(tmp_path, alone) for _ in range(2)]
+    told = [ended(run) for run in runs]
+    assert [status for status, _ in told] == [0, 0], told
+    assert sum("waiting for its end" in said for _, said in told) == 1
+    assert sum("is finished" in said for _, said in told) == 1
 
 
 def test_a_port_in_use(archive_root, tmp_path):

@@ -96,7 +96,7 @@ def test_a_stopped_run_ends_as_one_that_never_was(words, never_stopped, tmp_path
     for stage in ("eo", "sar"):
         logs = [logged(root / f"outputs/it/{stage}/metrics.csv") for root in (tmp_path, never_stopped)]
         assert logs[0] == logs[1]
-    assert not [path for path in (tmp_path / "outputs").rglob(".*") if path.is_file() and ".hydra" not in path.parts]
+    assert not [path for path in (tmp_path / "outputs").rglob(".*") if path.is_file() and path.name != ".training"]
 
 
 def test_what_a_stop_says(words, tmp_path):

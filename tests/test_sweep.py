@@ -30,7 +30,8 @@ def line(root, *more, name="it"):
 
 def jobs(folder):
     """job.json of each job, by the job's folder."""
-    return {path.parent: json.loads(path.read_text()) for path in folder.glob("*/job.json")}
+    found = {path.parent: json.loads(path.read_text()) for path in folder.glob("*/job.json")}
+    return {path: job for path, job in found.items() if job["status"] != "started"}
 
 
 def told(folder):
@@ -142,15 +143,22 @@ def test_a_sweep_that_is_told_to_stop_stops_its_job_at_a_checkpoint(archive_root
     assert not (tmp_path / "outputs/it/seed=2").exists()
 
 
-@pytest.mark.usefixtures("optuna")
+@needs_optuna
 def test_jobs_at_the_same_time(archive_root, tmp_path):
-    sweep = line(archive_root, "seed=1,2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
-    status, said = ended(start(tmp_path, sweep))
+    sweep = line(archive_root, "loss=bce,focal_dice", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    unnamed = [word for word in sweep if not word.startswith("name=")]
+    status, said = ended(start(tmp_path, unnamed))
     assert status == 0, said
-    assert {path.name: job["status"] for path, job in jobs(tmp_path / "outputs/it").items()} == {
-        "seed=1": "finished",
-        "seed=2": "finished",
+    (folder,) = (tmp_path / "outputs").iterdir()  # the default name holds the loss and the time
+    assert {path.name: job["status"] for path, job in jobs(folder).items()} == {
+        "loss=bce": "finished",
+        "loss=focal_dice": "finished",
     }
+    named = [*unnamed, f"name={folder.name}", "trainer.max_epochs=2"]
+    status, said = ended(start(tmp_path, named))
+    assert status == 1
+    assert "another config: trainer.max_epochs=2 (was 1)" in said
+    assert {job["status"] for job in jobs(folder).values()} == {"finished"}  # what there is stays
 
 
 @pytest.mark.parametrize(
@@ -187,6 +195,40 @@ def test_a_storage_that_cannot_be_reached(sn6_run, archive_root, storage, parts)
     done = sn6_run(*line(archive_root), "sweep=optuna", "data.crop=64", f"hydra.sweeper.storage='{storage}'")
     fails(done, *parts, "give the URL of a database")
     assert "secret" not in done.err.splitlines()[-1]
+
+
+@needs_optuna
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ("objective=val_loss", "hydra.sweeper.direction=maximize does not go with objective=val_loss; set minimize"),
+        ("hydra.sweeper.direction=up", "hydra.sweeper.direction=up does not go with objective=val_f1; set maximize"),
+        ("hydra.sweeper.n_trials=0", "hydra.sweeper.n_trials=0 does not do; it is 1 or more"),
+        ("hydra/launcher=submitit_slurm", "there is no SLURM here"),
+    ],
+)
+def test_a_search_that_does_not_do(sn6_run, archive_root, more, says):
+    fails(sn6_run(*line(archive_root), "sweep=optuna", "data.crop=64", more), says)
+
+
+@needs_optuna
+def test_a_study_of_another_objective(tmp_path):
+    from omegaconf import OmegaConf
+
+    from sn6.errors import UserError
+    from sn6.study import go_on
+
+    def config(objective, direction):
+        sweeper = {"storage": f"sqlite:///{tmp_path}/s.db", "study_name": "s", "n_trials": 2, "direction": direction}
+        hydra = {"sweeper": sweeper, "sweep": {"dir": str(tmp_path)}, "overrides": {"hydra": []}}
+        return OmegaConf.create({"objective": objective, "hydra": hydra})
+
+    go_on(config("val_f1", "maximize"))
+    go_on(config("val_f1", "maximize"))
+    with pytest.raises(UserError, match="is of objective=val_f1; give another name"):
+        go_on(config("val_iou", "maximize"))
+    with pytest.raises(UserError, match="is to maximize; give another name"):
+        go_on(config("val_loss", "minimize"))
 
 
 def test_the_best_job_stands_first_where_less_is_better():

@@ -89,6 +89,7 @@ def test_a_column_without_a_tile(sn6_run, archive_root):
         ("data.augmentation=flip", ["augmentation='flip'", "'none', 'flip_lr' or 'dihedral'"]),
         ("trainer.precision=bf8", ["precision='bf8'", "bf16-mixed"]),
         ("seed=a", ["seed='a'", "valid integer"]),
+        ("name=..", ["name='..'"]),
         ("optimizer.lr=high", ["lr='high'"]),
         ("data.crop=[1", ["data.crop=[1"]),
         ("data.bands=[1,2,3]", ["data.bands=[1, 2, 3] gives 3 bands", "model.in_channels=4"]),
