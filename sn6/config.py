@@ -114,9 +114,7 @@ def explain(error: Exception, words: Sequence[str]) -> str:
         parent, _, name = key.rpartition(".")
         return f"the config has no {key!r}; {options(parent, words)} (+{key}=... adds a key of Lightning's or Hydra's)"
     if match := re.search(r"Could not (?:find|load) '(hydra/\w+)/([^']+)'", text):
-        return (
-            f"{match[1]}={match[2]} is not there; Optuna and joblib come with 'sn6[sweep]', submitit with 'sn6[slurm]'"
-        )
+        return f"{match[1]}={match[2]} is not there; pip install 'sn6[sweep]' (Optuna, joblib) or 'sn6[slurm]'"
     if match := re.search(r"Could not (?:find|load) '(\w+)/([^']+)'", text):
         group, name = match[1], match[2]
         found = ", ".join(sorted(path.stem for path in (CONF / group).glob("*.yaml")))

@@ -83,7 +83,7 @@ def refuse_other_processes(world_size: int) -> None:
     there = int(os.environ.get("WORLD_SIZE", world_size))
     if started_from_outside() == "torchrun" and there != world_size:
         raise UserError(
-            f"torchrun started {there} processes and trainer.devices × trainer.num_nodes is {world_size}; make them equal"
+            f"torchrun started {there} processes, trainer.devices × trainer.num_nodes is {world_size}; make them equal"
         )
 
 

@@ -205,7 +205,7 @@ def test_torchrun_and_srun_make_one_run_with_the_same_numbers(on_two, tmp_path):
 
 
 def test_two_runs_of_one_name_do_not_mix(on_two, tmp_path):
-    folder, line = on_two
+    _, line = on_two
     alone = [*line, "trainer.devices=1"]
     runs = [start(tmp_path, alone) for _ in range(2)]
     told = [ended(run) for run in runs]
