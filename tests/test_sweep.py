@@ -45,7 +45,7 @@ def metrics(folder):
 
 def wait_for(condition, process):
     """Until it holds."""
-    for _ in range(600):
+    for _ in range(1500):
         if condition():
             return
         assert process.poll() is None, process.communicate()[1]
