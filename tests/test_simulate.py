@@ -18,7 +18,7 @@ from scipy.stats import spearmanr
 from shapely import affinity
 
 from sn6.errors import UserError
-from sn6.simulate import simulate
+from sn6.simulate import SCALES, simulate
 
 SIZE = 128
 TRAIN = "train/AOI_11_Rotterdam"
@@ -192,6 +192,20 @@ def test_a_folder_holds_nothing_else(root):
     assert names == {"train", "test_public", "test_public_truth", "simulation.json"}
     assert not list(root.rglob(".*"))
     assert {path.suffix for path in root.rglob("*") if path.is_file()} == {".tif", ".geojson", ".csv", ".txt", ".json"}
+
+
+def test_a_scale_stands_for_sizes_that_single_words_change(tmp_path):
+    simulate(tmp_path / "one", scale="tiny", tiles=2, test_tiles=0, size=64)
+    settings = json.loads((tmp_path / "one/simulation.json").read_text())
+    assert {key: settings[key] for key in ("tiles", "test_tiles", "size", "seed")} == {
+        "tiles": 2,
+        "test_tiles": 0,
+        "size": 64,
+        "seed": 0,
+    }
+    for scale, counts in (("tiny", (12, 4, 256)), ("small", (24, 6, 900)), ("medium", (96, 32, 900))):
+        assert tuple(SCALES[scale].values()) == counts
+    assert tuple(SCALES["full"].values()) == (3401, 2061, 900)  # as published
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_city(tmp_path):

@@ -51,3 +51,31 @@ def test_three_strips_of_both_orientations_fly_over_one_ground():
     for one, other in combinations(train.values(), 2):
         assert one.intersection(other).area > 0.6 * one.area
         assert abs(one.bounds[0] - other.bounds[0]) > 5  # metres: each has its own offset
+
+
+def test_a_full_archive_flies_over_its_ground_from_3_to_some_40_times():
+    """As the published tiles do by their squares: 42 at most; both orientations over most of the ground."""
+    made = [tile for tile in plan(3401, 2061, 900, seed=0) if tile.strip.split == "train"]
+    rng = np.random.default_rng(0)
+    points = shapely.points(rng.uniform((590200, 5746000), (596600, 5753190), (4000, 2)))
+    tree = shapely.STRtree([tile.strip.seen.intersection(shapely.box(*tile.bounds)) for tile in made])
+    point, tile = tree.query(points, predicate="within")
+    times = np.bincount(point, minlength=len(points))
+    over = times[times > 0]
+    assert np.percentile(over, 5) < 10
+    assert 12 < over.mean() < 36
+    assert over.max() <= 45
+    flags = np.array([made[i].strip.orientation for i in tile])
+    both = [set(flags[point == i]) == {0, 1} for i in np.flatnonzero(times > 8)[:200]]
+    assert np.mean(both) > 0.95
+
+
+def test_gains_and_offsets_of_passes_are_small_and_centred():
+    strips = list({tile.strip: None for tile in plan(3401, 2061, 900, seed=0)})
+    gains = np.array([strip.gain for strip in strips])  # dB
+    offsets = np.array([strip.offset for strip in strips])  # metres
+    assert np.abs(gains.mean(axis=0)).max() < 0.3
+    assert 1.5 < gains.std() < 4
+    assert np.corrcoef(gains.T).min() > 0.8  # of all bands together
+    assert np.abs(offsets).max() < 3
+    assert 0.3 < offsets.std() < 1

@@ -7,7 +7,7 @@ from jaxtyping import Float, Float32, Int
 FLOOR = 1e-5  # dB: the lowest that a valid pixel holds, since 0 is nodata
 BRIGHTEST = 92.9  # dB: the published maximum
 STEP = 1 / 64  # dB: the grid of values, far below the speckle; a tile takes half the room on disk
-NOISE = np.array([18.0, 28.0, 25.5, 15.0])  # of the receiver: HH, HV, VH, VV; what shadow and calm water show
+NOISE = np.array([16.5, 27.0, 24.0, 13.5])  # of the receiver: HH, HV, VH, VV; what shadow and calm water show
 
 BACKSCATTER = np.array(  # of each Cover: HH, HV, VH, VV
     [
@@ -33,6 +33,9 @@ SPREAD = np.array([3.0, 4.0, 3.5, 3.5, 2.0, 1.5, 3.0, 4.0, 3.0, 4.0, 4.5, 4.5, 5
 CLUTTER = np.array([1.5, 1.5, 1.0, 2.5, 2.0, 0.5, 2.0, 3.0, 3.0, 2.5, 2.5, 2.5, 2.5], dtype=np.float32)
 POINTS = np.array([3.0, 2.9, 3.6, 2.5, 2.6, 9.0, 1.8, 1.7, 3.2, 2.6, 2.3, 2.4, 2.2], dtype=np.float32)
 CLUTTER_SIZE = 2.0  # pixels
+
+HAZE = 0.01  # of the power around, from sidelobes and echoes of echoes: it fills shadows
+HAZE_SIZE = 61  # pixels
 
 WALL = np.array([38.0, 43.0, 42.0, 36.0])  # of a metre of wall's height
 WALL_SPREAD = 6.0  # dB times the tone of the building

@@ -77,7 +77,7 @@ def leaning(height: Float32[np.ndarray, "h w"]) -> tuple[Int[np.ndarray, "h w"],
     for row in range(len(height)):  # a later row, further south, hides the earlier ones
         source[first[row], columns] = row
     source = np.maximum.accumulate(source, axis=0)
-    facade = np.arange(len(height))[:, None] - shown[source, columns] > 1.0
+    facade = np.arange(len(height))[:, None] - shown[source, columns] > 0.75  # no slope of a roof leaves a gap so wide
     return source, facade
 
 

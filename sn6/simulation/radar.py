@@ -14,7 +14,8 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
-from scipy.ndimage import convolve1d, gaussian_filter
+from scipy.ndimage import convolve1d, gaussian_filter, uniform_filter
+from scipy.special import ndtr
 
 from sn6.data.layout import PIXEL
 from sn6.simulation.backscatter import (
@@ -26,6 +27,8 @@ from sn6.simulation.backscatter import (
     FLOOR,
     GLINT,
     GLINT_WIDTH,
+    HAZE,
+    HAZE_SIZE,
     NOISE,
     OPAQUE,
     POINT,
@@ -90,6 +93,7 @@ def radar_image(
         surface = surface.mirrored()  # from here on the rows go away from the sensor
     signal, points = echoes(surface, rng)
     inner = slice(margin, len(surface.cover) - margin)
+    signal += HAZE * uniform_filter(signal, (0, HAZE_SIZE, HAZE_SIZE))
     power = speckled(signal[:, inner].astype(np.float32), linear(NOISE).astype(np.float32), rng)
     power += linear(POINT.astype(np.float32))[:, None, None] * points[inner]
     decibels = 10 * np.log10(power) + gain.astype(np.float32)[:, None, None]
@@ -105,7 +109,8 @@ def echoes(surface: Surface, rng: np.random.Generator) -> tuple[Float[np.ndarray
     sky = skyline(np.where(tree, np.float32(OPAQUE) * height, height), SHADOW)
     lit = np.diff(sky, axis=0, prepend=sky[:1] - FLAT)  # metres of skyline that the facet before each row adds
     lit = np.where(tree & (ray >= sky), FLAT, lit)
-    shown = np.arange(1, len(height) + 1)[:, None] - height * (LAYOVER / PIXEL)  # where a pixel's far edge shows
+    level = np.where(tree, height * ndtr(surface.grain[0]), height)  # a crown scatters from anywhere in it
+    shown = np.arange(1, len(height) + 1)[:, None] - level * (LAYOVER / PIXEL)  # where a pixel's far edge shows
     before = np.concatenate([shown[:1] - 1, shown[:-1]])  # where each facet starts
     rise = np.diff(height, axis=0, prepend=0.0)
     climbs = np.diff(ray, axis=0, prepend=ray[:1] - FLAT)
