@@ -93,7 +93,8 @@ def radar_image(
         surface = surface.mirrored()  # from here on the rows go away from the sensor
     signal, points = echoes(surface, rng)
     inner = slice(margin, len(surface.cover) - margin)
-    signal += HAZE * uniform_filter(signal, (0, HAZE_SIZE, HAZE_SIZE))
+    around = uniform_filter(signal, (0, HAZE_SIZE, HAZE_SIZE))
+    signal += HAZE * np.maximum(around, 0)  # its running sums end a little below 0 beside strong echoes
     power = speckled(signal[:, inner].astype(np.float32), linear(NOISE).astype(np.float32), rng)
     power += linear(POINT.astype(np.float32))[:, None, None] * points[inner]
     decibels = 10 * np.log10(power) + gain.astype(np.float32)[:, None, None]

@@ -50,11 +50,11 @@ class Kind:
 
 
 KINDS = (
-    Kind(0.20, 0.0, {terraces: 0.38, detached: 0.16, slabs: 0.14, hall: 0.12, courtyard: 0.06, park: 0.14}),
-    Kind(0.09, 0.0, {perimeter: 0.38, courtyard: 0.24, towers: 0.08, hall: 0.12, car_park: 0.08, park: 0.10}),
+    Kind(0.25, 0.0, {terraces: 0.26, detached: 0.26, slabs: 0.15, hall: 0.13, courtyard: 0.06, park: 0.14}),
+    Kind(0.10, 0.0, {perimeter: 0.28, courtyard: 0.28, towers: 0.08, hall: 0.16, car_park: 0.08, park: 0.12}),
     Kind(0.24, -2.0, {slabs: 0.40, towers: 0.10, courtyard: 0.10, hall: 0.12, park: 0.20, pond: 0.08}),
-    Kind(0.21, -2.0, {warehouses: 0.38, tank_farm: 0.14, quay: 0.30, rail_yard: 0.10, hall: 0.08}),
-    Kind(0.26, -2.0, {park: 0.70, pond: 0.20, detached: 0.10}),
+    Kind(0.20, -2.0, {warehouses: 0.38, tank_farm: 0.14, quay: 0.30, rail_yard: 0.10, hall: 0.08}),
+    Kind(0.21, -2.0, {park: 0.70, pond: 0.20, detached: 0.10}),
 )
 
 HOUSES = (terraces, perimeter, detached)  # of which there are more where it is dense
