@@ -7,7 +7,7 @@ looks of correlated samples as in C. Oliver and S. Quegan, Understanding Synthet
 import numpy as np
 from jaxtyping import Complex64, Float32
 
-RESPONSE = (0.4, 1.0, 0.4)  # of the sensor to a point, on single-look samples: half a pixel
+RESPONSE = np.float32(0.4)  # amplitude of a point in the next single-look sample, half a pixel on; 1 in its own
 # What follows from RESPONSE for a flat field. Two single-look samples have the complex correlations 0.606, 0.121
 # and 0 at distances 1, 2, 3 in a row or a column; of 2x2 of them LOOKS = 4 / (1 + 0.606²)² stay, and two pixels side
 # by side share (0.606² + 2·0.121²) / (2 + 2·0.606²) of the variance.
@@ -43,6 +43,11 @@ def speckled(
 def single_look(rng: np.random.Generator, height: int, width: int) -> Complex64[np.ndarray, "2*{height} 2*{width}"]:
     """A circular Gaussian field of mean intensity 1, two samples a pixel in rows and in columns."""
     white = rng.standard_normal((2 * height + 2, 4 * width + 4), np.float32)
-    before, middle, after = (np.array(RESPONSE) / np.linalg.norm(RESPONSE) * 0.5**0.25).astype(np.float32)
-    rows = before * white[:-2] + middle * white[1:-1] + after * white[2:]
-    return (before * rows[:, :-4] + middle * rows[:, 2:-2] + after * rows[:, 4:]).view(np.complex64)
+    rows = white[:-2] + white[2:]
+    rows *= RESPONSE
+    rows += white[1:-1]
+    field = rows[:, :-4] + rows[:, 4:]
+    field *= RESPONSE
+    field += rows[:, 2:-2]
+    field *= np.sqrt(0.5) / (1 + 2 * RESPONSE**2)
+    return field.view(np.complex64)
