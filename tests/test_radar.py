@@ -6,11 +6,15 @@ from math import radians, tan
 import numpy as np
 import pytest
 import shapely
+from scipy.ndimage import gaussian_filter
 from shapely import affinity
 
 from sn6.simulation.ground import Cover, Ground, things
 from sn6.simulation.radar import Facets, echoes, projected, radar_image
+from sn6.simulation.scene import Scene
+from sn6.simulation.strips import plan
 from sn6.simulation.surface import Surface, surface_of
+from sn6.simulation.tile import images
 
 NORTH, SOUTH = 0, 1  # where the sensor stands
 MARGIN = 60  # rows
@@ -159,3 +163,23 @@ def test_the_gain_of_a_pass_adds_to_every_pixel_and_a_floor_keeps_them_from_noda
     change = images[1] - images[0]
     np.testing.assert_allclose(np.median(change[:3], axis=(1, 2)), [-3, 0, 1], atol=1 / 64)
     assert images[1][VV].min() == np.float32(1e-5)
+
+
+def test_a_pass_lies_off_by_its_offset_in_the_radar_and_not_in_the_optical_images():
+    """4 m too far east and 3 m too far north: 8 columns to the right, 6 rows up."""
+    planned = plan(4, 0, 256, seed=1)
+    scene = Scene(1, 3.0, ())
+    made = []
+    for offset in ((0.0, 0.0), (4.0, 3.0)):
+        tile = replace(planned[1], strip=replace(planned[1].strip, offset=offset))
+        made.append(images(scene, tile))
+    before, after = (gaussian_filter(image["SAR-Intensity"][HH], 1.5)[40:200, 40:200] for image in made)
+    likeness = {
+        (rows, columns): np.corrcoef(np.roll(before, (rows, columns), (0, 1))[20:-20, 20:-20].ravel(), inner)[0, 1]
+        for rows in range(-10, 11, 2)
+        for columns in range(-10, 11, 2)
+        for inner in [after[20:-20, 20:-20].ravel()]
+    }
+    assert max(likeness, key=likeness.__getitem__) == (-6, 8)
+    np.testing.assert_array_equal(made[0]["PAN"], made[1]["PAN"])
+    assert all(np.isfinite(image["SAR-Intensity"]).all() for image in made)

@@ -17,6 +17,7 @@ from sn6.simulation.ground import ROOFS, Cover, Ground
 BLOCK = 256  # pixels of grain that are drawn at a time
 FAR_NORTH = 10_000_000.0  # metres; rows are counted from here, so that none is negative
 CROWN = 0.12  # of a tree's height, the roughness of its crown
+TALLEST = 1.3  # of a tree's height, the top of its crown
 CROWN_GRAIN = 1.5  # pixels
 
 
@@ -65,7 +66,7 @@ def surface_of(ground: Ground, seed: int, x: float, y: float, shape: tuple[int, 
     height = raster(ground.height)
     tree = np.nonzero(cover == Cover.TREE)
     height[tree] *= crowns(ground, thing[tree] - 1, (x + (tree[1] + 0.5) * PIXEL, y - (tree[0] + 0.5) * PIXEL))
-    height[tree] *= np.clip(1 + CROWN * smooth(grain[1], CROWN_GRAIN)[tree], 0.5, 1.3)
+    height[tree] *= np.clip(1 + CROWN * smooth(grain[1], CROWN_GRAIN)[tree], 0.5, TALLEST)
     sloped = ground.where(ground.rise > 0)
     if len(sloped.rise):
         owner = np.concatenate([[0], np.cumsum(ground.rise > 0) * (ground.rise > 0)])[thing]

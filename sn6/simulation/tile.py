@@ -14,7 +14,7 @@ from sn6.simulation.optical import multispectral, natural_colour, optical_image,
 from sn6.simulation.radar import radar_image, reach
 from sn6.simulation.scene import Scene
 from sn6.simulation.strips import Tile
-from sn6.simulation.surface import painted, surface_of
+from sn6.simulation.surface import TALLEST, painted, surface_of
 
 LABEL_EDGE = 1.5  # metres: the labels are cut a little outside the radar's ground, so some lie over nodata
 OPTICAL_EDGE = 1.0  # metres: the optical images are cut to about the radar's ground, here a little within it
@@ -40,13 +40,13 @@ def images(scene: Scene, tile: Tile) -> dict[str, Shaped[np.ndarray, "bands h w"
     """The pixels of each product of a tile as on disk; a test tile has no optical ones. Nodata is 0."""
     shape = (tile.size, tile.size)
     west, south, east, north = tile.bounds
-    far = reach(HIGHEST)
-    ground = scene.ground((west, south - far, east, north + far))
+    away_east, away_north = tile.strip.offset
+    far, beside = reach(HIGHEST), abs(away_east)
+    ground = scene.ground((west - beside, south - far, east + beside, north + far))
     highest = max((ground.height + ground.rise)[ground.is_standing], default=0.0)
-    margin = ceil(1.3 * reach(highest) / PIXEL)  # rows from which something shows in the tile
+    margin = ceil(TALLEST * reach(highest) / PIXEL)  # rows from which something shows in the tile
     top = north + margin * PIXEL
     padded = (tile.size + 2 * margin, tile.size)
-    away_east, away_north = tile.strip.offset
     shifted = surface_of(ground, scene.seed, west - away_east, top - away_north, padded)
     noise = np.random.default_rng((scene.seed, 5, tile.number))
     seen = painted([tile.strip.seen], west, north, shape)
