@@ -16,7 +16,7 @@ from sn6.simulation.tile import footprints
 @pytest.fixture(scope="module")
 def city():
     """The buildings of one square kilometre: polygons and heights."""
-    ground = Scene(seed=7, density=1.0).ground((591000.0, 5750000.0, 592000.0, 5751000.0))
+    ground = Scene(seed=5, density=1.0).ground((591000.0, 5750000.0, 592000.0, 5751000.0))
     return ground.shape[ground.is_building], (ground.height + ground.rise)[ground.is_building]
 
 
@@ -126,7 +126,7 @@ def test_crowns_are_round_and_stand_where_their_tree_stands():
 def test_the_ground_is_the_same_whatever_part_of_it_is_asked_for(city):
     shapes, _ = city
     part = (591300.0, 5750400.0, 591400.0, 5750460.0)
-    ground = Scene(seed=7, density=1.0).ground(part)
+    ground = Scene(seed=5, density=1.0).ground(part)
     expected = {shape.wkb for shape in shapes if shape.intersects(shapely.box(*part))}
     assert expected
     assert {shape.wkb for shape in ground.shape[ground.is_building]} == expected
