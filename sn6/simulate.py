@@ -30,7 +30,7 @@ SCALES: dict[str, dict[str, int]] = {
     "full": {"tiles": 3401, "test_tiles": 2061, "size": 900},  # as published
 }
 SIZES = (64, 1800)  # pixels: the smallest that holds a building and the largest of which a few fit into the area
-FEW = 6_000_000  # pixels of tiles that one process makes sooner than others start
+FEW = 3_000_000  # pixels of tiles that one process makes sooner than others start
 
 
 def simulate(
