@@ -15,7 +15,7 @@ SKIM = 0.3  # metres under the skyline that are still in light
 SLOPE = 0.45  # of the light, more for a rise of 1 toward the sun's side
 LEAN = 0.12  # metres to the north for a metre of height: the satellite is 7 degrees off nadir
 FACADE = 0.55  # of the light of a roof, on the wall under its edge
-TONE = 0.5  # of the logarithm of the light times the tone: things of one kind differ
+TONE = 0.4  # of the logarithm of the light times the tone: things of one kind differ
 GRAIN = 1.0  # pixels
 BLUR = 0.6  # pixels: the sharpness of the panchromatic band
 COARSE = 4  # pixels: the coloured bands are seen at 2 m
@@ -34,7 +34,7 @@ COLOURS = np.array(  # of each Cover: B, G, R, NIR
         (197, 218, 259, 280),  # METAL
         (25, 65, 43, 520),  # TREE
         (74, 109, 216, 310),  # TILES
-        (64, 75, 84, 98),  # BITUMEN
+        (105, 115, 128, 150),  # BITUMEN
         (238, 274, 317, 350),  # GRAVEL
         (525, 592, 662, 720),  # SHEET
     ],
