@@ -9,7 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from rich.console import Console
 from rich.progress import track
@@ -22,17 +22,27 @@ from sn6.simulation.tile import Footprint
 from sn6.simulation.writing import write_labels, write_tile
 from sn6.whole import write_text
 
-VERSION = 1  # to be raised whenever the same settings give other files
+VERSION = 2  # to be raised whenever the same settings give other files
+SCALES: dict[str, dict[str, int]] = {
+    "tiny": {"tiles": 12, "test_tiles": 4, "size": 256},  # tests
+    "small": {"tiles": 24, "test_tiles": 6, "size": 900},  # a first look
+    "medium": {"tiles": 96, "test_tiles": 32, "size": 900},  # comparisons
+    "full": {"tiles": 3401, "test_tiles": 2061, "size": 900},  # as published
+}
 SIZES = (64, 1800)  # pixels: the smallest that holds a building and the largest of which a few fit into the area
-FEW = 6_000_000  # pixels of tiles that one process makes sooner than others start
+FEW = 3_000_000  # pixels of tiles that one process makes sooner than others start
 
 
 def simulate(
     root: Annotated[Path, "folder to write; made if missing, and gone on with where a run stopped"],
-    tiles: Annotated[int, "training tiles, 1 or more"] = 40,
-    test_tiles: Annotated[int, "test tiles, 0 or more; their truth lies in test_public_truth/"] = 8,
+    scale: Annotated[
+        Literal["tiny", "small", "medium", "full"],
+        "12+4 tiles of 256 pixels for tests, 24+6 or 96+32 of 900 pixels, or 3401+2061 as published",
+    ] = "small",
+    tiles: Annotated[int | None, "training tiles, 1 or more; null: by the scale"] = None,
+    test_tiles: Annotated[int | None, "test tiles, 0 or more; their truth lies in test_public_truth/"] = None,
     seed: Annotated[int, "0 or more; another seed is another city"] = 0,
-    size: Annotated[int, "pixels of 0.5 m on each side of a tile, even; 900 as published"] = 900,
+    size: Annotated[int | None, "pixels of 0.5 m on each side of a tile, even; 900 as published"] = None,
 ) -> None:
     """Writes an archive of a made-up city, in the form of SpaceNet 6 to the last file name.
 
@@ -41,6 +51,9 @@ def simulate(
     Raises:
         UserError: settings out of range, or a `root` that holds something else
     """
+    given = {"tiles": tiles, "test_tiles": test_tiles, "size": size}
+    chosen = SCALES[scale] | {key: value for key, value in given.items() if value is not None}
+    tiles, test_tiles, size = chosen["tiles"], chosen["test_tiles"], chosen["size"]
     check_settings(tiles, test_tiles, seed, size)
     settings = {"version": VERSION, "tiles": tiles, "test_tiles": test_tiles, "seed": seed, "size": size}
     try:

@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 from collections import defaultdict
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +14,11 @@ import pytest
 import rasterio
 import shapely
 from numpy.testing import assert_allclose
+from scipy.stats import spearmanr
 from shapely import affinity
 
 from sn6.errors import UserError
-from sn6.simulate import simulate
-from sn6.simulation.scene import Scene
-from sn6.simulation.strips import plan
+from sn6.simulate import SCALES, simulate
 
 SIZE = 128
 TRAIN = "train/AOI_11_Rotterdam"
@@ -129,13 +127,16 @@ def test_the_table_of_labels_names_every_tile_and_stays_within_it(root, split, t
         assert len(empty) == (0 if found else 1)
 
 
-def test_a_footprint_lies_on_what_the_radar_shows(root):
+def test_a_footprint_has_a_part_that_the_radar_shows_and_some_lie_over_nodata(root):
     pixels, _ = images(root, "SAR-Intensity")
+    over = 0
     for image_id, found in polygons(root / LABELS).items():
         valid = pixels[image_id][0] != 0
         for polygon in found:
-            x, y = (int(value) for value in polygon.representative_point().coords[0])
-            assert valid[y, x]
+            inside = rasterio.features.rasterize([polygon], valid.shape, all_touched=True).astype(bool)
+            assert valid[inside].any()
+            over += (~valid[inside]).any()
+    assert over > 0
 
 
 def test_tile_numbers_are_unique_over_both_splits(root):
@@ -175,7 +176,7 @@ def test_heights_are_given_but_for_some(tmp_path):
     known = np.array([float(height) for height in heights if height])
     assert 0.5 < len(known) / len(heights) < 1
     assert known.min() >= 2.5
-    assert known.max() <= 40
+    assert known.max() <= 90
 
 
 def test_the_table_of_orientations_covers_the_strips_of_both_splits(root):
@@ -191,6 +192,20 @@ def test_a_folder_holds_nothing_else(root):
     assert names == {"train", "test_public", "test_public_truth", "simulation.json"}
     assert not list(root.rglob(".*"))
     assert {path.suffix for path in root.rglob("*") if path.is_file()} == {".tif", ".geojson", ".csv", ".txt", ".json"}
+
+
+def test_a_scale_stands_for_sizes_that_single_words_change(tmp_path):
+    simulate(tmp_path / "one", scale="tiny", tiles=2, test_tiles=0, size=64)
+    settings = json.loads((tmp_path / "one/simulation.json").read_text())
+    assert {key: settings[key] for key in ("tiles", "test_tiles", "size", "seed")} == {
+        "tiles": 2,
+        "test_tiles": 0,
+        "size": 64,
+        "seed": 0,
+    }
+    for scale, counts in (("tiny", (12, 4, 256)), ("small", (24, 6, 900)), ("medium", (96, 32, 900))):
+        assert tuple(SCALES[scale].values()) == counts
+    assert tuple(SCALES["full"].values()) == (3401, 2061, 900)  # as published
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_city(tmp_path):
@@ -221,34 +236,6 @@ def test_a_run_that_was_stopped_goes_on(tmp_path):
     assert kept.stat().st_mtime_ns == written
 
 
-@pytest.mark.parametrize("orientation", [0, 1])
-def test_walls_that_face_the_sensor_are_bright_and_shadow_lies_behind(root, orientation):
-    """North of a building it is bright where the sensor is in the north (0), south of it where it is in the south."""
-    before, behind = [], []
-    pixels, _ = images(root, "SAR-Intensity")
-    for image_id, found in polygons(root / LABELS).items():
-        if orientations(root)[image_id.rpartition("_tile_")[0]] != orientation or not found:
-            continue
-        hh = pixels[image_id][0]
-        built = rasterio.features.rasterize(found, out_shape=hh.shape, dtype="uint8").astype(bool)
-        north = np.roll(built, -3, axis=0) & ~built & (hh != 0)
-        south = np.roll(built, 3, axis=0) & ~built & (hh != 0)
-        for edge in (north, south):  # what the roll brought in from the other side of the tile
-            edge[:3] = edge[-3:] = False
-        near, far = (north, south) if orientation == 0 else (south, north)
-        before.append(hh[near])
-        behind.append(hh[far])
-    assert np.concatenate(before).mean() > np.concatenate(behind).mean() + 10  # decibels
-
-
-def test_radar_levels_are_near_the_published_ones(root):
-    pixels = np.concatenate([p.reshape(4, -1) for p in images(root, "SAR-Intensity")[0].values()], axis=1)
-    pixels = pixels[:, (pixels != 0).any(axis=0)]
-    assert pixels.min() > 0  # the floor is 1e-5
-    published = [[11.4, 28.6, 47.6], [20.0, 36.0, 52.8], [16.8, 33.8, 50.8], [8.0, 25.6, 45.8]]
-    assert_allclose(np.percentile(pixels, [1, 50, 99], axis=1).T, published, atol=4.0)  # a dozen small tiles vary
-
-
 def test_most_tiles_have_a_nodata_border_in_all_bands_and_one_is_nearly_all_nodata(root):
     pixels, _ = images(root, "SAR-Intensity")
     nodata = np.array([(image == 0).mean(axis=(1, 2)) for image in pixels.values()])
@@ -273,7 +260,7 @@ def test_the_bands_of_the_optical_products_are_in_the_published_order(root):
     image_id = max(natural, key=lambda name: (natural[name] != 0).sum())
     assert max(image.max() for image in full.values()) <= 2047
     for band, same in ((0, 2), (1, 1), (2, 0)):  # R, G, B in the one are bands 2, 1, 0 of the other
-        likeness = [np.corrcoef(natural[image_id][band].ravel(), other.ravel())[0, 1] for other in full[image_id]]
+        likeness = [spearmanr(natural[image_id][band].ravel(), other.ravel()).statistic for other in full[image_id]]
         assert int(np.argmax(likeness)) == same
     means = np.mean([image[:, (image != 0).all(axis=0)].mean(axis=1) for image in full.values()], axis=0)
     assert int(np.argmax(means)) == 3  # vegetation is bright in the near infrared
@@ -282,91 +269,12 @@ def test_the_bands_of_the_optical_products_are_in_the_published_order(root):
         assert np.corrcoef(coarse[band].ravel(), half[image_id][band].ravel())[0, 1] > 0.9
 
 
-@pytest.mark.parametrize("size", [128, 900, 1800])
-@pytest.mark.parametrize(
-    ("tiles", "test_tiles"), [(1, 1), (2, 0), (12, 2), (24, 8), (35, 4), (40, 8), (97, 40), (3400, 2061)]
-)
-def test_strips_lie_as_in_the_published_archive(tiles, test_tiles, size):
-    side = size / 2
-    made = plan(tiles, test_tiles, size, seed=5)
-    split = {name: [tile for tile in made if tile.strip.split == name] for name in ("train", "test_public")}
-    assert [len(found) for found in split.values()] == [tiles, test_tiles]
-    assert sorted(tile.number for tile in made) == list(range(1, tiles + test_tiles + 1))
-    x, y = np.array([(tile.x, tile.y) for tile in made]).T
-    assert x.min() >= 590112 - 0.001
-    assert x.max() <= 596252
-    assert y.min() >= 5745920 - 0.001
-    assert y.max() <= 5753195.001
-    strips = defaultdict(list)
-    for tile in made:
-        strips[tile.strip].append(tile)
-    assert len({strip.name for strip in strips}) == len(strips)
-    for strip, cut in strips.items():
-        steps = np.array([((tile.x - cut[0].x) / side, (cut[0].y - tile.y) / side) for tile in cut])
-        assert_allclose(steps, steps.round(), atol=0.01)  # the tiles of a strip abut
-        assert len({tuple(step) for step in steps.round()}) == len(cut)
-        squares = shapely.unary_union([shapely.box(*tile.bounds) for tile in cut])
-        assert strip.seen.within(squares.envelope.buffer(0.01 * side))
-        assert strip.seen.area < 0.95 * squares.envelope.area
-    for found in (one for one in split.values() if len(one) > 1):
-        assert {tile.strip.orientation for tile in found} == {0, 1}
-
-
 def test_training_and_test_tiles_share_no_ground(root):
     squares = [
         [shapely.box(*bounds).buffer(-0.01) for bounds in images(root, "SAR-Intensity", split)[1].values()]
         for split in (TRAIN, TEST)
     ]
     assert not shapely.unary_union(squares[0]).intersects(shapely.unary_union(squares[1]))
-
-
-def test_three_strips_of_both_orientations_fly_over_one_ground():
-    strips = defaultdict(list)
-    for tile in plan(24, 8, 900, seed=0):
-        strips[tile.strip].append(shapely.box(*tile.bounds))
-    train = {strip: shapely.unary_union(squares) for strip, squares in strips.items() if strip.split == "train"}
-    assert {len(strips[strip]) for strip in train} == {8}
-    assert {strip.orientation for strip in train} == {0, 1}
-    for one, other in combinations(train.values(), 2):
-        assert one.intersection(other).area > 0.6 * one.area
-        assert abs(one.bounds[0] - other.bounds[0]) > 5  # metres: each has its own offset
-
-
-@pytest.fixture(scope="module")
-def city():
-    """The buildings of one square kilometre: polygons and heights."""
-    ground = Scene(seed=7, density=1.0).ground((591000.0, 5750000.0, 592000.0, 5751000.0))
-    return ground.shape[ground.is_building], ground.height[ground.is_building]
-
-
-def test_buildings_are_of_many_kinds_and_do_not_overlap(city):
-    shapes, heights = city
-    pairs = shapely.STRtree(shapes).query(shapes, predicate="intersects")
-    one, other = pairs[:, pairs[0] < pairs[1]]
-    assert shapely.area(shapely.intersection(shapes[one], shapes[other])).max() < 1e-6
-    assert (shapely.length(shapely.intersection(shapes[one], shapes[other])) > 5).sum() > 30  # party walls, metres
-    assert (shapely.get_num_interior_rings(shapes) > 0).any()
-    assert (shapely.area(shapes) < 20).any()
-    assert (shapely.area(shapes) > 1000).any()
-    assert heights.min() == 2.5
-    assert heights.max() > 20
-
-
-def test_the_ground_is_the_same_whatever_part_of_it_is_asked_for(city):
-    shapes, _ = city
-    part = (591300.0, 5750400.0, 591400.0, 5750460.0)
-    ground = Scene(seed=7, density=1.0).ground(part)
-    expected = {shape.wkb for shape in shapes if shape.intersects(shapely.box(*part))}
-    assert expected
-    assert {shape.wkb for shape in ground.shape[ground.is_building]} == expected
-
-
-def test_terraces_keep_a_perfect_binary_mask_from_a_perfect_score(city):
-    """A mask shows buildings that touch as one: its polygons against the true ones, by hand."""
-    shapes = [shape for shape in city[0] if shape.area >= 20]
-    merged = shapely.get_parts(shapely.unary_union(shapes))
-    hits = sum(any(a.intersection(b).area > 0.5 * a.union(b).area for b in shapes) for a in merged)
-    assert 0.5 < 2 * hits / (len(merged) + len(shapes)) < 0.85
 
 
 def test_a_folder_with_other_things_is_left_alone(tmp_path):

@@ -59,7 +59,7 @@ class TileDataModule(LightningDataModule):
         min_area: float = 20.0,
         num_workers: int = 2,
         seed: int = 0,
-        simulation: dict[str, int] | None = None,
+        simulation: dict[str, Any] | None = None,
         pixel_weights: PixelWeights | None = None,
     ) -> None:
         super().__init__()

@@ -10,16 +10,24 @@ from jaxtyping import Bool, Float, Int, Shaped
 
 
 class Cover(IntEnum):
-    """What a pixel shows. The order is that of painting: a later one hides the earlier ones below it."""
+    """What a pixel shows: the material of what is on top."""
 
     STREET = 0  # what nothing else covers
     PAVING = 1
     LAWN = 2
     GARDEN = 3
-    WATER = 4
-    CAR = 5
-    TREE = 6
-    ROOF = 7
+    RAIL = 4
+    WATER = 5
+    CAR = 6  # the first that stands on the ground
+    METAL = 7  # ships, cranes, containers, masts
+    TREE = 8
+    TILES = 9  # the first roof: clay, on a slope
+    BITUMEN = 10
+    GRAVEL = 11
+    SHEET = 12  # profiled metal
+
+
+STANDING, ROOFS = Cover.CAR, Cover.TILES  # the first of each, the rest of the covers after it
 
 
 @dataclass(frozen=True)
@@ -29,9 +37,9 @@ class Ground:
     Attributes:
         shape: polygons; metres in EPSG:32631 once placed, before that in the frame of their block
         cover: a Cover
-        height: metres above the ground
-        angle: direction of its walls in radians from east, counterclockwise
-        pitched: whether it has a pitched roof, with the ridge in that direction
+        height: metres above the ground; of a pitched roof, of its eaves
+        rise: metres of the ridge over the eaves, 0 where the roof is flat
+        angle: direction of the ridge in radians from east, counterclockwise
         tone: two random numbers in -1..1 that make this thing unlike the next of its kind, the first for the
             radar, the second for the optical images
         surveyed: whether the labels tell the height
@@ -40,8 +48,8 @@ class Ground:
     shape: Shaped[np.ndarray, " n"]
     cover: Int[np.ndarray, " n"]
     height: Float[np.ndarray, " n"]
+    rise: Float[np.ndarray, " n"]
     angle: Float[np.ndarray, " n"]
-    pitched: Bool[np.ndarray, " n"]
     tone: Float[np.ndarray, "n 2"]
     surveyed: Bool[np.ndarray, " n"]
 
@@ -59,7 +67,15 @@ class Ground:
 
     @property
     def is_building(self) -> Bool[np.ndarray, " n"]:
-        return self.cover == Cover.ROOF
+        return self.cover >= ROOFS
+
+    @property
+    def is_standing(self) -> Bool[np.ndarray, " n"]:
+        return self.cover >= STANDING
+
+    def in_order(self) -> "Ground":
+        """As it is painted: what lies on the ground by its cover, then what stands there from low to high."""
+        return self.where(np.argsort(np.where(self.is_standing, 100.0 + self.height, self.cover), kind="stable"))
 
 
 def things(
@@ -68,7 +84,7 @@ def things(
     shapes: Sequence[shapely.Polygon],
     height: float | Float[np.ndarray, " n"] = 0.0,
     angle: float = 0.0,
-    pitched: bool = False,
+    rise: float = 0.0,
     alike: bool = False,
 ) -> Ground:
     """Things of one kind, of one tone where they are `alike`; 4 in 100 have no height in the labels."""
@@ -82,8 +98,8 @@ def things(
         shape=column,
         cover=np.full(n, int(cover)),
         height=np.full(n, height, dtype=float),
+        rise=np.full(n, rise),
         angle=np.full(n, angle),
-        pitched=np.full(n, pitched),
         tone=tone,
         surveyed=rng.random(n) > 0.04,
     )

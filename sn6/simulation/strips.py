@@ -13,20 +13,24 @@ from itertools import count
 from math import ceil
 
 import numpy as np
+from scipy.special import ndtri
 from shapely import Polygon, affinity, box
 
 from sn6.data.layout import PIXEL, Split
 from sn6.simulation.scene import Box
 
-# Upper left corners of tiles, metres. North, south and west are those of the published tiles; the east ends before
-# the fifth of the published columns, so that folds divide the extent of a simulated archive, not the published one.
-WEST, EAST, SOUTH, NORTH = 590112.0, 595300.0, 5745920.0, 5753195.0
+# Upper left corners of tiles, metres. North, south and west are those of the published tiles; the east ends just
+# before, so that folds divide the extent of a simulated archive, not the published one.
+WEST, EAST, SOUTH, NORTH = 590112.0, 596245.0, 5745920.0, 5753195.0
 LONGEST = 10  # tiles in a row of a strip
 TWO_ROWS_FROM = 36  # tiles of a split
 HARD_FROM = 12  # tiles of a split: with slivers, and in the training split water
+GAIN, BAND_GAIN = 2.5, 0.5  # dB: deviation of the calibration from pass to pass, of all bands and of each
+GOLDEN = (5**0.5 - 1) / 2  # its multiples modulo 1 fill 0..1 evenly, so that few passes spread as many do
+OFFSET_ERROR = 0.6  # metres: deviation of the position
 SHOWN = 0.89  # of the ground of its tiles that a strip shows
 # In units of a tile's side:
-OFFSET = 0.9  # by how much the strips of a belt differ in easting
+OFFSET = 0.9  # by how much the strips of a belt differ in easting, where three fly over it
 SLACK = 0.2  # and in northing
 SLIVER = 0.05  # what the first tiles of every third strip show, from west to east
 EDGE = 0.02  # what the outer tiles of a strip do not show
@@ -41,12 +45,16 @@ class Strip:
         name: start and end of the pass, UTC
         orientation: 0 imaged from the north, 1 from the south
         seen: the ground that its images show, metres
+        gain: dB by which its radar images depart from the calibration: HH, HV, VH, VV
+        offset: metres by which they lie too far east and north
     """
 
     split: Split
     name: str
     orientation: int
     seen: Polygon
+    gain: tuple[float, ...]
+    offset: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -79,12 +87,16 @@ class Tile:
 
 @dataclass(frozen=True)
 class Belts:
-    """How the tiles of a split are spread: strips of `rows` x `columns` tiles, `passes` over each of `belts`."""
+    """How the tiles of a split are spread: strips of `rows` x `columns` tiles, `passes` over each of `belts`.
+
+    The strips of a belt start within `offset` tiles' sides of each other, so few of them reach its ends.
+    """
 
     rows: int
     columns: int
     belts: int
     passes: int
+    offset: float
 
 
 def plan(tiles: int, test_tiles: int, size: int, seed: int) -> list[Tile]:
@@ -121,7 +133,9 @@ def spread(tiles: int, side: float, room: int) -> Belts:
     passes = min(tiles, 2) if tiles < HARD_FROM else 3
     belts = min(max(tiles // (8 * rows * passes), 1), room // rows)
     columns = min(ceil(tiles / (rows * passes * belts)), LONGEST, int((EAST - WEST) / side - OFFSET) + 1)
-    return Belts(rows, columns, belts, passes=ceil(tiles / (rows * columns * belts)))
+    passes = ceil(tiles / (rows * columns * belts))
+    offset = OFFSET if passes <= 3 else (EAST - WEST) / side - (columns - 1)
+    return Belts(rows, columns, belts, passes, offset)
 
 
 def places(
@@ -132,7 +146,7 @@ def places(
     for index in range(strips):
         share = tiles * (index + 1) // strips - tiles * index // strips
         repeat, belt = divmod(index, belts.belts)
-        x = WEST + side * OFFSET * ((0.38 * repeat + 0.1 * rng.random()) % 1)
+        x = WEST + side * belts.offset * ((0.38 * repeat + 0.1 * rng.random()) % 1)
         y = north - side * (belts.rows * belt + SLACK * rng.random())
         x, y = round(x, 3), round(y, 3)
         columns, hidden = ceil(share / belts.rows), EDGE
@@ -140,7 +154,9 @@ def places(
             hidden = 1 - SLIVER
         bounds = (x + hidden * side, y - belts.rows * side, x + (columns - EDGE) * side, y)
         seen = turned_rectangle(bounds, SHOWN * columns * belts.rows * side**2, rng)
-        strip = Strip(split, next(names), (repeat + belt) % 2, seen)
+        gain = tuple(GAIN * ndtri((0.5 + index * GOLDEN) % 1) + rng.normal(0.0, BAND_GAIN, 4))
+        offset = tuple(rng.normal(0.0, OFFSET_ERROR, 2))
+        strip = Strip(split, next(names), (repeat + belt) % 2, seen, gain, offset)
         for column, row in (divmod(i, belts.rows) for i in range(share)):
             yield strip, round(x + column * side, 3), round(y - row * side, 3)
 

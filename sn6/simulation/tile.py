@@ -1,7 +1,7 @@
 """What one tile holds: its images, and the footprints of what it shows."""
 
 from dataclasses import dataclass
-from math import ceil, nan
+from math import ceil, nan, sqrt
 
 import numpy as np
 import shapely
@@ -10,15 +10,15 @@ from shapely import Polygon, box
 
 from sn6.data.layout import PIXEL, PRODUCTS
 from sn6.simulation.blocks import HIGHEST
-from sn6.simulation.optical import multispectral, natural_colour, optical_image, panchromatic
+from sn6.simulation.optical import multispectral, natural_colour, optical_image, panchromatic, sharpened
 from sn6.simulation.radar import radar_image, reach
 from sn6.simulation.scene import Scene
 from sn6.simulation.strips import Tile
-from sn6.simulation.surface import painted, surface_of
+from sn6.simulation.surface import TALLEST, painted, surface_of
 
-MARGIN = ceil(reach(HIGHEST) / PIXEL)  # rows around a tile from which a wall or a shadow reaches into it
+LABEL_EDGE = 1.5  # metres: the labels are cut a little outside the radar's ground, so some lie over nodata
 OPTICAL_EDGE = 1.0  # metres: the optical images are cut to about the radar's ground, here a little within it
-SMALLEST = 5.0  # square pixels: a smaller piece of a building is no label
+SMALLEST = 5.0  # square pixels: a piece of a building of which less is shown is no label
 
 
 @dataclass(frozen=True)
@@ -38,19 +38,26 @@ class Footprint:
 
 def images(scene: Scene, tile: Tile) -> dict[str, Shaped[np.ndarray, "bands h w"]]:
     """The pixels of each product of a tile as on disk; a test tile has no optical ones. Nodata is 0."""
-    shape, pad = (tile.size, tile.size), MARGIN * PIXEL
+    shape = (tile.size, tile.size)
     west, south, east, north = tile.bounds
-    ground = scene.ground((west, south - pad, east, north + pad))
-    surface = surface_of(ground, west, north + pad, (tile.size + 2 * MARGIN, tile.size))
-    noise = [np.random.default_rng((scene.seed, 5, tile.number, i)) for i in range(2)]
+    away_east, away_north = tile.strip.offset
+    far, beside = reach(HIGHEST), abs(away_east)
+    ground = scene.ground((west - beside, south - far, east + beside, north + far))
+    highest = max((ground.height + ground.rise)[ground.is_standing], default=0.0)
+    margin = ceil(TALLEST * reach(highest) / PIXEL)  # rows from which something shows in the tile
+    top = north + margin * PIXEL
+    padded = (tile.size + 2 * margin, tile.size)
+    shifted = surface_of(ground, scene.seed, west - away_east, top - away_north, padded)
+    noise = np.random.default_rng((scene.seed, 5, tile.number))
     seen = painted([tile.strip.seen], west, north, shape)
-    radar = radar_image(surface, MARGIN, tile.strip.orientation, noise[0])
+    radar = radar_image(shifted, margin, tile.strip.orientation, np.array(tile.strip.gain), noise)
     made = {"SAR-Intensity": radar * seen}
     if tile.strip.split == "train":
-        image = optical_image(surface, MARGIN, noise[1])
+        image = optical_image(surface_of(ground, scene.seed, west, top, padded), margin)
+        colours = sharpened(image)
         optical = {
-            "PS-RGB": natural_colour(image),
-            "PS-RGBNIR": image,
+            "PS-RGB": natural_colour(colours),
+            "PS-RGBNIR": colours,
             "RGBNIR": multispectral(image),
             "PAN": panchromatic(image),
         }
@@ -62,19 +69,21 @@ def images(scene: Scene, tile: Tile) -> dict[str, Shaped[np.ndarray, "bands h w"
 
 
 def footprints(scene: Scene, tile: Tile) -> list[Footprint]:
-    """The buildings of a tile, cut at its edge and at the edge of what its strip shows."""
+    """The buildings of a tile, cut at its edge and LABEL_EDGE outside what its strip shows."""
     ground = scene.ground(tile.bounds)
     ground = ground.where(ground.is_building)
+    labelled = tile.strip.seen.buffer(LABEL_EDGE, join_style="mitre")
     pieces, owner = shapely.get_parts(
-        shapely.intersection(ground.shape, box(*tile.bounds).intersection(tile.strip.seen)), return_index=True
+        shapely.intersection(ground.shape, box(*tile.bounds).intersection(labelled)), return_index=True
     )
+    shown = shapely.area(shapely.intersection(pieces, tile.strip.seen)) / PIXEL**2
     pixels = shapely.transform(pieces, lambda xy: (xy - (tile.x, tile.y)) / (PIXEL, -PIXEL))
-    large = (shapely.get_type_id(pixels) == shapely.GeometryType.POLYGON) & (shapely.area(pixels) >= SMALLEST)
+    large = (shapely.get_type_id(pixels) == shapely.GeometryType.POLYGON) & (shown >= SMALLEST)
     return [
         Footprint(
             polygon,
-            height=ground.height[i] if ground.surveyed[i] else nan,
-            deviation=ground.height[i] * (0.15 if ground.pitched[i] else 0.03),
+            height=ground.height[i] + ground.rise[i] / 2 if ground.surveyed[i] else nan,
+            deviation=0.03 * ground.height[i] + ground.rise[i] / sqrt(12),
         )
         for polygon, i in zip(pixels[large], owner[large], strict=True)
     ]

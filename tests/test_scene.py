@@ -1,0 +1,140 @@
+"""The made-up city: what stands in it, and that every piece of it can be made alone."""
+
+from math import hypot
+
+import numpy as np
+import pytest
+import shapely
+
+from sn6.simulation.ground import Cover, Ground, things
+from sn6.simulation.scene import Scene
+from sn6.simulation.strips import basins_of, plan
+from sn6.simulation.surface import grain_of, surface_of
+from sn6.simulation.tile import footprints
+
+
+@pytest.fixture(scope="module")
+def city():
+    """The buildings of one square kilometre: polygons and heights."""
+    ground = Scene(seed=5, density=1.0).ground((591000.0, 5750000.0, 592000.0, 5751000.0))
+    return ground.shape[ground.is_building], (ground.height + ground.rise)[ground.is_building]
+
+
+@pytest.fixture(scope="module")
+def port() -> Ground:
+    """Three square kilometres of another city."""
+    return Scene(seed=0, density=1.0).ground((591000.0, 5748000.0, 592500.0, 5750000.0))
+
+
+def test_buildings_are_of_many_kinds_and_do_not_overlap(city):
+    shapes, heights = city
+    pairs = shapely.STRtree(shapes).query(shapes, predicate="intersects")
+    one, other = pairs[:, pairs[0] < pairs[1]]
+    assert shapely.area(shapely.intersection(shapes[one], shapes[other])).max() < 1e-6
+    assert (shapely.length(shapely.intersection(shapes[one], shapes[other])) > 5).sum() > 30  # party walls, metres
+    assert (shapely.get_num_interior_rings(shapes) > 0).any()
+    assert (shapely.area(shapes) < 20).any()
+    assert (shapely.area(shapes) > 1000).any()
+    assert heights.min() == 2.5
+    assert heights.max() > 20
+
+
+def test_areas_and_heights_are_those_of_a_dutch_city(port):
+    """Most are houses of two or three storeys; few are large or high; none passes 90 m."""
+    buildings = port.where(port.is_building)
+    areas, heights = shapely.area(buildings.shape), buildings.height + buildings.rise
+    assert 40 < np.median(areas) < 120  # m²
+    assert 0.05 < (areas > 500).mean() < 0.25
+    assert 0.07 < areas.sum() / 3e6 < 0.25  # of the ground is built on
+    assert 6 < np.median(heights) < 12
+    assert heights.max() <= 90
+    assert (heights > 40).any()
+
+
+def test_there_is_all_that_a_port_city_has(port):
+    assert set(port.cover) == set(Cover) - {Cover.STREET}  # the street is what nothing covers
+    buildings = port.where(port.is_building)
+    round_ones = shapely.area(buildings.shape) / shapely.area(shapely.minimum_bounding_circle(buildings.shape)) > 0.95
+    assert round_ones.sum() > 5  # tanks
+    roofs = shapely.union_all(buildings.shape)
+    crowns = port.shape[port.cover == Cover.TREE]
+    over = shapely.area(shapely.intersection(crowns, roofs)) > 1
+    assert over.any()
+    assert shapely.intersects(shapely.centroid(crowns[over]), roofs).mean() < 0.05  # they reach over, from beside
+
+
+@pytest.fixture(scope="module")
+def medium():
+    """The first two strips of a medium archive: tiles and labels."""
+    planned = plan(96, 32, 900, seed=0)
+    scene = Scene(0, 1.0, basins_of(planned))
+    return [(tile, footprints(scene, tile)) for tile in planned[:32]]
+
+
+def test_a_tile_has_about_63_label_rows(medium):
+    assert np.mean([max(len(labels), 1) for _, labels in medium]) == pytest.approx(63, rel=0.25)
+
+
+def test_every_kind_of_hard_tile_is_in_a_medium_archive(medium):
+    kinds = set()
+    for tile, labels in medium:
+        found = np.array([label.polygon for label in labels], dtype=object)
+        seen = shapely.transform(tile.strip.seen, lambda xy, t=tile: (xy - (t.x, t.y)) / (0.5, -0.5))
+        shown = seen.intersection(shapely.box(0, 0, 900, 900)).area / 900**2
+        pairs = shapely.STRtree(found).query(found, predicate="touches")
+        holds = {
+            "empty": not labels and shown > 0.5,
+            "nearly all nodata": shown < 0.1,
+            "over nodata": (shapely.area(shapely.difference(found, seen)) > 20).any(),
+            "under 20 m2": (shapely.area(found) < 80).any(),
+            "hole": (shapely.get_num_interior_rings(found) > 0).any(),
+            "party wall": (shapely.length(shapely.intersection(*found[pairs])) > 10).any(),
+        }
+        kinds |= {kind for kind, is_so in holds.items() if is_so}
+    assert kinds == {"empty", "nearly all nodata", "over nodata", "under 20 m2", "hole", "party wall"}
+
+
+def test_a_gable_roof_rises_evenly_from_its_eaves_to_the_ridge_in_the_middle():
+    house = shapely.box(591010.0, 5749980.0, 591030.0, 5749990.0)
+    ground = things(np.random.default_rng(0), Cover.TILES, [house], height=5.0, rise=4.0)
+    surface = surface_of(ground, 0, 591000.0, 5750000.0, (60, 80))
+    across = surface.height[18:42, 40]  # south from 2 m before the house
+    expected = [0, 0, *(5.2 + 0.4 * np.arange(10)), *(5.2 + 0.4 * np.arange(10)[::-1]), 0, 0]
+    np.testing.assert_allclose(across, expected, atol=1e-4)
+
+
+def test_the_grain_of_a_place_is_the_same_in_every_tile():
+    whole = grain_of((1, 2), 591000.0, 5750000.0, (700, 600))
+    part = grain_of((1, 2), 591050.0, 5749900.0, (90, 80))
+    np.testing.assert_array_equal(part, whole[200:290, 100:180])
+    assert whole.mean() == pytest.approx(0, abs=0.01)
+    assert whole.std() == pytest.approx(1, abs=0.01)
+    assert not (grain_of((1, 3), 591050.0, 5749900.0, (90, 80)) == part).any()
+
+
+def test_crowns_are_round_and_stand_where_their_tree_stands():
+    crown = shapely.Point(591020.0, 5749980.0).buffer(8.0)
+    ground = things(np.random.default_rng(0), Cover.TREE, [crown], height=12.0)
+    height = surface_of(ground, 0, 591000.0, 5750000.0, (80, 80)).height
+    row, column = np.nonzero(height)
+    away = np.array([hypot(c - 39.5, r - 39.5) for r, c in zip(row, column, strict=True)])
+    assert away.max() < 16.5
+    assert height[row, column][away < 4].mean() > 10
+    assert height[row, column][away > 13].mean() < 8
+
+
+def test_the_ground_is_the_same_whatever_part_of_it_is_asked_for(city):
+    shapes, _ = city
+    part = (591300.0, 5750400.0, 591400.0, 5750460.0)
+    ground = Scene(seed=5, density=1.0).ground(part)
+    expected = {shape.wkb for shape in shapes if shape.intersects(shapely.box(*part))}
+    assert expected
+    assert {shape.wkb for shape in ground.shape[ground.is_building]} == expected
+
+
+def test_terraces_keep_a_perfect_binary_mask_from_a_perfect_score(city):
+    """A mask shows buildings that touch as one: its polygons against the true ones, by hand."""
+    shapes = [shape for shape in city[0] if shape.area >= 20]
+    merged = shapely.get_parts(shapely.unary_union(shapes))
+    hits = sum(any(a.intersection(b).area > 0.5 * a.union(b).area for b in shapes) for a in merged)
+    assert 0.5 < 2 * hits / (len(merged) + len(shapes)) < 0.85

@@ -1,0 +1,81 @@
+"""The passes of the aircraft lie as in the published archive."""
+
+from collections import defaultdict
+from itertools import combinations
+
+import numpy as np
+import pytest
+import shapely
+from numpy.testing import assert_allclose
+
+from sn6.simulation.strips import plan
+
+
+@pytest.mark.parametrize("size", [128, 900, 1800])
+@pytest.mark.parametrize(
+    ("tiles", "test_tiles"), [(1, 1), (2, 0), (12, 2), (24, 8), (35, 4), (40, 8), (97, 40), (3400, 2061)]
+)
+def test_strips_lie_as_in_the_published_archive(tiles, test_tiles, size):
+    side = size / 2
+    made = plan(tiles, test_tiles, size, seed=5)
+    split = {name: [tile for tile in made if tile.strip.split == name] for name in ("train", "test_public")}
+    assert [len(found) for found in split.values()] == [tiles, test_tiles]
+    assert sorted(tile.number for tile in made) == list(range(1, tiles + test_tiles + 1))
+    x, y = np.array([(tile.x, tile.y) for tile in made]).T
+    assert x.min() >= 590112 - 0.001
+    assert x.max() <= 596252
+    assert y.min() >= 5745920 - 0.001
+    assert y.max() <= 5753195.001
+    strips = defaultdict(list)
+    for tile in made:
+        strips[tile.strip].append(tile)
+    assert len({strip.name for strip in strips}) == len(strips)
+    for strip, cut in strips.items():
+        steps = np.array([((tile.x - cut[0].x) / side, (cut[0].y - tile.y) / side) for tile in cut])
+        assert_allclose(steps, steps.round(), atol=0.01)  # the tiles of a strip abut
+        assert len({tuple(step) for step in steps.round()}) == len(cut)
+        squares = shapely.unary_union([shapely.box(*tile.bounds) for tile in cut])
+        assert strip.seen.within(squares.envelope.buffer(0.01 * side))
+        assert strip.seen.area < 0.95 * squares.envelope.area
+    for found in (one for one in split.values() if len(one) > 1):
+        assert {tile.strip.orientation for tile in found} == {0, 1}
+
+
+def test_three_strips_of_both_orientations_fly_over_one_ground():
+    strips = defaultdict(list)
+    for tile in plan(24, 8, 900, seed=0):
+        strips[tile.strip].append(shapely.box(*tile.bounds))
+    train = {strip: shapely.unary_union(squares) for strip, squares in strips.items() if strip.split == "train"}
+    assert {len(strips[strip]) for strip in train} == {8}
+    assert {strip.orientation for strip in train} == {0, 1}
+    for one, other in combinations(train.values(), 2):
+        assert one.intersection(other).area > 0.6 * one.area
+        assert abs(one.bounds[0] - other.bounds[0]) > 5  # metres: each has its own offset
+
+
+def test_a_full_archive_flies_over_its_ground_from_3_to_some_40_times():
+    """As the published tiles do by their squares: 42 at most; both orientations over most of the ground."""
+    made = [tile for tile in plan(3401, 2061, 900, seed=0) if tile.strip.split == "train"]
+    rng = np.random.default_rng(0)
+    points = shapely.points(rng.uniform((590200, 5746000), (596600, 5753190), (4000, 2)))
+    tree = shapely.STRtree([tile.strip.seen.intersection(shapely.box(*tile.bounds)) for tile in made])
+    point, tile = tree.query(points, predicate="within")
+    times = np.bincount(point, minlength=len(points))
+    over = times[times > 0]
+    assert np.percentile(over, 5) < 10
+    assert 12 < over.mean() < 36
+    assert over.max() <= 45
+    flags = np.array([made[i].strip.orientation for i in tile])
+    both = [set(flags[point == i]) == {0, 1} for i in np.flatnonzero(times > 8)[:200]]
+    assert np.mean(both) > 0.95
+
+
+def test_gains_and_offsets_of_passes_are_small_and_centred():
+    strips = list({tile.strip: None for tile in plan(3401, 2061, 900, seed=0)})
+    gains = np.array([strip.gain for strip in strips])  # dB
+    offsets = np.array([strip.offset for strip in strips])  # metres
+    assert np.abs(gains.mean(axis=0)).max() < 0.3
+    assert 1.5 < gains.std() < 4
+    assert np.corrcoef(gains.T).min() > 0.8  # of all bands together
+    assert np.abs(offsets).max() < 3
+    assert 0.3 < offsets.std() < 1
