@@ -28,8 +28,7 @@ SMALL = (
 
 
 def words(model="ternausnet", **more):
-    pretrained = () if model == "unet" else ("model.pretrained=null",)
-    return (*SMALL, f"model={model}", *pretrained, *(f"{key}={value}" for key, value in more.items()))
+    return (*SMALL, f"model={model}", "model.pretrained=null", *(f"{key}={value}" for key, value in more.items()))
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ class UNet(nn.Module):
             is extended by mirroring (section 2, overlap-tile strategy): logits never see a made-up zero,
             at the price of a margin of 92 pixels (depth 4) on each side.
         dropout: probability at the end of the contracting path (section 3.1): after its last two levels
+        pretrained: nothing but None: the network is not one that ImageNet weights exist for
     """
 
     head_parts: ClassVar = ("head",)  # the modules whose shapes are of the classes
@@ -39,6 +40,7 @@ class UNet(nn.Module):
         batch_norm: bool = False,
         padded: bool = True,
         dropout: Annotated[float, Field(ge=0, le=1)] = 0.0,
+        pretrained: None = None,
     ) -> None:
         super().__init__()
         self.depth = depth
