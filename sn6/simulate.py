@@ -19,11 +19,12 @@ from sn6.errors import UserError
 from sn6.simulation.scene import Scene
 from sn6.simulation.strips import Tile, basins_of, plan
 from sn6.simulation.tile import Footprint
-from sn6.simulation.writing import write_labels, write_tile
+from sn6.simulation.writing import is_whole, write_labels, write_tile
 from sn6.whole import write_text
 
 VERSION = 2  # to be raised whenever the same settings give other files
-SCALES: dict[str, dict[str, int]] = {
+Scale = Literal["tiny", "small", "medium", "full"]
+SCALES: dict[Scale, dict[str, int]] = {
     "tiny": {"tiles": 12, "test_tiles": 4, "size": 256},  # tests
     "small": {"tiles": 24, "test_tiles": 6, "size": 900},  # a first look
     "medium": {"tiles": 96, "test_tiles": 32, "size": 900},  # comparisons
@@ -36,7 +37,7 @@ FEW = 3_000_000  # pixels of tiles that one process makes sooner than others sta
 def simulate(
     root: Annotated[Path, "folder to write; made if missing, and gone on with where a run stopped"],
     scale: Annotated[
-        Literal["tiny", "small", "medium", "full"],
+        Scale,
         "12+4 tiles of 256 pixels for tests, 24+6 or 96+32 of 900 pixels, or 3401+2061 as published",
     ] = "small",
     tiles: Annotated[int | None, "training tiles, 1 or more; null: by the scale"] = None,
@@ -51,14 +52,49 @@ def simulate(
     Raises:
         UserError: settings out of range, or a `root` that holds something else
     """
+    settings = settings_of(scale, tiles, test_tiles, seed, size)
+    labels = make_archive(root, settings)
+    made = f"{sum(map(len, labels))} footprints" if labels is not None else "all that belongs to them: nothing to do"
+    print(f"{root}: {settings['tiles']} training tiles and {settings['test_tiles']} test tiles with {made}")
+    print(f"train on them: python -m sn6.run data.root={shlex.quote(str(root))}")
+
+
+def settings_of(
+    scale: Scale = "small",
+    tiles: int | None = None,
+    test_tiles: int | None = None,
+    seed: int = 0,
+    size: int | None = None,
+) -> dict[str, int]:
+    """What an archive is made by, with the numbers of its scale where none is given. Arguments: as `simulate`.
+
+    Raises:
+        UserError: no archive can be made so
+    """
     given = {"tiles": tiles, "test_tiles": test_tiles, "size": size}
     chosen = SCALES[scale] | {key: value for key, value in given.items() if value is not None}
-    tiles, test_tiles, size = chosen["tiles"], chosen["test_tiles"], chosen["size"]
-    check_settings(tiles, test_tiles, seed, size)
-    settings = {"version": VERSION, "tiles": tiles, "test_tiles": test_tiles, "seed": seed, "size": size}
+    check_settings(chosen["tiles"], chosen["test_tiles"], seed, chosen["size"])
+    return {
+        "version": VERSION,
+        "tiles": chosen["tiles"],
+        "test_tiles": chosen["test_tiles"],
+        "seed": seed,
+        "size": chosen["size"],
+    }
+
+
+def make_archive(root: Path, settings: dict[str, int]) -> list[list[Footprint]] | None:
+    """Writes the files that are not there yet; gives the footprints by tile, or None where nothing was missing.
+
+    Raises:
+        UserError: `root` holds something else, or cannot be written to
+    """
+    tiles, size, seed = settings["tiles"], settings["size"], settings["seed"]
     try:
         claim(root, settings)
-        planned = plan(tiles, test_tiles, size, seed)
+        planned = plan(tiles, settings["test_tiles"], size, seed)
+        if is_whole(root, planned):
+            return None
         scene = Scene(seed, density=min(max(900 / size, 1.0), 4.0), basins=basins_of(planned))
         made = track(
             written(root, scene, planned),
@@ -71,8 +107,7 @@ def simulate(
         write_labels(root, planned, labels)
     except OSError as error:
         raise UserError(f"root={root} cannot be written to ({error}); free it or choose another folder") from None
-    print(f"{root}: {tiles} training tiles and {test_tiles} test tiles with {sum(map(len, labels))} footprints")
-    print(f"train on them: python -m sn6.run data.root={shlex.quote(str(root))}")
+    return labels
 
 
 def check_settings(tiles: int, test_tiles: int, seed: int, size: int) -> None:

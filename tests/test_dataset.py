@@ -239,6 +239,21 @@ def test_without_a_root_the_way_to_the_data_is_told():
         TileDataModule(root=None, product="SAR-Intensity", bands=[1, 2, 3, 4])
 
 
+@pytest.mark.parametrize(
+    ("simulation", "message"),
+    [
+        ({"scale": "huge"}, r"data\.simulation: scale='huge' does not do.*'medium'"),
+        ({"tile": 3}, r"data\.simulation: there is no 'tile'; the keys are scale, tiles"),
+        ({"tiles": "a"}, r"data\.simulation: tiles='a' does not do"),
+        ({"tiles": 0}, r"tiles=0 does not do; give 1 or more"),
+    ],
+)
+def test_a_simulation_that_cannot_be_made_is_told_before_anything_is(tmp_path, simulation, message):
+    with pytest.raises(UserError, match=message):
+        TileDataModule(root=str(tmp_path / "root"), product="SAR-Intensity", simulation=simulation)
+    assert not list(tmp_path.iterdir())
+
+
 def test_statistics_that_do_not_fit_the_bands_are_told():
     with pytest.raises(UserError, match=r"data.mean and data.std go together.*4 bands"):
         TileDataModule(root=".", product="SAR-Intensity", bands=[1, 2, 3, 4], mean=[1.0], std=[1.0])

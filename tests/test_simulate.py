@@ -236,6 +236,17 @@ def test_a_run_that_was_stopped_goes_on(tmp_path):
     assert kept.stat().st_mtime_ns == written
 
 
+def test_a_whole_archive_is_left_as_it_is_at_once(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "archive"
+    simulate(folder, tiles=2, test_tiles=1, size=64)
+    monkeypatch.setattr("sn6.simulate.written", lambda *_: pytest.fail("a tile was made again"))
+    simulate(folder, tiles=2, test_tiles=1, size=64)
+    assert "2 training tiles and 1 test tiles with all that belongs to them: nothing to do" in capsys.readouterr().out
+    sorted(folder.rglob("*.geojson"))[0].unlink()
+    with pytest.raises(pytest.fail.Exception, match="made again"):
+        simulate(folder, tiles=2, test_tiles=1, size=64)
+
+
 def test_most_tiles_have_a_nodata_border_in_all_bands_and_one_is_nearly_all_nodata(root):
     pixels, _ = images(root, "SAR-Intensity")
     nodata = np.array([(image == 0).mean(axis=(1, 2)) for image in pixels.values()])

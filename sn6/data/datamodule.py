@@ -24,6 +24,7 @@ from sn6.data.dataset import (
 )
 from sn6.data.folds import Fold, make_fold
 from sn6.data.layout import PRODUCTS, test_truth_path
+from sn6.door import checked_arguments
 from sn6.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ class TileDataModule(LightningDataModule):
         for key, value in (("crop", crop), ("crops_per_tile", crops_per_tile), ("batch_size", batch_size)):
             if value < 1:
                 raise UserError(f"data.{key}={value} does not do; it is at least 1")
-        self.root, self.simulation = root, simulation
+        self.root, self.simulation = root, simulation and simulation_settings(simulation)
         self.source = Source(product, tuple(bands or default_bands(product)), orient, min_area)
         number = len(self.source.bands)
         if (mean is None) != (std is None) or (mean and std and not len(mean) == len(std) == number):
@@ -88,9 +89,9 @@ class TileDataModule(LightningDataModule):
     def prepare_data(self) -> None:
         """Makes the simulated archive that the config asks for; called on one process alone."""
         if self.simulation is not None and self.train_tiles is None:
-            from sn6.simulate import simulate  # a run on a real archive does without the simulator
+            from sn6.simulate import make_archive
 
-            simulate(root=Path(self.root), **self.simulation)
+            make_archive(Path(self.root), self.simulation)
 
     def setup(self, stage: str | None = None) -> None:
         """Reads the index and the labels, splits, and measures the training tiles."""
@@ -201,6 +202,13 @@ class TileDataModule(LightningDataModule):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Nothing to restore: all of it follows from the archive and the config."""
+
+
+def simulation_settings(given: dict[str, Any]) -> dict[str, int]:
+    """What `data.simulation` asks for, checked."""
+    from sn6.simulate import settings_of  # a run on a real archive does without the simulator
+
+    return settings_of(**checked_arguments(settings_of, given, "data.simulation", strict=True))
 
 
 def share_of_batch(batch_size: int, ranks: int) -> int:

@@ -43,11 +43,26 @@ COLUMNS = (
 )
 
 
+def is_whole(root: Path, tiles: Sequence[Tile]) -> bool:
+    """Whether every file of the archive of these tiles is there."""
+    splits = {tile.strip.split for tile in tiles}
+    tables = {"train": labels_path(root), "test_public": test_truth_path(root)}
+    texts = [orientations_path(root), *(tables[split] for split in splits)]
+    texts += [geojson_path(root, tile.image_id) for tile in tiles if tile.strip.split == "train"]
+    return all(path.exists() for path in texts) and not any(missing_images(root, tile) for tile in tiles)
+
+
+def missing_images(root: Path, tile: Tile) -> list[str]:
+    """The products of a tile that are not there."""
+    split = tile.strip.split
+    names = [name for name, product in PRODUCTS.items() if split == "train" or not product.optical]
+    return [name for name in names if not tile_path(root, split, name, tile.image_id).exists()]
+
+
 def write_tile(root: Path, scene: Scene, tile: Tile) -> list[Footprint]:
     """Writes the images of a tile that are not there yet; gives its footprints."""
     split = tile.strip.split
-    names = [name for name, product in PRODUCTS.items() if split == "train" or not product.optical]
-    missing = [name for name in names if not tile_path(root, split, name, tile.image_id).exists()]
+    missing = missing_images(root, tile)
     if missing:
         pixels = images(scene, tile)
         for name in missing:
