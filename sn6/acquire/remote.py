@@ -104,7 +104,7 @@ class Remote:
                         yield piece
                 if self.version.length in (None, at):
                     return
-                raise requests.ConnectionError(f"ended at byte {at} of {self.version.length}")
+                raise urllib3.exceptions.ProtocolError
             except TRANSIENT as error:
                 self._pause(error)
 
@@ -144,7 +144,8 @@ class Remote:
 
     def _pause(self, error: Exception) -> None:
         self.failures += 1
-        reason = f"{type(error).__name__}: {first_line(error)}"
+        broke = isinstance(error, urllib3.exceptions.HTTPError)
+        reason = f"the connection broke ({type(error).__name__})" if broke else first_line(error)
         if self.failures >= TRIES:
             raise UserError(
                 f"{self.url}: {TRIES} tries in a row brought nothing new, the last one {reason}; "
