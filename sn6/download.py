@@ -45,6 +45,7 @@ def download(
     """
     wanted = list(dict.fromkeys(what)) if isinstance(what, list) else [what]
     check_words(wanted, source, products, md5)
+    check_options(wanted, products is not None or md5 != "published", stream, keep)
     from sn6.acquire.archive import Order, get_archive
     from sn6.acquire.catalogue import TARBALLS, chosen_products
     from sn6.acquire.placing import working_folder
@@ -74,6 +75,14 @@ def check_words(wanted: list[What], source: str | None, products: list[Product] 
         raise UserError("products=[] names no image; leave it out for all")
     if not re.fullmatch("published|unchecked|[0-9a-f]{32}", md5):
         raise UserError(f"md5={md5} does not do; give published, unchecked or 32 hex digits in lower case")
+
+
+def check_options(wanted: list[What], of_tarballs: bool, stream: bool, keep: bool) -> None:
+    """Raises a UserError for options that would do nothing."""
+    if (of_tarballs or stream or keep) and not {"train", "test_public"} & set(wanted):
+        raise UserError("products=, stream=, keep= and md5= are of train and test_public; leave them out for weights")
+    if stream and keep:
+        raise UserError("stream=true leaves no tarball that keep=true could keep; choose one of them")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The train or public test set into an archive: from the bucket, another address, a tarball or an unpacked folder."""
 
 import os
+import shlex
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -8,7 +9,7 @@ from pathlib import Path
 
 from sn6.acquire.bar import transfer_bar
 from sn6.acquire.catalogue import LABELS, TARBALLS, unpacked_size
-from sn6.acquire.fetch import fetch, held
+from sn6.acquire.fetch import fetch, held, part_of, settle
 from sn6.acquire.placing import CARD, install, missing_folders, staging, tallies
 from sn6.acquire.remote import PIECE, Remote, StartAgain
 from sn6.acquire.room import check_room
@@ -49,6 +50,11 @@ class Order:
         """Of the tarball."""
         return TARBALLS[self.split].name
 
+    @property
+    def kept(self) -> Path:
+        """Where a tarball that is kept lies."""
+        return self.root / self.name
+
 
 def get_archive(order: Order, source: str | None) -> None:
     """Brings what is missing of the split into its place, whole or not at all.
@@ -67,7 +73,9 @@ def get_archive(order: Order, source: str | None) -> None:
     if not missing:
         print(f"{order.place} is already there and whole: {contents(order.place)}")
         return
-    if local is None:
+    if source is None and order.kept.exists():
+        unpack_file(order, order.kept, missing)
+    elif local is None:
         download(order, source or TARBALLS[order.split].url, missing)
     elif local.is_dir():
         link(order, unpacked_folder(local, order.split), missing)
@@ -76,40 +84,33 @@ def get_archive(order: Order, source: str | None) -> None:
     else:
         raise UserError(f"source={source} is no file, no folder and no address; check it")
     print(f"{order.place}: {contents(order.place)}")
+    print(f"look whether all can be read: python -m sn6.check root={shlex.quote(str(order.root))}")
 
 
 def download(order: Order, url: str, missing: Collection[str]) -> None:
     """From an address, by way of the tarball on the disk or without it."""
-    kept, path = order.root / order.name, order.work / order.name
-    if kept.exists():
-        unpack_file(order, kept, missing)
+    path, remote = order.work / order.name, Remote(url)
+    length = remote.look().length
+    here = 0 if order.stream else held(path, remote.version)
+    unpacked = unpacked_size(TARBALLS[order.split], length, missing)
+    check_room(order.name, order.root, length, here, unpacked, order.stream)
+    if order.stream:
+        unpack_stream(order, remote, missing)
         return
-    if not path.exists():
-        remote = Remote(url)
-        length = remote.look().length
-        here = 0 if order.stream else held(path, remote.version)
-        unpacked = unpacked_size(TARBALLS[order.split], length, missing)
-        check_room(order.name, order.root, length, here, unpacked, order.stream)
-        if order.stream:
-            unpack_stream(order, remote, missing)
-            return
-        with transfer_bar(f"downloading {order.name}", length, here) as report:
-            fetch(remote, path, report)
+    with transfer_bar(f"downloading {order.split}", length, here) as report:
+        fetch(remote, path, report)
     try:
-        unpack_file(order, path, missing)
+        unpack_file(order, part_of(path), missing)
     except Refused:
-        path.unlink()
+        settle(path, None)
         raise
-    if order.keep:
-        os.replace(path, kept)
-    else:
-        path.unlink()
+    settle(path, order.kept if order.keep else None)
 
 
 def unpack_stream(order: Order, remote: Remote, missing: Collection[str]) -> None:
     """While it downloads. What cannot go on where it stopped starts again from its first byte."""
     while True:
-        with transfer_bar(f"downloading and unpacking {order.name}", remote.version.length) as report:
+        with transfer_bar(f"downloading and unpacking {order.split}", remote.version.length) as report:
             try:
                 unpack_into_place(order, remote.read(0), remote.url, missing, report)
                 return
@@ -121,7 +122,7 @@ def unpack_file(order: Order, path: Path, missing: Collection[str]) -> None:
     """From a tarball on the disk, which stays as it is."""
     size = path.stat().st_size
     check_room(str(path), order.root, 0, 0, unpacked_size(TARBALLS[order.split], size, missing), stream=False)
-    with path.open("rb") as file, transfer_bar(f"unpacking {path.name}", size) as report:
+    with path.open("rb") as file, transfer_bar(f"unpacking {order.split}", size) as report:
         unpack_into_place(order, iter(partial(file.read, PIECE), b""), str(path), missing, report)
 
 

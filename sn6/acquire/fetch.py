@@ -31,30 +31,36 @@ def held(path: Path, version: Version) -> int:
 
 
 def fetch(remote: Remote, path: Path, report: Callable[[int], None]) -> None:
-    """Downloads to `path`, from where an earlier call stopped.
+    """Downloads all of the file `path` into its part, from where an earlier call stopped.
 
     Args:
         remote: looked at, so that its version is known
-        path: of the file when it has come whole
+        path: that the file will have
         report: is told how many bytes are here
 
     Raises:
         UserError: nothing but failures; what came so far is kept
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part, card = part_of(path), card_of(path)
     while True:
         start = held(path, remote.version)
-        write_text(card, json.dumps(asdict(remote.version)))
+        write_text(card_of(path), json.dumps(asdict(remote.version)))
         try:
-            with part.open("r+b" if start else "wb") as file:
+            with part_of(path).open("r+b" if start else "wb") as file:
                 file.seek(start)
                 for piece in remote.read(start):
                     file.write(piece)
                     report(file.tell())
-            break
+            return
         except StartAgain:
-            part.unlink()
+            part_of(path).unlink()
             remote.look()
-    os.replace(part, path)
-    card.unlink()
+
+
+def settle(path: Path, to: Path | None) -> None:
+    """The part of the file `path` takes the name `to`, or is removed."""
+    if to is None:
+        part_of(path).unlink()
+    else:
+        os.replace(part_of(path), to)
+    card_of(path).unlink()

@@ -144,8 +144,7 @@ class Remote:
 
     def _pause(self, error: Exception) -> None:
         self.failures += 1
-        broke = isinstance(error, urllib3.exceptions.HTTPError)
-        reason = f"the connection broke ({type(error).__name__})" if broke else first_line(error)
+        reason = str(error) if isinstance(error, Busy) else f"the connection failed ({cause_of(error)})"
         if self.failures >= TRIES:
             raise UserError(
                 f"{self.url}: {TRIES} tries in a row brought nothing new, the last one {reason}; "
@@ -167,6 +166,11 @@ def version_of(response: requests.Response) -> Version:
     etag = headers.get("ETag", "")
     validator = etag if etag.startswith('"') else headers.get("Last-Modified")
     return Version(int(length) if length.isdecimal() else None, validator)
+
+
+def cause_of(error: Exception) -> str:
+    """Such as `NameResolutionError`, which requests hides in an error in its ConnectionError."""
+    return type(getattr(next(iter(error.args), None), "reason", None) or error).__name__
 
 
 def told(response: requests.Response) -> str:

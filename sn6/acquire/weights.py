@@ -6,7 +6,7 @@ from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from sn6.acquire.bar import transfer_bar
 from sn6.acquire.catalogue import BASELINE_PREFIX, BUCKET
-from sn6.acquire.fetch import fetch, held
+from sn6.acquire.fetch import fetch, held, settle
 from sn6.acquire.remote import Remote
 from sn6.acquire.room import check_room
 from sn6.acquire.unpack import strays
@@ -62,6 +62,7 @@ def get_file(url: str, path: Path, size: int | None) -> None:
     check_room(path.name, path.parent, length, here, None, stream=False)
     with transfer_bar(f"downloading {path.name}", length, here) as report:
         fetch(remote, path, report)
+    settle(path, path)
     print(f"{path}: {path.stat().st_size} bytes (no checksum is published); use it by model.weights={path}")
 
 
