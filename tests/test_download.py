@@ -1,5 +1,7 @@
 """The published archive from a server with faults, from tarballs and from folders: whole in its place, or not there."""
 
+import errno
+import io
 import shutil
 import signal
 import subprocess
@@ -7,6 +9,7 @@ import sys
 import tarfile
 import time
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -281,6 +284,40 @@ def test_what_lost_a_file_since_is_not_whole(served, tmp_path):
         get(tmp_path, served)
     shutil.rmtree(tmp_path / PLACE / "PAN")
     get(tmp_path, served)
+    assert images_and_labels(tmp_path) == FILES
+
+
+def test_what_other_programs_add_does_not_matter(served, tmp_path, capsys):
+    get(tmp_path, served)
+    (tmp_path / PLACE / "PAN" / "tile.tif.aux.xml").write_text("statistics of a viewer")
+    capsys.readouterr()
+    get(tmp_path, served)
+    assert "already there and whole" in capsys.readouterr().out
+
+
+def test_what_was_unpacked_by_hand_is_left_when_no_tile_lacks(served, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(TARBALLS, "train", replace(TARBALLS["train"], tiles=3))
+    with tarfile.open(fileobj=io.BytesIO(BODY)) as tar:
+        tar.extractall(tmp_path, filter="data")
+    get(tmp_path, served)
+    assert "already there with as many tiles as are published" in capsys.readouterr().out
+    assert served.asked == []
+    assert images_and_labels(tmp_path) == FILES
+
+
+def test_a_disk_that_fills_up_leaves_the_download_and_nothing_half(served, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as filled:
+        filled.setattr(tarfile, "copyfileobj", full)
+        with pytest.raises(OSError, match="No space left"):  # which the door tells in one line
+            get(tmp_path, served)
+    assert not (tmp_path / "train").exists()
+    assert not list(tmp_path.rglob("*.tif"))
+    served.asked.clear()
+    get(tmp_path, served)
+    assert served.asked_ranges == [None]
     assert images_and_labels(tmp_path) == FILES
 
 

@@ -71,7 +71,8 @@ def get_archive(order: Order, source: str | None) -> None:
             return
     missing = missing_folders(order.place, order.split, order.products)
     if not missing:
-        print(f"{order.place} is already there and whole: {contents(order.place)}")
+        how = "and whole" if (order.place / CARD).exists() else "with as many tiles as are published"
+        print(f"{order.place} is already there {how}: {contents(order.place)}")
         return
     if source is None and order.kept.exists():
         unpack_file(order, order.kept, missing)

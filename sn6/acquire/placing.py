@@ -17,6 +17,7 @@ from sn6.errors import UserError
 from sn6.whole import write_text
 
 CARD = "download.json"  # in the split's folder: what was unpacked there
+SUFFIXES = (".tif", ".geojson", ".csv", ".txt")
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,11 @@ class Tally:
 
 
 def tallies(place: Path) -> dict[str, Tally]:
-    """Of the folders in `place` that hold anything, by name."""
+    """Of the folders in `place` that hold anything published, by name; what other programs add does not count."""
     found = {}
     for folder in sorted(place.iterdir()) if place.is_dir() else []:
         if folder.is_dir():
-            sizes = [entry.stat().st_size for entry in os.scandir(folder)]
+            sizes = [entry.stat().st_size for entry in os.scandir(folder) if entry.name.endswith(SUFFIXES)]
             if sizes:
                 found[folder.name] = Tally(len(sizes), sum(sizes))
     return found
