@@ -1,6 +1,7 @@
 """The published archive from a server with faults, from tarballs and from folders: whole in its place, or not there."""
 
 import errno
+import gzip
 import io
 import shutil
 import signal
@@ -386,7 +387,17 @@ def test_the_test_set_has_its_own_place_and_tarball(tmp_path):
     assert below(tmp_path / "root" / "test_public/AOI_11_Rotterdam").items() >= files.items()
 
 
-@pytest.mark.parametrize("body", [BODY[:-1000], BODY[:100], b"", b"no tarball at all" * 100, BODY[:-8] + bytes(8)])
+CUT_SHORT = {
+    "last kilobyte": BODY[:-1000],
+    "all but its head": BODY[:100],
+    "empty": b"",
+    "text": b"no tarball at all" * 100,
+    "checksum of gzip": BODY[:-8] + bytes(8),
+    "checksum far behind the last file": gzip.compress(gzip.decompress(BODY) + bytes(3_000_000))[:-8] + bytes(8),
+}
+
+
+@pytest.mark.parametrize("body", CUT_SHORT.values(), ids=CUT_SHORT)
 def test_what_is_cut_short_or_no_tarball_is_refused(tmp_path, body):
     tarball = tmp_path / "mine.tar.gz"
     tarball.write_bytes(body)

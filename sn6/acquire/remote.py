@@ -110,11 +110,7 @@ class Remote:
 
     @contextmanager
     def _answer(self, at: int) -> Iterator[requests.Response]:
-        headers = {"Accept-Encoding": "identity"}
-        if at:
-            headers["Range"] = f"bytes={at}-"
-            if self.version.validator is not None:
-                headers["If-Range"] = self.version.validator
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={at}-"} if at else {})
         try:
             response = self.session.get(self.url, headers=headers, stream=True, timeout=TIMEOUT)
         except SSLError as error:
