@@ -44,13 +44,13 @@ def strips():
 
 @pytest.fixture(scope="module")
 def city():
-    """Five belts of 5.4 km, 20 m apart, each flown over twelve times with tiles shifted by up to 24 m to the south."""
+    """Five belts of 2.7 km, 20 m apart, each flown over twelve times with tiles shifted by up to 21 m to the south."""
     rng = np.random.default_rng(5)
     return [
         tile(590000 + 450 * column + east, 5748000.0 - 470 * belt - south, f"{belt}_{flight}_{column}")
         for belt in range(5)
-        for flight, (east, south) in enumerate(rng.uniform(0, (450, 24), (12, 2)).round(3))
-        for column in range(12)
+        for flight, (east, south) in enumerate(rng.uniform(0, (450, 21), (12, 2)).round(3))
+        for column in range(6)
     ]
 
 
@@ -121,8 +121,8 @@ def test_neighbours_of_one_of_ten_columns_do_not_train(city, fold):
 
 def test_blocks_are_rectangles_of_about_as_many_tiles(city):
     parts = blocks_of(bounds_of(city))
-    assert np.bincount(parts).sum() == len(city) == 720
-    assert all(abs(size - 720 / 5) <= 2 * 0.1 * 720 / 5 for size in np.bincount(parts))
+    assert np.bincount(parts).sum() == len(city) == 360
+    assert all(abs(size - 360 / 5) <= 2 * 0.1 * 360 / 5 for size in np.bincount(parts))
     corners = np.array([t.bounds[:2] for t in city])
     boxes = [(corners[parts == k].min(axis=0), corners[parts == k].max(axis=0)) for k in range(5)]
     for a, (low, high) in enumerate(boxes):  # straight cuts: no corner of another block lies among a block's
