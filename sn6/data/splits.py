@@ -100,8 +100,8 @@ def cut(tiles: Int[np.ndarray, " m"], count: int, bounds: Bounds, pairs: Int[np.
         across = tiles_across(order, bounds[order, axis], pairs)
         for first in sorted({count // 2, count - count // 2}):
             share, slack = len(tiles) * first / count, len(tiles) / count * UNEVENNESS
-            low = max(int(share - slack), min(first, len(tiles)))
-            high = max(low, min(int(share + slack), len(tiles) - (count - first)))
+            low = max(round(share - slack), min(first, len(tiles)))
+            high = max(low, min(round(share + slack), len(tiles) - (count - first)))
             at = low + int(across[low : high + 1].argmin())
             one, other = cut(order[:at], first, bounds, pairs), cut(order[at:], count - first, bounds, pairs)
             ways.append(Blocks(int(across[at]) + one.across + other.across, one.tiles + other.tiles))

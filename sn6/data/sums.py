@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import shapely
@@ -125,7 +126,7 @@ def keep_sums(root: Path, product: str, measured: Mapping[str, TileSums]) -> Non
     """Puts the sums of tiles, by image id, beside those that are there."""
     with alone(root, product) as may_write:
         if may_write:
-            write_sums(root, product, read_sums(root, product) | measured)
+            write_sums(root, product, read_sums(root, product) | dict(measured))
 
 
 def sums_path(root: Path, product: str) -> Path:
@@ -156,7 +157,7 @@ def read_sums(root: Path, product: str) -> dict[str, TileSums]:
         return {}
 
 
-def frozen(value: object) -> object:
+def frozen(value: Any) -> Any:
     """A list of JSON as a tuple."""
     return tuple(value) if isinstance(value, list) else value
 

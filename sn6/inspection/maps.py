@@ -16,6 +16,7 @@ from sn6.figures import LAYOUT
 
 TRAIN, VALIDATION, DROPPED, TEST = "#0d86ff", "#ffb000", "#d4145a", "#707070"
 PER_ROW = 5
+WIDTH = 3.2  # inches of a map
 KILOMETRE = 1000.0
 
 
@@ -28,7 +29,10 @@ def split_figure(split: SplitName, folds: Mapping[int, Fold]) -> Figure:
     """
     columns = min(len(folds), PER_ROW)
     rows = -(-len(folds) // columns)
-    figure = Figure(figsize=(3.6 * columns + 0.8, 4.4 * rows + 1.0), layout=LAYOUT)
+    bounds = bounds_of([tile for fold in folds.values() for part in (fold.train, fold.test) for tile in part])
+    wide, high = bounds[:, 2:].max(axis=0) - bounds[:, :2].min(axis=0)
+    height = WIDTH * min(max(high / wide, 0.4), 2.5) + 0.7
+    figure = Figure(figsize=(WIDTH * columns + 1.0, height * rows + 1.0), layout=LAYOUT)
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     for axis, (number, fold) in zip(axes.flat, folds.items(), strict=False):
         draw_fold(axis, fold, f"{SPLITS[split].noun} {number}")
