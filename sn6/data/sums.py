@@ -66,13 +66,14 @@ def sums_of(
     """
     pixels = image[:, valid].astype(np.float64)
     building = rasterize_instances(footprints, *valid.shape)[valid] > 0
+    total = pixels.sum(axis=1)
     return TileSums(
         file,
         fingerprint(footprints),
         int(valid.sum()),
         int(building.sum()),
-        tuple(pixels.sum(axis=1).tolist()),
-        tuple((pixels**2).sum(axis=1).tolist()),
+        tuple(total.tolist()),
+        tuple(np.square(pixels, out=pixels).sum(axis=1).tolist()),
     )
 
 

@@ -123,9 +123,9 @@ def extremes(
     values: Shaped[np.ndarray, "bands h w"], valid: Bool[np.ndarray, "h w"]
 ) -> tuple[Float64[np.ndarray, " bands"], Float64[np.ndarray, " bands"]]:
     """The least and the largest finite value of each band over valid pixels."""
-    seen = values[:, valid].astype(np.float64)
-    finite = np.isfinite(seen)
-    low = seen.min(axis=1, initial=np.inf, where=finite)
-    high = seen.max(axis=1, initial=-np.inf, where=finite)
-    nothing = ~finite.any(axis=1)
-    return np.where(nothing, np.nan, low), np.where(nothing, np.nan, high)
+    seen = values[:, valid]
+    if not seen.size:
+        return np.full(len(values), np.nan), np.full(len(values), np.nan)
+    if not (finite := np.isfinite(seen)).all():
+        seen = np.where(finite, seen, np.nan)
+    return np.fmin.reduce(seen, axis=1).astype(np.float64), np.fmax.reduce(seen, axis=1).astype(np.float64)
