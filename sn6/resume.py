@@ -46,7 +46,7 @@ FREE = (
     "trainer.log_every_n_steps",
 )
 
-
+NEWER = {"data.split": "columns"}  # keys that older runs were made without, and what they did then
 LONGER = ("trainer.max_epochs", "trainer.max_steps")  # a stopped run may train longer, a finished one is finished
 
 
@@ -68,7 +68,7 @@ def refuse_other_config(folder: Path, config: dict[str, Any], free: tuple[str, .
     path = folder / "config.yaml"
     if not path.exists():
         return
-    was, now = flat(yaml.safe_load(path.read_text())), flat(config)
+    was, now = NEWER | flat(yaml.safe_load(path.read_text())), NEWER | flat(config)
     keys = [key for key in {**was, **now} if was.get(key) != now.get(key) and not is_under(key, free)]
     if keys:
         told = ", ".join(f"{key}={now.get(key)} (was {was.get(key)})" for key in keys[:4])

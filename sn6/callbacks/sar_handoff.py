@@ -118,7 +118,8 @@ def refuse_seen_ground(card: dict[str, Any], datamodule: TileDataModule, path: s
         if seen:
             raise UserError(
                 f"{path} was trained on ground of {seen} of {len(tiles)} {use} tiles of this run (its fold is "
-                f"{card.get('fold')}, this one {datamodule.fold_index}); take weights of this fold, or set "
+                f"{card.get('fold')} of {card.get('split', 'columns')}, this one {datamodule.fold_index} of "
+                f"{datamodule.split}); take weights of this fold, or set "
                 "callbacks.sar_handoff.allow_seen_ground=true"
             )
 

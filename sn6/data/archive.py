@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float32, Shaped
 from rasterio.errors import RasterioError
 
 from sn6.data.layout import (
@@ -178,9 +178,7 @@ class Archive:
         if not np.isfinite(pixels).all():
             row, column = np.argwhere(~np.isfinite(pixels).all(axis=0))[0]
             raise UserError(f"{path} holds NaN or infinity, first at row {row}, column {column}; fetch it again")
-        repeat = round(PRODUCTS[product].pixel / PIXEL)  # the 1 m product comes onto the grid of 0.5 m
-        if repeat > 1:
-            pixels = pixels.repeat(repeat, axis=1).repeat(repeat, axis=2)
+        pixels = on_label_grid(pixels, product)
         valid = (pixels != NODATA).any(axis=0)
         return pixels[np.asarray(bands) - 1], valid
 
@@ -210,6 +208,12 @@ class Archive:
     def _test_labels(self) -> dict[str, Labels]:
         path = test_truth_path(self.root)
         return read_labels(path) if path.exists() else {}
+
+
+def on_label_grid(pixels: Shaped[np.ndarray, "c h w"], product: str) -> Shaped[np.ndarray, "c _ _"]:
+    """Pixels of a product on the grid of 0.5 m: those of the 1 m product come twice in each direction."""
+    repeat = round(PRODUCTS[product].pixel / PIXEL)
+    return pixels.repeat(repeat, axis=1).repeat(repeat, axis=2) if repeat > 1 else pixels
 
 
 def check_header(source: rasterio.DatasetReader, product: str, path: Path) -> None:

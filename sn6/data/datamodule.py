@@ -24,6 +24,7 @@ from sn6.data.dataset import (
 )
 from sn6.data.folds import Fold, make_fold
 from sn6.data.layout import PRODUCTS, test_truth_path
+from sn6.data.splits import SPLITS, SplitName
 from sn6.door import checked_arguments
 from sn6.errors import UserError
 
@@ -46,6 +47,7 @@ class TileDataModule(LightningDataModule):
         root: str | None,
         product: str,
         bands: list[int] | None = None,
+        split: SplitName = "columns",
         fold: int = 4,
         test_column: int | None = None,
         crop: int = 512,
@@ -79,7 +81,7 @@ class TileDataModule(LightningDataModule):
             raise UserError(f"data.mean and data.std go together, with one number for each of the {number} bands")
         if simulation is None:
             Archive(root)  # a root that is none is told before a network is made or fetched
-        self.fold_index, self.test_column = fold, test_column
+        self.split, self.fold_index, self.test_column = split, fold, test_column
         self.crop, self.crops_per_tile, self.augmentation = crop, crops_per_tile, augmentation
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.nodata, self.mean, self.std = nodata, mean, std
@@ -124,13 +126,14 @@ class TileDataModule(LightningDataModule):
         test: list[Tile] = []
         if self.test_column is None and test_truth_path(self.archive.root).exists():
             test = self._labelled(self.archive.tiles("test_public", "SAR-Intensity"))
-        fold = with_product(make_fold(tiles, self.fold_index, self.test_column, test), self.source.product)
+        parts = make_fold(tiles, self.fold_index, self.test_column, test, self.split)
+        fold, noun = with_product(parts, self.source.product), SPLITS[self.split].noun
         if self.test_column is not None:
-            return fold, f"test column {self.test_column}"
+            return fold, f"test {noun} {self.test_column}"
         if test and not PRODUCTS[self.source.product].optical:
             return fold, "test tiles"
         # The test tiles have no optical image: their ground is kept out all the same, for the radar run to come.
-        return replace(fold, test=fold.validation), f"validation column {self.fold_index}, which also chose the epoch"
+        return replace(fold, test=fold.validation), f"validation {noun} {self.fold_index}, which also chose the epoch"
 
     def _labelled(self, tiles: list[Tile]) -> list[Tile]:
         labelled = [tile for tile in tiles if self.archive.labels(tile) is not None]
@@ -196,6 +199,7 @@ class TileDataModule(LightningDataModule):
             "mean": list(self.statistics.mean),
             "std": list(self.statistics.std),
             "building_fraction": self.statistics.building_fraction,
+            "split": self.split,
             "fold": self.fold_index,
             "ground": [list(tile.bounds) for tile in self.fold.train],  # metres; what the network has seen
         }

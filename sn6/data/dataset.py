@@ -11,7 +11,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sn6.data.archive import Archive, Tile
 from sn6.data.augment import Augmentation, Sample, arrays, augment, random_crop, turn
-from sn6.data.layout import PIXEL, PRODUCTS
+from sn6.data.layout import PRODUCTS
+from sn6.data.sums import mask_polygons, tile_sums
 from sn6.errors import UserError
 from sn6.footprints import Labels
 from sn6.footprints.rasterize import drop_unseen, rasterize_instances
@@ -77,17 +78,10 @@ def is_turned(tile: Tile, source: Source) -> bool:
     return tile.orientation == 1
 
 
-def mask_polygons(labels: Labels, min_area: float) -> np.ndarray:
-    """The footprints of at least `min_area` m², as an array of polygons in pixels."""
-    areas = np.array([polygon.area for polygon in labels.polygons])
-    return labels.polygons[areas * PIXEL**2 >= min_area] if len(areas) else labels.polygons
-
-
 def read_sample(archive: Archive, tile: Tile, source: Source) -> Sample:
     """`image (c, h, w)` as on disk, `instances (1, h, w)` int32, `valid (1, h, w)`, in the radar's own frame."""
     image, valid = archive.read(tile, source.product, source.bands)
-    labels = archive.labels(tile)
-    polygons = np.empty(0, dtype=object) if labels is None else mask_polygons(labels, source.min_area)
+    polygons = mask_polygons(archive.labels(tile), source.min_area)
     instances = drop_unseen(rasterize_instances(polygons, *valid.shape), valid)
     sample = {"image": image, "instances": instances[None], "valid": valid[None], "image_id": tile.image_id}
     return turn(sample) if is_turned(tile, source) else sample
@@ -97,22 +91,16 @@ def measure(archive: Archive, tiles: Sequence[Tile], source: Source, most: int =
     """Mean and deviation per band and the share of building, over the valid pixels of up to `most` tiles.
 
     The tiles are taken evenly from `tiles`, which are the training tiles of a fold: no statistic sees the ground
-    that validates.
+    that validates. Tiles that were measured before are not read again, see `sn6.data.sums`.
 
     Raises:
         UserError: there is no valid pixel
     """
     chosen = [tiles[i] for i in np.unique(np.linspace(0, len(tiles) - 1, min(most, len(tiles))).astype(int))]
-    count, building = 0, 0
-    total, squares = np.zeros(len(source.bands)), np.zeros(len(source.bands))
-    for tile in chosen:
-        sample = read_sample(archive, tile, source)
-        valid = sample["valid"][0]
-        pixels = sample["image"][:, valid].astype(np.float64)
-        count += int(valid.sum())
-        building += int((sample["instances"][0][valid] > 0).sum())
-        total += pixels.sum(axis=1)
-        squares += (pixels**2).sum(axis=1)
+    sums = tile_sums(archive, chosen, source.product, source.min_area)
+    count, building = sum(tile.pixels for tile in sums), sum(tile.building for tile in sums)
+    bands = np.asarray(source.bands) - 1
+    total, squares = (np.sum([getattr(tile, of) for tile in sums], axis=0)[bands] for of in ("total", "squares"))
     if count == 0:
         raise UserError(f"the {len(tiles)} training tiles of {archive.root} hold nodata alone; choose another fold")
     mean = total / count

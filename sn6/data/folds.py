@@ -1,4 +1,4 @@
-"""Which tiles train and which validate: columns by easting, with no ground in both.
+"""Which tiles train and which validate: parts of the ground, with no ground in two of them.
 
 The strips of SpaceNet 6 fly over the same ground again and again, so a random split trains on the ground that it
 validates on and overstates the score by about 40%. The baseline of the challenge split by five columns of easting,
@@ -9,15 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import shapely
 from jaxtyping import Bool, Float, Int
 
 from sn6.data.archive import Tile
+from sn6.data.splits import SPLITS, SplitName, sharing_pairs
 from sn6.errors import UserError
-
-COLUMNS = 5
-PUBLISHED_EDGES = np.linspace(591550.0, 596250.0, COLUMNS + 1)  # metres of easting, the baseline's
-TOLERANCE = 0.01  # metres; tiles that only touch share no ground
 
 
 @dataclass(frozen=True)
@@ -37,14 +33,21 @@ class Fold:
     dropped: list[Tile]
 
 
-def make_fold(tiles: Sequence[Tile], fold: int, test_column: int | None, test: Sequence[Tile] = ()) -> Fold:
+def make_fold(
+    tiles: Sequence[Tile],
+    fold: int,
+    test_column: int | None,
+    test: Sequence[Tile] = (),
+    split: SplitName = "columns",
+) -> Fold:
     """Splits the labelled training tiles of an archive.
 
     Args:
         tiles: of the split "train"
-        fold: the column that validates, 0 (west) to 4 (east)
-        test_column: a column kept out of everything and scored at the end
+        fold: the part that validates, such as 0 (west) to 4 (east) of the columns
+        test_column: a part kept out of everything and scored at the end
         test: tiles of the split "test_public" with known truth, scored at the end where `test_column` is None
+        split: how the ground is divided into parts
 
     Returns:
         The fold; its test tiles are the column's, else `test`, else the validation tiles once more.
@@ -52,24 +55,22 @@ def make_fold(tiles: Sequence[Tile], fold: int, test_column: int | None, test: S
     Raises:
         UserError: nothing to train on or to validate with
     """
-    for key, column in (("data.fold", fold), ("data.test_column", test_column)):
-        if column is not None and not 0 <= column < COLUMNS:
-            raise UserError(f"{key}={column} is no column; the columns are 0 (west) to {COLUMNS - 1} (east)")
-    if test_column == fold:
-        raise UserError(f"data.test_column={fold} is the column that validates; choose another, or another data.fold")
-    columns = columns_of(np.array([tile.bounds[0] for tile in tiles]))
+    refuse_unknown_parts(split, fold, test_column)
+    if not tiles:
+        raise UserError("the archive has no training tile with labels; nothing can be trained on it")
+    parts = SPLITS[split].parts_of(bounds_of(tiles))
     if test_column is not None:
-        test = [tile for tile, column in zip(tiles, columns, strict=True) if column == test_column]
+        test = of_parts(tiles, parts == test_column)
         if not test:
-            raise UserError(f"data.test_column={test_column} holds no tile; columns with tiles: {held(columns)}")
-    inside = [tile for tile, column in zip(tiles, columns, strict=True) if column == fold]
-    outside = [t for t, c in zip(tiles, columns, strict=True) if c not in (fold, test_column)]
-    validation = apart_from(inside, test)
-    train = apart_from(outside, [*validation, *test])
+            raise UserError(f"data.test_column={test_column} holds no tile; {held(split, parts)}")
+    validation = apart_from(of_parts(tiles, parts == fold), test)
+    kept_out = [part for part in (fold, test_column) if part is not None]
+    near = np.abs(parts[:, None] - kept_out).min(axis=1) <= SPLITS[split].gap
+    train = apart_from(of_parts(tiles, ~near), [*validation, *test])
     if not validation or not train:
         part = "train" if validation else "validate"
         raise UserError(
-            f"data.fold={fold} leaves no tile to {part} with: {len(tiles)} tiles, columns with tiles: {held(columns)}; "
+            f"data.fold={fold} leaves no tile to {part} with: {len(tiles)} tiles, {held(split, parts)}; "
             "choose another data.fold or a larger archive"
         )
     ground = bounds_of(train)
@@ -80,20 +81,24 @@ def make_fold(tiles: Sequence[Tile], fold: int, test_column: int | None, test: S
     return Fold(train, validation, list(test) or validation, dropped)
 
 
-def columns_of(west: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-    """The column 0..4 of each tile by its left edge; the outer columns are open.
+def refuse_unknown_parts(split: SplitName, fold: int, test_column: int | None) -> None:
+    """Raises a UserError where the split has no such parts, or both are one."""
+    count, noun, ends = SPLITS[split].count, SPLITS[split].noun, SPLITS[split].ends
+    for key, part in (("data.fold", fold), ("data.test_column", test_column)):
+        if part is not None and not 0 <= part < count:
+            raise UserError(f"{key}={part} is no {noun}; the {noun}s of data.split={split} are {ends}")
+    if test_column == fold:
+        raise UserError(f"data.test_column={fold} is the {noun} that validates; choose another, or another data.fold")
 
-    The edges are the published ones where the tiles span them, as in the real archive, else equal parts of the
-    extent of the left edges.
-    """
-    spans = west.min() <= PUBLISHED_EDGES[0] and west.max() >= PUBLISHED_EDGES[-1]
-    edges = PUBLISHED_EDGES if spans else np.linspace(west.min(), west.max(), COLUMNS + 1)
-    return np.digitize(west, edges[1:-1])
+
+def of_parts(tiles: Sequence[Tile], chosen: Bool[np.ndarray, " n"]) -> list[Tile]:
+    """The tiles whose part is chosen."""
+    return [tile for tile, is_chosen in zip(tiles, chosen, strict=True) if is_chosen]
 
 
-def held(columns: Int[np.ndarray, " n"]) -> str:
-    """The columns that hold tiles, for a message."""
-    return ", ".join(map(str, np.unique(columns)))
+def held(split: SplitName, parts: Int[np.ndarray, " n"]) -> str:
+    """The parts that hold tiles, for a message."""
+    return f"{SPLITS[split].noun}s with tiles: {', '.join(map(str, np.unique(parts)))}"
 
 
 def bounds_of(tiles: Sequence[Tile]) -> Float[np.ndarray, "n 4"]:
@@ -104,14 +109,11 @@ def bounds_of(tiles: Sequence[Tile]) -> Float[np.ndarray, "n 4"]:
 def share_ground(bounds: Float[np.ndarray, "n 4"], others: Float[np.ndarray, "m 4"]) -> Bool[np.ndarray, " n"]:
     """Which squares share ground with any of the others; touching by up to a centimetre is not sharing."""
     shared = np.zeros(len(bounds), dtype=bool)
-    if len(bounds) and len(others):
-        inner = bounds + np.array([TOLERANCE, TOLERANCE, -TOLERANCE, -TOLERANCE])
-        tree = shapely.STRtree(shapely.box(*others.T))
-        shared[tree.query(shapely.box(*inner.T), predicate="intersects")[0]] = True
+    shared[sharing_pairs(bounds, others)[0]] = True
     return shared
 
 
 def apart_from(tiles: Sequence[Tile], others: Sequence[Tile]) -> list[Tile]:
     """Those of `tiles` that share no ground with `others`."""
     shared = share_ground(bounds_of(tiles), bounds_of(others))
-    return [tile for tile, is_shared in zip(tiles, shared, strict=True) if not is_shared]
+    return of_parts(tiles, ~shared)

@@ -1,0 +1,69 @@
+"""Which files an archive has, from their names alone."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sn6.data.archive import IMAGE_ID
+from sn6.data.layout import PRODUCTS, SPLIT_NAMES, Split, split_folder, tile_path
+from sn6.inspection.faults import Fault
+
+
+@dataclass(frozen=True)
+class Index:
+    """The files of an archive.
+
+    Attributes:
+        files: split and image id → product → path, in the order of the splits and ids
+        faults: of their names
+    """
+
+    files: dict[tuple[Split, str], dict[str, Path]]
+    faults: list[Fault]
+
+
+def index_of(root: Path) -> Index:
+    """Looks through the folders of all products."""
+    files: defaultdict[tuple[Split, str], dict[str, Path]] = defaultdict(dict)
+    others = []
+    for split in SPLIT_NAMES:
+        for product in PRODUCTS:
+            for path in sorted((split_folder(root, split) / product).glob("*.tif")):
+                if match := IMAGE_ID.search(path.name):
+                    image_id = f"{match[1]}_{match[2]}"
+                    if path == tile_path(root, split, product, image_id):
+                        files[split, image_id][product] = path
+                    else:
+                        others.append((path, tile_path(root, split, product, image_id)))
+    ordered = dict(sorted(files.items(), key=lambda item: (list(SPLIT_NAMES).index(item[0][0]), item[0][1])))
+    return Index(ordered, [*misnamed(others), *repeated(ordered), *missing(ordered)])
+
+
+def misnamed(others: list[tuple[Path, Path]]) -> Iterator[Fault]:
+    """Files with another name than that of their tile: beside it, or in its place."""
+    for path, wanted in others:
+        if wanted.exists():
+            yield Fault("duplicate tile", str(path), f"the tile has the file {wanted.name} already; remove one")
+        else:
+            yield Fault("misnamed", str(path), f"rename it to {wanted.name}")
+
+
+def repeated(files: dict[tuple[Split, str], dict[str, Path]]) -> Iterator[Fault]:
+    """Numbers of tiles, which are unique over both splits, that come twice."""
+    first: dict[str, Path] = {}
+    for (_, image_id), images in files.items():
+        path = next(iter(images.values()))
+        other = first.setdefault(image_id.rpartition("_")[2], path)
+        if other is not path:
+            yield Fault("duplicate tile", str(path), f"{other} has the same tile number; remove one")
+
+
+def missing(files: dict[tuple[Split, str], dict[str, Path]]) -> Iterator[Fault]:
+    """Tiles that lack a product which more than half of the tiles of their split have."""
+    tiles = Counter(split for split, _ in files)
+    having = Counter((split, product) for (split, _), images in files.items() for product in images)
+    for (split, image_id), images in files.items():
+        for product in PRODUCTS:
+            if product not in images and 2 * having[split, product] > tiles[split]:
+                yield Fault("missing", image_id, f"there is no {product}; fetch the archive's files again")
