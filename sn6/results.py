@@ -55,7 +55,7 @@ def collect(trainer: Trainer, datamodule: TileDataModule, best: str, chosen: Cho
     is_trained = trainer.max_epochs != 0
     return {
         **polygon_f1.scores,
-        "scored_on": datamodule.scored_on if is_trained else datamodule.scored_on.partition(",")[0],
+        "scored_on": scored_on(trainer, datamodule),
         **{f"val_{key}": value for key, value in validation["scores"].items()},
         "epoch": validation["epoch"] if is_trained else None,
         "footprints": {
@@ -75,6 +75,11 @@ def collect(trainer: Trainer, datamodule: TileDataModule, best: str, chosen: Cho
     }
 
 
+def scored_on(trainer: Trainer, datamodule: TileDataModule) -> str:
+    """What the scored tiles are; they chose no epoch of weights that were not trained here."""
+    return datamodule.scored_on if trainer.max_epochs != 0 else datamodule.scored_on.partition(", which")[0]
+
+
 def leave_behind(trainer: Trainer, datamodule: TileDataModule, best: str) -> None:
     """The tables of tiles, the score against the threshold and the curves: in the run's folder and in the loggers."""
     folder, polygon_f1 = Path(trainer.default_root_dir), polygon_f1_of(trainer)
@@ -90,7 +95,7 @@ def leave_behind(trainer: Trainer, datamodule: TileDataModule, best: str) -> Non
         write_csv(folder / "threshold.csv", columns, rows)
         show_table(trainer.loggers, "test/threshold", columns, rows)
         path = folder / "figures" / "threshold.png"
-        save(threshold_figure(polygon_f1.curve, datamodule.scored_on), path)
+        save(threshold_figure(polygon_f1.curve, scored_on(trainer, datamodule)), path)
         show_picture(trainer.loggers, "test/threshold", path, trainer.global_step)
     save(curves_figure(folder / "metrics.csv"), folder / "figures" / "curves.png")
 
