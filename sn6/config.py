@@ -20,6 +20,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from sn6.door import checked_arguments
 from sn6.errors import UserError
+from sn6.models.start import BESIDE_NETWORK, Start
 
 PACKAGE = Path(__file__).resolve().parent
 # in a wheel conf/ lies in the package, in a clone beside it
@@ -34,9 +35,6 @@ TRUST: dict[str, Any] = (
 Objective = Literal[  # of the keys of metrics.json those that tell how good a run was
     "val_f1", "val_precision", "val_recall", "val_iou", "val_loss", "f1", "precision", "recall", "iou", "loss"
 ]
-OUTSIDE_TARGETS = {"weights"}  # keys that run.py takes out before the class is made
-
-
 Name = Annotated[str, Field(pattern=r"[^./\s]")]  # neither nothing nor a folder above
 
 
@@ -67,6 +65,10 @@ def check(config: DictConfig) -> None:
     values = plain(config)
     groups = [key for key, value in values.items() if isinstance(value, dict) and key != "stages"]
     checked_arguments(TopLevel, {k: v for k, v in values.items() if k not in groups}, "config", strict=True)
+    model = values["model"]  # null is left to the weights, or to the network's default
+    beside = {key: value for key, value in model.items() if key in BESIDE_NETWORK}
+    checked_arguments(Start, beside, "model", strict=True)
+    values["model"] = {key: value for key, value in model.items() if value is not None and key not in beside}
     for group in groups:
         check_node(values[group], group)
 
@@ -82,7 +84,7 @@ def check_node(node: dict[str, Any], where: str) -> None:
     """Checks a node with a `_target_`, and those below it."""
     inner = {key: value for key, value in node.items() if isinstance(value, dict)}
     if "_target_" in node:
-        arguments = {k: v for k, v in node.items() if not k.startswith("_") and k not in OUTSIDE_TARGETS}
+        arguments = {k: v for k, v in node.items() if not k.startswith("_")}
         plain = {k: v for k, v in arguments.items() if not (isinstance(v, dict) and "_target_" in v)}
         try:
             target = get_object(node["_target_"])

@@ -52,18 +52,19 @@ def collect(trainer: Trainer, datamodule: TileDataModule, best: str, chosen: Cho
     `chosen` is how the footprints of the test were made, where training tiles chose it.
     """
     validation, polygon_f1, fold = validation_of(trainer, best), polygon_f1_of(trainer), datamodule.fold
+    is_trained = trainer.max_epochs != 0
     return {
         **polygon_f1.scores,
-        "scored_on": datamodule.scored_on,
+        "scored_on": scored_on(trainer, datamodule),
         **{f"val_{key}": value for key, value in validation["scores"].items()},
-        "epoch": validation["epoch"],
+        "epoch": validation["epoch"] if is_trained else None,
         "footprints": {
             "threshold": polygon_f1.threshold,
             "min_area": polygon_f1.min_area,
             "chosen_on": "training tiles" if chosen else "nothing, as the config says",
             "f1": chosen.f1 if chosen else None,
         },
-        "chosen_by": getattr(trainer.checkpoint_callback, "monitor", None),
+        "chosen_by": getattr(trainer.checkpoint_callback, "monitor", None) if is_trained else None,
         "tiles_by_use": {
             "train": len(fold.train),
             "validation": len(fold.validation),
@@ -72,6 +73,11 @@ def collect(trainer: Trainer, datamodule: TileDataModule, best: str, chosen: Cho
         },
         "precision_of_arithmetic": str(trainer.precision),
     }
+
+
+def scored_on(trainer: Trainer, datamodule: TileDataModule) -> str:
+    """What the scored tiles are; they chose no epoch of weights that were not trained here."""
+    return datamodule.scored_on if trainer.max_epochs != 0 else datamodule.scored_on.partition(", which")[0]
 
 
 def leave_behind(trainer: Trainer, datamodule: TileDataModule, best: str) -> None:
@@ -89,7 +95,7 @@ def leave_behind(trainer: Trainer, datamodule: TileDataModule, best: str) -> Non
         write_csv(folder / "threshold.csv", columns, rows)
         show_table(trainer.loggers, "test/threshold", columns, rows)
         path = folder / "figures" / "threshold.png"
-        save(threshold_figure(polygon_f1.curve, datamodule.scored_on), path)
+        save(threshold_figure(polygon_f1.curve, scored_on(trainer, datamodule)), path)
         show_picture(trainer.loggers, "test/threshold", path, trainer.global_step)
     save(curves_figure(folder / "metrics.csv"), folder / "figures" / "curves.png")
 
@@ -114,3 +120,5 @@ def report(metrics: dict[str, Any], folder: Path) -> None:
         metrics["ceiling_f1"],
         "\n".join(f"  {path}" for path in sorted(folder.iterdir()) if not path.name.startswith(".")),
     )
+    if "weights" in metrics:
+        log.warning("model.weights=%s: %s", metrics["weights"]["file"], metrics["weights"]["note"])

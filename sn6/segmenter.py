@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from sn6.errors import UserError
+from sn6.models.classes import building_logits
 from sn6.models.windows import predict_windows
 
 CHECK_EVERY = 50  # steps after which a GPU is asked whether the loss is still finite
@@ -25,13 +26,14 @@ class Segmenter(LightningModule):
     """Trains a network to give a logit of building for every pixel.
 
     Args:
-        network: (b, c, h, w) → logits (b, 1, h, w)
+        network: (b, c, h, w) → logits (b, k, h, w)
         loss: logits and a batch → one value a sample, (b,)
         optimizer: parameters → optimizer
         schedule: (optimizer, steps of the whole run) → learning rate schedule, stepped after every step
         seed: of the run; dropout is a function of (seed, epoch, batch, rank) alone
         window: pixels; whole tiles are looked at in windows of this size, None is all at once
         window_overlap: pixels that neighbouring windows share
+        building_class: the channel of building where the network gives several
         config: of the run, plain values, kept in the checkpoint
     """
 
@@ -46,6 +48,7 @@ class Segmenter(LightningModule):
         seed: int = 0,
         window: int | None = None,
         window_overlap: int = 128,
+        building_class: int | None = None,
         config: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -57,13 +60,15 @@ class Segmenter(LightningModule):
         self.encoder_lr = 1.0  # factor on the encoder's learning rate, which a hand-off may lower
         self.window = window
         self.window_overlap = window_overlap
+        self.building_class = building_class
         # plain values: read back without unpickling
         self.save_hyperparameters({"config": config or {}}, logger=False)
         self.register_buffer("broken_step", torch.tensor(NEVER), persistent=False)
 
-    def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
+    def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 1 h w"]:
         """Logits of building at the size of `image`."""
-        return self.network(image.contiguous(memory_format=torch.channels_last))
+        logits = self.network(image.contiguous(memory_format=torch.channels_last))
+        return building_logits(logits, self.building_class)
 
     def on_train_batch_start(self, batch: dict[str, Any], batch_index: int) -> None:
         """Seeds each step for itself, so that a run that goes on draws what one that never stopped would draw."""

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from lightning import Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.profilers import AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler
 from omegaconf import DictConfig, OmegaConf
 
@@ -27,13 +28,16 @@ from sn6.devices import (
     refuse_wrong_devices,
 )
 from sn6.errors import UserError
+from sn6.given_weights import GivenWeights, given_weights, provenance, summary
 from sn6.loggers import finish_loggers, keep_checkpoint, make_loggers
-from sn6.models.checkpoint import load_checkpoint
+from sn6.models.start import BESIDE_NETWORK, network_options, refuse_building_class
+from sn6.models.trained import BEST, WEIGHTS_FILE
 from sn6.results import best_checkpoint, collect, leave_behind, report
 from sn6.resume import finished_metrics, last_checkpoint, refuse_other_config
 from sn6.segmenter import Segmenter
 from sn6.whole import write_text
 
+INSIDE = (BEST, f"sar/{BEST}", WEIGHTS_FILE)  # of a run's folder, what model.weights takes; of one in stages the last
 MONITORS = tuple(f"val/{key}" for key in ("f1", "precision", "recall", "iou", "loss"))
 PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}
 log = logging.getLogger(__name__)
@@ -41,6 +45,8 @@ log = logging.getLogger(__name__)
 
 def train(config: DictConfig) -> dict[str, Any]:
     """Trains and scores what `config` says, and leaves all in its folder; goes on where a stopped run was.
+
+    With `trainer.max_epochs=0` it scores the weights of `model.weights` as they are.
 
     Args:
         config: as conf/ composes it
@@ -55,6 +61,7 @@ def train(config: DictConfig) -> dict[str, Any]:
     if config.trainer.precision is None:
         config.trainer.precision = fastest_precision(config.trainer.accelerator)
     refuse_wrong_devices(config)
+    given = weights_for(config)
     folder = Path(config.folder)
     if (metrics := finished_metrics(folder, plain(config))) is not None:
         log.info("%s is finished; give another name=... to run again, or resume=false to start over", folder)
@@ -65,7 +72,7 @@ def train(config: DictConfig) -> dict[str, Any]:
         path, step = last_checkpoint(folder) or (None, 0)
         if path is not None:
             refuse_other_config(folder, plain(config))
-        segmenter, datamodule = make_modules(config)
+        segmenter, datamodule = make_modules(config, given)
         trainer = make_trainer(config, folder, has_batch_norm(segmenter))
         refuse_other_processes(trainer.world_size)
         share_of_batch(datamodule.batch_size, trainer.world_size)
@@ -73,11 +80,16 @@ def train(config: DictConfig) -> dict[str, Any]:
         if trainer.is_global_zero:
             write_text(folder / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
         with ending_together(trainer):
-            trainer.fit(segmenter, datamodule, ckpt_path=path)
-            best = best_checkpoint(trainer)
+            if config.trainer.max_epochs == 0:
+                best = keep_as_given(trainer, segmenter, datamodule, folder)
+            else:
+                trainer.fit(segmenter, datamodule, ckpt_path=path)
+                best = best_checkpoint(trainer)
             chosen = calibrate(trainer, segmenter, datamodule, best)
             trainer.test(segmenter, datamodule, ckpt_path=best, verbose=False)
     metrics = collect(trainer, datamodule, best, chosen) | {"seconds": round(time.monotonic() - started, 1)}
+    if given is not None:
+        metrics["weights"] = provenance(given, datamodule.fold, config.model.weights_fold)
     if trainer.is_global_zero:
         leave_behind(trainer, datamodule, best)
         keep_checkpoint(config, trainer.loggers, best)
@@ -87,7 +99,31 @@ def train(config: DictConfig) -> dict[str, Any]:
     return metrics
 
 
-def make_modules(config: DictConfig) -> tuple[Segmenter, TileDataModule]:
+def weights_for(config: DictConfig) -> GivenWeights | None:
+    """The weights that the network starts from, if any; what they fix of it is entered into `config.model`.
+
+    Raises:
+        UserError: they cannot be read or do not go with what is said of the network, or there are none to score
+    """
+    model = config.model
+    if config.trainer.max_epochs == 0 and (
+        model.weights is None or config.callbacks.get("sar_handoff", {}).get("weights")
+    ):
+        raise UserError(
+            "trainer.max_epochs=0 scores weights as they are; name them by model.weights=PATH, and only there"
+        )
+    given = None if model.weights is None else given_weights(model.weights, "model.weights", INSIDE)
+    if given is not None and "pretrained" in model:
+        model.pretrained = None  # all layers are given, or start anew
+    asked = {key: value for key, value in plain(model).items() if key not in ("_target_", *BESIDE_NETWORK)}
+    held, where = (given.network, given.where) if given else ({}, "")
+    for key, value in network_options(get_class(model._target_), asked, held, model.reset_head, where).items():
+        model[key] = value
+    refuse_building_class(model.classes, model.building_class)
+    return given
+
+
+def make_modules(config: DictConfig, given: GivenWeights | None) -> tuple[Segmenter, TileDataModule]:
     """The network with its loss and optimizer, and the data that it is trained on."""
     loss = instantiate(config.loss, _convert_="all")
     datamodule = instantiate(config.data, _convert_="all", pixel_weights=loss.pixel_weights)
@@ -97,11 +133,11 @@ def make_modules(config: DictConfig) -> tuple[Segmenter, TileDataModule]:
             f"data.bands={bands} gives {len(bands)} bands to a network of model.in_channels="
             f"{config.model.in_channels}; set one to fit the other"
         )
-    model = plain(config.model)
-    weights = model.pop("weights")
+    model = {key: value for key, value in plain(config.model).items() if key not in BESIDE_NETWORK}
     network = instantiate(model, _convert_="all")
-    if weights is not None:
-        load_checkpoint(network, Path(weights))
+    if given is not None:
+        rows = given.fit_into(network, datamodule.source, config.model.adapt, config.model.reset_head)
+        log.info("%s: %s", given.where, summary(rows))
     if config.compile:
         network.compile()  # in place: the names of the weights stay
     segmenter = Segmenter(
@@ -112,9 +148,20 @@ def make_modules(config: DictConfig) -> tuple[Segmenter, TileDataModule]:
         config.seed,
         config.window,
         config.window_overlap,
+        config.model.building_class,
         config=plain(config),
     )
     return segmenter, datamodule
+
+
+def keep_as_given(trainer: Trainer, segmenter: Segmenter, datamodule: TileDataModule, folder: Path) -> str:
+    """Validates a network that is not trained, and keeps it as the best checkpoint."""
+    trainer.validate(segmenter, datamodule, verbose=False)
+    path = str(folder / "checkpoints" / "best.ckpt")
+    trainer.save_checkpoint(path)
+    assert isinstance(trainer.checkpoint_callback, ModelCheckpoint)
+    trainer.checkpoint_callback.best_model_path = path
+    return path
 
 
 def make_trainer(config: DictConfig, folder: Path, batch_norm: bool) -> Trainer:

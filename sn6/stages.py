@@ -10,7 +10,15 @@ from sn6.config import check
 from sn6.errors import UserError
 
 DATA_OF_A_STAGE = ("data", "data.product", "data.bands")
-MAY_DIFFER = ("dropout", "pretrained", "weights_file", "weights")  # model options between two stages
+MAY_DIFFER = (
+    "dropout",
+    "pretrained",
+    "weights_file",
+    "weights",
+    "adapt",
+    "reset_head",
+    "weights_fold",
+)  # model options between two stages
 
 
 def stage_configs(config: DictConfig, words: list[str]) -> dict[str, DictConfig]:

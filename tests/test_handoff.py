@@ -22,7 +22,9 @@ RADAR = ("HH", "HV", "VH", "VV")
 
 def transfer(source, target, before=("R", "G", "B"), after=RADAR, adapt=None, reset_head=False):
     """The report and the target's weights after the hand-off."""
-    rows = hand_over(target, source.state_dict(), (before, after), adapt, reset_head, "w.safetensors")
+    rows = hand_over(
+        target, source.state_dict(), (before, after), adapt, reset_head, "w.safetensors", "callbacks.sar_handoff"
+    )
     return rows, target.state_dict()
 
 
@@ -79,7 +81,7 @@ def test_a_missing_and_an_extra_tensor_are_named_and_nothing_is_loaded():
     weights.pop("center.0.bias")
     weights["edge.weight"] = torch.zeros(1)
     with pytest.raises(UserError, match=r"does not fit TernausNet: missing: center.0.bias; unknown: edge.weight"):
-        hand_over(target, weights, (RADAR, RADAR), None, False, "w.safetensors")
+        hand_over(target, weights, (RADAR, RADAR), None, False, "w.safetensors", "model")
     assert all(torch.equal(tensor, start[name]) for name, tensor in target.state_dict().items())
 
 

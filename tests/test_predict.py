@@ -22,7 +22,7 @@ from sn6.footprints.geojson import read_geojson
 from sn6.footprints.geoparquet import read_geoparquet
 from sn6.footprints.ground import to_ground
 from sn6.footprints.matching import Counts, match_tile
-from sn6.models.checkpoint import load_checkpoint, network_of
+from sn6.models.checkpoint import network_of
 from sn6.models.portable import write_portable
 from sn6.models.ternausnet import TernausNet
 from sn6.models.trained import card_of
@@ -156,7 +156,7 @@ def plain_logits(run_folder, pixels):
     """The network of the run over an image as it lies on disk, by hand."""
     held = torch.load(run_folder / "checkpoints/best.ckpt", weights_only=True)
     network = TernausNet(4, 1, width=4).eval()
-    load_checkpoint(network, run_folder / "checkpoints/best.ckpt")
+    network.load_state_dict(network_of(held))
     data = held["TileDataModule"]
     mean, std = (np.array(data[key], dtype=np.float32)[:, None, None] for key in ("mean", "std"))
     image = np.where((pixels != 0).any(axis=0), (pixels - mean) / std, 0).astype(np.float32)

@@ -105,9 +105,9 @@ def test_a_checkpoint_of_another_network(sn6_run, archive_root, tmp_path):
     assert sn6_run(*words(), f"data.root={archive_root}").status == 0
     path = tmp_path / "outputs/it/checkpoints/best.ckpt"
     other = [*words(model="unet"), f"data.root={archive_root}", "name=other"]
-    fails(sn6_run(*other, f"model.weights={path}"), path, "UNet")
+    fails(sn6_run(*other, f"model.weights={path}"), path, "is of TernausNet, and model=unet was asked for")
     wider = [*words(), f"data.root={archive_root}", "name=wider", "model.width=8"]
-    fails(sn6_run(*wider, f"model.weights={path}"), path, "encoder.0.weight")
+    fails(sn6_run(*wider, f"model.weights={path}"), path, "model.width=8", "has width=4", "leave model.width out")
     fails(sn6_run(*wider, "model.weights=none.ckpt"), "none.ckpt", "model.weights")
     broken = tmp_path / "broken.ckpt"
     broken.write_bytes(path.read_bytes()[:1000])

@@ -11,6 +11,7 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.trainer.states import TrainerFn
 from pydantic import PositiveInt
 
 from sn6.errors import UserError, first_line
@@ -88,8 +89,8 @@ class ResumePoint(Checkpoint):
             raise Stopped(self.signal or signal.SIGTERM, self.folder / LAST)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the state after the validation, with its score among the best values."""
-        if not trainer.sanity_checking:
+        """Writes the state after a validation of the training, with its score among the best values."""
+        if trainer.state.fn is TrainerFn.FITTING and not trainer.sanity_checking:
             self.write(trainer)
             self.may_stop = trainer.strategy.reduce_boolean_decision(self.signal is not None, all=False)
 

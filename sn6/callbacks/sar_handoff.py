@@ -6,24 +6,23 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from lightning import Callback, LightningModule, Trainer
 from pydantic import NonNegativeFloat, NonNegativeInt
 from rich.console import Console
 from rich.table import Table
 
 from sn6.data.datamodule import TileDataModule
-from sn6.data.folds import bounds_of, share_ground
-from sn6.data.layout import PRODUCTS
 from sn6.errors import UserError
+from sn6.given_weights import GivenWeights, given_weights, seen_tiles, training_ground
 from sn6.loggers import show_table
-from sn6.models.handoff import Adapt, hand_over, moved
+from sn6.models.handoff import Adapt, moved
 from sn6.models.portable import SUFFIX, read_portable, write_portable
-from sn6.models.trained import BEST, WEIGHTS_FILE, read_trained, trained_file
+from sn6.models.trained import BEST, WEIGHTS_FILE
 from sn6.segmenter import Segmenter
 from sn6.whole import write_csv
 
 log = logging.getLogger(__name__)
+INSIDE = (WEIGHTS_FILE, f"eo/{WEIGHTS_FILE}", BEST)  # of a run's folder; of a run in stages, the optical network
 REPORT, START = "handoff.csv", f"start{SUFFIX}"
 
 
@@ -34,7 +33,7 @@ class SARHandoff(Callback):
     tensor, and at the end of training how far it moved from where it started.
 
     Args:
-        weights: `weights.safetensors` of an optical run, a checkpoint of Lightning, or a run's folder
+        weights: `weights.safetensors` of an optical run, a checkpoint, published weights, or a run's folder
         adapt: rule for a first layer of other bands, see `sn6.models.handoff.adapted_layer`
         reset_head: leave the last layers as they start
         freeze_encoder_epochs: epochs in which the encoder does not learn
@@ -67,13 +66,11 @@ class SARHandoff(Callback):
         if self.weights is None or trainer.ckpt_path is not None:
             return
         datamodule = datamodule_of(trainer)
-        key, inside = "callbacks.sar_handoff.weights", (WEIGHTS_FILE, f"eo/{WEIGHTS_FILE}", BEST)
-        weights, card = read_trained(trained_file(Path(self.weights), key, inside), key)
+        given = given_weights(self.weights, "callbacks.sar_handoff.weights", INSIDE)
         if not self.allow_seen_ground:
-            refuse_seen_ground(card, datamodule, self.weights)
-        bands = bands_of(card.get("source", {})), bands_of({**asdict(datamodule.source)})
+            refuse_seen_ground(given, datamodule)
         network = pl_module.network
-        rows = hand_over(network, weights, bands, self.adapt, self.reset_head, self.weights)
+        rows = given.fit_into(network, datamodule.source, self.adapt, self.reset_head)
         if trainer.is_global_zero:
             folder = Path(trainer.default_root_dir)
             start = {name: tensor.cpu() for name, tensor in network.state_dict().items()}
@@ -108,26 +105,19 @@ class SARHandoff(Callback):
         show_table(trainer.loggers, "handoff", columns, [list(row.values()) for row in rows])
 
 
-def refuse_seen_ground(card: dict[str, Any], datamodule: TileDataModule, path: str) -> None:
+def refuse_seen_ground(given: GivenWeights, datamodule: TileDataModule) -> None:
     """Raises a UserError where the weights were trained on ground that this run validates or tests on."""
-    ground = np.array(card.get("ground", []), dtype=np.float64).reshape(-1, 4)
+    ground = training_ground(given.card, datamodule.fold, None)
     if not len(ground):
-        log.warning("%s does not tell the ground that it was trained on; scores may be too good", path)
+        log.warning("%s does not tell the ground that it was trained on; scores may be too good", given.file)
     for use, tiles in (("validation", datamodule.fold.validation), ("test", datamodule.fold.test)):
-        seen = int(share_ground(bounds_of(tiles), ground).sum())
-        if seen:
+        if seen := seen_tiles(tiles, ground):
             raise UserError(
-                f"{path} was trained on ground of {seen} of {len(tiles)} {use} tiles of this run (its fold is "
-                f"{card.get('fold')} of {card.get('split', 'columns')}, this one {datamodule.fold_index} of "
+                f"{given.file} was trained on ground of {seen} of {len(tiles)} {use} tiles of this run (its fold is "
+                f"{given.card.get('fold')} of {given.card.get('split', 'columns')}, this one {datamodule.fold_index} of "
                 f"{datamodule.split}); take weights of this fold, or set "
                 "callbacks.sar_handoff.allow_seen_ground=true"
             )
-
-
-def bands_of(source: dict[str, Any]) -> list[str]:
-    """The names of the bands that a network sees, from a product and the numbers of its bands."""
-    names = PRODUCTS[source["product"]].bands if source else ()
-    return [names[band - 1] for band in source.get("bands", ())]
 
 
 def datamodule_of(trainer: Any) -> TileDataModule:

@@ -41,6 +41,7 @@ def hand_over(
     adapt: Adapt | None,
     reset_head: bool,
     where: str,
+    node: str,
 ) -> list[Transfer]:
     """Copies `weights` into `network`, all of them but for the exceptions that are asked for.
 
@@ -51,6 +52,7 @@ def hand_over(
         adapt: rule for a first layer of other bands
         reset_head: whether the last layers stay as the network started them
         where: file of the weights, for messages
+        node: of the config that holds `adapt`, for messages
 
     Returns:
         A row for each tensor of the network, in its order.
@@ -63,8 +65,12 @@ def hand_over(
     given = dict(weights)
     head = [name for name in own if reset_head and name.split(".")[0] in getattr(network, "head_parts", ())]
     adapted: dict[str, str] = {}
-    if first in given and must_adapt(given[first], own[first], bands, adapt, where):
-        assert adapt is not None
+    if first in given and given[first].ndim == 4 and must_adapt(given[first], own[first], bands, adapt):
+        if adapt is None:
+            raise UserError(
+                f"{where} has a first layer for {given[first].shape[1]} bands, the network for {own[first].shape[1]}; "
+                f"choose a rule by {node}.adapt=mean|repeat|names"
+            )
         given[first] = adapted_layer(given[first], own[first].shape[1], bands, adapt)
         adapted[first] = f"{adapt}: {len(weights[first][0])} bands to {own[first].shape[1]}"
     for name in head:
@@ -86,17 +92,9 @@ def first_convolution(network: nn.Module) -> str:
     return next(name for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d)) + ".weight"
 
 
-def must_adapt(
-    given: Tensor, own: Tensor, bands: tuple[Sequence[str], Sequence[str]], adapt: Adapt | None, where: str
-) -> bool:
-    """Whether the first layer needs the rule `adapt`: for another number of bands, or bands of other names."""
-    same_number = given.shape[1] == own.shape[1]
-    if not same_number and adapt is None:
-        raise UserError(
-            f"{where} has a first layer for {given.shape[1]} bands, the network for {own.shape[1]}; choose a rule by "
-            "callbacks.sar_handoff.adapt=mean|repeat|names"
-        )
-    return not same_number or (adapt == "names" and list(bands[0]) != list(bands[1]))
+def must_adapt(given: Tensor, own: Tensor, bands: tuple[Sequence[str], Sequence[str]], adapt: Adapt | None) -> bool:
+    """Whether the first layer needs a rule: for another number of bands, or bands of other names."""
+    return given.shape[1] != own.shape[1] or (adapt == "names" and list(bands[0]) != list(bands[1]))
 
 
 def adapted_layer(
@@ -122,7 +120,7 @@ def adapted_layer(
     before, after = bands
     if not set(before) & set(after):
         raise UserError(
-            f"callbacks.sar_handoff.adapt=names finds no band of the same name: {', '.join(before)} before, "
+            f"adapt=names finds no band of the same name: {', '.join(before) or 'none that are known'} before, "
             f"{', '.join(after)} now; choose mean or repeat"
         )
     zero = torch.zeros_like(weight[:, 0])

@@ -1,6 +1,7 @@
 """What a training left of its network: the weights, and the card that tells how to use them."""
 
 import platform
+import re
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -10,12 +11,16 @@ import torch
 from torch import Tensor
 
 from sn6.errors import UserError, first_line
-from sn6.models.checkpoint import network_of
+from sn6.models.checkpoint import first_of, network_of
 from sn6.models.portable import SUFFIX, read_portable
+from sn6.models.published import translate
+from sn6.models.start import BESIDE_NETWORK
 
 WEIGHTS_FILE = "weights.safetensors"
 BEST = "checkpoints/best.ckpt"
 PACKAGES = ("sn6", "torch", "lightning", "timm")
+WRAPPERS = ("state_dict", "model", "model_state_dict")  # keys under which others keep the state dict
+PARALLEL = "module."  # what DataParallel puts before every name
 RULE = ("threshold", "min_area", "simplify")  # from logits to footprints
 
 
@@ -45,28 +50,58 @@ def trained_file(path: Path, key: str, inside: Sequence[str]) -> Path:
 
 
 def read_trained(file: Path, key: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The network's tensors and their card.
+    """The network's tensors under our names, and their card.
+
+    The card of an own file holds all that is known of its training; that of published weights tells their `form` and
+    the `network` that they fit (`sn6.models.published`); that of a state dict of unknown names is empty.
 
     Raises:
-        UserError: the file cannot be read without unpickling code
+        UserError: the file cannot be read without unpickling code, or holds no weights by name
     """
+    where = f"{key}={file}"
     if file.suffix == SUFFIX:
-        return read_portable(file)
+        weights, card = read_portable(file)
+        return (weights, card) if card else translate(weights, where)
+    held = unpickled(file, where)
+    weights = network_of(held) if "state_dict" in held else {}
+    return (weights, card_of(held)) if weights else translate(plain_weights(held, where), where)
+
+
+def unpickled(file: Path, where: str) -> dict[str, Any]:
+    """What torch.save wrote, as far as it is tensors and plain values; no code of it is run."""
     try:
         held = torch.load(file, map_location="cpu", weights_only=True)
-        return network_of(held), card_of(held)
     except Exception as error:  # zip, pickle and torch each raise their own
+        if code := re.search(r"GLOBAL ([\w.]+)", str(error)):
+            raise UserError(
+                f"{where} cannot be read without running code from it: it pickles {code[1]} and not its weights alone; "
+                "if you trust it, save torch.load(FILE, weights_only=False).state_dict() where that class can be "
+                "imported, and give that file"
+            ) from None
         raise UserError(
-            f"{key}={file} cannot be read without running code from it, or is cut short ({first_line(error)}); "
-            "give a checkpoint of sn6"
+            f"{where} cannot be read, it is broken, cut short or no checkpoint ({first_line(error)}); give a checkpoint"
         ) from None
+    if not isinstance(held, dict):
+        raise UserError(f"{where} holds no weights by name but a {type(held).__name__}; give a checkpoint")
+    return held
+
+
+def plain_weights(held: dict[str, Any], where: str) -> dict[str, Tensor]:
+    """The tensors of a state dict, without what was wrapped around it or around the network."""
+    inner = next((held[name] for name in WRAPPERS if isinstance(held.get(name), dict)), held)
+    weights = {name: value for name, value in inner.items() if isinstance(value, Tensor)}
+    if not weights:
+        raise UserError(f"{where} holds no weights by name; it has {first_of(list(map(str, held)))}")
+    is_parallel = all(name.startswith(PARALLEL) for name in weights)
+    return {name.removeprefix(PARALLEL): value for name, value in weights.items()} if is_parallel else weights
 
 
 def card_of(held: dict[str, Any]) -> dict[str, Any]:
     """What a checkpoint of Lightning tells of its network, in plain values."""
     config = held.get("hyper_parameters", {}).get("config", {})
     return {
-        "network": {key: value for key, value in config.get("model", {}).items() if key != "weights"},
+        "network": {key: value for key, value in config.get("model", {}).items() if key not in BESIDE_NETWORK},
+        "building_class": config.get("model", {}).get("building_class"),
         **held.get("TileDataModule", {}),
         "window": config.get("window"),
         "window_overlap": config.get("window_overlap"),

@@ -16,6 +16,7 @@ from sn6.data.dataset import Nodata, Source, Statistics, normalize
 from sn6.errors import UserError, first_line
 from sn6.footprints.blocks import Rule
 from sn6.models.checkpoint import mismatch
+from sn6.models.classes import building_logits
 from sn6.models.trained import BEST, RULE, WEIGHTS_FILE, read_trained
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
@@ -29,7 +30,8 @@ class Trained:
     """A network and how it is used.
 
     Attributes:
-        network: (b, c, h, w) → logits (b, 1, h, w)
+        network: (b, c, h, w) → logits (b, k, h, w)
+        building_class: the channel of building where there are several
         source: the product and bands that it sees
         statistics: of its normalisation
         nodata: what nodata holds after it
@@ -39,6 +41,7 @@ class Trained:
     """
 
     network: nn.Module
+    building_class: int | None
     source: Source
     statistics: Statistics
     nodata: Nodata
@@ -51,9 +54,15 @@ def load_trained(path: Path) -> Trained:
     """A trained network from a checkpoint or `weights.safetensors`; no code is read from it.
 
     Raises:
-        UserError: it cannot be read, does not tell its network and data, or gives more than one logit a pixel
+        UserError: it cannot be read, or does not tell its network and data
     """
     weights, card = read_trained(path, "checkpoint")
+    if "form" in card:
+        raise UserError(
+            f"checkpoint={path} holds weights of {card['form']} and does not tell bands, normalisation and threshold; "
+            f"`python -m sn6.run experiment=baseline_weights model.weights={path} data.root=DIR name=NAME` scores them "
+            "and leaves outputs/NAME, which checkpoint= takes"
+        )
     try:
         network = network_from(dict(card["network"]))
         told = card["source"]
@@ -65,14 +74,13 @@ def load_trained(path: Path) -> Trained:
             f"checkpoint={path} does not tell its network, bands and normalisation ({first_line(error)}); "
             "give a checkpoint of sn6.run"
         ) from None
-    if (classes := card["network"].get("classes", 1)) != 1:
-        raise UserError(f"checkpoint={path} gives {classes} classes; sn6.predict takes networks of model.classes=1")
     if differences := mismatch(network, weights):
         raise UserError(f"checkpoint={path} does not fit the network that it names: {differences}; give another")
     network.load_state_dict(weights)
     window = (card["window"], card["window_overlap"]) if card.get("window") else None
     precision: Precision = card.get("precision") or "32-true"
-    return Trained(network.eval(), source, statistics, nodata, Rule(**card.get("footprints", {})), window, precision)
+    rule = Rule(**card.get("footprints", {}))
+    return Trained(network.eval(), card.get("building_class"), source, statistics, nodata, rule, window, precision)
 
 
 def network_from(options: dict[str, Any]) -> nn.Module:
@@ -170,7 +178,7 @@ class Ensemble:
             for one in self.networks:
                 pairs = zip(pixels, valid, strict=True)
                 images = np.stack([normalize(image, mask, one.statistics, one.nodata) for image, mask in pairs])
-                total += self._summed(one.network, torch.from_numpy(images).to(self.device))
+                total += self._summed(one, torch.from_numpy(images).to(self.device))
         except torch.OutOfMemoryError:
             raise UserError(
                 f"{self.device} has not the memory for batch={len(pixels)} windows of {valid[0].shape[-1]} pixels; "
@@ -180,20 +188,21 @@ class Ensemble:
         logits[~np.stack(valid)] = np.nan
         return logits
 
-    def _summed(self, network: nn.Module, image: Float32[Tensor, "b c h w"]) -> Float32[Tensor, "b h w"]:
+    def _summed(self, one: Trained, image: Float32[Tensor, "b c h w"]) -> Float32[Tensor, "b h w"]:
         """Of one network, over scales and flips."""
         total = torch.zeros_like(image[:, 0])
         for scale in self.averaging.scales:
             scaled = image if scale == 1 else F.interpolate(image, scale_factor=scale, mode="bilinear", antialias=True)
-            logits = self._forward(network, scaled)
+            logits = self._forward(one, scaled)
             if self.averaging.flips:
-                logits = logits + self._forward(network, scaled.flip(-1)).flip(-1)
+                logits = logits + self._forward(one, scaled.flip(-1)).flip(-1)
             if scale != 1:
                 logits = F.interpolate(logits, size=image.shape[-2:], mode="bilinear")
             total += logits[:, 0]
         return total
 
-    def _forward(self, network: nn.Module, image: Float32[Tensor, "b c h w"]) -> Float32[Tensor, "b k h w"]:
+    def _forward(self, one: Trained, image: Float32[Tensor, "b c h w"]) -> Float32[Tensor, "b 1 h w"]:
         half = HALVES.get(self.averaging.precision)
         with torch.autocast(self.device.type, dtype=half, enabled=half is not None):
-            return network(image.contiguous(memory_format=torch.channels_last)).float()
+            logits = one.network(image.contiguous(memory_format=torch.channels_last)).float()
+        return building_logits(logits, one.building_class)
