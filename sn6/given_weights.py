@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from sn6.data.archive import Tile
 from sn6.data.dataset import Source
-from sn6.data.folds import Fold, bounds_of, columns_of, share_ground
+from sn6.data.folds import Fold, bounds_of, share_ground
 from sn6.data.layout import PRODUCTS
+from sn6.data.splits import columns_of
 from sn6.models.handoff import Adapt, Transfer, hand_over
 from sn6.models.trained import read_trained, trained_file
 
@@ -84,7 +85,7 @@ def training_ground(card: dict[str, Any], fold: Fold, unseen_column: int | None)
         return np.zeros((0, 4))
     tiles = [tile for tile in (*fold.train, *fold.validation, *fold.test, *fold.dropped) if tile.split == "train"]
     bounds = bounds_of(tiles)
-    return bounds[columns_of(bounds[:, 0]) != unseen_column]
+    return bounds[columns_of(bounds) != unseen_column]
 
 
 def seen_tiles(tiles: Sequence[Tile], ground: Float64[np.ndarray, "n 4"]) -> int:

@@ -4,17 +4,16 @@ That keeps the loss equal on one device and on many: a mean over samples of a me
 does not depend on which samples meet in a batch.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Float32, Int32
+from jaxtyping import Bool, Float
 from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 
-from sn6.data.boundary import boundary_weights, class_weights
+from sn6.data.boundary import PixelWeights
 from sn6.errors import UserError
 
 
@@ -26,11 +25,10 @@ class Loss(nn.Module):
     neither value nor gradient. A sample without a valid pixel has loss 0 and gradient 0.
 
     Attributes:
-        pixel_weights: (instances (h, w) int32, share of building pixels in the training tiles) → weights
-            (h, w) float32 of a whole tile, made before cropping; None where the loss wants none
+        pixel_weights: makes `weight`; None where the loss wants none
     """
 
-    pixel_weights: Callable[[np.ndarray, float], np.ndarray] | None = None
+    pixel_weights: PixelWeights | None = None
 
 
 class BCE(Loss):
@@ -55,6 +53,8 @@ class BCE(Loss):
 class WeightedBoundary(Loss):
     """Binary cross entropy weighted by the nearness of neighbours: U-Net paper, equations 1 and 2.
 
+    w_c balances the classes by the share of building pixels in the training tiles of the fold.
+
     Equation 1 is a sum over pixels. Here it is divided by the number of valid pixels, not by the sum of the
     weights, so that a tile of dense buildings weighs more than an empty one, as it does in the paper.
 
@@ -65,14 +65,7 @@ class WeightedBoundary(Loss):
 
     def __init__(self, w0: NonNegativeFloat = 10.0, sigma: PositiveFloat = 5.0) -> None:
         super().__init__()
-        self.w0 = w0
-        self.sigma = sigma
-
-    def pixel_weights(
-        self, instances: Int32[np.ndarray, "h w"], building_fraction: float
-    ) -> Float32[np.ndarray, "h w"]:
-        """Equation 2 on a whole tile; w_c balances the classes by `building_fraction`."""
-        return boundary_weights(instances, class_weights(building_fraction), self.w0, self.sigma)
+        self.pixel_weights = PixelWeights(float(w0), float(sigma))
 
     def forward(self, logits: Float[Tensor, "b k h w"], sample: Mapping[str, Any]) -> Float[Tensor, " b"]:
         logits, mask, valid = valid_pixels(logits, sample)

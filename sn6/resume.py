@@ -37,6 +37,7 @@ FREE = (
     "callbacks.resume_point",
     "callbacks.checkpoint.dirpath",
     "data.num_workers",
+    "data.store_root",
     "trainer.accelerator",
     "trainer.devices",
     "trainer.num_nodes",

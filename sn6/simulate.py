@@ -1,13 +1,9 @@
 """`python -m sn6.simulate root=... tiles=...`: an archive of a made-up city in the form of SpaceNet 6."""
 
 import json
-import os
 import shlex
-import signal
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,6 +12,7 @@ from rich.progress import track
 
 from sn6.door import enter
 from sn6.errors import UserError
+from sn6.processes import in_processes
 from sn6.simulation.scene import Scene
 from sn6.simulation.strips import Tile, basins_of, plan
 from sn6.simulation.tile import Footprint
@@ -141,19 +138,9 @@ def claim(root: Path, settings: dict[str, int]) -> None:
 
 
 def written(root: Path, scene: Scene, tiles: list[Tile]) -> Iterator[list[Footprint]]:
-    """Writes the images of each tile, in several processes where it is worth it; gives the labels in order."""
-    work = partial(write_tile, root, scene)
-    processes = min(getattr(os, "process_cpu_count", os.cpu_count)() or 1, len(tiles))
-    if processes == 1 or sum(tile.size**2 for tile in tiles) < FEW:
-        yield from map(work, tiles)
-        return
-    ignore_interrupt = (signal.SIGINT, signal.SIG_IGN)  # the parent hears it and stops the others
-    with ProcessPoolExecutor(processes, get_context("spawn"), signal.signal, ignore_interrupt) as pool:
-        try:
-            yield from pool.map(work, tiles)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    """Writes the images of each tile; gives the labels in order."""
+    is_worth_it = sum(tile.size**2 for tile in tiles) >= FEW
+    return in_processes(partial(write_tile, root, scene), tiles, is_worth_it)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import distance_transform_edt
 
-from sn6.data.boundary import boundary_weights, class_weights
+from sn6.data.boundary import PixelWeights, boundary_term, class_weights
 
 
 def weights_by_definition(instances, class_weights, w0, sigma):
@@ -16,6 +16,11 @@ def weights_by_definition(instances, class_weights, w0, sigma):
     if len(distances) > 1:
         weights += w0 * np.exp(-((distances[0] + distances[1]) ** 2) / (2 * sigma**2))
     return weights
+
+
+def boundary_weights(instances, class_weights, w0, sigma):
+    """Equation 2 with w_c as given."""
+    return np.where(instances > 0, *np.float32(class_weights[::-1])) + boundary_term(instances, w0, sigma)
 
 
 def random_buildings(rng, shape, number, largest):
@@ -87,6 +92,15 @@ def test_without_two_buildings_only_the_class_counts(houses):
     instances[5:9, 6:12] = houses
     weights = boundary_weights(instances, (0.7, 1.9), 10.0, 5.0)
     np.testing.assert_array_equal(weights, np.where(instances > 0, np.float32(1.9), np.float32(0.7)))
+
+
+def test_class_weights_and_boundary_term_add_up_on_any_part_of_a_tile():
+    instances = random_buildings(np.random.default_rng(3), (60, 70), 9, 12)
+    weights = PixelWeights(w0=10.0, sigma=5.0)
+    expected = weights_by_definition(instances, (0.5 / 0.8, 0.5 / 0.2), 10.0, 5.0)[20:50, 10:45]
+    boundary = weights.boundary(instances)[20:50, 10:45]
+    total = weights.total(instances[20:50, 10:45] > 0, boundary, building_fraction=0.2)
+    np.testing.assert_allclose(total, expected, rtol=1e-6, atol=2e-6)
 
 
 @pytest.mark.parametrize("fraction", [0.001, 0.2, 0.5, 0.9])

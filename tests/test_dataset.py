@@ -9,9 +9,11 @@ from handmade import OTHER_STRIP, SAR_STRIP, speckle, write_labels, write_orient
 from torch.utils.data import DataLoader
 
 from sn6.data.archive import Archive
-from sn6.data.augment import augment, random_crop
+from sn6.data.augment import augment, crop_window, pad
+from sn6.data.boundary import PixelWeights
 from sn6.data.datamodule import TileDataModule
-from sn6.data.dataset import CropDataset, EpochSampler, Source, Statistics, TileDataset, is_turned, measure
+from sn6.data.dataset import CropDataset, Source, Statistics, TileDataset, is_turned, measure
+from sn6.data.sampler import EpochSampler
 from sn6.errors import UserError
 
 RADAR = Source("SAR-Intensity", (1, 2, 3, 4), orient=True, min_area=20.0)
@@ -75,10 +77,8 @@ def test_the_mask_leaves_out_small_footprints_and_those_on_nodata(root):
 
 
 def test_tiles_from_the_south_are_turned_by_180_degrees(root):
-    def weights(instances, fraction):
-        return instances.astype(np.float32)
-
-    north, south = by_orientation(dataset(root, pixel_weights=weights))
+    north, south = by_orientation(dataset(root, pixel_weights=PixelWeights(w0=10.0, sigma=5.0)))
+    assert north["weight"].unique().numel() > 10
     for key in ("image", "mask", "valid", "weight"):
         assert torch.equal(south[key], north[key].flip(-1, -2)), key
     as_they_lie = Source("SAR-Intensity", (1, 2, 3, 4), orient=False, min_area=20.0)
@@ -138,10 +138,9 @@ def test_unknown_products_and_bands_are_told():
 
 
 def test_crops_prefer_valid_pixels():
-    valid = np.zeros((1, 256, 256), dtype=bool)
-    valid[:, :, 200:] = True  # a fifth of the tile
-    sample = {"valid": valid, "image_id": "t"}
-    shares = [random_crop(sample, 64, np.random.default_rng(seed))["valid"].mean() for seed in range(50)]
+    valid = np.zeros((256, 256), dtype=bool)
+    valid[:, 200:] = True  # a fifth of the tile
+    shares = [valid[crop_window(valid, 64, np.random.default_rng(seed))].mean() for seed in range(50)]
     blind = [
         np.random.default_rng(seed).integers(193, size=2)[1] for seed in range(50)
     ]  # left edges of a crop put down anywhere
@@ -151,7 +150,7 @@ def test_crops_prefer_valid_pixels():
 
 def test_a_tile_smaller_than_the_crop_is_extended_by_nodata():
     sample = {"image": np.ones((2, 30, 40), np.float32), "valid": np.ones((1, 30, 40), bool), "image_id": "t"}
-    crop = random_crop(sample, 48, np.random.default_rng(0))
+    crop = pad(sample, 48)
     assert crop["image"].shape == (2, 48, 48)
     assert crop["valid"].sum() == 30 * 40
     assert crop["image"][:, ~crop["valid"][0]].sum() == 0

@@ -145,7 +145,8 @@ def test_only_the_boundary_loss_wants_weights():
     assert FocalDice().pixel_weights is None
     instances = np.zeros((1, 5), np.int32)
     instances[0, [0, 4]] = [1, 2]  # d1 + d2 is 4 at every pixel
-    weights = WeightedBoundary(w0=8.0, sigma=2.0).pixel_weights(instances, building_fraction=0.25)
+    made = WeightedBoundary(w0=8.0, sigma=2.0).pixel_weights
+    weights = made.total(instances > 0, made.boundary(instances), building_fraction=0.25)
     background, building = 0.5 / 0.75, 0.5 / 0.25
     expected = 8 * math.exp(-(4**2) / (2 * 2**2)) + np.array([building, background, background, background, building])
     np.testing.assert_allclose(weights[0], expected, rtol=1e-6)

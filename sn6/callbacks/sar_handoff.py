@@ -114,8 +114,8 @@ def refuse_seen_ground(given: GivenWeights, datamodule: TileDataModule) -> None:
         if seen := seen_tiles(tiles, ground):
             raise UserError(
                 f"{given.file} was trained on ground of {seen} of {len(tiles)} {use} tiles of this run (its fold is "
-                f"{given.card.get('fold')} of {given.card.get('split', 'columns')}, this one {datamodule.fold_index} of "
-                f"{datamodule.split}); take weights of this fold, or set "
+                f"{given.card.get('fold')} of {given.card.get('split', 'columns')}, this one {datamodule.fold_index} "
+                f"of {datamodule.split}); take weights of this fold, or set "
                 "callbacks.sar_handoff.allow_seen_ground=true"
             )
 

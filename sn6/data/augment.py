@@ -10,6 +10,8 @@ TRIES = 10  # places drawn before the best one is taken
 ENOUGH = 0.25  # share of valid pixels that makes a place good
 
 Sample = dict[str, Any]  # of arrays (..., h, w) and of the tile's image_id
+Window = tuple[slice, slice]  # rows and columns
+Position = tuple[bool, int]  # flipped, quarters turned
 
 
 def arrays(sample: Sample) -> dict[str, np.ndarray]:
@@ -22,48 +24,63 @@ def turn(sample: Sample) -> Sample:
     return sample | {key: value[..., ::-1, ::-1] for key, value in arrays(sample).items()}
 
 
-def random_crop(sample: Sample, crop: int, rng: np.random.Generator) -> Sample:
-    """Cuts `crop` × `crop` pixels at a random place that holds valid pixels where it can.
+def whole_tile(valid: Bool[np.ndarray, "h w"]) -> Window:
+    """All of it."""
+    return slice(0, valid.shape[0]), slice(0, valid.shape[1])
 
-    A tile smaller than the crop is extended to the right and below by pixels that are not valid.
+
+def cut(sample: Sample, window: Window) -> Sample:
+    """The pixels of a window."""
+    return sample | {key: value[..., *window] for key, value in arrays(sample).items()}
+
+
+def crop_window(valid: Bool[np.ndarray, "h w"], crop: int, rng: np.random.Generator) -> Window:
+    """The first place drawn with a quarter of valid pixels, else the best of ten.
+
+    It has `crop` × `crop` pixels, or those of them that a smaller tile has.
     """
-    top, left = crop_place(sample["valid"][0], crop, rng)
-    return sample | {
-        key: pad_to(value[..., top : top + crop, left : left + crop], crop) for key, value in arrays(sample).items()
-    }
-
-
-def crop_place(valid: Bool[np.ndarray, "h w"], crop: int, rng: np.random.Generator) -> tuple[int, int]:
-    """Top and left of the first place drawn with a quarter of valid pixels, else of the best of ten."""
     height, width = valid.shape
-    best, place = -1.0, (0, 0)
+    best, window = -1.0, whole_tile(valid)
     for _ in range(TRIES):
         top = int(rng.integers(max(height - crop, 0) + 1))
         left = int(rng.integers(max(width - crop, 0) + 1))
-        share = float(valid[top : top + crop, left : left + crop].mean())
+        place = slice(top, top + crop), slice(left, left + crop)
+        share = float(valid[place].mean())
         if share > best:
-            best, place = share, (top, left)
+            best, window = share, place
         if share >= ENOUGH:
             break
-    return place
+    return window
 
 
-def pad_to(array: np.ndarray, size: int) -> np.ndarray:
-    """Extends the last two axes by zeros to `size`: not valid, no building, 0 in the image."""
-    height, width = array.shape[-2:]
-    return np.pad(array, [(0, 0)] * (array.ndim - 2) + [(0, size - height), (0, size - width)])
+def pad(sample: Sample, size: int) -> Sample:
+    """Extends a sample to the right and below by zeros to `size`: not valid, no building, 0 in the image."""
+    return sample | {key: pad_to(value, (size, size)) for key, value in arrays(sample).items()}
 
 
-def augment(sample: Sample, augmentation: Augmentation, rng: np.random.Generator) -> Sample:
-    """Flips and turns a square sample.
+def pad_to(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Extends the last two axes by zeros to at least `size`."""
+    sides = [(0, max(wanted - there, 0)) for wanted, there in zip(size, array.shape[-2:], strict=True)]
+    return np.pad(array, [(0, 0)] * (array.ndim - 2) + sides)
+
+
+def draw_position(augmentation: Augmentation, rng: np.random.Generator) -> Position:
+    """Whether to flip left-right, and how often to turn by 90° after it.
 
     `flip_lr`: left-right, the one that keeps the look of a radar image, in which the sensor stands above the image.
     `dihedral`: left-right and a turn by a multiple of 90°, all eight positions alike: for optical images.
     """
     flip = augmentation != "none" and bool(rng.integers(2))
-    quarters = int(rng.integers(4)) if augmentation == "dihedral" else 0
+    return flip, int(rng.integers(4)) if augmentation == "dihedral" else 0
 
-    def move(array: np.ndarray) -> np.ndarray:
-        return np.rot90(array[..., ::-1] if flip else array, quarters, axes=(-2, -1))
 
-    return sample | {key: move(value) for key, value in arrays(sample).items()}
+def move(array: np.ndarray, position: Position) -> np.ndarray:
+    """Flips and turns the last two axes, as a view."""
+    flip, quarters = position
+    return np.rot90(array[..., ::-1] if flip else array, quarters, axes=(-2, -1))
+
+
+def augment(sample: Sample, augmentation: Augmentation, rng: np.random.Generator) -> Sample:
+    """Flips and turns a square sample at random: see `draw_position`."""
+    position = draw_position(augmentation, rng)
+    return sample | {key: move(value, position) for key, value in arrays(sample).items()}

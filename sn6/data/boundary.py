@@ -4,36 +4,58 @@ Source: Ronneberger, Fischer, Brox, MICCAI 2015, section 3.
 """
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Int32
+from jaxtyping import Bool, Float32, Int32
 from scipy.ndimage import distance_transform_edt, find_objects
 
 TOLERANCE = 1e-6  # a boundary term under this may be left out
 
 
-def boundary_weights(
-    instances: Int32[np.ndarray, "h w"], class_weights: tuple[float, float], w0: float, sigma: float
-) -> Float32[np.ndarray, "h w"]:
-    """w = w_c + w0·exp(-(d1 + d2)² / 2σ²) at every pixel, to within `TOLERANCE` and the rounding of float32.
+@dataclass(frozen=True)
+class PixelWeights:
+    """w = w_c + w0·exp(-(d1 + d2)² / 2σ²), in two parts: the second knows nothing of the fold.
 
-    d1 and d2 are the distances from a pixel's centre to the centres of the nearest pixels of the nearest and
-    the second nearest building. On a building d1 is 0 and d2 the distance to its neighbour, so both sides of
-    a party wall weigh most. Where there are fewer than two buildings the second term is 0.
-
-    Args:
-        instances: label of the building at each pixel, 0 for none; labels may have gaps
-        class_weights: w_c of background and of buildings
+    Attributes:
         w0: height of the boundary term
         sigma: its width, pixels
     """
-    weights = np.where(instances > 0, class_weights[1], class_weights[0]).astype(np.float32)
+
+    w0: float
+    sigma: float
+
+    def boundary(self, instances: Int32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
+        """The second part, of a whole tile: see `boundary_term`."""
+        return boundary_term(instances, self.w0, self.sigma)
+
+    def total(
+        self, mask: Bool[np.ndarray, "*s"], boundary: Float32[np.ndarray, "*s"], building_fraction: float
+    ) -> Float32[np.ndarray, "*s"]:
+        """Both parts, of any part of a tile; w_c balances the classes by `building_fraction`."""
+        background, building = class_weights(building_fraction)
+        return np.where(mask, np.float32(building), np.float32(background)) + boundary
+
+
+def boundary_term(instances: Int32[np.ndarray, "h w"], w0: float, sigma: float) -> Float32[np.ndarray, "h w"]:
+    """w0·exp(-(d1 + d2)² / 2σ²) at every pixel, to within `TOLERANCE` and the rounding of float32.
+
+    d1 and d2 are the distances from a pixel's centre to the centres of the nearest pixels of the nearest and
+    the second nearest building. On a building d1 is 0 and d2 the distance to its neighbour, so both sides of
+    a party wall weigh most. Where there are fewer than two buildings the term is 0.
+
+    Args:
+        instances: label of the building at each pixel, 0 for none; labels may have gaps
+        w0: height of the term
+        sigma: its width, pixels
+    """
     # The term is over the tolerance only where d1 + d2 < reach.
     reach = sigma * math.sqrt(2 * math.log(max(w0 / TOLERANCE, 1)))
     distance = distance_to_two_buildings(instances, reach)
     near = distance < reach
-    weights[near] += w0 * np.exp(-(distance[near] ** 2) / (2 * sigma**2))
-    return weights
+    term = np.zeros(instances.shape, dtype=np.float32)
+    term[near] = w0 * np.exp(-(distance[near] ** 2) / (2 * sigma**2))
+    return term
 
 
 def distance_to_two_buildings(instances: Int32[np.ndarray, "h w"], reach: float) -> Float32[np.ndarray, "h w"]:

@@ -3,7 +3,7 @@
 import logging
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning import LightningDataModule
@@ -11,20 +11,14 @@ from torch.utils.data import DataLoader, DistributedSampler, Sampler
 
 from sn6.data.archive import Archive, Tile
 from sn6.data.augment import Augmentation
-from sn6.data.dataset import (
-    CropDataset,
-    EpochSampler,
-    Nodata,
-    PixelWeights,
-    ResumableLoader,
-    Source,
-    Statistics,
-    TileDataset,
-    measure,
-)
+from sn6.data.boundary import PixelWeights
+from sn6.data.dataset import CropDataset, Nodata, Source, Statistics, TileDataset, measure
 from sn6.data.folds import Fold, make_fold
 from sn6.data.layout import PRODUCTS, test_truth_path
+from sn6.data.resident import as_it_is, resident_crops
+from sn6.data.sampler import EpochSampler, ResumableLoader
 from sn6.data.splits import SPLITS, SplitName
+from sn6.data.store import Store, store_folder
 from sn6.door import checked_arguments
 from sn6.errors import UserError
 
@@ -63,6 +57,8 @@ class TileDataModule(LightningDataModule):
         num_workers: int = 2,
         seed: int = 0,
         simulation: dict[str, Any] | None = None,
+        store: Literal["disk", "device"] | None = None,
+        store_root: str | None = None,
         pixel_weights: PixelWeights | None = None,
     ) -> None:
         super().__init__()
@@ -86,6 +82,8 @@ class TileDataModule(LightningDataModule):
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.nodata, self.mean, self.std = nodata, mean, std
         self.seed, self.pixel_weights = seed, pixel_weights
+        self.store_on, self.store_root = store, Path(store_root) if store_root is not None else None
+        self.store: Store | None = None
         self.train_tiles: TileDataset | None = None
 
     def prepare_data(self) -> None:
@@ -102,6 +100,10 @@ class TileDataModule(LightningDataModule):
         self.archive = Archive(self.root)
         self.fold, self.scored_on = self._fold()
         self.statistics = self._statistics()
+        if self.store_on is not None:
+            folder = store_folder(self.archive.root, self.store_root)
+            self.store = Store(self.archive, self.source, self.pixel_weights, folder)
+            self.store.prepare([*self.fold.train, *self.fold.validation, *self.fold.test])
         self.train_tiles = self._dataset(self.fold.train)
         self.validation_tiles = self._dataset(self.fold.validation)
         self.test_tiles = self._dataset(self.fold.test)
@@ -142,7 +144,8 @@ class TileDataModule(LightningDataModule):
         return labelled
 
     def _dataset(self, tiles: list[Tile]) -> TileDataset:
-        return TileDataset(self.archive, tiles, self.source, self.statistics, self.nodata, self.pixel_weights)
+        common = (self.source, self.statistics, self.nodata, self.pixel_weights)
+        return TileDataset(self.archive, tiles, *common, reader=self.store)
 
     def train_dataloader(self) -> DataLoader:
         """Random crops; `batch_size` is the total over all devices."""
@@ -151,6 +154,10 @@ class TileDataModule(LightningDataModule):
         assert self.train_tiles is not None
         crops = CropDataset(self.train_tiles, self.crop, self.crops_per_tile, self.augmentation, self.seed)
         sampler = EpochSampler(len(crops), self.batch_size, self.seed, rank, ranks)
+        if self.store_on == "device" and self.store is not None:
+            device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
+            if (resident := resident_crops(crops, self.store, device)) is not None:
+                return ResumableLoader(resident, batch_size=share, sampler=sampler, collate_fn=as_it_is)
         return self._loader(ResumableLoader, crops, share, sampler)
 
     @property

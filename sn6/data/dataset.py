@@ -1,16 +1,18 @@
 """Samples: tiles as tensors in the radar's own frame, whole or as random crops."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float32
-from torch.utils.data import DataLoader, Dataset, Sampler
+from jaxtyping import Bool, Float32, Int32
+from torch.utils.data import Dataset
 
 from sn6.data.archive import Archive, Tile
-from sn6.data.augment import Augmentation, Sample, arrays, augment, random_crop, turn
+from sn6.data.augment import Augmentation, Sample, Window, arrays, augment, crop_window, cut, pad, turn, whole_tile
+from sn6.data.boundary import PixelWeights
 from sn6.data.layout import PRODUCTS
 from sn6.data.sums import mask_polygons, tile_sums
 from sn6.errors import UserError
@@ -18,7 +20,7 @@ from sn6.footprints import Labels
 from sn6.footprints.rasterize import drop_unseen, rasterize_instances
 
 Nodata = Literal["zero", "as_is"]
-PixelWeights = Callable[[np.ndarray, float], np.ndarray]  # instances (h, w), building fraction → weights (h, w)
+Choose = Callable[[np.ndarray], Window]  # from the valid pixels (h, w) of a tile the part of it that is wanted
 
 
 @dataclass(frozen=True)
@@ -78,13 +80,52 @@ def is_turned(tile: Tile, source: Source) -> bool:
     return tile.orientation == 1
 
 
+def burn(labels: Labels | None, valid: Bool[np.ndarray, "h w"], min_area: float) -> Int32[np.ndarray, "h w"]:
+    """The footprints that are in the mask, numbered."""
+    return drop_unseen(rasterize_instances(mask_polygons(labels, min_area), *valid.shape), valid)
+
+
 def read_sample(archive: Archive, tile: Tile, source: Source) -> Sample:
     """`image (c, h, w)` as on disk, `instances (1, h, w)` int32, `valid (1, h, w)`, in the radar's own frame."""
     image, valid = archive.read(tile, source.product, source.bands)
-    polygons = mask_polygons(archive.labels(tile), source.min_area)
-    instances = drop_unseen(rasterize_instances(polygons, *valid.shape), valid)
+    instances = burn(archive.labels(tile), valid, source.min_area)
     sample = {"image": image, "instances": instances[None], "valid": valid[None], "image_id": tile.image_id}
     return turn(sample) if is_turned(tile, source) else sample
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """Where the pixels of tiles come from: the archive's GeoTIFFs, or a store that was made of them."""
+
+    def read(self, tile: Tile, choose: Choose = whole_tile) -> Sample:
+        """The part of a tile that `choose` wants, in the radar's own frame.
+
+        Returns:
+            `image (c, h, w)` float32 in the units of the product, `instances (1, h, w)` int32, `valid (1, h, w)` bool,
+            `boundary (1, h, w)` float32 where the loss weighs pixels, and `image_id`.
+        """
+
+
+class GeoTIFFs:
+    """Decodes the whole tile at each read, and then cuts.
+
+    Args:
+        archive: where the tiles lie
+        source: product, bands and labels
+        pixel_weights: the loss's, whose boundary term is over a whole tile
+    """
+
+    def __init__(self, archive: Archive, source: Source, pixel_weights: PixelWeights | None) -> None:
+        self.archive = archive
+        self.source = source
+        self.pixel_weights = pixel_weights
+
+    def read(self, tile: Tile, choose: Choose = whole_tile) -> Sample:
+        """See `Reader`."""
+        sample = read_sample(self.archive, tile, self.source)
+        if self.pixel_weights is not None:
+            sample["boundary"] = self.pixel_weights.boundary(sample["instances"][0])[None]
+        return cut(sample, choose(sample["valid"][0]))
 
 
 def measure(archive: Archive, tiles: Sequence[Tile], source: Source, most: int = 200) -> Statistics:
@@ -131,7 +172,8 @@ class TileDataset(Dataset):
         source: product, bands and labels
         statistics: for the normalisation and the class balance
         nodata: what nodata pixels hold after the normalisation
-        pixel_weights: the loss's, over the instances of a whole tile
+        pixel_weights: the loss's
+        reader: of the same source; None reads the GeoTIFFs
     """
 
     def __init__(
@@ -142,6 +184,7 @@ class TileDataset(Dataset):
         statistics: Statistics,
         nodata: Nodata = "zero",
         pixel_weights: PixelWeights | None = None,
+        reader: Reader | None = None,
     ) -> None:
         self.archive = archive
         self.tiles = list(tiles)
@@ -149,6 +192,7 @@ class TileDataset(Dataset):
         self.statistics = statistics
         self.nodata = nodata
         self.pixel_weights = pixel_weights
+        self.reader = reader or GeoTIFFs(archive, source, pixel_weights)
 
     def __len__(self) -> int:
         return len(self.tiles)
@@ -156,15 +200,16 @@ class TileDataset(Dataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         return as_tensors(self.sample(index))
 
-    def sample(self, index: int) -> Sample:
-        """The sample in NumPy arrays."""
-        sample = read_sample(self.archive, self.tiles[index], self.source)
-        instances, valid = sample.pop("instances"), sample["valid"]
+    def sample(self, index: int, choose: Choose = whole_tile) -> Sample:
+        """The sample, or a part of it, in NumPy arrays."""
+        sample = self.reader.read(self.tiles[index], choose)
+        building, valid = sample.pop("instances") > 0, sample["valid"]
         sample["image"] = normalize(sample["image"], valid, self.statistics, self.nodata)
-        sample["mask"] = (instances > 0).astype(np.float32)
+        sample["mask"] = building.astype(np.float32)
         if self.pixel_weights is not None:
             assert self.statistics.building_fraction is not None
-            sample["weight"] = self.pixel_weights(instances[0], self.statistics.building_fraction)[None]
+            boundary = sample.pop("boundary")
+            sample["weight"] = self.pixel_weights.total(building, boundary, self.statistics.building_fraction)
         return sample | {"index": index}
 
     def turned(self, index: int) -> bool:
@@ -202,79 +247,13 @@ class CropDataset(Dataset):
         return len(self.tiles) * self.crops_per_tile
 
     def __getitem__(self, epoch_and_draw: tuple[int, int]) -> dict[str, Any]:
-        epoch, draw = epoch_and_draw
-        rng = np.random.default_rng([self.seed, epoch, draw])
-        sample = random_crop(self.tiles.sample(draw % len(self.tiles)), self.crop, rng)
-        return as_tensors(augment(sample, self.augmentation, rng))
+        index, rng = self.drawn(*epoch_and_draw)
+        sample = self.tiles.sample(index, partial(crop_window, crop=self.crop, rng=rng))
+        return as_tensors(augment(pad(sample, self.crop), self.augmentation, rng))
 
-
-class EpochSampler(Sampler[tuple[int, int]]):
-    """The order of the draws, a function of (seed, epoch) alone, dealt out so that N ranks see the batches of one.
-
-    The draws are shuffled and wrapped around to whole batches. Of each batch every rank takes its equal share.
-    Lightning calls `set_epoch`; the epoch travels with each draw, so that persistent workers need not be told.
-
-    Args:
-        draws: in an epoch
-        batch_size: over all ranks
-        seed: of the run
-        rank: this process
-        ranks: how many there are; they divide `batch_size`
-    """
-
-    def __init__(self, draws: int, batch_size: int, seed: int, rank: int = 0, ranks: int = 1) -> None:
-        self.draws = draws
-        self.batch_size = batch_size
-        self.seed = seed
-        self.rank = rank
-        self.ranks = ranks
-        self.epoch = 0
-        self.skip = 0  # batches of the epoch that are left out
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before an epoch begins."""
-        self.epoch = epoch
-
-    @property
-    def batches(self) -> int:
-        """Of an epoch, the same on every rank."""
-        return -(-self.draws // self.batch_size)
-
-    def __len__(self) -> int:
-        return self.batches * self.batch_size // self.ranks
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.draws)
-        dealt = np.resize(order, (self.batches, self.ranks, self.batch_size // self.ranks))
-        return iter((self.epoch, int(draw)) for draw in dealt[self.skip :, self.rank].ravel())
-
-
-class ResumableLoader(DataLoader):
-    """A DataLoader over an EpochSampler that goes on in the middle of an epoch.
-
-    Lightning keeps `state_dict` in its checkpoints and loads it before the first epoch of a run that goes on.
-    """
-
-    sampler: EpochSampler
-    given = 0  # batches of the epoch so far
-    loaded: Mapping[str, int] | None = None
-
-    def state_dict(self) -> dict[str, int]:
-        """How many batches of which epoch were given out."""
-        return {"epoch": self.sampler.epoch, "given": self.given}
-
-    def load_state_dict(self, state_dict: Mapping[str, int]) -> None:
-        """That epoch, if it comes again, begins after those batches."""
-        self.loaded = state_dict
-
-    def __iter__(self) -> Any:
-        # A generator: the workers start with the first batch, when the sampler knows its epoch.
-        is_same_epoch = self.loaded is not None and self.loaded["epoch"] == self.sampler.epoch
-        self.given = self.sampler.skip = self.loaded["given"] if self.loaded and is_same_epoch else 0
-        self.loaded = None
-        for batch in super().__iter__():
-            self.given += 1
-            yield batch
+    def drawn(self, epoch: int, draw: int) -> tuple[int, np.random.Generator]:
+        """The tile's place in the list, and what draws first the crop's place in it and then its position."""
+        return draw % len(self.tiles), np.random.default_rng([self.seed, epoch, draw])
 
 
 def as_tensors(sample: Sample) -> dict[str, Any]:

@@ -1,0 +1,107 @@
+"""How many training crops a second come from the GeoTIFFs, from a store on disk, and from one on the device.
+
+    python -m benchmarks.loading            (--help tells its keys)
+
+All ways draw the same crops; they are measured in turns, and the median counts. The published GeoTIFFs are not
+compressed, the simulated ones are: both are measured.
+"""
+
+import logging
+import shutil
+import statistics
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import rasterio
+import torch
+from lightning import Trainer
+from rich.console import Console
+from rich.table import Table
+
+from sn6.data.datamodule import TileDataModule
+from sn6.data.layout import split_folder
+from sn6.door import enter
+from sn6.losses import WeightedBoundary
+from sn6.simulate import simulate
+
+PRODUCT = "SAR-Intensity"
+
+
+def loading(
+    folder: Annotated[Path, "for the archives and their store"] = Path("outputs/loading"),
+    tiles: Annotated[int, "of the simulated archive, to train and to validate with"] = 24,
+    crop: Annotated[int, "pixels a side"] = 512,
+    crops_per_tile: Annotated[int, "crops of a training tile in a measurement"] = 4,
+    rounds: Annotated[int, "measurements of each way"] = 3,
+    workers: Annotated[tuple[int, ...], "processes of a loader; the one on the device has none"] = (0, 2),
+    boundary: Annotated[bool, "with the weights of loss=weighted_boundary"] = False,
+) -> None:
+    """Prints crops a second of each way, and how many times that of the compressed GeoTIFFs with as many workers."""
+    compressed, plain = folder / "compressed", folder / "uncompressed"
+    simulate(compressed, tiles=tiles, test_tiles=0)
+    write_uncompressed(compressed, plain)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    trainer = Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    device = trainer.strategy.root_device
+    loaders = {}
+    for name, (root, store) in {
+        "GeoTIFFs, deflate": (compressed, None),
+        "GeoTIFFs, uncompressed": (plain, None),
+        "store on disk": (plain, "disk"),
+        "store on the device": (plain, "device"),
+    }.items():
+        for number in workers if store != "device" else (0,):
+            options = {"crop": crop, "crops_per_tile": crops_per_tile, "num_workers": number, "store": store}
+            loaders[name, number] = loader_of(root, boundary, trainer, **options)
+    measured: dict[tuple[str, int], list[float]] = {way: [] for way in loaders}
+    for _ in range(rounds):
+        for way, loader in loaders.items():
+            measured[way].append(rate(loader, device))
+    rates = {way: statistics.median(values) for way, values in measured.items()}
+    table = Table("from", "workers", "crops a second", "ratio", title=f"radar crops of {crop} pixels, on {device}")
+    for (name, number), value in rates.items():
+        table.add_row(name, str(number), f"{value:.1f}", f"{value / rates['GeoTIFFs, deflate', number]:.1f}")
+    Console().print(table)
+
+
+def loader_of(root: Path, boundary: bool, trainer: Trainer, **options: Any) -> Any:
+    """The training crops of an archive in batches of 8."""
+    weights = WeightedBoundary().pixel_weights if boundary else None
+    known = {"mean": [30.0] * 4, "std": [8.0] * 4} if not boundary else {}  # what need not be measured
+    data = TileDataModule(root=str(root), product=PRODUCT, pixel_weights=weights, **known, **options)
+    data.trainer = trainer
+    data.setup()
+    return data.train_dataloader()
+
+
+def write_uncompressed(compressed: Path, plain: Path) -> None:
+    """A copy of the archive whose radar tiles are as the published ones."""
+    if plain.exists():
+        return
+    part = plain.with_name("part")
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.copytree(compressed, part, ignore=shutil.ignore_patterns(".sn6", "PS-*", "RGBNIR", "PAN"))
+    for path in (split_folder(part, "train") / PRODUCT).glob("*.tif"):
+        with rasterio.open(path) as source:
+            pixels, profile = source.read(), source.profile
+        profile.pop("compress", None)
+        with rasterio.open(path, "w", **profile) as file:
+            file.write(pixels)
+    part.rename(plain)
+
+
+def rate(loader: Any, device: torch.device) -> float:
+    """Crops a second that come to the device in an epoch, after its first batch, which starts the workers."""
+    given = iter(loader)
+    next(given)
+    started, crops = time.perf_counter(), 0
+    for batch in given:
+        crops += len(batch["image"].to(device))
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return crops / (time.perf_counter() - started)
+
+
+if __name__ == "__main__":
+    enter(loading, "benchmarks.loading")

@@ -1,0 +1,45 @@
+"""Work that is spread over the cores of the machine."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context, parent_process
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def in_processes(work: Callable[[Item], Result], items: Sequence[Item], is_worth_it: bool) -> Iterator[Result]:
+    """What `work` makes of each item, in order, from a process for each core.
+
+    Args:
+        work: importable, as the processes start afresh
+        items: can be pickled
+        is_worth_it: whether there is so much to do that other processes have started long before it is done
+    """
+    processes = min(getattr(os, "process_cpu_count", os.cpu_count)() or 1, len(items))
+    if processes <= 1 or not is_worth_it:
+        yield from map(work, items)
+        return
+    with ProcessPoolExecutor(processes, get_context("spawn"), end_with_parent) as pool:
+        try:
+            yield from pool.map(work, items)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def end_with_parent() -> None:
+    """Has this process end when its parent was killed, and leaves interrupts to the parent, which stops the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()

@@ -1,0 +1,63 @@
+"""Work in several processes comes back in order, tells what went wrong, and ends with who asked for it."""
+
+import os
+import signal
+import time
+
+import pytest
+from stopping import SERVER
+
+from sn6.errors import UserError
+from sn6.processes import in_processes
+
+
+def square_or_fail(number):
+    if number == 7:
+        raise UserError("7 does not do; give another")
+    return number**2, os.getpid()
+
+
+def test_results_come_in_order_from_other_processes():
+    squares, processes = zip(*in_processes(square_or_fail, [3, 1, 2], is_worth_it=True), strict=True)
+    assert squares == (9, 1, 4)
+    assert os.getpid() not in processes
+    assert {process for _, process in in_processes(square_or_fail, [3, 1], is_worth_it=False)} == {os.getpid()}
+    with pytest.raises(UserError, match=r"^7 does not do; give another$"):
+        list(in_processes(square_or_fail, [7, 1], is_worth_it=True))
+
+
+def tell_and_sleep(path):
+    path.write_text(str(os.getpid()))
+    time.sleep(100)
+
+
+def spread(paths):
+    list(in_processes(tell_and_sleep, paths, is_worth_it=True))
+
+
+def is_running(process):
+    """Whether it is there, and not merely waiting to be buried."""
+    try:
+        with open(f"/proc/{process}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="asks Linux for its processes")
+def test_nobody_works_on_for_a_parent_that_was_killed(tmp_path):
+    paths = [tmp_path / "a", tmp_path / "b"]
+    parent = SERVER.Process(target=spread, args=(paths,))
+    parent.start()
+    until = time.monotonic() + 60
+    while time.monotonic() < until and not any(path.exists() and path.read_text() for path in paths):
+        time.sleep(0.05)
+    workers = [int(path.read_text()) for path in paths if path.exists() and path.read_text()]
+    assert workers
+    assert all(map(is_running, workers))
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.join(10)
+    until = time.monotonic() + 60
+    while time.monotonic() < until and any(map(is_running, workers)):
+        time.sleep(0.05)
+    assert not any(map(is_running, workers))
