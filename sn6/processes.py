@@ -12,15 +12,19 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def in_processes(work: Callable[[Item], Result], items: Sequence[Item], is_worth_it: bool) -> Iterator[Result]:
-    """What `work` makes of each item, in order, from a process for each core.
+def in_processes(
+    work: Callable[[Item], Result], items: Sequence[Item], is_worth_it: bool, processes: int | None = None
+) -> Iterator[Result]:
+    """What `work` makes of each item, in order, from several processes.
 
     Args:
         work: importable, as the processes start afresh
         items: can be pickled
         is_worth_it: whether there is so much to do that other processes have started long before it is done
+        processes: how many; None is one for each core
     """
-    processes = min(getattr(os, "process_cpu_count", os.cpu_count)() or 1, len(items))
+    cores = getattr(os, "process_cpu_count", os.cpu_count)() or 1
+    processes = min(processes or cores, len(items))
     if processes <= 1 or not is_worth_it:
         yield from map(work, items)
         return

@@ -1,13 +1,9 @@
 """A whole archive inspected: every tile in several processes, and what shows when all are known."""
 
-import os
-import signal
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from multiprocessing import get_context
 from pathlib import Path
 
 from sn6.data.archive import Archive, Tile
@@ -20,6 +16,7 @@ from sn6.inspection.faults import Fault
 from sn6.inspection.images import Image
 from sn6.inspection.index import index_of
 from sn6.inspection.tiles import Inspected, Task, inspect
+from sn6.processes import in_processes
 
 RADAR = "SAR-Intensity"
 FEW = 64  # tiles that one process reads sooner than others start
@@ -95,30 +92,14 @@ def inspect_archive(root: Path, workers: int | None, track: Track) -> Inspection
             for image_id in sorted(set(labels) - set(ids))
         ]
         tasks += [Task(root, split, i, index.files[split, i], labels.get(i)) for i in ids]
-    tiles = list(track(inspected(tasks, workers), len(tasks)))
+    reading = in_processes(inspect, tasks, is_worth_it=workers is not None or len(tasks) >= FEW, processes=workers)
+    tiles = list(track(reading, len(tasks)))
     faults += [fault for tile in tiles for fault in tile.faults]
     faults += [*without_orientation(tiles, orientations), *other_sizes(tiles), *apart(tiles), *identical(tiles)]
     for product in {product for tile in tiles for product in tile.images}:
         images = {t.image_id: t.images[product] for t in tiles if t.split == "train" and product in t.images}
         keep_sums(root, product, {name: image.sums for name, image in images.items() if image.sums is not None})
     return Inspection(root, orientations, tiles, faults)
-
-
-def inspected(tasks: Sequence[Task], workers: int | None) -> Iterator[Inspected]:
-    """The tiles in their order, read in several processes."""
-    if workers is None:
-        cores = getattr(os, "process_cpu_count", os.cpu_count)() or 1
-        workers = 1 if len(tasks) < FEW else cores
-    if workers == 1 or not tasks:
-        yield from map(inspect, tasks)
-        return
-    ignore_interrupt = (signal.SIGINT, signal.SIG_IGN)  # the parent hears it and stops the others
-    with ProcessPoolExecutor(workers, get_context("spawn"), signal.signal, ignore_interrupt) as pool:
-        try:
-            yield from pool.map(inspect, tasks)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
 
 
 def orientations_of(archive: Archive) -> tuple[dict[str, int], list[Fault]]:
