@@ -77,7 +77,7 @@ def test_the_mask_leaves_out_small_footprints_and_those_on_nodata(root):
 
 
 def test_tiles_from_the_south_are_turned_by_180_degrees(root):
-    north, south = by_orientation(dataset(root, pixel_weights=PixelWeights(w0=10.0, sigma=5.0)))
+    north, south = by_orientation(dataset(root, pixel_weights=PixelWeights(w0=10.0, sigma=20.0)))
     assert north["weight"].unique().numel() > 10
     for key in ("image", "mask", "valid", "weight"):
         assert torch.equal(south[key], north[key].flip(-1, -2)), key
