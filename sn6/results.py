@@ -97,7 +97,8 @@ def leave_behind(trainer: Trainer, datamodule: TileDataModule, best: str) -> Non
         path = folder / "figures" / "threshold.png"
         save(threshold_figure(polygon_f1.curve, scored_on(trainer, datamodule)), path)
         show_picture(trainer.loggers, "test/threshold", path, trainer.global_step)
-    save(curves_figure(folder / "metrics.csv"), folder / "figures" / "curves.png")
+    if trainer.max_epochs != 0:
+        save(curves_figure(folder / "metrics.csv"), folder / "figures" / "curves.png")
 
 
 def tile_rows(image_ids: Sequence[str], by_tile: Tensor) -> list[list[Any]]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from hydra.utils import get_class, instantiate
 from lightning import Trainer, seed_everything
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.profilers import AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler
 from omegaconf import DictConfig, OmegaConf
@@ -137,7 +138,7 @@ def make_modules(config: DictConfig, given: GivenWeights | None) -> tuple[Segmen
     network = instantiate(model, _convert_="all")
     if given is not None:
         rows = given.fit_into(network, datamodule.source, config.model.adapt, config.model.reset_head)
-        log.info("%s: %s", given.where, summary(rows))
+        rank_zero_only(log.info)("%s: %s", given.where, summary(rows))
     if config.compile:
         network.compile()  # in place: the names of the weights stay
     segmenter = Segmenter(

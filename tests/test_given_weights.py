@@ -162,6 +162,7 @@ def test_the_published_baseline_is_scored_as_it_is(sn6_run, sn6_predict, archive
     assert best["TileDataModule"]["nodata"] == "as_is"
     assert best["global_step"] == 0
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt"}
+    assert not (folder / "figures/curves.png").exists()  # nothing was learned
     assert metrics["weights"]["note"] in done.err.replace("\n", " ")
     # the folder is that of a run
     assert sn6_predict(f"checkpoint={folder}", f"root={archive_root}", f"out={tmp_path}/out")[0] == 0
