@@ -7,7 +7,7 @@ from pathlib import Path
 import published_nets as nets
 import pytest
 import torch
-from test_folds import overlap_area
+from test_folds import overlaps
 from test_predict import sn6_predict
 from test_run import words
 from test_wrong_input import fails
@@ -180,7 +180,7 @@ def test_how_much_of_the_ground_the_baseline_knows(sn6_run, archive_root, tmp_pa
     edge = min(west) + 0.8 * (max(west) - min(west))  # of the last of five columns
     trained_on = [tile for tile in tiles if tile.bounds[0] < edge]
     scored = make_fold(tiles, fold, column).test
-    seen = sum(any(overlap_area(tile, other) > 1 for other in trained_on) for tile in scored)
+    seen = int(overlaps(scored, trained_on).any(axis=1).sum())
     assert seen > 0
     assert told["scored_tiles_seen"] == seen
     assert f"{seen} of the {len(scored)} scored tiles, so the score is too good" in told["note"]
