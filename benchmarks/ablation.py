@@ -18,6 +18,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Annotated
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich import box
 from rich.console import Console
@@ -28,14 +29,15 @@ from sn6.door import enter
 
 RADAR_ALONE = ("~stages.eo", "stages.sar=['data=sar']")
 ROWS = {
-    "centre: TernausNet, optical first, focal + dice": (),
+    "centre": (),  # TernausNet, optical first, focal + dice
     "U-Net": ("model=unet",),
     "FCN-8s": ("model=fcn8s", "model.width=8"),  # about as many parameters as the others have with 16
     "binary cross entropy": ("loss=bce",),
     "weighted boundary": ("loss=weighted_boundary",),
     "radar alone": RADAR_ALONE,
 }
-CENTRE, ALONE = next(iter(ROWS)), "radar alone"
+TITLE = "polygon F1, test tiles; the centre is TernausNet, optical first, focal + dice"
+CENTRE, ALONE = "centre", "radar alone"
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def ablation(
 
 def run(root: Path, out: Path, row: str, seed: int, threads: int) -> Result:
     """Trains and scores one run in processes of its own; a finished one is read."""
-    folder = out / row.partition(":")[0].replace(" ", "_") / f"seed_{seed}"
+    folder = out / row.replace(" ", "_") / f"seed_{seed}"
     folder.mkdir(parents=True, exist_ok=True)
     words = ["experiment=ablation", f"hydra.run.dir={folder}", f"data.root={root}", f"seed={seed}", *ROWS[row]]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
@@ -102,7 +104,7 @@ def table_of(rows: dict[str, list[Result]]) -> Table:
     """Polygon F1 on the test tiles, a row for each change."""
     seeds = len(rows[CENTRE])
     heads = ("", *(f"seed {seed}" for seed in range(seeds)), "mean", "deviation", "against centre", "of its ceiling")
-    table = Table(*heads, "95%, seed 0", title="polygon F1, test tiles", box=box.MARKDOWN)
+    table = Table(*heads, "95%, seed 0", title=TITLE, box=box.MARKDOWN)
     for row, results in rows.items():
         scores = [result.f1 for result in results]
         gains = [score - centre.f1 for score, centre in zip(scores, rows[CENTRE], strict=True)]
@@ -155,23 +157,25 @@ def picture(rows: dict[str, list[Result]]) -> Figure:
     """Each run as a dot, each mean as a line; the ceiling of the binary mask dashed."""
     drawing = Figure(figsize=(11, 4), layout="constrained")
     test, validation = drawing.subplots(1, 2, width_ratios=(3, 2))
-    dots(test, {row.partition(":")[0]: [result.f1 for result in results] for row, results in rows.items()})
+    dots(test, {row: [result.f1 for result in results] for row, results in rows.items()})
     ceiling = mean(result.ceiling for results in rows.values() for result in results)
     test.axvline(ceiling, color="black", linestyle="--", label="a perfect binary mask")
-    test.legend()
+    test.legend(loc="lower left")
     test.set_xlabel("polygon F1, test tiles")
     dots(validation, of_validation(rows))
     validation.set_xlabel("polygon F1, validation column")
+    for axes in (test, validation):
+        axes.set_xlim(0, 1.1 * ceiling)
     return drawing
 
 
-def dots(axes, groups: dict[str, list[float]]) -> None:
+def dots(axes: Axes, groups: dict[str, list[float]]) -> None:
+    """A line of the picture for each group."""
     for place, scores in enumerate(groups.values()):
         axes.plot(scores, [place] * len(scores), "o", color="tab:blue")
         axes.plot([mean(scores)] * 2, [place - 0.3, place + 0.3], color="tab:orange", linewidth=3)
     axes.set_yticks(range(len(groups)), groups)
     axes.invert_yaxis()
-    axes.set_xlim(left=0)
 
 
 if __name__ == "__main__":
