@@ -96,7 +96,7 @@ def predict_and_stop(words: list[str], steps: int) -> int:
     """Exit status of a prediction that is killed after `steps` windows and images; negative is the signal."""
     process = SERVER.Process(target=predict_here, args=(words, steps))
     process.start()
-    process.join(timeout=120)
+    process.join(timeout=240)
     assert process.exitcode is not None, "the prediction hangs"
     return process.exitcode
 
@@ -105,6 +105,6 @@ def run_and_stop(words: list[str], folder: Path, stop: str | None = None) -> int
     """Exit status of `python -m sn6.run words...` in `folder`; negative is the signal that ended it."""
     process = SERVER.Process(target=run_here, args=(words, str(folder), stop))
     process.start()
-    process.join(timeout=120)
+    process.join(timeout=240)
     assert process.exitcode is not None, "the run hangs"
     return process.exitcode

@@ -39,8 +39,8 @@ CASES = {
 
 @pytest.fixture
 def root(archive_root, tmp_path):
-    """A copy of the archive, to have a store beside it."""
-    return shutil.copytree(archive_root, tmp_path / "root")
+    """A copy of the archive, to have a store beside it; without what runs of other tests left there."""
+    return shutil.copytree(archive_root, tmp_path / "root", ignore=shutil.ignore_patterns(".sn6"))
 
 
 @pytest.fixture(scope="module")
