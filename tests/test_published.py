@@ -182,7 +182,7 @@ def test_files_without_weights_are_told(tmp_path):
     refused(saved(tmp_path, [torch.zeros(2)]), "holds no weights by name but a list")
     refused(saved(tmp_path, {"epoch": 3}), "holds no weights by name; it has epoch")
     (tmp_path / "text.pth").write_text("no tensors")
-    refused(tmp_path / "text.pth", "cannot be read, it is broken, cut short or no checkpoint")
+    refused(tmp_path / "text.pth", r"broken, cut short or no checkpoint (not written by torch); give a checkpoint")
 
 
 # --- what is said against what the file fixes

@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -78,8 +79,10 @@ def unpickled(file: Path, where: str) -> dict[str, Any]:
                 "if you trust it, save torch.load(FILE, weights_only=False).state_dict() where that class can be "
                 "imported, and give that file"
             ) from None
+        # What torch says of a file that is no pickle is advice to run its code.
+        reason = "not written by torch" if isinstance(error, UnpicklingError) else first_line(error)
         raise UserError(
-            f"{where} cannot be read, it is broken, cut short or no checkpoint ({first_line(error)}); give a checkpoint"
+            f"{where} cannot be read, it is broken, cut short or no checkpoint ({reason}); give a checkpoint"
         ) from None
     if not isinstance(held, dict):
         raise UserError(f"{where} holds no weights by name but a {type(held).__name__}; give a checkpoint")
