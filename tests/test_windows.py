@@ -1,5 +1,7 @@
 """Whole tiles in overlapping windows."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -50,23 +52,26 @@ def test_windows_blend_without_a_seam():
 
 @pytest.mark.parametrize("make", [UNet, TernausNet])
 def test_inside_windows_agree_with_a_single_pass(make):
-    """A pixel reaches 107 logits far in a U-Net, 171 in a TernausNet: under 3/8 of these overlaps."""
+    """A pixel reaches 107 logits far in a U-Net, 184 in a TernausNet: under 3/8 of these overlaps."""
     network, image = make(in_channels=2, width=4).eval(), torch.randn(1, 2, 610, 900)
-    overlap = {UNet: 288, TernausNet: 480}[make]
+    overlap = {UNet: 288, TernausNet: 504}[make]
     with torch.inference_mode():
         whole, windows = network(image), predict_windows(network, image, overlap + 96, overlap)
     assert whole.std() > 0.1
     torch.testing.assert_close(windows, whole, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize(("make", "reach"), [(UNet, 107), (TernausNet, 171), (FCN8s, 236)])
+@pytest.mark.parametrize(
+    ("make", "reach"),
+    [(UNet, 107), (TernausNet, 184), (partial(TernausNet, encoder="vgg16"), 215), (FCN8s, 245)],
+)
 def test_a_pixel_reaches_no_further_than_the_overlap_is_chosen_for(make, reach):
     network, far = make(in_channels=1, width=2).eval(), 0
-    for place in (256, 269, 287):  # differently placed in the 32 pixels that are pooled into one
-        image = torch.zeros(1, 1, 544, 544)
-        image[..., place, place] = torch.nan
+    for place in range(512, 544):  # anywhere in the 32 pixels that are pooled into one
+        image = torch.zeros(1, 1, 32, 1056)
+        image[..., 16, place] = torch.nan
         with torch.inference_mode():
-            reached = torch.isnan(network(image)[0, 0]).any(1).nonzero()
+            reached = torch.isnan(network(image)[0, 0]).any(0).nonzero()
         far = max(far, place - int(reached.min()), int(reached.max()) - place)
     assert far == reach
 
