@@ -160,12 +160,12 @@ def picture(rows: dict[str, list[Result]]) -> Figure:
     dots(test, {row: [result.f1 for result in results] for row, results in rows.items()})
     ceiling = mean(result.ceiling for results in rows.values() for result in results)
     test.axvline(ceiling, color="black", linestyle="--", label="a perfect binary mask")
-    test.legend(loc="lower left")
     test.set_xlabel("polygon F1, test tiles")
     dots(validation, of_validation(rows))
     validation.set_xlabel("polygon F1, validation column")
     for axes in (test, validation):
         axes.set_xlim(0, 1.1 * ceiling)
+    drawing.legend(loc="outside upper left")
     return drawing
 
 
