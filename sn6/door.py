@@ -49,10 +49,11 @@ def parse_words(command: Callable[..., None], name: str, words: list[str]) -> di
             given[key] = yaml.safe_load(value)
         except yaml.YAMLError:
             given[key] = value
+    checked = checked_arguments(command, given, where=name)
     missing = [key for key, p in parameters.items() if p.default is p.empty and key not in given]
     if missing:
         raise UserError(f"{name}: {missing[0]}=... is missing; `python -m {name} --help` tells what it is")
-    return checked_arguments(command, given, where=name)
+    return checked
 
 
 def checked_arguments(

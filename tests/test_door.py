@@ -36,6 +36,7 @@ def test_words_become_the_types_of_the_signature():
         (["root=a", "root=b"], "sn6.thing: root is given twice; give it once"),
         ([], "sn6.thing: root=... is missing; `python -m sn6.thing --help` tells what it is"),
         (["root=a", "size=3"], "sn6.thing: there is no 'size'; the keys are root, sizes, mode"),
+        (["rot=a"], "sn6.thing: there is no 'rot'; the keys are root, sizes, mode"),
         (["root=a", "sizes=[x]"], "sn6.thing: sizes=['x'] does not do; input should be a valid integer"),
         (["root=a", "mode=slow"], "sn6.thing: mode='slow' does not do; input should be 'fast' or 'exact'"),
     ],
