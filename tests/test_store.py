@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +16,15 @@ from ranks import on_ranks
 from stopping import SERVER, run_and_stop
 from test_run import words
 from test_wrong_input import fails
+from torch.utils.data import default_collate
 
 from sn6.data.archive import Archive
 from sn6.data.boundary import PixelWeights
 from sn6.data.datamodule import TileDataModule
-from sn6.data.dataset import Source
+from sn6.data.dataset import CropDataset, Source
 from sn6.data.layers import encode, smallest
-from sn6.data.resident import free_memory
 from sn6.data.store import Store, store_folder
+from sn6.data.stored_crops import Memory, free_memory
 from sn6.errors import UserError
 
 WEIGHTS = PixelWeights(w0=10.0, sigma=5.0)
@@ -113,9 +115,12 @@ def test_the_same_batches_as_from_the_geotiffs(fine_root, tmp_path, case):
     for loader in loaders:
         loader.sampler.set_epoch(3)
     different = False
+    one_by_one = CropDataset(disk.train_tiles, disk.crop, disk.crops_per_tile, disk.augmentation, disk.seed)
+    draws = iter(loaders[0].sampler)
     for theirs, ours, resident in zip(*loaders, strict=True):
         same_batch(ours, theirs, rounding)
-        same_batch(resident, ours, 1e-6)
+        same_batch(ours, default_collate([one_by_one[draw] for draw in islice(draws, len(ours["index"]))]), 0.0)
+        same_batch(resident, ours, 0.0)
         different |= not torch.equal(ours["image"], theirs["image"])
     assert different == (rounding > 0)
     for theirs, ours in zip(geotiffs.val_dataloader(), disk.val_dataloader(), strict=True):
@@ -126,6 +131,29 @@ def test_workers_read_the_store(archive_root, tmp_path):
     alone, workers = (datamodule(archive_root, "disk", store_root=str(tmp_path), num_workers=n) for n in (0, 1))
     for ours, theirs in zip(workers.train_dataloader(), alone.train_dataloader(), strict=True):
         same_batch(ours, theirs, 0.0)
+
+
+def test_a_batch_stays_as_it_is_while_somebody_holds_it(archive_root, tmp_path):
+    loader = datamodule(archive_root, "disk", store_root=str(tmp_path)).train_dataloader()
+    given = iter(loader)
+    first = next(given)
+    copy = {key: value.clone() for key, value in first.items() if isinstance(value, torch.Tensor)}
+    part, pixels = first.pop("image")[1, 2], copy.pop("image")[1, 2]
+    list(given)
+    assert torch.equal(part, pixels)  # a view holds it, too
+    assert all(torch.equal(first[key], copy[key]) for key in copy)
+
+
+def test_memory_is_used_again_when_nobody_holds_it():
+    memory = Memory()
+    one = memory.empty((3, 4), torch.float32)
+    other = memory.empty((3, 4), torch.float32)
+    place, view = one.data_ptr(), one[1, 2:]
+    assert other.data_ptr() != place
+    del one
+    assert memory.empty((3, 4), torch.float32).data_ptr() != place  # the view holds it
+    del view
+    assert memory.empty((2, 6), torch.int32).data_ptr() == place
 
 
 def test_no_geotiff_is_read_for_a_crop(root):
@@ -151,7 +179,7 @@ def test_a_loader_on_the_device_goes_on_in_the_middle_of_an_epoch(archive_root, 
 
 def test_without_room_on_the_device_the_crops_come_from_the_disk(archive_root, tmp_path, monkeypatch, caplog):
     assert free_memory(torch.device("cpu")) > 2**28
-    monkeypatch.setattr("sn6.data.resident.free_memory", lambda device: 10**6)
+    monkeypatch.setattr("sn6.data.stored_crops.free_memory", lambda device: 10**6)
     tight = datamodule(archive_root, "device", store_root=str(tmp_path))
     disk = datamodule(archive_root, "disk", store_root=str(tmp_path))
     for ours, theirs in zip(tight.train_dataloader(), disk.train_dataloader(), strict=True):

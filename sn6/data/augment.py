@@ -3,7 +3,8 @@
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Shaped
+from torch import Tensor
 
 Augmentation = Literal["none", "flip_lr", "dihedral"]
 TRIES = 10  # places drawn before the best one is taken
@@ -45,7 +46,7 @@ def crop_window(valid: Bool[np.ndarray, "h w"], crop: int, rng: np.random.Genera
         top = int(rng.integers(max(height - crop, 0) + 1))
         left = int(rng.integers(max(width - crop, 0) + 1))
         place = slice(top, top + crop), slice(left, left + crop)
-        share = float(valid[place].mean())
+        share = np.count_nonzero(valid[place]) / valid[place].size
         if share > best:
             best, window = share, place
         if share >= ENOUGH:
@@ -55,13 +56,11 @@ def crop_window(valid: Bool[np.ndarray, "h w"], crop: int, rng: np.random.Genera
 
 def pad(sample: Sample, size: int) -> Sample:
     """Extends a sample to the right and below by zeros to `size`: not valid, no building, 0 in the image."""
-    return sample | {key: pad_to(value, (size, size)) for key, value in arrays(sample).items()}
-
-
-def pad_to(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Extends the last two axes by zeros to at least `size`."""
-    sides = [(0, max(wanted - there, 0)) for wanted, there in zip(size, array.shape[-2:], strict=True)]
-    return np.pad(array, [(0, 0)] * (array.ndim - 2) + sides)
+    padded = {}
+    for key, value in arrays(sample).items():
+        missing = [(0, max(size - side, 0)) for side in value.shape[-2:]]
+        padded[key] = np.pad(value, [(0, 0)] * (value.ndim - 2) + missing)
+    return sample | padded
 
 
 def draw_position(augmentation: Augmentation, rng: np.random.Generator) -> Position:
@@ -74,13 +73,10 @@ def draw_position(augmentation: Augmentation, rng: np.random.Generator) -> Posit
     return flip, int(rng.integers(4)) if augmentation == "dihedral" else 0
 
 
-def move(array: np.ndarray, position: Position) -> np.ndarray:
-    """Flips and turns the last two axes, as a view."""
+def moved(pixels: Shaped[Tensor, "*c h w"], position: Position) -> Shaped[Tensor, "*c _ _"]:
+    """Flips and turns the last two axes."""
     flip, quarters = position
-    return np.rot90(array[..., ::-1] if flip else array, quarters, axes=(-2, -1))
-
-
-def augment(sample: Sample, augmentation: Augmentation, rng: np.random.Generator) -> Sample:
-    """Flips and turns a square sample at random: see `draw_position`."""
-    position = draw_position(augmentation, rng)
-    return sample | {key: move(value, position) for key, value in arrays(sample).items()}
+    axes = {0: set(), 1: {-1}, 2: {-2, -1}, 3: {-2}}[quarters]  # a quarter is a flip, then a transposition
+    axes = axes ^ {-1} if flip else axes
+    flipped = pixels.flip(*axes) if axes else pixels
+    return flipped.mT if quarters % 2 else flipped

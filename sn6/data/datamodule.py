@@ -15,10 +15,10 @@ from sn6.data.boundary import PixelWeights
 from sn6.data.dataset import CropDataset, Nodata, Source, Statistics, TileDataset, measure
 from sn6.data.folds import Fold, make_fold
 from sn6.data.layout import PRODUCTS, test_truth_path
-from sn6.data.resident import as_it_is, resident_crops
 from sn6.data.sampler import EpochSampler, ResumableLoader
 from sn6.data.splits import SPLITS, SplitName
 from sn6.data.store import Store, store_folder
+from sn6.data.stored_crops import StoredCrops, as_it_is
 from sn6.door import checked_arguments
 from sn6.errors import UserError
 
@@ -154,11 +154,13 @@ class TileDataModule(LightningDataModule):
         assert self.train_tiles is not None
         crops = CropDataset(self.train_tiles, self.crop, self.crops_per_tile, self.augmentation, self.seed)
         sampler = EpochSampler(len(crops), self.batch_size, self.seed, rank, ranks)
-        if self.store_on == "device" and self.store is not None:
-            device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
-            if (resident := resident_crops(crops, self.store, device)) is not None:
-                return ResumableLoader(resident, batch_size=share, sampler=sampler, collate_fn=as_it_is)
-        return self._loader(ResumableLoader, crops, share, sampler)
+        if self.store is None:
+            return self._loader(ResumableLoader, crops, share, sampler)
+        device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
+        batches = StoredCrops(crops, self.store, device)
+        if self.store_on == "device":
+            batches.hold()
+        return ResumableLoader(batches, batch_size=share, sampler=sampler, collate_fn=as_it_is)
 
     @property
     def batches_per_epoch(self) -> int:

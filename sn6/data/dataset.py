@@ -8,10 +8,23 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Int32
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from sn6.data.archive import Archive, Tile
-from sn6.data.augment import Augmentation, Sample, Window, arrays, augment, crop_window, cut, pad, turn, whole_tile
+from sn6.data.augment import (
+    Augmentation,
+    Sample,
+    Window,
+    arrays,
+    crop_window,
+    cut,
+    draw_position,
+    moved,
+    pad,
+    turn,
+    whole_tile,
+)
 from sn6.data.boundary import PixelWeights
 from sn6.data.layout import PRODUCTS
 from sn6.data.sums import mask_polygons, tile_sums
@@ -248,8 +261,10 @@ class CropDataset(Dataset):
 
     def __getitem__(self, epoch_and_draw: tuple[int, int]) -> dict[str, Any]:
         index, rng = self.drawn(*epoch_and_draw)
-        sample = self.tiles.sample(index, partial(crop_window, crop=self.crop, rng=rng))
-        return as_tensors(augment(pad(sample, self.crop), self.augmentation, rng))
+        sample = as_tensors(pad(self.tiles.sample(index, partial(crop_window, crop=self.crop, rng=rng)), self.crop))
+        position = draw_position(self.augmentation, rng)
+        pixels = {key: value for key, value in sample.items() if isinstance(value, Tensor)}
+        return sample | {key: moved(value, position).contiguous() for key, value in pixels.items()}
 
     def drawn(self, epoch: int, draw: int) -> tuple[int, np.random.Generator]:
         """The tile's place in the list, and what draws first the crop's place in it and then its position."""

@@ -122,13 +122,13 @@ def write_array(path: Path, array: Shaped[np.ndarray, "..."]) -> None:
 
 
 def map_array(path: Path) -> Shaped[np.ndarray, "..."]:
-    """Maps a .npy into memory.
+    """Maps a .npy into memory, of which others see no change.
 
     Raises:
         UserError: it is gone or broken
     """
     try:
-        return np.asarray(np.load(path, mmap_mode="r"))
+        return np.asarray(np.load(path, mmap_mode="c"))
     except FileNotFoundError:
         raise UserError(f"{path} is gone: the archive was changed under the run; run the same command again") from None
     except (OSError, ValueError, EOFError) as error:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import shapely
 from filelock import FileLock, Timeout
+from jaxtyping import Shaped
 from rich.console import Console
 from rich.progress import track
 
@@ -68,22 +69,22 @@ class Store:
         Raises:
             UserError: a file is gone or broken
         """
-        stored = self.stored(tile)
+        stored: Sample = self.layers(tile) | {"image_id": tile.image_id}
+        if is_turned(tile, self.source):
+            stored = turn(stored)
         part = cut(stored, choose(stored["valid"][0]))
         bands = part.pop("image")[np.asarray(self.source.bands) - 1]
         layers = {key: np.array(part[key]) for key in ("valid", "boundary") if key in part}  # no longer the file's
         instances = part["instances"].astype(np.int32)
         return part | layers | {"image": decode(bands, self.source.product), "instances": instances}
 
-    def stored(self, tile: Tile) -> Sample:
-        """Views of the files, in the radar's own frame: `image` has all bands, in the numbers of the store.
+    def layers(self, tile: Tile) -> dict[str, Shaped[np.ndarray, "c h w"]]:
+        """The files, mapped, in the tile's own frame: `image` has all bands, in the numbers of the store.
 
         Raises:
             UserError: a file is gone or broken
         """
-        layers = {layer: map_array(path) for layer, path in self.files(tile).items()}
-        sample = layers | {"image_id": tile.image_id}
-        return turn(sample) if is_turned(tile, self.source) else sample
+        return {layer: map_array(path) for layer, path in self.files(tile).items()}
 
     def files(self, tile: Tile) -> dict[str, Path]:
         """The file of each layer of a tile, as the sources were when it was asked first."""
