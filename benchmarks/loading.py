@@ -34,7 +34,7 @@ def loading(
     crop: Annotated[int, "pixels a side"] = 512,
     crops_per_tile: Annotated[int, "crops of a training tile in a measurement"] = 4,
     rounds: Annotated[int, "measurements of each way"] = 3,
-    workers: Annotated[tuple[int, ...], "processes of a loader; the one on the device has none"] = (0, 2),
+    workers: Annotated[tuple[int, ...], "processes of a loader of GeoTIFFs; stores have none"] = (0, 2),
     boundary: Annotated[bool, "with the weights of loss=weighted_boundary"] = False,
 ) -> None:
     """Prints crops a second of each way, and how many times that of the compressed GeoTIFFs with as many workers."""
@@ -51,7 +51,7 @@ def loading(
         "store on disk": (plain, "disk"),
         "store on the device": (plain, "device"),
     }.items():
-        for number in workers if store != "device" else (0,):
+        for number in workers if store is None else (0,):
             options = {"crop": crop, "crops_per_tile": crops_per_tile, "num_workers": number, "store": store}
             loaders[name, number] = loader_of(root, boundary, trainer, **options)
     measured: dict[tuple[str, int], list[float]] = {way: [] for way in loaders}

@@ -43,6 +43,7 @@ def predict(
     precision: Annotated[Literal["32-true", "bf16-mixed", "16-mixed"] | None, "null is the run's"] = None,
     device: Annotated[str, "auto, cpu, cuda or cuda:1"] = "auto",
     devices: Annotated[PositiveInt, "how many of them, a process each"] = 1,
+    processes: Annotated[PositiveInt, "of each device: on a GPU some read and write while one computes"] = 1,
     threshold: Annotated[float | None, "building is what lies over this logit; null is the checkpoint's"] = None,
     min_area: Annotated[NonNegativeFloat | None, "m²; null is the checkpoint's"] = None,
     simplify: Annotated[NonNegativeFloat | None, "m, tolerance of the outlines; null is the checkpoint's"] = None,
@@ -65,7 +66,7 @@ def predict(
     given = checkpoint if isinstance(checkpoint, list) else [checkpoint]
     files = tuple(trained_file(path, "checkpoint", INSIDE) for path in given)
     networks = load_all(files)
-    used = devices_of(device, devices)
+    used = devices_of(device, devices) * processes
     if window is None:
         window, of_run = networks[0].window or (WINDOW, OVERLAP)
         overlap = of_run if overlap is None else overlap

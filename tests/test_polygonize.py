@@ -165,6 +165,15 @@ def test_an_outline_that_would_vanish_stays_as_it_is():
     assert simplify_polygons(slab, 5.0, 0.0)[0].equals(slab[0])
 
 
+def test_an_outline_of_more_corners_than_a_building_has_stays_as_it_is():
+    comb = np.ones((12, 12_001), dtype=np.int32)
+    comb[0, 1::2] = 0
+    short = polygonize(comb[:, :1001])[0]
+    assert shapely.get_num_coordinates(simplify_polygons(short, 2.0, 0.0))[0] < shapely.get_num_coordinates(short)[0]
+    outline = shapely.normalize(polygonize(comb)[0])
+    assert simplify_polygons(outline, 2.0, 0.0)[0].equals_exact(outline[0])
+
+
 @pytest.mark.timeout(60)
 def test_the_map_of_an_untrained_network_does_not_take_minutes():
     rng = np.random.default_rng(0)

@@ -232,10 +232,11 @@ def test_an_image_without_crs_has_footprints_in_pixels(sn6_predict, run_folder, 
         assert ours.equals(to_ground(np.array([theirs]), (0, 0), 1.0)[0])
 
 
-def test_several_processes_give_what_one_gives(sn6_predict, run_folder, archive_root, tmp_path):
+@pytest.mark.parametrize("asked", ["devices=2", "processes=2"])
+def test_several_processes_give_what_one_gives(sn6_predict, run_folder, archive_root, tmp_path, asked):
     given = (f"checkpoint={run_folder}", f"root={archive_root}")
     assert sn6_predict(*given, f"out={tmp_path}/one")[0] == 0
-    assert sn6_predict(*given, f"out={tmp_path}/two", "devices=2", "batch=2")[0] == 0
+    assert sn6_predict(*given, f"out={tmp_path}/two", asked, "batch=2")[0] == 0
     one, two = (read_proposals(tmp_path / name / "proposals.csv") for name in ("one", "two"))
     assert list(one) == list(two)
     assert {tile: len(found) for tile, found in one.items()} == {tile: len(found) for tile, found in two.items()}

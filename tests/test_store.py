@@ -24,7 +24,7 @@ from sn6.data.datamodule import TileDataModule
 from sn6.data.dataset import CropDataset, Source
 from sn6.data.layers import encode, smallest
 from sn6.data.store import Store, store_folder
-from sn6.data.stored_crops import Memory, free_memory
+from sn6.data.stored_crops import Memory, StoredCrops, free_memory
 from sn6.errors import UserError
 
 WEIGHTS = PixelWeights(w0=10.0, sigma=5.0)
@@ -142,6 +142,23 @@ def test_a_batch_stays_as_it_is_while_somebody_holds_it(archive_root, tmp_path):
     list(given)
     assert torch.equal(part, pixels)  # a view holds it, too
     assert all(torch.equal(first[key], copy[key]) for key in copy)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("hold", [False, True])
+def test_crops_on_a_gpu_are_those_of_the_processor(fine_root, tmp_path, case, hold):
+    data = datamodule(fine_root, "disk", store_root=str(tmp_path), **CASES[case])
+    loader = data.train_dataloader()
+    on_gpu = StoredCrops(loader.dataset.crops, data.store, torch.device("cuda"))
+    if hold:
+        on_gpu.hold()
+    draws = iter(loader.sampler)
+    for ours in loader:
+        theirs = on_gpu.__getitems__(list(islice(draws, len(ours["index"]))))
+        assert all(value.is_cuda for value in theirs.values() if isinstance(value, torch.Tensor))
+        moved = {key: value.cpu() if isinstance(value, torch.Tensor) else value for key, value in theirs.items()}
+        same_batch(moved, ours, 1e-5)
 
 
 def test_memory_is_used_again_when_nobody_holds_it():

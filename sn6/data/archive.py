@@ -170,7 +170,7 @@ class Archive:
         try:
             with rasterio.open(path) as source:
                 check_header(source, product, path)
-                pixels = source.read().astype(np.float32)
+                pixels = source.read(out_dtype=np.float32)
         except RasterioError as error:
             raise UserError(
                 f"{path} cannot be read, it is broken or cut short; fetch it again ({first_line(error)})"
@@ -180,7 +180,7 @@ class Archive:
             raise UserError(f"{path} holds NaN or infinity, first at row {row}, column {column}; fetch it again")
         pixels = on_label_grid(pixels, product)
         valid = (pixels != NODATA).any(axis=0)
-        return pixels[np.asarray(bands) - 1], valid
+        return chosen_bands(pixels, bands), valid
 
     def labels(self, tile: Tile) -> Labels | None:
         """The footprints of a tile in its own frame (float pixels of 0.5 m, x then y); None where unknown.
@@ -208,6 +208,11 @@ class Archive:
     def _test_labels(self) -> dict[str, Labels]:
         path = test_truth_path(self.root)
         return read_labels(path) if path.exists() else {}
+
+
+def chosen_bands(pixels: Shaped[np.ndarray, "c h w"], bands: Sequence[int]) -> Shaped[np.ndarray, "_ h w"]:
+    """The bands that are wanted, counted from 1; no copy where these are all in their order."""
+    return pixels if list(bands) == list(range(1, len(pixels) + 1)) else pixels[np.asarray(bands) - 1]
 
 
 def on_label_grid(pixels: Shaped[np.ndarray, "c h w"], product: str) -> Shaped[np.ndarray, "c _ _"]:

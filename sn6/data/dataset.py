@@ -168,8 +168,11 @@ def normalize(
     """(x − mean) / deviation per band; nodata becomes 0 after it, or what that gives when `nodata` is "as_is"."""
     mean = np.array(statistics.mean, dtype=np.float32)[:, None, None]
     std = np.array(statistics.std, dtype=np.float32)[:, None, None]
-    normalized = (image - mean) / std
-    return normalized if nodata == "as_is" else np.where(valid, normalized, np.float32(0))
+    normalized = image - mean
+    normalized /= std
+    if nodata == "zero":
+        np.copyto(normalized, 0, where=~valid)
+    return normalized
 
 
 class TileDataset(Dataset):

@@ -12,6 +12,8 @@ from scipy.special import expit
 
 from sn6.footprints import Footprints
 
+MOST_CORNERS = 20_000  # a building has fewer: the simpler outlines of a map of noise help nobody
+
 
 @dataclass(frozen=True, eq=False)
 class Regions:
@@ -101,7 +103,8 @@ def simplify_polygons(polygons: Shaped[np.ndarray, "n"], tolerance: float, min_a
     """Polygons with fewer corners, by Douglas and Peucker (1973).
 
     A polygon stays as it is where the simpler one would be invalid, empty, in parts or smaller than `min_area`:
-    the score drops small polygons, and a building is not to be lost for its looks.
+    the score drops small polygons, and a building is not to be lost for its looks. So does one of more than
+    `MOST_CORNERS`.
 
     Args:
         polygons: valid ones
@@ -111,8 +114,10 @@ def simplify_polygons(polygons: Shaped[np.ndarray, "n"], tolerance: float, min_a
     # What comes out depends on the corner that a ring begins with: here the leftmost one, wherever it was traced from.
     polygons = shapely.normalize(polygons)
     # GEOS repairs what this makes. Its topology-preserving simplification takes minutes on a polygon with 100,000
-    # holes, such as the map of an untrained network gives.
-    simple = shapely.simplify(polygons, tolerance, preserve_topology=False)
+    # holes, such as the map of an untrained network gives, and even this one seconds.
+    simple = polygons.copy()
+    few = shapely.get_num_coordinates(polygons) <= MOST_CORNERS
+    simple[few] = shapely.simplify(polygons[few], tolerance, preserve_topology=False)
     areas = shapely.area(simple)
     whole = (shapely.get_type_id(simple) == shapely.GeometryType.POLYGON) & shapely.is_valid(simple)
     return np.where(whole & (areas > 0) & (areas >= min_area), simple, polygons)

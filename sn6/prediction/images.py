@@ -14,7 +14,7 @@ from rasterio.crs import CRS as RasterioCRS
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
-from sn6.data.archive import IMAGE_ID, Archive
+from sn6.data.archive import IMAGE_ID, Archive, chosen_bands
 from sn6.data.dataset import Source, is_turned
 from sn6.data.layout import CRS, NODATA, PIXEL, PRODUCTS, Split, tile_path
 from sn6.errors import UserError, first_line
@@ -76,17 +76,19 @@ class Image:
         places = [slice(side.start // self.repeat, -(-side.stop // self.repeat)) for side in (rows, columns)]
         try:
             with opened(self.path) as source:
-                pixels = source.read(window=Window.from_slices(*places)).astype(np.float32)
+                pixels = source.read(window=Window.from_slices(*places), out_dtype=np.float32)
                 nodata = source.nodata
         except RasterioError as error:
             raise UserError(
                 f"{self.path} cannot be read, it is broken or cut short; fetch it again ({first_line(error)})"
             ) from None
-        valid = (pixels != NODATA).any(axis=0) & np.isfinite(pixels).all(axis=0)
+        finite = np.isfinite(pixels).all(axis=0)
+        valid = (pixels != NODATA).any(axis=0) & finite
         if nodata is not None:
             valid &= (pixels != np.float32(nodata)).any(axis=0)
-        pixels[:, ~np.isfinite(pixels).all(axis=0)] = 0
-        chosen = pixels[np.asarray(bands) - 1]
+        if not finite.all():
+            pixels[:, ~finite] = 0
+        chosen = chosen_bands(pixels, bands)
         if self.repeat > 1:
             inside = [slice(side.start % self.repeat, None) for side in (rows, columns)]
             size = (rows.stop - rows.start, columns.stop - columns.start)
