@@ -90,10 +90,12 @@ class Image:
             pixels[:, ~finite] = 0
         chosen = chosen_bands(pixels, bands)
         if self.repeat > 1:
-            inside = [slice(side.start % self.repeat, None) for side in (rows, columns)]
-            size = (rows.stop - rows.start, columns.stop - columns.start)
+            down, right = (
+                slice(side.start % self.repeat, side.start % self.repeat + side.stop - side.start)
+                for side in (rows, columns)
+            )
             chosen, valid = (
-                array.repeat(self.repeat, axis=-2).repeat(self.repeat, axis=-1)[..., *inside][..., : size[0], : size[1]]
+                array.repeat(self.repeat, axis=-2).repeat(self.repeat, axis=-1)[..., down, right]
                 for array in (chosen, valid)
             )
         return (chosen[:, ::-1, ::-1], valid[::-1, ::-1]) if self.turned else (chosen, valid)
