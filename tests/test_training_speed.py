@@ -66,8 +66,7 @@ def test_half_precision_unfused_and_clipped_runs_come_near(sn6_run, archive_root
 
 
 @pytest.mark.parametrize(
-    ("profiler", "says"),
-    [("simple", "run_training_batch"), ("advanced", "cumulative time"), ("pytorch", "Self CPU time total")],
+    ("profiler", "says"), [("simple", "run_training_batch"), ("advanced", "cumulative time"), ("pytorch", "Self CPU time total")]
 )
 def test_a_profile_lies_in_the_folder_of_the_run(sn6_run, archive_root, tmp_path, profiler, says):
     trained(sn6_run, tmp_path, archive_root, "it", CPU, FULL, f"trainer.profiler={profiler}")
