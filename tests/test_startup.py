@@ -48,6 +48,14 @@ def test_the_config_is_shown_and_a_wrong_word_refused_without_torch(words, statu
     assert imported("run", *words, cwd=tmp_path) == (status, [])
 
 
+def test_a_training_imports_what_it_uses():
+    """Networks are built and tables drawn without timm, which would bring W&B; loggers come when they are chosen."""
+    code = "import sn6.run, sn6.training, sn6.models.fcn, sn6.models.ternausnet, sn6.callbacks.sar_handoff, sys"
+    unused = {"timm", "wandb", "tensorboard", "optuna", "geopandas", "pandas"}
+    command = [sys.executable, "-c", f"{code}; sys.exit(str({unused!r} & set(sys.modules)))"]
+    assert subprocess.run(command, capture_output=True, text=True).stderr.strip() == "set()"
+
+
 def test_a_score_is_counted_without_torch(archive_root, tmp_path):
     labels = next(archive_root.glob("test_public_truth/*.csv"))
     proposals = tmp_path / "proposals.csv"
