@@ -59,8 +59,11 @@ def startup(
     buildings: Annotated[int, "on each of them"] = 63,
     repeats: Annotated[int, "of each start; the median counts"] = 3,
 ) -> None:
-    """Prints seconds as they pass on the clock, and the memory of a training and its two workers."""
-    root = folder / "archive"
+    """Prints seconds as they pass on the clock, and the memory of a training and its two workers.
+
+    Memory is what a process has alone, and that with its share of what several processes have in common.
+    """
+    root = folder / f"{tiles}x{buildings}"
     if not root.exists():
         make_archive(root, tiles, buildings)
     table = Table("what", "first", "again", title=f"{tiles} tiles of {buildings} buildings")
@@ -77,7 +80,7 @@ def startup(
         table.add_row(f"  of the imports: {package}", "", f"{seconds:.2f} s")
     for process in first["megabytes"]:
         own, shared = (median(start["megabytes"][process][of] for start in again) for of in ("uss", "pss"))
-        table.add_row(f"memory: {process}", "", f"{own:.0f} MB own, {shared:.0f} MB with its share of what is shared")
+        table.add_row(f"memory: {process}", "", f"{own:.0f} MB, with its share {shared:.0f} MB")
     table.add_row("a data set of all tiles, pickled", "", f"{pickled(root) / 1e6:.2f} MB")
     Console().print(table)
 
@@ -131,23 +134,27 @@ def first_step(root: Path, runs: Path, number: int) -> dict[str, Any]:
 def first_step_here() -> None:
     """Trains by the words of the command line until the first step is done, and prints what it took."""
     started, seconds = float(os.environ["STARTED"]), Counter[str]()
-    import sn6.run
+    import sn6.run  # after the clock has started, as all that follows
 
     seconds["Python, Hydra and the door"] = time.time() - started
     before = time.time()
-    from sn6.segmenter import Segmenter
-
     import_module("sn6.training")
     seconds["torch, Lightning and the rest of sn6"] = time.time() - before
     for part, (module, name) in PARTS.items():
         owner = import_module(module)
         setattr(owner, name, timed(getattr(owner, name), seconds, part))
 
+    import psutil
+
+    from sn6.segmenter import Segmenter
+
     def stop(*_: Any) -> None:
         whole = time.time() - started
         parts = {**seconds, "all else": whole - seconds.total(), "command to first training step": whole}
         print(json.dumps({"seconds": parts, "megabytes": megabytes()}), flush=True)
-        os._exit(0)  # the workers end with it
+        for child in psutil.Process().children():
+            child.kill()
+        os._exit(0)
 
     setattr(Segmenter, STEP_DONE, stop)
     sn6.run.main()
@@ -168,7 +175,7 @@ def timed(function: Callable, seconds: Counter[str], part: str) -> Callable:
 
 
 def megabytes() -> dict[str, dict[str, float]]:
-    """Memory of this process and of those that it started: what it has alone, and with its share of what is shared."""
+    """Memory of this process and of those that it started: "uss" alone, "pss" with its share of what is shared."""
     import psutil
 
     here = psutil.Process()
