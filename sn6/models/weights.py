@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
@@ -140,7 +140,7 @@ def read_weights(path: str) -> dict[str, Tensor]:
         raise UserError(f"model.weights_file={path}: there is no such file; give a .safetensors or .pth")
     try:
         is_safe = path.endswith(".safetensors")
-        held = load_file(path) if is_safe else torch.load(path, map_location="cpu", weights_only=True)
+        held: dict[str, Any] = load_file(path) if is_safe else torch.load(path, map_location="cpu", weights_only=True)
         return with_timm_names(held.get("state_dict", held))
     except Exception as error:  # safetensors, zip, pickle and torch each raise their own
         reason = str(error).partition("\n")[0].partition(". ")[0] or type(error).__name__
