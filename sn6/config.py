@@ -13,14 +13,12 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, OverrideParseException
 from hydra.utils import get_object
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from sn6.door import checked_arguments
 from sn6.errors import UserError
-from sn6.models.start import BESIDE_NETWORK, Start
 
 PACKAGE = Path(__file__).resolve().parent
 # in a wheel conf/ lies in the package, in a clone beside it
@@ -62,6 +60,8 @@ def check(config: DictConfig) -> None:
     Raises:
         UserError: an unknown key or another type, with the key
     """
+    from sn6.models.start import BESIDE_NETWORK, Start  # torch, which `--help` does without
+
     values = plain(config)
     groups = [key for key, value in values.items() if isinstance(value, dict) and key != "stages"]
     checked_arguments(TopLevel, {k: v for k, v in values.items() if k not in groups}, "config", strict=True)
@@ -97,10 +97,10 @@ def check_node(node: dict[str, Any], where: str) -> None:
 
 @contextmanager
 def one_line_config_errors(words: Sequence[str]) -> Iterator[None]:
-    """Turns what Hydra, OmegaConf and Lightning raise about the command line `words` into a UserError."""
+    """Turns what Hydra and OmegaConf raise about the command line `words` into a UserError."""
     try:
         yield
-    except (HydraException, OmegaConfBaseException, MisconfigurationException) as error:
+    except (HydraException, OmegaConfBaseException) as error:
         if isinstance(error.__cause__, UserError):  # raised in a constructor that Hydra called
             raise error.__cause__ from None
         raise UserError(explain(error, words)) from None

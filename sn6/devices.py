@@ -1,4 +1,4 @@
-"""The devices of a run and the processes on them: what fits, and that all processes of a run end together."""
+"""The devices of a run: what fits on them, and that the processes on them end together."""
 
 import os
 import signal
@@ -51,40 +51,6 @@ def refuse_wrong_devices(config: DictConfig) -> None:
                 "trainer.gradient_clip_val with trainer.precision=16-mixed needs optimizer.fused=false: a fused "
                 "optimizer takes the scaled gradients; or set bf16-mixed"
             )
-
-
-def started_from_outside() -> str | None:
-    """The program that started this process as one of several of the same run, if one did.
-
-    Lightning's own processes and submitit's are told the folder of the first one, and are none of these.
-    """
-    if "SUBMITIT_EXECUTOR" in os.environ:
-        return None
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        return "torchrun"
-    by_srun = int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in os.environ
-    return "srun" if by_srun else None
-
-
-def refuse_a_folder_a_process(config: DictConfig) -> None:
-    """Raises a UserError where each of several processes would make another run of its own."""
-    program = started_from_outside()
-    if program is None:
-        return
-    raw: Any = OmegaConf.to_container(config, resolve=False)
-    if "${now:" in raw["name"]:
-        raise UserError(f"each process that {program} starts would make a folder of its own; give name=...")
-    if not config.resume:
-        raise UserError(f"each process that {program} starts would put the run aside; give another name=...")
-
-
-def refuse_other_processes(world_size: int) -> None:
-    """Raises a UserError where torchrun started more or fewer processes than the run has devices."""
-    there = int(os.environ.get("WORLD_SIZE", world_size))
-    if started_from_outside() == "torchrun" and there != world_size:
-        raise UserError(
-            f"torchrun started {there} processes, trainer.devices × trainer.num_nodes is {world_size}; make them equal"
-        )
 
 
 def has_batch_norm(network: nn.Module) -> bool:

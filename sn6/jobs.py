@@ -5,6 +5,7 @@ every rank (with values of its own where they are drawn), so each job is started
 """
 
 import json
+import logging
 import math
 import os
 import signal
@@ -12,37 +13,34 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Quote, QuotedString
-from lightning.fabric.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, open_dict
 
-from sn6.callbacks.resume_point import Stopped
-from sn6.devices import on_gpu
+from sn6.config import plain
 from sn6.errors import UserError, first_line
-from sn6.resume import LOCK_FILE, only_one
+from sn6.resume import FREE, LOCK_FILE, is_as_it_was, is_under, only_one
+from sn6.stages import stage_configs
 from sn6.whole import write_text
 
 ERROR_FILE, JOB_FILE, METRICS = "error.txt", "job.json", "metrics.json"
 IN_A_SWEEP_ALONE = ("sweep", "cluster")  # config groups that a plain run does not take
 STOPPED = tuple(128 + number for number in (signal.SIGINT, signal.SIGTERM))  # what a run that was told to stop exits by
-Run = Callable[[DictConfig, list[str]], dict[str, Any]]
+log = logging.getLogger(__name__)
 
 
-def job_of_a_sweep(config: DictConfig, words: list[str], run: Run) -> float:
+def job_of_a_sweep(config: DictConfig, words: list[str]) -> float:
     """Trains one job, leaves `job.json` in its folder and returns its objective, or NaN where it failed.
 
     Args:
         config: of the job
         words: of the job
-        run: trains in this process, for clusters that have started one for each device already
 
     Raises:
         SystemExit: the job was stopped, or it failed and `on_failed_job` says stop
@@ -51,12 +49,18 @@ def job_of_a_sweep(config: DictConfig, words: list[str], run: Run) -> float:
     folder, sweep = Path(context.runtime.output_dir), Path(context.sweep.dir).absolute()
     name, group = str(Path(sweep.name) / folder.relative_to(sweep)), sweep.name
     words = [word for word in words if word.lstrip("+").partition("=")[0] not in IN_A_SWEEP_ALONE]
+    if config.resume and is_finished(config, words, folder):
+        log.info("%s is finished; give another name=... to run again, or resume=false to start over", folder)
+        return objective_of(folder, config.objective)
     started = time.monotonic()
-    rank_zero_only(announce)(folder, words)
-    if os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
+    on_slurm = os.environ.get("SUBMITIT_EXECUTOR") == "slurm"  # which has started a process for each device already
+    is_first = not on_slurm or os.environ["SLURM_PROCID"] == "0"
+    if is_first:
+        announce(folder, words)
+    if on_slurm:
         with open_dict(config):
             config.name, config.group = name, group
-        status = here(run, config, words)
+        status = here(config, words)
     else:
         told = {"name": name, "group": group, "hydra.run.dir": str(folder), "hydra.mode": "RUN"}
         words_of_run = [*words, *(f"{key}={quoted(value)}" for key, value in told.items())]
@@ -66,7 +70,8 @@ def job_of_a_sweep(config: DictConfig, words: list[str], run: Run) -> float:
         sys.exit(status)
     value = objective_of(folder, config.objective) if status == 0 else math.nan
     job = {"words": words, "objective": config.objective, "seconds": round(time.monotonic() - started, 1)}
-    rank_zero_only(record)(folder, job, value, status)
+    if is_first:
+        record(folder, job, value, status)
     if status and (folder / METRICS).exists():  # it has been trained, by other words than these
         sys.exit(status)
     if status and config.on_failed_job == "stop":
@@ -74,10 +79,30 @@ def job_of_a_sweep(config: DictConfig, words: list[str], run: Run) -> float:
     return value
 
 
-def here(run: Run, config: DictConfig, words: list[str]) -> int:
+def is_finished(config: DictConfig, words: list[str], folder: Path) -> bool:
+    """Whether the job is finished, by these words and this config: then no process need be started to hear it."""
+    if not ((folder / METRICS).exists() and (folder / JOB_FILE).exists()):
+        return False
+    job = json.loads((folder / JOB_FILE).read_text())
+    if job["status"] != "finished" or binding(job["words"]) != binding(words):
+        return False
+    if not config.stages:
+        return is_as_it_was(folder, plain(config))
+    return all(is_as_it_was(folder / name, plain(stage)) for name, stage in stage_configs(config, words).items())
+
+
+def binding(words: list[str]) -> list[str]:
+    """The words that a job which goes on may not change."""
+    return [word for word in words if not is_under(word.lstrip("+~").partition("=")[0], FREE)]
+
+
+def here(config: DictConfig, words: list[str]) -> int:
     """Trains in this process; the status that it would exit with."""
+    from sn6.callbacks.resume_point import Stopped  # torch and Lightning, for which other jobs have their own process
+    from sn6.training import explained_run
+
     try:
-        run(config, words)
+        explained_run(config, words)
     except Stopped as stop:
         return stop.status
     except Exception as error:  # whatever it is, it is one job's: `run` has left it in error.txt
@@ -116,7 +141,14 @@ def free_gpus(config: DictConfig) -> Iterator[dict[str, str]]:
     Nothing is said where jobs run one after another, or the run names its GPUs or wants none.
     """
     wanted, launcher = config.trainer.devices, HydraConfig.get().runtime.choices["hydra/launcher"]
-    if launcher == "basic" or not on_gpu(config.trainer.accelerator) or not isinstance(wanted, int):
+    if launcher == "basic" or not isinstance(wanted, int) or config.trainer.accelerator == "cpu":
+        yield {}
+        return
+    import torch
+
+    from sn6.devices import on_gpu
+
+    if not on_gpu(config.trainer.accelerator):
         yield {}
         return
     there = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))

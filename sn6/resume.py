@@ -9,13 +9,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from filelock import FileLock, Timeout
 
-from sn6.callbacks.resume_point import BEFORE_LAST, LAST
 from sn6.errors import UserError, first_line
 
+LAST, BEFORE_LAST = "last.ckpt", "before_last.ckpt"  # checkpoints
 LOCK_FILE, TRAINING_FILE = LOCKS = (".lock", ".training")  # of the job of a sweep, of a run
 log = logging.getLogger(__name__)
 
@@ -48,6 +47,7 @@ FREE = (
 )
 
 NEWER = {"data.split": "columns"}  # keys that older runs were made without, and what they did then
+FILLED_IN = ("model", "trainer.precision")  # keys that a run settles before it writes its config, where they are null
 LONGER = ("trainer.max_epochs", "trainer.max_steps")  # a stopped run may train longer, a finished one is finished
 
 
@@ -64,20 +64,35 @@ def finished_metrics(folder: Path, config: dict[str, Any]) -> dict[str, Any] | N
     return json.loads(path.read_text())
 
 
+def is_as_it_was(folder: Path, config: dict[str, Any]) -> bool:
+    """Whether the finished run in `folder` had this config, as it is before anything is filled in.
+
+    What it leaves to the device or to given weights (null) may be anything.
+    """
+    differ = differences(folder, config, FREE)
+    return all(now is None and is_under(key, FILLED_IN) for key, (_, now) in differ.items())
+
+
 def refuse_other_config(folder: Path, config: dict[str, Any], free: tuple[str, ...] = FREE + LONGER) -> None:
     """Raises a UserError that names the keys, other than `free`, in which the run in `folder` differs."""
-    path = folder / "config.yaml"
-    if not path.exists():
-        return
-    was, now = NEWER | flat(yaml.safe_load(path.read_text())), NEWER | flat(config)
-    keys = [key for key in {**was, **now} if was.get(key) != now.get(key) and not is_under(key, free)]
-    if keys:
-        told = ", ".join(f"{key}={now.get(key)} (was {was.get(key)})" for key in keys[:4])
-        more = f" and {len(keys) - 4} more" if len(keys) > 4 else ""
+    differ = differences(folder, config, free)
+    if differ:
+        told = ", ".join(f"{key}={now} (was {was})" for key, (was, now) in list(differ.items())[:4])
+        more = f" and {len(differ) - 4} more" if len(differ) > 4 else ""
         raise UserError(
             f"{folder} is of a run with another config: {told}{more}; give these as they were, another name=, "
             "or resume=false to start over"
         )
+
+
+def differences(folder: Path, config: dict[str, Any], free: tuple[str, ...]) -> dict[str, tuple[Any, Any]]:
+    """Key → (was, is) of the keys, other than `free`, in which the run in `folder` differs; empty without one."""
+    path = folder / "config.yaml"
+    if not path.exists():
+        return {}
+    was, now = NEWER | flat(yaml.safe_load(path.read_text())), NEWER | flat(config)
+    keys = [key for key in {**was, **now} if was.get(key) != now.get(key) and not is_under(key, free)]
+    return {key: (was.get(key), now.get(key)) for key in keys}
 
 
 def is_under(key: str, nodes: tuple[str, ...]) -> bool:
@@ -102,6 +117,8 @@ def last_checkpoint(folder: Path) -> tuple[Path, int] | None:
     Raises:
         UserError: there are checkpoints and all are broken
     """
+    import torch  # which a sweep's own process does without
+
     paths = [folder / "checkpoints" / name for name in (LAST, BEFORE_LAST)]
     paths = [path for path in paths if path.exists()]
     for path in paths:

@@ -14,22 +14,17 @@ from lightning import Trainer, seed_everything
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.profilers import AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
 from sn6.callbacks.calibration import calibrate
 from sn6.callbacks.resume_point import WholeCheckpointIO
 from sn6.config import check, plain
 from sn6.data.datamodule import TileDataModule, share_of_batch
-from sn6.devices import (
-    ending_together,
-    fastest_precision,
-    has_batch_norm,
-    on_gpu,
-    refuse_other_processes,
-    refuse_wrong_devices,
-)
+from sn6.devices import ending_together, fastest_precision, has_batch_norm, on_gpu, refuse_wrong_devices
 from sn6.errors import UserError
 from sn6.given_weights import GivenWeights, given_weights, provenance, summary
+from sn6.launch import refuse_other_processes
 from sn6.loggers import finish_loggers, keep_checkpoint, make_loggers
 from sn6.models.start import BESIDE_NETWORK, network_options, refuse_building_class
 from sn6.models.trained import BEST, WEIGHTS_FILE
@@ -68,7 +63,7 @@ def train(config: DictConfig) -> dict[str, Any]:
         log.info("%s is finished; give another name=... to run again, or resume=false to start over", folder)
         return metrics
     started = time.monotonic()
-    with quiet_libraries():
+    with quiet_libraries(), one_line_refusals():
         seed_everything(config.seed, workers=True, verbose=False)
         path, step = last_checkpoint(folder) or (None, 0)
         if path is not None:
@@ -197,6 +192,15 @@ def make_profiler(name: str | None, folder: Path) -> Profiler | None:
     if name not in PROFILERS:
         raise UserError(f"trainer.profiler={name} is unknown; choose from {', '.join(PROFILERS)}, or null")
     return PROFILERS[name](dirpath=folder, filename="profile")
+
+
+@contextmanager
+def one_line_refusals() -> Iterator[None]:
+    """Turns what Lightning raises about its arguments into a UserError."""
+    try:
+        yield
+    except MisconfigurationException as error:
+        raise UserError(" ".join(str(error).split())) from None
 
 
 @contextmanager

@@ -20,9 +20,9 @@ from rich.console import Console
 from rich.table import Table
 
 from sn6.config import check, one_line_config_errors
-from sn6.devices import started_from_outside
 from sn6.errors import UserError, one_line_errors
 from sn6.jobs import JOB_FILE, quoted
+from sn6.launch import started_from_outside
 from sn6.stages import stage_configs
 from sn6.whole import write_csv
 

@@ -263,3 +263,40 @@ def test_names_with_any_sign_reach_a_job_as_they_are():
     for text in ("a=1,b=2", "it's", "C:\\x y", "[1,2]", "{a}"):
         (override,) = OverridesParser.create().parse_overrides([f"name={quoted(text)}"])
         assert override.value() == text or str(override.value()) == text
+
+
+def test_a_finished_job_is_known_without_a_process(tmp_path):
+    """By its words and its config; what null left to the device and to the weights may be anything."""
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    from sn6.config import CONF, VERSION_BASE
+    from sn6.jobs import is_finished
+
+    def finished(*said):
+        with initialize_config_dir(str(CONF), **VERSION_BASE):
+            config = compose("config", ["name=it", "group=it", "folder=it", "data.root=here", *said])
+            return is_finished(config, list(said), tmp_path)
+
+    said = ["model=unet", "data.crop=64"]
+    with initialize_config_dir(str(CONF), **VERSION_BASE):
+        config = compose("config", ["name=it/1", "group=it", "folder=there", "data.root=here", *said])
+    assert config.trainer.precision is None
+    assert config.model.classes is None
+    config.trainer.precision, config.model.classes = "bf16-mixed", 1  # as a run settles them
+    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True))
+    assert not finished(*said)  # nothing tells that it came to its end
+    (tmp_path / "metrics.json").write_text('{"val_f1": 0.5}')
+    assert not finished(*said)
+    for status in ("started", "failed"):
+        (tmp_path / "job.json").write_text(json.dumps({"words": said, "status": status}))
+        assert not finished(*said)
+    (tmp_path / "job.json").write_text(json.dumps({"words": said, "status": "finished"}))
+    assert finished(*said)
+    assert finished(*said, "logger=wandb", "trainer.devices=2", "on_failed_job=stop")  # what a run may change
+    assert not finished(*said, "model.classes=1")  # which it was; but the run itself has to tell
+    assert not finished("model=unet", "data.crop=32")
+    assert not finished(*said, "trainer.max_epochs=51")
+    config.optimizer.lr = 0.5
+    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True))
+    assert not finished(*said)  # conf/ has another default now

@@ -15,9 +15,9 @@ from lightning.pytorch.trainer.states import TrainerFn
 from pydantic import PositiveInt
 
 from sn6.errors import UserError, first_line
+from sn6.resume import BEFORE_LAST, LAST
 from sn6.whole import whole
 
-LAST, BEFORE_LAST = "last.ckpt", "before_last.ckpt"
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 QUEUEING = (signal.SIGUSR1, signal.SIGUSR2)  # by which a cluster says that the job's time or place is taken
 QUEUED = 600  # seconds that the other ranks leave the first one to queue the job again, which ends them all

@@ -11,23 +11,22 @@ import rasterio
 from jaxtyping import Bool, Float32, Shaped
 from rasterio.errors import RasterioError
 
+from sn6.data.headers import Bounds, check_header, index_bounds, read_bounds
+from sn6.data.labels import archive_labels
 from sn6.data.layout import (
-    CRS,
     NODATA,
     PIXEL,
     PRODUCTS,
     Split,
     geojson_path,
-    labels_path,
     orientations_path,
     split_folder,
-    test_truth_path,
     tile_path,
 )
 from sn6.errors import UserError, first_line
 from sn6.footprints import Labels
-from sn6.footprints.challenge_csv import read_labels
 from sn6.footprints.geojson import read_geojson_labels
+from sn6.footprints.packed import PackedLabels
 
 IMAGE_ID = re.compile(r"_(\d{14}_\d{14})_(tile_\d+)\.tif$")  # the strip, then the tile's number
 
@@ -49,7 +48,7 @@ class Tile:
     split: Split
     strip: str
     orientation: int | None
-    bounds: tuple[float, float, float, float]
+    bounds: Bounds
     products: tuple[str, ...]
 
 
@@ -67,7 +66,7 @@ class Archive:
     =============  =============  =======  ======  =====
 
     Tiles with products missing, without buildings and with nodata borders are normal. Files are opened where
-    they are read, so that an Archive can go to the workers of a DataLoader.
+    they are read, so that an Archive can go to the workers of a DataLoader; what it has read itself stays behind.
 
     Args:
         root: the folder that holds `train/AOI_11_Rotterdam` and, if at hand, `test_public/AOI_11_Rotterdam`
@@ -83,6 +82,9 @@ class Archive:
                 f"{self.root} is not an archive: {split_folder(self.root, 'train')} is missing; name "
                 "the folder that holds train/AOI_11_Rotterdam, or make one by `python -m sn6.simulate root=...`"
             )
+
+    def __getstate__(self) -> dict[str, Path]:
+        return {"root": self.root}
 
     @cached_property
     def orientations(self) -> dict[str, int]:
@@ -117,7 +119,8 @@ class Archive:
                 f"{split_folder(self.root, split)} has no {product} tile; products there: "
                 f"{', '.join(sorted({name for names in products.values() for name in names})) or 'none'}"
             )
-        return [self._tile(split, image_id, product, products[image_id]) for image_id in found]
+        bounds = index_bounds(self.root, split, product, found)
+        return [self._tile(split, image_id, bounds[image_id], products[image_id]) for image_id in found]
 
     def products(self, split: Split) -> dict[str, tuple[str, ...]]:
         """Image id → products at hand, from the names of the files alone."""
@@ -137,16 +140,10 @@ class Archive:
         products = self.products(split).get(image_id)
         if products is None:
             raise UserError(f"{split_folder(self.root, split)} has no tile {image_id}; check the image id")
-        return self._tile(split, image_id, products[0], products)
+        bounds = read_bounds(tile_path(self.root, split, products[0], image_id), products[0])
+        return self._tile(split, image_id, bounds, products)
 
-    def _tile(self, split: Split, image_id: str, product: str, products: tuple[str, ...]) -> Tile:
-        path = tile_path(self.root, split, product, image_id)
-        try:
-            with rasterio.open(path) as source:
-                check_header(source, product, path)
-                bounds = tuple(source.bounds)
-        except RasterioError as error:
-            raise UserError(f"{path} cannot be opened as a GeoTIFF; fetch it again ({first_line(error)})") from None
+    def _tile(self, split: Split, image_id: str, bounds: Bounds, products: tuple[str, ...]) -> Tile:
         strip = image_id.rpartition("_tile_")[0]
         return Tile(image_id, split, strip, self.orientations.get(strip), bounds, products)
 
@@ -193,21 +190,19 @@ class Archive:
         """
         if tile.split == "test_public":
             return self._test_labels.get(tile.image_id)
-        if tile.image_id in self._train_labels:
-            return self._train_labels[tile.image_id]
+        if (labels := self._train_labels.get(tile.image_id)) is not None:
+            return labels
         path = geojson_path(self.root, tile.image_id)
         west, _, _, north = tile.bounds
         return read_geojson_labels(path, (west, north)) if path.exists() else None
 
     @cached_property
-    def _train_labels(self) -> dict[str, Labels]:
-        path = labels_path(self.root)
-        return read_labels(path) if path.exists() else {}
+    def _train_labels(self) -> PackedLabels:
+        return archive_labels(self.root, "train")
 
     @cached_property
-    def _test_labels(self) -> dict[str, Labels]:
-        path = test_truth_path(self.root)
-        return read_labels(path) if path.exists() else {}
+    def _test_labels(self) -> PackedLabels:
+        return archive_labels(self.root, "test_public")
 
 
 def chosen_bands(pixels: Shaped[np.ndarray, "c h w"], bands: Sequence[int]) -> Shaped[np.ndarray, "_ h w"]:
@@ -219,12 +214,3 @@ def on_label_grid(pixels: Shaped[np.ndarray, "c h w"], product: str) -> Shaped[n
     """Pixels of a product on the grid of 0.5 m: those of the 1 m product come twice in each direction."""
     repeat = round(PRODUCTS[product].pixel / PIXEL)
     return pixels.repeat(repeat, axis=1).repeat(repeat, axis=2) if repeat > 1 else pixels
-
-
-def check_header(source: rasterio.DatasetReader, product: str, path: Path) -> None:
-    """Raises a UserError where the number of bands or the CRS is not the product's."""
-    expected = PRODUCTS[product].bands
-    if source.count != len(expected):
-        raise UserError(f"{path} has {source.count} bands, {product} has {len(expected)} ({', '.join(expected)})")
-    if source.crs is None or source.crs.to_epsg() != int(CRS.removeprefix("EPSG:")):
-        raise UserError(f"{path} has the CRS {source.crs}, the archive's is {CRS}; reproject or remove the tile")

@@ -5,9 +5,7 @@ before it starts. A tile is measured anew when its file has another size or time
 """
 
 import json
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -15,18 +13,13 @@ from typing import Any
 
 import numpy as np
 import shapely
-from filelock import FileLock
 from jaxtyping import Bool, Float32
 
 from sn6.data.archive import Archive, Tile
+from sn6.data.kept import alone, keep, kept_path, stamp
 from sn6.data.layout import PIXEL, PRODUCTS, tile_path
-from sn6.errors import UserError
 from sn6.footprints import Labels, Polygons
 from sn6.footprints.rasterize import rasterize_instances
-from sn6.whole import write_text
-
-PATIENCE = 600.0  # seconds to wait for another process that measures the same archive
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -89,12 +82,6 @@ def fingerprint(footprints: Polygons) -> str:
     return blake2b(b"".join(shapely.to_wkb(np.asarray(footprints, dtype=object))), digest_size=8).hexdigest()
 
 
-def stamp(path: Path) -> tuple[int, int]:
-    """Size in bytes and time of the last change in ns."""
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
-
-
 def tile_sums(archive: Archive, tiles: Sequence[Tile], product: str, min_area: float) -> list[TileSums]:
     """The sums of each tile, from beside the archive where they are still right, else measured and put there.
 
@@ -104,7 +91,7 @@ def tile_sums(archive: Archive, tiles: Sequence[Tile], product: str, min_area: f
     Raises:
         UserError: a tile cannot be read
     """
-    with alone(archive.root, product) as may_write:
+    with alone(sums_path(archive.root, product)) as may_write:
         known = read_sums(archive.root, product)
         found = [up_to_date(archive, tile, product, min_area, known.get(tile.image_id)) for tile in tiles]
         new = {t.image_id: sums for t, sums in zip(tiles, found, strict=True) if sums is not known.get(t.image_id)}
@@ -125,28 +112,14 @@ def up_to_date(archive: Archive, tile: Tile, product: str, min_area: float, know
 
 def keep_sums(root: Path, product: str, measured: Mapping[str, TileSums]) -> None:
     """Puts the sums of tiles, by image id, beside those that are there."""
-    with alone(root, product) as may_write:
+    with alone(sums_path(root, product)) as may_write:
         if may_write:
             write_sums(root, product, read_sums(root, product) | dict(measured))
 
 
 def sums_path(root: Path, product: str) -> Path:
     """Where the sums of a product lie."""
-    return root / ".sn6" / f"statistics-{product}.json"
-
-
-@contextmanager
-def alone(root: Path, product: str) -> Iterator[bool]:
-    """Waits while another process measures; whether the sums may be written: not where there can be no lock."""
-    path = sums_path(root, product).with_suffix(".lock")
-    lock = FileLock(path, timeout=PATIENCE)
-    with suppress(OSError, NotImplementedError):  # a folder or a file system that cannot be written or locked
-        path.parent.mkdir(exist_ok=True)
-        lock.acquire()
-    try:
-        yield lock.is_locked
-    finally:
-        lock.release()
+    return kept_path(root, f"statistics-{product}.json")
 
 
 def read_sums(root: Path, product: str) -> dict[str, TileSums]:
@@ -164,9 +137,6 @@ def frozen(value: Any) -> Any:
 
 
 def write_sums(root: Path, product: str, sums: Mapping[str, TileSums]) -> None:
-    """Writes them whole; does without where the folder cannot be written."""
+    """Keeps them, by image id."""
     text = json.dumps({image_id: asdict(row) for image_id, row in sorted(sums.items())})
-    try:
-        write_text(sums_path(root, product), text)
-    except UserError as error:
-        log.debug("the statistics are not kept: %s", error)
+    keep(sums_path(root, product), lambda part: part.write_text(text, encoding="utf-8"))

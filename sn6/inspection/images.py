@@ -10,8 +10,9 @@ from jaxtyping import Bool, Float64, Shaped
 from rasterio.errors import RasterioError
 
 from sn6.data.archive import on_label_grid
+from sn6.data.kept import stamp
 from sn6.data.layout import CRS, NODATA, PRODUCTS
-from sn6.data.sums import TileSums, stamp, sums_of
+from sn6.data.sums import TileSums, sums_of
 from sn6.errors import first_line
 from sn6.footprints import Polygons
 from sn6.inspection.faults import Fault

@@ -1,0 +1,212 @@
+"""What a start costs: seconds until help is shown and until the first training step, and the memory of its processes.
+
+    python -m benchmarks.startup            (--help tells its keys)
+
+The archive is as large as the published one in tiles and buildings, its images are tiny: all that grows with the pixels
+is small here. "First" is a start with nothing kept beside the archive, "again" one that finds all of it.
+"""
+
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from functools import wraps
+from importlib import import_module
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from sn6.door import enter
+
+SIZE = 32  # pixels
+STRIP = "20190822070610_20190822070846"
+PARTS = {  # of a start, and the function whose seconds they are
+    "config checked": ("sn6.stage", "check"),
+    "index": ("sn6.data.archive", "index_bounds"),
+    "labels": ("sn6.data.archive", "archive_labels"),
+    "fold": ("sn6.data.datamodule", "make_fold"),
+    "statistics": ("sn6.data.datamodule", "measure"),
+    "network, loss, data module": ("sn6.stage", "make_modules"),
+    "trainer": ("sn6.stage", "make_trainer"),
+}
+STEP_DONE = "on_train_batch_end"  # a hook that the Segmenter itself does not use
+RUN = (
+    "model.width=4",
+    "model.pretrained=null",
+    f"data.crop={SIZE}",
+    "data.batch_size=2",
+    "data.num_workers=2",
+    "trainer.accelerator=cpu",
+    "trainer.max_epochs=1",
+    "~callbacks.progress_bar",
+    "+trainer.enable_progress_bar=false",
+    "+trainer.num_sanity_val_steps=0",
+)
+
+
+def startup(
+    folder: Annotated[Path, "for the archive and the runs"] = Path("outputs/startup"),
+    tiles: Annotated[int, "of the archive"] = 3401,
+    buildings: Annotated[int, "on each of them"] = 63,
+    repeats: Annotated[int, "of each start; the median counts"] = 3,
+) -> None:
+    """Prints seconds as they pass on the clock, and the memory of a training and its two workers.
+
+    Memory is what a process has alone, and that with its share of what several processes have in common.
+    """
+    root = folder / f"{tiles}x{buildings}"
+    if not root.exists():
+        make_archive(root, tiles, buildings)
+    table = Table("what", "first", "again", title=f"{tiles} tiles of {buildings} buildings")
+    for door in ("run", "score"):
+        seconds = median(elapsed("-m", f"sn6.{door}", "--help") for _ in range(repeats))
+        table.add_row(f"sn6.{door} --help", "", f"{seconds:.2f} s")
+    shutil.rmtree(root / ".sn6", ignore_errors=True)
+    starts = [first_step(root, folder / "runs", number) for number in range(repeats + 1)]
+    first, again = starts[0], starts[1:]
+    for part in first["seconds"]:
+        seconds = median(start["seconds"][part] for start in again)
+        table.add_row(part, f"{first['seconds'][part]:.2f} s", f"{seconds:.2f} s")
+    for package, seconds in import_seconds().most_common(6):
+        table.add_row(f"  of the imports: {package}", "", f"{seconds:.2f} s")
+    for process in first["megabytes"]:
+        own, shared = (median(start["megabytes"][process][of] for start in again) for of in ("uss", "pss"))
+        table.add_row(f"memory: {process}", "", f"{own:.0f} MB, with its share {shared:.0f} MB")
+    table.add_row("a data set of all tiles, pickled", "", f"{pickled(root) / 1e6:.2f} MB")
+    Console().print(table)
+
+
+def make_archive(root: Path, tiles: int, buildings: int) -> None:
+    """Radar tiles of 450 m, 20 in a row, and their labels; whole or not at all."""
+    import numpy as np
+    import rasterio
+    import shapely
+    from rasterio.transform import from_origin
+
+    from benchmarks.scoring import street_map
+    from sn6.data.layout import labels_path, orientations_path, tile_path
+
+    part, rng = root.with_name("unfinished"), np.random.default_rng(0)
+    shutil.rmtree(part, ignore_errors=True)
+    for path in (labels_path(part), tile_path(part, "train", "SAR-Intensity", "")):
+        path.parent.mkdir(parents=True)
+    streets = [shapely.to_wkt(street_map(rng, buildings)).tolist() for _ in range(50)]
+    profile = {"driver": "GTiff", "count": 4, "height": SIZE, "width": SIZE, "dtype": "float32", "nodata": 0}
+    orientations_path(part).write_text(f"{STRIP} 0\n")
+    with labels_path(part).open("w") as labels:
+        labels.write("ImageId,TileBuildingId,PolygonWKT_Pix,Mean_Building_Height\n")
+        for i in track(range(tiles), "making the archive", console=Console(stderr=True), transient=True):
+            image_id, pixel = f"{STRIP}_tile_{i}", 450 / SIZE
+            place = from_origin(592000.0 + 450 * (i % 20), 5750000.0 - 450 * (i // 20), pixel, pixel)
+            path = tile_path(part, "train", "SAR-Intensity", image_id)
+            with rasterio.open(path, "w", crs="EPSG:32631", transform=place, **profile) as file:
+                file.write(rng.uniform(5, 50, (4, SIZE, SIZE)).astype(np.float32))
+            labels.writelines(f'{image_id},{n},"{wkt}",5.0\n' for n, wkt in enumerate(streets[i % len(streets)]))
+    part.rename(root)
+
+
+def elapsed(*words: str) -> float:
+    """Seconds that `python words...` takes."""
+    started = time.perf_counter()
+    subprocess.run([sys.executable, *words], check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - started
+
+
+def first_step(root: Path, runs: Path, number: int) -> dict[str, Any]:
+    """What `first_step_here` tells of a training that is started as a user starts it."""
+    shutil.rmtree(runs / str(number), ignore_errors=True)
+    words = [*RUN, f"data.root={root}", f"hydra.run.dir={runs / str(number)}"]
+    code = "from benchmarks.startup import first_step_here; first_step_here()"
+    environment = os.environ | {"STARTED": repr(time.time())}
+    done = subprocess.run([sys.executable, "-c", code, *words], check=True, env=environment, stdout=subprocess.PIPE)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def first_step_here() -> None:
+    """Trains by the words of the command line until the first step is done, and prints what it took."""
+    started, seconds = float(os.environ["STARTED"]), Counter[str]()
+    import sn6.run  # after the clock has started, as all that follows
+
+    seconds["Python, Hydra and the door"] = time.time() - started
+    before = time.time()
+    import_module("sn6.training")
+    seconds["torch, Lightning and the rest of sn6"] = time.time() - before
+    for part, (module, name) in PARTS.items():
+        owner = import_module(module)
+        setattr(owner, name, timed(getattr(owner, name), seconds, part))
+
+    import psutil
+
+    from sn6.segmenter import Segmenter
+
+    def stop(*_: Any) -> None:
+        whole = time.time() - started
+        parts = {**seconds, "all else": whole - seconds.total(), "command to first training step": whole}
+        print(json.dumps({"seconds": parts, "megabytes": megabytes()}), flush=True)
+        for child in psutil.Process().children():
+            child.kill()
+        os._exit(0)
+
+    setattr(Segmenter, STEP_DONE, stop)
+    sn6.run.main()
+
+
+def timed(function: Callable, seconds: Counter[str], part: str) -> Callable:
+    """The function, which adds the seconds that it takes to those of `part`."""
+
+    @wraps(function)
+    def call(*args: Any, **options: Any) -> Any:
+        before = time.time()
+        try:
+            return function(*args, **options)
+        finally:
+            seconds[part] += time.time() - before
+
+    return call
+
+
+def megabytes() -> dict[str, dict[str, float]]:
+    """Memory of this process and of those that it started: "uss" alone, "pss" with its share of what is shared."""
+    import psutil
+
+    here = psutil.Process()
+    names = {here: "main process"} | {child: f"worker {n}" for n, child in enumerate(here.children(), start=1)}
+    found = {name: process.memory_full_info() for process, name in names.items()}
+    return {name: {"uss": info.uss / 1e6, "pss": info.pss / 1e6} for name, info in found.items()}
+
+
+def import_seconds() -> Counter[str]:
+    """Package → seconds of its own modules among all that a training imports."""
+    code = [sys.executable, "-X", "importtime", "-c", "import sn6.run, sn6.training"]
+    lines = subprocess.run(code, check=True, capture_output=True, text=True).stderr.splitlines()
+    seconds = Counter[str]()
+    for line in lines:
+        own, _, name = line.removeprefix("import time:").split("|")
+        if own.strip().isdigit():
+            seconds[name.strip().partition(".")[0]] += int(own) / 1e6
+    return seconds
+
+
+def pickled(root: Path) -> int:
+    """Bytes that go to each worker where processes are not forked."""
+    from sn6.data.archive import Archive
+    from sn6.data.dataset import Source, Statistics, TileDataset
+
+    archive = Archive(root)
+    tiles = archive.tiles("train", "SAR-Intensity")
+    archive.labels(tiles[0])
+    source = Source("SAR-Intensity", (1, 2, 3, 4), orient=True, min_area=20.0)
+    return len(pickle.dumps(TileDataset(archive, tiles, source, Statistics((0.0,) * 4, (1.0,) * 4, None))))
+
+
+if __name__ == "__main__":
+    enter(startup, "benchmarks.startup")

@@ -1,0 +1,79 @@
+"""The labels of thousands of tiles in a few arrays, from which those of a tile are made when they are asked for.
+
+The polygons of Rotterdam, 214,682 objects, take 220 MB and seconds to make; their coordinates 30 MB.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import shapely
+from jaxtyping import Float64, Integer, Shaped
+from shapely import GeometryType
+
+from sn6.footprints import Labels
+
+
+@dataclass(frozen=True, eq=False)
+class PackedLabels(Mapping[str, Labels]):
+    """Image id → the true buildings of the tile, coordinates to the bit as they were packed.
+
+    Offsets are those of shapely's ragged arrays: of i the things from offset i to offset i + 1.
+
+    Attributes:
+        image_ids: of the tiles
+        buildings: offsets of the tiles' buildings
+        heights: of each building in m
+        rings: offsets of the buildings' rings, the shell first
+        points: offsets of the rings' points
+        xy: of each point, in pixels
+    """
+
+    image_ids: Shaped[np.ndarray, " tiles"]
+    buildings: Integer[np.ndarray, " tiles+1"]
+    heights: Float64[np.ndarray, " n"]
+    rings: Integer[np.ndarray, " n+1"]
+    points: Integer[np.ndarray, " _"]
+    xy: Float64[np.ndarray, "_ 2"]
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {image_id: place for place, image_id in enumerate(self.image_ids.tolist())}
+
+    def __getitem__(self, image_id: str) -> Labels:
+        place = self._places[image_id]
+        first, end = self.buildings[place : place + 2]
+        if first == end:
+            return Labels(np.array([], dtype=object), self.heights[:0])
+        rings = self.rings[first : end + 1]
+        points = self.points[rings[0] : rings[-1] + 1]
+        xy, offsets = self.xy[points[0] : points[-1]], (points - points[0], rings - rings[0])
+        return Labels(shapely.from_ragged_array(GeometryType.POLYGON, xy, offsets), self.heights[first:end])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+
+def pack(labels: Mapping[str, Labels]) -> PackedLabels:
+    """The same labels; their polygons are Polygons, none of them empty."""
+    numbers = [len(tile) for tile in labels.values()]
+    polygons = np.concatenate([np.array([], dtype=object), *(tile.polygons for tile in labels.values())])
+    shells, ring = shapely.get_rings(polygons, return_index=True)
+    xy, point = shapely.get_coordinates(shells, return_index=True)
+    return PackedLabels(
+        np.array(list(labels), dtype=np.str_),
+        offsets(np.array(numbers, dtype=np.int64)),
+        np.concatenate([np.array([]), *(tile.heights for tile in labels.values())]),
+        offsets(np.bincount(ring, minlength=len(polygons))),
+        offsets(np.bincount(point, minlength=len(shells))),
+        xy,
+    )
+
+
+def offsets(lengths: Integer[np.ndarray, " n"]) -> Integer[np.ndarray, " n+1"]:
+    """Where each of several things one after another starts, and where the last one ends."""
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
