@@ -1,12 +1,10 @@
-"""Made-up tiles that the benchmarks measure on: buildings, proposals of them, and logits that show them."""
+"""Made-up tiles that the benchmarks measure on: buildings, and proposals of them."""
 
 import numpy as np
 import shapely
-from scipy import ndimage
 from shapely import affinity
 
 from sn6.footprints import Footprints
-from sn6.footprints.rasterize import rasterize_instances
 
 SIZE = 900  # pixels
 
@@ -51,10 +49,3 @@ def shifted(rng: np.random.Generator, truth: np.ndarray) -> Footprints:
     """A proposal for each building, off by some pixels; confidences of two digits, so that there are ties."""
     moved = [affinity.translate(polygon, *rng.normal(0, 5, 2)) for polygon in truth]
     return Footprints(np.array(moved, dtype=object), rng.integers(0, 100, len(moved)) / 100)
-
-
-def noisy_logits(rng: np.random.Generator, truth: np.ndarray) -> np.ndarray:
-    """The logits of a tile, float32, with blurred and noisy outlines as a network makes them."""
-    building = rasterize_instances(truth, SIZE, SIZE) > 0
-    noise = ndimage.gaussian_filter(rng.normal(size=building.shape), 3) * 15
-    return (ndimage.gaussian_filter(np.where(building, 4.0, -4.0), 2) + noise).astype(np.float32)
