@@ -6,11 +6,9 @@ Tiles of a simulated archive are laid side by side into one GeoTIFF of four band
 weights predicts: with its outlines and its raster of probabilities. The challenge gave its speeds in s/km² too.
 """
 
-import resource
 import shutil
 import subprocess
 import sys
-import time
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,6 +19,7 @@ import torch
 from rasterio.transform import from_origin
 from rasterio.windows import Window
 
+from benchmarks.process import of_command
 from sn6.data.archive import Archive
 from sn6.data.layout import CRS, PIXEL
 from sn6.door import enter
@@ -47,13 +46,12 @@ def prediction(
     write_area(image, Archive(root), pixels)
     write_network(checkpoint, width, image)
     given = [f"checkpoint={checkpoint}", f"images={image}", f"out={folder / 'out'}", "probability=true", *words.split()]
-    started = time.monotonic()
-    subprocess.run([sys.executable, "-m", "sn6.predict", *given], check=True)
-    seconds = time.monotonic() - started
+    used = of_command([sys.executable, "-m", "sn6.predict", *given])
     area = (pixels * PIXEL / 1000) ** 2
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6  # of the largest process
     print(f"{pixels} × {pixels} pixels, {area:.1f} km², {image.stat().st_size / 1e9:.1f} GB, U-Net of width {width}")
-    print(f"{seconds:.0f} s, {seconds / area:.1f} s/km², at most {peak:.2f} GB of memory, on {used_device()}")
+    print(
+        f"{used.seconds:.0f} s, {used.seconds / area:.1f} s/km², at most {used.peak / 1e9:.2f} GB, on {used_device()}"
+    )
 
 
 def write_area(path: Path, archive: Archive, pixels: int) -> None:
@@ -73,20 +71,15 @@ def write_area(path: Path, archive: Archive, pixels: int) -> None:
 
 
 def write_network(path: Path, width: int, image: Path) -> None:
-    """Random positive weights, which make blobs of bright ground; others would make a map of noise."""
+    """A U-Net with random weights that proposes blobs of bright ground."""
     with rasterio.open(image) as file:
         texture = file.read(window=Window(0, 0, 900, 900))
     valid = (texture != 0).any(axis=0)
     mean, std = texture[:, valid].mean(axis=1), texture[:, valid].std(axis=1)
-    normalised = np.where(valid, (texture - mean[:, None, None]) / std[:, None, None], 0)
     torch.manual_seed(0)
     network = UNet(4, 1, width).eval()
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.abs_()
-        logits = network(torch.from_numpy(normalised[None]))[0, 0].double()[torch.from_numpy(valid)]
-        network.head.weight /= logits.std() / 3
-        network.head.bias -= torch.quantile(logits / logits.std() * 3, 0.85)
+    normalised = np.where(valid, (texture - mean[:, None, None]) / std[:, None, None], 0)
+    make_blobs(network, torch.from_numpy(normalised), torch.from_numpy(valid))
     card = {
         "network": {"_target_": "sn6.models.unet.UNet", "in_channels": 4, "classes": 1, "width": width},
         "source": {"product": "SAR-Intensity", "bands": [1, 2, 3, 4], "orient": True, "min_area": 20.0},
@@ -95,6 +88,25 @@ def write_network(path: Path, width: int, image: Path) -> None:
         "nodata": "zero",
     }
     write_portable(path, dict(network.state_dict()), card)
+
+
+@torch.no_grad()
+def make_blobs(network: Any, image: torch.Tensor, valid: torch.Tensor) -> None:
+    """Gives a network positive weights, with which 15% of an image are building; others would make a map of noise.
+
+    Args:
+        network: a U-Net or a TernausNet of one class; its weights change
+        image: (c, h, w), normalised
+        valid: (h, w)
+    """
+    for parameter in network.parameters():
+        parameter.abs_()
+        if parameter.ndim > 1:  # kernels that keep the size of what they get
+            parameter /= parameter.flatten(1).sum(1).mean()
+    logits = network(image[None])[0, 0].double()[valid]
+    network.head.weight *= 3 / logits.std()
+    network.head.bias *= 3 / logits.std()
+    network.head.bias -= 3 * torch.quantile(logits, 0.85) / logits.std()
 
 
 def used_device() -> str:

@@ -1,19 +1,17 @@
-"""How much of one core the score takes: a whole validation set from files, and one tile from its logits.
+"""How much of one core the score of a whole validation set takes, from files.
 
     python -m benchmarks.scoring            (--help tells its keys)
 
-The files hold as many proposals as buildings, shifted at random. A plain implementation, pair by pair as the rules are
+The files hold as many proposals as buildings, shifted at random. A plain implementation, row by row as the rules are
 written, confirms the counts.
 """
 
 import csv
 import json
-import os
-import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import astuple
 from pathlib import Path
 from typing import Annotated
 
@@ -21,19 +19,17 @@ import numpy as np
 import shapely
 from rich.console import Console
 from rich.table import Table
-from scipy import ndimage
-from shapely import affinity
 
+from benchmarks.f1 import loop_counts
+from benchmarks.process import of_command
+from benchmarks.street_map import shifted, street_map
 from sn6.door import enter
 from sn6.footprints import Footprints
 from sn6.footprints.challenge_csv import ChallengeCSVWriter
 from sn6.footprints.geojson import GeoJSONWriter
 from sn6.footprints.geoparquet import GeoParquetWriter
-from sn6.footprints.matching import match_tile
-from sn6.footprints.polygonize import footprints_from_logits
-from sn6.footprints.rasterize import rasterize_instances
+from sn6.footprints.matching import Counts
 
-SIZE = 900  # pixels
 FORMATS = {"csv": ChallengeCSVWriter, "geojson": GeoJSONWriter, "parquet": GeoParquetWriter}
 
 
@@ -41,9 +37,8 @@ def scoring(
     folder: Annotated[Path, "for the files"] = Path("outputs/scoring"),
     tiles: Annotated[int, "of the validation set"] = 705,
     buildings: Annotated[int, "on each of them"] = 63,
-    repeats: Annotated[int, "of the one tile; the median counts"] = 50,
 ) -> None:
-    """Prints the seconds of `python -m sn6.score` for each format, and the milliseconds of one tile of 60 buildings."""
+    """Prints the seconds of `python -m sn6.score` for each format."""
     rng = np.random.default_rng(0)
     truths = [street_map(rng, buildings) for _ in range(tiles)]
     proposals = [shifted(rng, truth) for truth in truths]
@@ -53,38 +48,14 @@ def scoring(
         write(folder / f"proposals.{suffix}", writer, proposals)
     started = time.process_time()
     plain = plain_counts(folder / "truth.csv", folder / "proposals.csv")
-    table.add_row("plain implementation", f"{time.process_time() - started:.2f} s", *map(str, plain))
+    table.add_row("plain implementation", f"{time.process_time() - started:.2f} s", *map(str, astuple(plain)))
     for suffix in FORMATS:
         path = folder / f"proposals.{suffix}"
         seconds, counts = scored(folder / "truth.csv", path)
-        table.add_row(f"sn6.score of {path.name}", f"{seconds:.2f} s", *map(str, counts))
+        table.add_row(f"sn6.score of {path.name}", f"{seconds:.2f} s", *map(str, astuple(counts)))
         if counts != plain:
             sys.exit(f"{path} scores {counts}, the plain implementation counts {plain}")
-    for name, milliseconds in one_tile(rng, repeats).items():
-        table.add_row(f"one tile: {name}", f"{milliseconds:.1f} ms")
     Console().print(table)
-
-
-def street_map(rng: np.random.Generator, count: int) -> np.ndarray:
-    """Blocks, L-shapes and courtyard houses at any angle, each in a cell of its own; some under 80 px²."""
-    side = int(np.ceil(np.sqrt(count)))
-    middles = (np.stack(np.divmod(np.arange(count), side), axis=1) + 0.5) * SIZE / side
-    houses = []
-    for middle in middles + rng.uniform(-12, 12, middles.shape):
-        w, h = rng.uniform(4, 32, 2)
-        shell = [(-w, -h), (w, -h), (w, h), (-w, h)]
-        if rng.random() < 0.3:
-            shell = [(-w, -h), (w, -h), (w, 0), (0, 0), (0, h), (-w, h)]
-        holes = [[(-w / 2, -h / 2), (-w / 4, -h / 2), (-w / 4, -h / 4)]] if rng.random() < 0.2 else []
-        turned = affinity.rotate(shapely.Polygon(shell, holes), rng.uniform(0, 90), origin=(0, 0))
-        houses.append(affinity.translate(turned, *middle))
-    return np.array(houses, dtype=object)
-
-
-def shifted(rng: np.random.Generator, truth: np.ndarray) -> Footprints:
-    """A proposal for each building, off by some pixels; confidences of two digits, so that there are ties."""
-    moved = [affinity.translate(polygon, *rng.normal(0, 5, 2)) for polygon in truth]
-    return Footprints(np.array(moved, dtype=object), rng.integers(0, 100, len(moved)) / 100)
 
 
 def write(path: Path, writer: Callable, tiles: list[Footprints]) -> None:
@@ -95,70 +66,34 @@ def write(path: Path, writer: Callable, tiles: list[Footprints]) -> None:
             file.write(f"20190822070610_20190822070846_tile_{i}", (east, north), footprints)
 
 
-def scored(truth: Path, proposals: Path) -> tuple[float, tuple[int, ...]]:
+def scored(truth: Path, proposals: Path) -> tuple[float, Counts]:
     """The seconds of a core that the command takes from its start to its end, and its counts."""
     out = proposals.with_name("score.json")
-    words = [f"truth={truth}", f"proposals={proposals}", f"out={out}"]
-    before = os.times()
-    subprocess.run([sys.executable, "-m", "sn6.score", *words], check=True, stdout=subprocess.DEVNULL)
-    after = os.times()
-    seconds = sum(after[2:4]) - sum(before[2:4])  # user and system, of the processes that this one waited for
+    used = of_command([sys.executable, "-m", "sn6.score", f"truth={truth}", f"proposals={proposals}", f"out={out}"])
     overall = json.loads(out.read_text())["overall"]
-    return seconds, (overall["tp"], overall["fp"], overall["fn"])
+    return used.of_a_core, Counts(overall["tp"], overall["fp"], overall["fn"])
 
 
-def plain_counts(truth: Path, proposals: Path) -> tuple[int, ...]:
-    """The rules as they are written, tile by tile and pair by pair, on files read row by row."""
+def plain_counts(truth: Path, proposals: Path) -> Counts:
+    """The rules as they are written, on files read row by row."""
     buildings, proposed = rows_of(truth), rows_of(proposals)
-    tp = fp = fn = 0
-    for image_id, free in buildings.items():
-        for _, proposal in sorted(proposed[image_id], key=lambda row: -row[0]):
-            ious = [iou(polygon, proposal) for _, polygon in free]
-            best = max(range(len(free)), key=ious.__getitem__, default=None)
-            if best is not None and ious[best] > 0.5:
-                free.pop(best)
-                tp += 1
-            else:
-                fp += 1
-        fn += len(free)
-    return tp, fp, fn
+    return sum((loop_counts(true.polygons, proposed[image_id]) for image_id, true in buildings.items()), Counts())
 
 
-def rows_of(path: Path) -> dict[str, list[tuple[float, shapely.Polygon]]]:
-    """Confidence and polygon of each row by tile, without those of less than 80 px²."""
-    tiles: dict[str, list[tuple[float, shapely.Polygon]]] = {}
+def rows_of(path: Path) -> dict[str, Footprints]:
+    """Confidences and polygons of the rows by tile."""
+    tiles: dict[str, list[tuple[shapely.Polygon, float]]] = {}
     with path.open(newline="") as file:
         for row in csv.DictReader(file):
-            polygon = shapely.from_wkt(row["PolygonWKT_Pix"])
-            rows = tiles.setdefault(row["ImageId"], [])
-            if polygon.area >= 80:
-                rows.append((float(row["Confidence"]), polygon))
-    return tiles
-
-
-def iou(one: shapely.Polygon, other: shapely.Polygon) -> float:
-    """Of two polygons."""
-    overlap = one.intersection(other).area
-    return overlap / (one.area + other.area - overlap)
-
-
-def one_tile(rng: np.random.Generator, repeats: int) -> dict[str, float]:
-    """The median milliseconds from logits to counts, with blurred and noisy outlines as a network makes them."""
-    truth = street_map(rng, 60)
-    building = rasterize_instances(truth, SIZE, SIZE) > 0
-    noise = ndimage.gaussian_filter(rng.normal(size=building.shape), 3) * 15
-    logits = (ndimage.gaussian_filter(np.where(building, 4.0, -4.0), 2) + noise).astype(np.float32)
-    valid = np.ones(building.shape, dtype=bool)
-    polygons, matching = [], []
-    for _ in range(repeats):
-        started = time.process_time()
-        footprints = footprints_from_logits(logits, valid)
-        between = time.process_time()
-        match_tile(truth, footprints.polygons, footprints.confidences)
-        polygons.append(between - started)
-        matching.append(time.process_time() - between)
-    parts = {"polygons": statistics.median(polygons), "matching": statistics.median(matching)}
-    return {name: 1000 * seconds for name, seconds in {**parts, "all": sum(parts.values())}.items()}
+            tiles.setdefault(row["ImageId"], []).append(
+                (shapely.from_wkt(row["PolygonWKT_Pix"]), float(row["Confidence"]))
+            )
+    return {
+        image_id: Footprints(
+            np.array([polygon for polygon, _ in rows], dtype=object), np.array([one for _, one in rows])
+        )
+        for image_id, rows in tiles.items()
+    }
 
 
 if __name__ == "__main__":

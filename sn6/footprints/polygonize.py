@@ -139,7 +139,7 @@ def polygonize(
     for value, window in enumerate(ndimage.find_objects(labels), start=1):
         if window is not None:
             parts, count = ndimage.label(labels[window] == value)
-            regions[window][parts > 0] = parts[parts > 0] + len(values)
+            np.add(parts, len(values), out=regions[window], where=parts > 0)
             values += [value] * count
     return _outlines(regions)[0], np.array(values, dtype=np.int32)
 
@@ -170,12 +170,11 @@ def _trace_rings(
     grid = np.pad(regions, 1)
     width = grid.shape[1]
     flat = grid.ravel()  # a pixel's number is also that of its top left corner
-    inside = np.flatnonzero(flat > 0)
     step = np.array([1, width, -1, -width])  # headings: right, down, left, up
-    across = np.array([-width, 1, width, -1])  # from a pixel over its side that is walked with this heading
-    first_corner = np.array([0, 1, width + 1, width])  # of that side
-    region = flat[inside]
-    borders = [inside[flat[inside + over] != region] for over in across]
+    first_corner = np.array([0, 1, width + 1, width])  # of the side of a pixel that is walked with this heading
+    beside = np.flatnonzero(flat[1:] != flat[:-1])  # pixels that differ from the next one
+    below = np.flatnonzero(flat[width:] != flat[:-width])
+    borders = [pixels[flat[pixels] > 0] for pixels in (below + width, beside, below, beside + 1)]
     pixel = np.concatenate(borders)  # on the right hand
     heading = np.repeat(np.arange(4), [border.size for border in borders])
     start = pixel + first_corner[heading]
@@ -185,9 +184,9 @@ def _trace_rings(
     left_ahead = ahead + step[heading - 1]
     # To the left wherever the region goes on there, so that two pixels which meet at a corner are walked as one.
     turn = np.where(flat[left_ahead] == flat[pixel], -1, np.where(flat[ahead] == flat[pixel], 0, 1))
-    side = 4 * start + heading
-    order = np.argsort(side)
-    following = order[np.searchsorted(side, 4 * end + (heading + turn) % 4, sorter=order)]
+    number = np.empty(4 * flat.size, dtype=np.int64)  # of the side that starts at a corner with a heading
+    number[4 * start + heading] = np.arange(start.size)
+    following = number[4 * end + (heading + turn) % 4]
     walk, ring, first = _cycles(following)
 
     walk, ring = walk[turn[walk] != 0], ring[turn[walk] != 0]

@@ -1,6 +1,9 @@
 """Polygons to instance masks."""
 
+import json
+
 import numpy as np
+import shapely
 from jaxtyping import Bool, Int32
 from rasterio import features
 
@@ -13,10 +16,14 @@ def rasterize_instances(polygons: Polygons, height: int, width: int) -> Int32[np
     A polygon has the pixels whose centre lies inside it, outside its holes. Where two overlap, the later one
     has the pixel. An empty polygon has no pixel, and keeps its number.
     """
-    # 32 bits: an 8-bit mask loses the 256th building of a tile.
-    numbered = [(polygon, i + 1) for i, polygon in enumerate(polygons) if not polygon.is_empty]
-    if not numbered:  # rasterio refuses to burn nothing
+    found = np.asarray(polygons, dtype=object)
+    numbers = np.flatnonzero(~shapely.is_empty(found))
+    if not numbers.size:  # rasterio refuses to burn nothing
         return np.zeros((height, width), dtype=np.int32)
+    # rasterio would turn each polygon into such a dict, corner by corner
+    geometries = map(json.loads, shapely.to_geojson(found[numbers]))
+    numbered = zip(geometries, (numbers + 1).tolist(), strict=True)
+    # 32 bits: an 8-bit mask loses the 256th building of a tile.
     return features.rasterize(numbered, out_shape=(height, width), dtype="int32")
 
 

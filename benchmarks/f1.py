@@ -1,0 +1,97 @@
+"""Counts of the polygon F1, against a plain loop over an STRtree and against rows of data frames."""
+
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+
+import numpy as np
+import shapely
+
+from benchmarks.comparison import NotRun, Row, medians, require
+from benchmarks.street_map import shifted, street_map
+from sn6.footprints import Footprints
+from sn6.footprints.matching import MIN_AREA, MIN_IOU, Counts, match_tile
+
+Tile = tuple[np.ndarray, Footprints]  # the buildings, and what is proposed
+Counting = Callable[[np.ndarray, Footprints], Counts]
+
+
+def rows(tiles: int = 100, buildings: int = 60, invented: int = 6, repeats: int = 3) -> Iterator[Row | NotRun]:
+    """One row for each peer, on tiles whose `buildings` have a proposal each, and `invented` ones more."""
+    rng = np.random.default_rng(0)
+    made = [tile_of(rng, buildings, invented) for _ in range(tiles)]
+    given = f"{tiles} tiles of {buildings} buildings, {buildings + invented} proposals"
+    yield compared(made, given, "a loop over an STRtree", loop_counts, 5 * repeats, wanted=1)
+    if find_spec("geopandas") is None:
+        yield NotRun("polygon F1, data frames", "geopandas is not installed")
+    else:
+        yield compared(made, given, "geopandas, row by row", frame_counts, repeats, wanted=60)
+
+
+def tile_of(rng: np.random.Generator, buildings: int, invented: int) -> Tile:
+    """Proposals near the buildings, and some elsewhere."""
+    truth = street_map(rng, buildings)
+    near, elsewhere = shifted(rng, truth), shifted(rng, street_map(rng, invented))
+    polygons = np.concatenate([near.polygons, elsewhere.polygons])
+    return truth, Footprints(polygons, np.concatenate([near.confidences, elsewhere.confidences]))
+
+
+def compared(tiles: list[Tile], given: str, peer: str, counting: Counting, repeats: int, wanted: float) -> Row:
+    """The row of one peer."""
+    for number, tile in enumerate(tiles):
+        ours, theirs = sn6_counts(*tile), counting(*tile)
+        require(ours == theirs, f"polygon F1, tile {number}: sn6 counts {ours}, {peer} counts {theirs}")
+    ways = {
+        "ours": lambda: [sn6_counts(*tile) for tile in tiles],
+        "theirs": lambda: [counting(*tile) for tile in tiles],
+    }
+    seconds = medians(ways, repeats)
+    return Row("polygon F1", given, seconds["ours"], peer, seconds["theirs"], "counts of each tile equal", wanted)
+
+
+def sn6_counts(truth: np.ndarray, proposed: Footprints) -> Counts:
+    """Of one tile."""
+    return match_tile(truth, proposed.polygons, proposed.confidences).counts
+
+
+def loop_counts(truth: np.ndarray, proposed: Footprints) -> Counts:
+    """The rules as they are written, proposal by proposal, each with the buildings that a tree finds near it."""
+    truth = [polygon for polygon in truth if polygon.area >= MIN_AREA]
+    tree, free, tp, fp = shapely.STRtree(truth), set(range(len(truth))), 0, 0
+    for number in np.argsort(-proposed.confidences, kind="stable"):
+        proposal = proposed.polygons[number]
+        if proposal.area < MIN_AREA:
+            continue
+        near = [i for i in sorted(tree.query(proposal)) if i in free]
+        best = max(near, key=lambda i, proposal=proposal: iou(truth[i], proposal), default=None)
+        if best is not None and iou(truth[best], proposal) > MIN_IOU:
+            free.remove(best)
+            tp += 1
+        else:
+            fp += 1
+    return Counts(tp, fp, len(free))
+
+
+def frame_counts(truth: np.ndarray, proposed: Footprints) -> Counts:
+    """The same on data frames, a row at a time, as the scorers that work on files of footprints do it."""
+    from geopandas import GeoDataFrame
+
+    free = GeoDataFrame(geometry=truth)
+    free = free[free.area >= MIN_AREA]
+    proposals = GeoDataFrame({"confidence": proposed.confidences}, geometry=proposed.polygons)
+    proposals = proposals[proposals.area >= MIN_AREA].sort_values("confidence", ascending=False, kind="stable")
+    tp = fp = 0
+    for _, proposal in proposals.iterrows():
+        near = free.iloc[free.sindex.query(proposal.geometry)].sort_index()
+        near = near.assign(iou=[iou(building.geometry, proposal.geometry) for _, building in near.iterrows()])
+        if len(near) and near.iou.max() > MIN_IOU:
+            free = free.drop(near.iou.idxmax())
+            tp += 1
+        else:
+            fp += 1
+    return Counts(tp, fp, len(free))
+
+
+def iou(one: shapely.Polygon, other: shapely.Polygon) -> float:
+    """Of two polygons."""
+    overlap = one.intersection(other).area
+    return overlap / (one.area + other.area - overlap)
