@@ -1,14 +1,13 @@
-"""How a network starts: VGG encoders, He initialisation, ImageNet weights."""
+"""How a network starts: VGG encoders built by timm, He initialisation, ImageNet weights."""
 
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 from jaxtyping import Float
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sn6.errors import UserError
@@ -16,11 +15,6 @@ from sn6.errors import UserError
 Architecture = Literal["vgg11", "vgg16"]
 Pretrained = Literal["imagenet"] | None
 
-# Simonyan, Zisserman 2015, table 1: filters of each 3×3 convolution, 0 for a pooling by 2
-LAYOUTS: dict[Architecture, list[int]] = {
-    "vgg11": [64, 0, 128, 0, 256, 256, 0, 512, 512, 0, 512, 512, 0],
-    "vgg16": [64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0],
-}
 PUBLISHED_WIDTH = 64  # filters of VGG's first convolution
 HUB_REPOSITORIES = {"vgg11": "timm/vgg11.tv_in1k", "vgg16": "timm/vgg16.tv_in1k"}
 HUB_FILE = "model.safetensors"
@@ -40,16 +34,11 @@ def vgg_features(architecture: Architecture, in_channels: int, width: int) -> nn
     Returns:
         Layers numbered as in timm and torchvision; their weights are not initialised.
     """
-    layers: list[nn.Module] = []
-    with torch.device("meta"):  # nothing is drawn for weights that are given afterwards
-        for published in LAYOUTS[architecture]:
-            if not published:
-                layers.append(nn.MaxPool2d(2))
-                continue
-            filters = published * width // PUBLISHED_WIDTH
-            layers += [nn.Conv2d(in_channels, filters, 3, padding=1), nn.ReLU(inplace=True)]
-            in_channels = filters
-        features = nn.Sequential(*layers)
+    from timm.models.vgg import VGG, cfgs  # takes a second, which a network without VGG does without
+
+    layout = [v * width // PUBLISHED_WIDTH if isinstance(v, int) else v for v in cfgs[architecture]]
+    with torch.device("meta"):  # the head that timm adds, over 100 million parameters, is never allocated
+        features = VGG(layout, in_chans=in_channels).features
     return features.to_empty(device=torch.get_default_device())
 
 
@@ -138,11 +127,11 @@ def read_weights(path: str) -> dict[str, Tensor]:
     """The tensors of a `.safetensors` or `.pth` file under timm's names; nothing in it is executed."""
     if not Path(path).is_file():
         raise UserError(f"model.weights_file={path}: there is no such file; give a .safetensors or .pth")
+    from timm.models import load_state_dict
+
     try:
-        is_safe = path.endswith(".safetensors")
-        held: dict[str, Any] = load_file(path) if is_safe else torch.load(path, map_location="cpu", weights_only=True)
-        return with_timm_names(held.get("state_dict", held))
-    except Exception as error:  # safetensors, zip, pickle and torch each raise their own
+        return with_timm_names(load_state_dict(path, weights_only=True))
+    except Exception as error:  # safetensors, zip, pickle, torch and timm each raise their own
         reason = str(error).partition("\n")[0].partition(". ")[0] or type(error).__name__
         raise UserError(f"model.weights_file={path} cannot be read ({reason}); give a .safetensors or .pth") from error
 
