@@ -8,6 +8,7 @@ import timm
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
+from timm.models.vgg import cfgs
 from torch import nn
 
 import sn6.models.weights as weights_module
@@ -107,8 +108,8 @@ def test_torchvisions_fully_connected_layers_become_convolutions(tmp_path):
 def test_fcn_takes_the_fully_connected_layers_too(tmp_path, monkeypatch):
     """At 1/32 of the width: the published one has 134 million parameters."""
     published = shapes_in_timm("vgg16")
-    layout = [v // 32 if isinstance(v, int) else v for v in weights_module.cfgs["vgg16"]]
-    monkeypatch.setitem(weights_module.cfgs, "vgg16", layout)
+    layout = [v // 32 if isinstance(v, int) else v for v in cfgs["vgg16"]]
+    monkeypatch.setitem(cfgs, "vgg16", layout)
     monkeypatch.setattr(weights_module, "PUBLISHED_WIDTH", 2)
     weights = {}
     for name, shape in published.items():
