@@ -11,11 +11,15 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from benchmarks.comparison import Way
 
 
 class Usage(NamedTuple):
@@ -50,6 +54,37 @@ def _call(function: Callable[..., Any], given: Sequence[Any]) -> Usage:
     used = time.perf_counter() - started, time.process_time() - of_a_core
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return Usage(*used, 1024 * int(status["VmHWM"].split()[0]))
+
+
+@contextmanager
+def apart(begin: Callable[[], None] | None = None) -> Iterator[Callable[..., Way]]:
+    """A process for ways whose allocator and threads are to be as their users have them.
+
+    Args:
+        begin: is called there first
+
+    Yields:
+        (make, *given) → the way that `make(*given)` gives in that process; it has been done once
+    """
+    with ProcessPoolExecutor(1, get_context("spawn"), begin) as pool:
+
+        def way(make: Callable[..., Way], *given: Any) -> Way:
+            def done() -> None:
+                pool.submit(_do, make, given).result()
+
+            done()  # makes it, and fills the caches
+            return done
+
+        yield way
+
+
+@cache
+def _made(make: Callable[..., Way], given: Sequence[Any]) -> Way:
+    return make(*given)
+
+
+def _do(make: Callable[..., Way], given: Sequence[Any]) -> None:
+    _made(make, given)()
 
 
 def main(words: Sequence[str]) -> None:

@@ -7,12 +7,15 @@ import copy
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.comparison import NotRun, Row, medians, require
-from benchmarks.unet11 import baseline_loss, with_weights_of
+from benchmarks.comparison import NotRun, Row, Way, medians, require
+from benchmarks.process import apart
+from benchmarks.unet11 import UNet11, baseline_loss, with_weights_of
+from sn6.allocator import keep_freed_memory
 from sn6.devices import fastest_precision
 from sn6.losses import FocalDice
 from sn6.models.fcn import FCN8s
@@ -24,14 +27,17 @@ from sn6.segmenter import Segmenter, constant
 OPTIMIZER = {"lr": 1e-4, "weight_decay": 0.01}  # of the challenge's baseline
 GPU_STEP = 16 / 640  # s: 640 crops a second are half of what an H200's arithmetic allows
 LOGITS, LOSS = 1e-4, 0.02  # how far the two may differ: float32, and after a step in bfloat16, of the loss
+NETWORKS: dict[str, Callable[..., nn.Module]] = {"TernausNet": TernausNet, "U-Net": UNet, "FCN-8s": FCN8s}
+UNET11, SMP = "UNet11 in float32", "smp's Unet in float32"
 Batch = dict[str, Tensor]
+Given = tuple[int, int, str]  # crops, their side in pixels, device
 
 
 def rows(crops: int = 2, size: int = 256, width: int = 64, repeats: int = 5) -> Iterator[Row | NotRun]:
     """Rows for the CPU, and for a GPU where there is one."""
-    yield from on_device(batch_of(crops, size, "cpu"), width, repeats, {"ratio": 2.2})
+    yield from on_device((crops, size, "cpu"), width, repeats, {"ratio": 2.2})
     if torch.cuda.is_available():
-        yield from on_device(batch_of(16, 512, "cuda"), width, 4 * repeats, {"most": GPU_STEP})
+        yield from on_device((16, 512, "cuda"), width, 4 * repeats, {"most": GPU_STEP})
         yield from compiled_and_memory(batch_of(16, 512, "cuda"), width, 4 * repeats)
     else:
         yield NotRun("training step on a GPU", "there is no GPU")
@@ -46,32 +52,46 @@ def batch_of(crops: int, size: int, device: str) -> Batch:
     return {name: one.to(device) for name, one in batch.items()}
 
 
-def on_device(batch: Batch, width: int, repeats: int, wanted: dict[str, float]) -> Iterator[Row | NotRun]:
+def on_device(given: Given, width: int, repeats: int, wanted: dict[str, float]) -> Iterator[Row | NotRun]:
     """TernausNet against the baseline's network and smp's, the other networks against themselves in float32."""
-    device = batch["image"].device
-    precision = fastest_precision(device.type)
-    path, given = (
-        "training step, {} " + precision,
-        f"{len(batch['image'])} crops of {batch['image'].shape[-1]}, {device}",
-    )
-    network = TernausNet(4, 1, width).to(device)
-    peer = with_weights_of(network, width)
-    equality = agreement(network, peer, batch, precision)
-    seconds = medians({"ours": sn6_step(network, batch, precision), "theirs": plain_step(peer, batch)}, repeats)
-    name = "UNet11 in float32"
-    yield Row(path.format("TernausNet"), given, seconds["ours"], name, seconds["theirs"], equality, **wanted)
+    crops, size, device = given
+    precision = fastest_precision(device)
+    path, told = f"training step, {{}} {precision}", f"{crops} crops of {size}, {device}"
+    equality = agreement(width, batch_of(*given), precision)
+    pairs = [("TernausNet", UNET11)]
     if find_spec("segmentation_models_pytorch") is None:
         yield NotRun("training step, smp", "segmentation_models_pytorch is not installed")
-        others: dict[str, tuple[nn.Module, nn.Module, str]] = {}
     else:
-        from segmentation_models_pytorch import Unet
+        pairs.append(("TernausNet", SMP))
+    pairs += [("U-Net", "U-Net"), ("FCN-8s", "FCN-8s")]
+    with apart(keep_freed_memory) as ours, apart() as theirs:
+        for name, peer in pairs:
+            ways = {"ours": ours(make_sn6_step, name, width, *given), "theirs": theirs(make_plain, peer, width, *given)}
+            seconds = medians(ways, repeats)
+            title = "the same in float32" if name == peer else peer
+            compared = (equality, wanted) if peer == UNET11 else ("not compared", {})
+            yield Row(path.format(name), told, seconds["ours"], title, seconds["theirs"], compared[0], **compared[1])
 
-        others = {"TernausNet": (network, Unet("vgg11", encoder_weights=None, in_channels=4).to(device), "smp's Unet")}
-    for name, one in {"U-Net": UNet(4, 1, width), "FCN-8s": FCN8s(4, 1, width)}.items():
-        others[name] = (one.to(device), copy.deepcopy(one), "the same in float32")
-    for name, (ours, theirs, title) in others.items():
-        seconds = medians({"ours": sn6_step(ours, batch, precision), "theirs": plain_step(theirs, batch)}, repeats)
-        yield Row(path.format(name), given, seconds["ours"], title, seconds["theirs"], "not compared")
+
+def make_sn6_step(name: str, width: int, *given: Any) -> Way:
+    """As sn6.run has it."""
+    batch = batch_of(*given)
+    device = batch["image"].device
+    return sn6_step(NETWORKS[name](4, 1, width).to(device), batch, fastest_precision(device.type))
+
+
+def make_plain(name: str, width: int, *given: Any) -> Way:
+    """As a plain loop has it."""
+    batch = batch_of(*given)
+    network = smp_unet() if name == SMP else UNet11(4, width) if name == UNET11 else NETWORKS[name](4, 1, width)
+    return plain_step(network.to(batch["image"].device), batch)
+
+
+def smp_unet() -> nn.Module:
+    """Of the same encoder, with a lighter decoder."""
+    from segmentation_models_pytorch import Unet
+
+    return Unet("vgg11", encoder_weights=None, in_channels=4)
 
 
 def compiled_and_memory(batch: Batch, width: int, repeats: int) -> Iterator[Row]:
@@ -89,16 +109,17 @@ def compiled_and_memory(batch: Batch, width: int, repeats: int) -> Iterator[Row]
         torch.cuda.reset_peak_memory_stats()
         step()
         peaks.append(torch.cuda.max_memory_allocated())
-    yield Row("its memory", given, peaks[0], "UNet11 in float32", peaks[1], "as the step's", unit="bytes")
+    yield Row("its memory", given, peaks[0], UNET11, peaks[1], "as the step's", unit="bytes")
 
 
-def agreement(network: nn.Module, peer: nn.Module, batch: Batch, precision: str) -> str:
-    """Checks that both give the same logits, and the same loss after a step each, of copies.
+def agreement(width: int, batch: Batch, precision: str) -> str:
+    """Checks that both give the same logits, and the same loss after a step each.
 
     Raises:
         Mismatch: they do not
     """
-    network, peer = copy.deepcopy(network), copy.deepcopy(peer)
+    network = TernausNet(4, 1, width).to(batch["image"].device)
+    peer = with_weights_of(network, width)
     with torch.no_grad():
         ours, theirs = network(batch["image"]), peer(batch["image"])
     off = float((ours - theirs).abs().max() / theirs.abs().max())
@@ -112,7 +133,7 @@ def agreement(network: nn.Module, peer: nn.Module, batch: Batch, precision: str)
     return f"float32 logits to 1e-4, loss after a step to {apart:.1%}"
 
 
-def sn6_step(network: nn.Module, batch: Batch, precision: str) -> Callable[[], None]:
+def sn6_step(network: nn.Module, batch: Batch, precision: str) -> Way:
     """A step of sn6.run: channels_last, autocast, fused AdamW."""
     segmenter = Segmenter(network, FocalDice(), partial(torch.optim.AdamW, **OPTIMIZER, fused=True), constant)
     optimizer = segmenter.optimizer(segmenter.parameter_groups())
@@ -129,7 +150,7 @@ def sn6_step(network: nn.Module, batch: Batch, precision: str) -> Callable[[], N
     return step
 
 
-def plain_step(network: nn.Module, batch: Batch) -> Callable[[], None]:
+def plain_step(network: nn.Module, batch: Batch) -> Way:
     """A step of a plain loop in float32, with the baseline's loss."""
     optimizer = torch.optim.AdamW(network.parameters(), **OPTIMIZER)
 

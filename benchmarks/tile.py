@@ -15,12 +15,13 @@ import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
-from benchmarks.comparison import NotRun, Row, medians, require
+from benchmarks.comparison import NotRun, Row, Way, medians, require
 from benchmarks.polygons import gdal, same_sets
 from benchmarks.prediction import make_blobs
-from benchmarks.process import of_function
+from benchmarks.process import apart, of_function
 from benchmarks.street_map import street_map
 from benchmarks.unet11 import with_weights_of
+from sn6.allocator import keep_freed_memory
 from sn6.data.dataset import Source, Statistics, normalize
 from sn6.devices import fastest_precision
 from sn6.footprints import Footprints
@@ -67,30 +68,29 @@ class Case:
 
 def rows(size: int = SIZES[0], width: int = SIZES[1], repeats: int = 5) -> Iterator[Row | NotRun]:
     """Rows for the CPU, and for a GPU where there is one."""
-    yield from on_device(case(size, width, "cpu"), repeats, ratio=3)
+    yield from on_device(size, width, "cpu", repeats, ratio=3)
     peaks = {way: of_function(one_tile, way, size, width).peak for way in ("sn6", "whole", "windows")}
     given, same = f"{size}×{size}, a process", "as above"
     for way in ("whole", "windows"):
         yield Row("its memory", given, peaks["sn6"], NAMES[way], peaks[way], same, unit="bytes")
     if torch.cuda.is_available():
-        yield from on_device(case(size, width, "cuda"), 5 * repeats)
+        yield from on_device(size, width, "cuda", 5 * repeats)
     else:
         yield NotRun("tile → polygons on a GPU", "there is no GPU")
 
 
-def on_device(given: Case, repeats: int, ratio: float | None = None) -> Iterator[Row]:
+def on_device(size: int, width: int, device: str, repeats: int, ratio: float | None = None) -> Iterator[Row]:
     """The whole way against both ways of the baseline, then what is not the network."""
-    precision = fastest_precision(given.device)
-    ensemble, peer = (
-        given.ensemble(precision),
-        with_weights_of(given.network, given.network.head.in_channels * 2).eval(),
-    )
+    precision = fastest_precision(device)
+    given = case(size, width, device)
     logits = given.ensemble("32-true").logits([given.pixels], [given.valid])[0]
-    equality = agreement(logits, ensemble.logits([given.pixels], [given.valid])[0], whole(peer, given))
-    path, told = f"tile → polygons, {precision}", f"{'×'.join(map(str, logits.shape))}, {given.device}"
-    ways = {"sn6": partial(sn6_tile, ensemble, given)}
-    ways |= {name: partial(baseline_tile, way, peer, given) for name, way in WAYS.items()}
-    seconds = medians(ways, repeats)
+    half = given.ensemble(precision).logits([given.pixels], [given.valid])[0]
+    equality = agreement(logits, half, whole(with_weights_of(given.network, width).eval(), given))
+    path, told = f"tile → polygons, {precision}", f"{size}×{size}, {device}"
+    with apart(keep_freed_memory) as ours, apart() as theirs:
+        ways = {"sn6": ours(make_sn6, size, width, device)}
+        ways |= {name: theirs(make_baseline, name, size, width, device) for name in WAYS}
+        seconds = medians(ways, repeats)
     for name in WAYS:
         yield Row(path, told, seconds["sn6"], NAMES[name], seconds[name], equality, ratio)
     seconds = medians(
@@ -98,6 +98,18 @@ def on_device(given: Case, repeats: int, ratio: float | None = None) -> Iterator
     )
     title = "threshold, GDAL, shapely"
     yield Row("of it not the network", told, seconds["ours"], title, seconds["theirs"], equality, most=0.025)
+
+
+def make_sn6(size: int, width: int, device: str) -> Way:
+    """As sn6.predict has it."""
+    given = case(size, width, device)
+    return partial(sn6_tile, given.ensemble(fastest_precision(device)), given)
+
+
+def make_baseline(name: str, size: int, width: int, device: str) -> Way:
+    """As a plain loop has it."""
+    given = case(size, width, device)
+    return partial(baseline_tile, WAYS[name], with_weights_of(given.network, width).eval(), given)
 
 
 def case(size: int, width: int, device: str) -> Case:
@@ -177,13 +189,12 @@ def normalised(given: Case) -> Tensor:
 
 
 def one_tile(way: str, size: int, width: int) -> None:
-    """One tile in this process, on one core."""
-    torch.set_num_threads(1)
-    given = case(size, width, "cpu")
+    """One tile in this process."""
     if way == "sn6":
-        sn6_tile(given.ensemble(fastest_precision("cpu")), given)
+        keep_freed_memory()
+        make_sn6(size, width, "cpu")()
     else:
-        baseline_tile(WAYS[way], with_weights_of(given.network, width).eval(), given)
+        make_baseline(way, size, width, "cpu")()
 
 
 WAYS = {"whole": whole, "windows": windows}

@@ -8,6 +8,8 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context, parent_process
 from typing import TypeVar
 
+from sn6.allocator import keep_freed_memory
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -28,12 +30,18 @@ def in_processes(
     if processes <= 1 or not is_worth_it:
         yield from map(work, items)
         return
-    with ProcessPoolExecutor(processes, get_context("spawn"), end_with_parent) as pool:
+    with ProcessPoolExecutor(processes, get_context("spawn"), begin) as pool:
         try:
             yield from pool.map(work, items)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def begin() -> None:
+    """How each of the processes starts."""
+    keep_freed_memory()
+    end_with_parent()
 
 
 def end_with_parent() -> None:

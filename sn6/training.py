@@ -11,6 +11,7 @@ from typing import Any
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig
 
+from sn6.allocator import keep_freed_memory
 from sn6.config import one_line_config_errors
 from sn6.errors import UserError
 from sn6.jobs import ERROR_FILE, IN_A_SWEEP_ALONE
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 
 def explained_run(config: DictConfig, words: list[str]) -> dict[str, Any]:
     """`run`, which leaves in its folder why it ended."""
+    keep_freed_memory()
     folder = Path(config.folder)
     alone = only_one(folder, TRAINING_FILE) if is_rank_zero() else nullcontext()
     with why_it_ended(folder), one_line_config_errors(words), alone:

@@ -24,7 +24,7 @@ from sn6.data.datamodule import TileDataModule
 from sn6.data.dataset import CropDataset, Source
 from sn6.data.layers import encode, smallest
 from sn6.data.store import Store, store_folder
-from sn6.data.stored_crops import Memory, StoredCrops, free_memory
+from sn6.data.stored_crops import StoredCrops, free_memory
 from sn6.errors import UserError
 
 WEIGHTS = PixelWeights(w0=10.0, sigma=5.0)
@@ -159,18 +159,6 @@ def test_crops_on_a_gpu_are_those_of_the_processor(fine_root, tmp_path, case, ho
         assert all(value.is_cuda for value in theirs.values() if isinstance(value, torch.Tensor))
         moved = {key: value.cpu() if isinstance(value, torch.Tensor) else value for key, value in theirs.items()}
         same_batch(moved, ours, 1e-5)
-
-
-def test_memory_is_used_again_when_nobody_holds_it():
-    memory = Memory()
-    one = memory.empty((3, 4), torch.float32)
-    other = memory.empty((3, 4), torch.float32)
-    place, view = one.data_ptr(), one[1, 2:]
-    assert other.data_ptr() != place
-    del one
-    assert memory.empty((3, 4), torch.float32).data_ptr() != place  # the view holds it
-    del view
-    assert memory.empty((2, 6), torch.int32).data_ptr() == place
 
 
 def test_no_geotiff_is_read_for_a_crop(root):

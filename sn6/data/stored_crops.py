@@ -5,10 +5,7 @@ Handing a crop from a worker process to the training takes several times as long
 
 import gc
 import logging
-import math
 import os
-import weakref
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -73,8 +70,6 @@ class StoredCrops(Dataset):
         self.tiles: dict[int, Layers] = {}  # those that were asked for
         self.valid: dict[int, Bool[np.ndarray, "h w"]] = {}  # of them, as mapped: the places are drawn by it
         self.held = False
-        # torch keeps the memory of a GPU for the next batch
-        self.empty = Memory().empty if device.type == "cpu" else partial(torch.empty, device=device)
         # Numbers of the store are the product's units times a power of two: both round alike.
         per_unit, statistics = steps(store.source.product), crops.tiles.statistics
         self.mean, self.std = (
@@ -163,13 +158,14 @@ class StoredCrops(Dataset):
     def _batch(self, cut: Iterable[Layers], crops: Sequence[Crop]) -> dict[str, Tensor]:
         """`image`, `mask`, `valid` and `weight` (b, c, crop, crop)."""
         tiles, shape = self.crops.tiles, (len(crops), 1, self.crops.crop, self.crops.crop)
-        image = self.empty((len(crops), len(self.mean), *shape[2:]), dtype=torch.float32)
-        mask, valid = self.empty(shape, dtype=torch.float32), self.empty(shape, dtype=torch.bool)
+        empty = partial(torch.empty, device=self.device)
+        image = empty((len(crops), len(self.mean), *shape[2:]), dtype=torch.float32)
+        mask, valid = empty(shape, dtype=torch.float32), empty(shape, dtype=torch.bool)
         batch = {"image": image, "mask": mask, "valid": valid}
         if tiles.pixel_weights is not None:
             assert tiles.statistics.building_fraction is not None
             background, building = class_weights(tiles.statistics.building_fraction)
-            batch["weight"] = self.empty(shape, dtype=torch.float32)
+            batch["weight"] = empty(shape, dtype=torch.float32)
         for i, (layers, crop) in enumerate(zip(cut, crops, strict=True)):
             image[i].copy_(unsigned(layers["image"])).sub_(self.mean).div_(self.std)
             mask[i].copy_(unsigned(layers["mask"])).clamp_(max=1)
@@ -187,24 +183,6 @@ class StoredCrops(Dataset):
         """1 on the tile, 0 where the crop is larger than it."""
         height, width = (side.stop - side.start for side in crop.window)
         return moved(self._padded(torch.ones((1, height, width), device=self.device), crop), crop.position)
-
-
-class Memory:
-    """Memory of the processor that is used again as soon as nobody holds it.
-
-    To be given fresh pages by the system takes longer than to fill them with crops.
-    """
-
-    def __init__(self) -> None:
-        self.free: dict[int, list[Tensor]] = defaultdict(list)  # by size in bytes
-
-    def empty(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-        """As torch.empty."""
-        free = self.free[size := math.prod(shape) * dtype.itemsize]
-        block = free.pop() if free else torch.from_numpy(np.empty(size, dtype=np.uint8))  # NumPy asks for huge pages
-        held = block.numpy()  # by the tensor, and by all that is a view of it
-        weakref.finalize(held, free.append, block)
-        return torch.from_numpy(held).view(dtype).view(*shape)
 
 
 def unsigned(stored: Shaped[Tensor, "*s"]) -> Shaped[Tensor, "*s"]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from sn6.allocator import keep_freed_memory
 from sn6.errors import UserError
 from sn6.footprints import Footprints, turn_polygons
 from sn6.footprints.blocks import Rule, footprints_by_blocks
@@ -119,6 +120,7 @@ worker: Worker  # of this process
 def begin(plan: Plan, device: str, devices: Any = None) -> None:
     """Makes the worker of this process, on `device` or on the next one of a queue."""
     global worker
+    keep_freed_memory()
     if devices is not None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it and stops the others
         device, threads = devices.get()
