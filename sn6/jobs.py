@@ -25,7 +25,8 @@ from omegaconf import DictConfig, open_dict
 
 from sn6.config import plain
 from sn6.errors import UserError, first_line
-from sn6.resume import FREE, LOCK_FILE, is_as_it_was, is_under, only_one
+from sn6.locks import one_at_a_time
+from sn6.resume import FREE, LOCK_FILE, is_as_it_was, is_under
 from sn6.stages import stage_configs
 from sn6.whole import write_text
 
@@ -64,7 +65,7 @@ def job_of_a_sweep(config: DictConfig, words: list[str]) -> float:
     else:
         told = {"name": name, "group": group, "hydra.run.dir": str(folder), "hydra.mode": "RUN"}
         words_of_run = [*words, *(f"{key}={quoted(value)}" for key, value in told.items())]
-        with only_one(folder, LOCK_FILE), free_gpus(config) as environment:
+        with one_at_a_time(folder / LOCK_FILE, f"trains in {folder}"), free_gpus(config) as environment:
             status = anew(words_of_run, environment)
     if status in STOPPED:
         sys.exit(status)

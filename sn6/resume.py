@@ -4,13 +4,11 @@ import csv
 import json
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout
 
 from sn6.errors import UserError, first_line
 
@@ -148,21 +146,6 @@ def put_aside(folder: Path) -> None:
     for path in old:
         os.replace(path, aside / path.name)
     log.info("what was in %s lies in %s now", folder, aside)
-
-
-@contextmanager
-def only_one(folder: Path, name: str) -> Iterator[None]:
-    """Waits while another process holds the lock `name` in `folder`, and holds it until the end."""
-    lock = FileLock(folder / name)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        log.warning("another process trains in %s; waiting for its end", folder)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def logged_before(metrics: Path, step: int) -> list[dict[str, Any]]:

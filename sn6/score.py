@@ -3,10 +3,12 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
+import shapely
 from rich.console import Console
 from rich.progress import track
 
@@ -16,9 +18,9 @@ from sn6.errors import UserError
 from sn6.footprints import Footprints, Labels
 from sn6.footprints.files import read_proposals, read_truth
 from sn6.footprints.ground import Corner
-from sn6.footprints.matching import match_tile
-from sn6.footprints.outlines import Outlines
-from sn6.scorecard import LEVEL, ScoredTile, scorecard, table_of
+from sn6.footprints.matching import repaired
+from sn6.footprints.outlines import Outlines, Rows, parts
+from sn6.scorecard import LEVEL, ScoredTile, scorecard, scored, table_of
 from sn6.whole import write_text
 
 if TYPE_CHECKING:
@@ -61,10 +63,10 @@ def score(
     known = {image_id: corner for given in (true, proposed) for image_id, corner in given.tiles.items() if corner}
 
     notes = [*on_tiles(true, proposed, strict)]
-    true = counted(true, truth, strict, notes)
-    proposed = counted(proposed, proposals, strict, notes)
-    tiles = match_tiles(true, proposed, {**known, **corners}, strict)
-    card = scorecard(tiles, archive, sites, place, resamples)
+    sides = TakingPart(truth, true, strict), TakingPart(proposals, proposed, strict)
+    tiles = match_tiles(*sides, {**known, **corners}, archive, sites)
+    notes += [note for side in sides for note in side.notes()]
+    card = scorecard(tiles, sites, place, resamples)
     if card["interval"] is None:
         notes.append("no interval: it needs tiles at two places or more, known from root= or a GeoJSON or GeoParquet")
     write_text(out, json.dumps({"strict": strict, "tiles": len(tiles), **card, "notes": notes}, indent=2) + "\n")
@@ -126,32 +128,72 @@ def on_tiles(true: Outlines, proposed: Outlines, strict: bool) -> Iterator[str]:
         yield f"{len(unknown)} tiles of the proposals, first {unknown[0]}, have no row in the truth and are left out"
 
 
-def counted(outlines: Outlines, path: Path, strict: bool, notes: list[str]) -> Outlines:
-    """The polygons that take part, by the organisers' rules or so that none is lost; adds a note where these differ."""
-    if outlines.unread:
-        notes.append(f"{path}: {outlines.unread} polygons stand in rows with the BuildingId -1 and are not read")
-    parts, read = outlines.split(), outlines.split(first_only=strict)
-    if len(parts) > len(outlines):
-        fate = f"{len(parts) - len(read)} parts after the first are not read" if strict else "each part counts"
-        notes.append(f"{path}: {len(outlines)} geometries have {len(parts)} parts; {fate}")
-    crossing = read.crossing
-    if crossing.any():
-        first = list(read.tiles)[read.tile[crossing.argmax()]]
-        fate = "have the area of the shoelace formula" if strict else "are repaired"
-        notes.append(f"{path}: {crossing.sum()} polygons, first on {first}, cross themselves; they {fate}")
-    return read if strict else read.repaired()
+@dataclass(eq=False)
+class TakingPart:
+    """The polygons of a file that take part, by the organisers' rules or so that none is lost.
+
+    Attributes:
+        path: of the file
+        outlines: in it
+        strict: by the organisers' rules
+        parts: of the geometries that were asked for
+        read: those of the parts that take part
+        crossing: image id → how many of these cross themselves
+    """
+
+    path: Path
+    outlines: Outlines
+    strict: bool
+    parts: int = 0
+    read: int = 0
+    crossing: dict[str, int] = field(default_factory=dict)
+
+    def of(self, image_id: str) -> Rows:
+        """The polygons of a tile and their values; to be asked for once."""
+        rows = self.outlines.rows(image_id)
+        every = parts(rows)
+        polygons, values = parts(rows, first_only=True) if self.strict else every
+        self.parts += len(every[0])
+        self.read += len(polygons)
+        crossing = int(np.count_nonzero(~shapely.is_valid(polygons)))
+        if not crossing:
+            return polygons, values
+        self.crossing[image_id] = crossing
+        return polygons if self.strict else repaired(polygons), values
+
+    def notes(self) -> Iterator[str]:
+        """Where the rules differ, once all tiles were asked for."""
+        if self.outlines.unread:
+            yield f"{self.path}: {self.outlines.unread} polygons stand in rows with the BuildingId -1 and are not read"
+        if self.parts > len(self.outlines):
+            fate = f"{self.parts - self.read} parts after the first are not read" if self.strict else "each part counts"
+            yield f"{self.path}: {len(self.outlines)} geometries have {self.parts} parts; {fate}"
+        if self.crossing:
+            first = next(image_id for image_id in self.outlines.tiles if image_id in self.crossing)
+            fate = "have the area of the shoelace formula" if self.strict else "are repaired"
+            number = sum(self.crossing.values())
+            yield f"{self.path}: {number} polygons, first on {first}, cross themselves; they {fate}"
 
 
-def match_tiles(true: Outlines, proposed: Outlines, corners: Mapping[str, Corner], strict: bool) -> list[ScoredTile]:
+def match_tiles(
+    true: TakingPart,
+    proposed: TakingPart,
+    corners: Mapping[str, Corner],
+    archive: "Archive | None",
+    sites: Mapping[str, "Tile"],
+) -> list[ScoredTile]:
     """Matches the tiles of the truth, those without a row of proposals by the default alone."""
-    proposals = proposed.by_tile()
-    nothing = np.array([], dtype=object), np.array([])
-    there = [(image_id, rows) for image_id, rows in true.by_tile().items() if image_id in proposals or not strict]
     tiles = []
-    for image_id, buildings in track(there, "matching", console=Console(stderr=True), transient=True):
-        labels, footprints = Labels(*buildings), Footprints(*proposals.get(image_id, nothing))
-        match = match_tile(labels.polygons, footprints.polygons, footprints.confidences)
-        tiles.append(ScoredTile(image_id, labels, footprints, match, corners.get(image_id)))
+    for image_id in track(true.outlines.tiles, "matching", console=Console(stderr=True), transient=True):
+        labels, footprints = Labels(*true.of(image_id)), Footprints(*proposed.of(image_id))
+        if true.strict and image_id not in proposed.outlines.tiles:
+            continue
+        valid = None
+        if archive is not None and image_id in sites:
+            _, valid = archive.read(sites[image_id], "SAR-Intensity", (1,))
+        tiles.append(scored(image_id, corners.get(image_id), labels, footprints, valid))
+    for image_id in proposed.outlines.tiles.keys() - true.outlines.tiles.keys():
+        proposed.of(image_id)  # for the notes
     return tiles
 
 

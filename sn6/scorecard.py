@@ -6,10 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import shapely
-from jaxtyping import Bool, Shaped
+from jaxtyping import Bool, Float64, Int64, Shaped
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from sn6.data.layout import PIXEL
@@ -26,10 +24,10 @@ from sn6.footprints.breakdown import (
     rates,
 )
 from sn6.footprints.ground import Corner
-from sn6.footprints.matching import Counts, Match
+from sn6.footprints.matching import Counts, match_tile
 
 if TYPE_CHECKING:
-    from sn6.data.archive import Archive, Tile
+    from sn6.data.archive import Tile
 
 AREAS = (20, 40, 80, 160, 320, 640)  # m²; the first is the least that counts
 HEIGHTS = (0, 3, 6, 12, 24, 48)  # m
@@ -44,117 +42,136 @@ GROUPS = {
 
 
 @dataclass(frozen=True, eq=False)
+class Properties:
+    """What the parts of a score ask of the buildings of a tile that count, or of its proposals.
+
+    Attributes:
+        areas: in m²
+        heights: in m, NaN where not known
+        nearness: to nodata, see `sn6.data.nodata`; None where the tile is in no archive
+        met: whether each is one of a pair
+    """
+
+    areas: Float64[np.ndarray, "n"]
+    heights: Float64[np.ndarray, "n"]
+    nearness: Int64[np.ndarray, "n"] | None
+    met: Bool[np.ndarray, "n"]
+
+
+@dataclass(frozen=True, eq=False)
 class ScoredTile:
-    """A tile whose proposals have been matched.
+    """A tile whose proposals have been matched; of its polygons the properties are left.
 
     Attributes:
         image_id: of the tile
-        truth: its buildings
-        proposals: what was proposed on it
-        match: which of them met
         corner: its west and north edge in metres, None where not known
+        counts: of hits, invented and missed
+        buildings: of the truth
+        proposals: what was proposed
     """
 
     image_id: str
-    truth: Labels
-    proposals: Footprints
-    match: Match
     corner: Corner | None
-
-    @property
-    def found(self) -> Bool[np.ndarray, "truths"]:
-        """The buildings that a proposal took."""
-        return self.match.truths_counted & ~self.match.missed
+    counts: Counts
+    buildings: Properties
+    proposals: Properties
 
 
-def scorecard(
-    tiles: Sequence[ScoredTile], archive: "Archive | None", sites: dict[str, "Tile"], place: float, resamples: int
-) -> dict[str, Any]:
+def scored(
+    image_id: str, corner: Corner | None, truth: Labels, proposed: Footprints, valid: Bool[np.ndarray, "h w"] | None
+) -> ScoredTile:
+    """Matches the proposals of a tile.
+
+    Args:
+        image_id: of the tile
+        corner: of the tile, None where not known
+        truth: the buildings
+        proposed: the proposals
+        valid: false on nodata; None where the tile is in no archive
+    """
+    match = match_tile(truth.polygons, proposed.polygons, proposed.confidences)
+    found = match.truths_counted & ~match.missed
+    unknown = np.full(len(proposed), np.nan)
+    return ScoredTile(
+        image_id,
+        corner,
+        match.counts,
+        properties(truth.polygons, truth.heights, found, match.truths_counted, valid),
+        properties(proposed.polygons, unknown, match.hits, match.proposals_counted, valid),
+    )
+
+
+def properties(
+    polygons: Shaped[np.ndarray, "n"],
+    heights: Float64[np.ndarray, "n"],
+    met: Bool[np.ndarray, "n"],
+    counted: Bool[np.ndarray, "n"],
+    valid: Bool[np.ndarray, "h w"] | None,
+) -> Properties:
+    """Of those of the polygons that are counted."""
+    areas, nearness = shapely.area(polygons[counted]) * PIXEL**2, None
+    if valid is not None:
+        from sn6.data.nodata import nearness as nearness_of
+
+        nearness = nearness_of(polygons[counted], valid)
+    return Properties(areas, heights[counted], nearness, met[counted])
+
+
+def scorecard(tiles: Sequence[ScoredTile], sites: dict[str, "Tile"], place: float, resamples: int) -> dict[str, Any]:
     """The figures of a score, for a file of JSON; a group that nothing is known of is empty, an interval is None.
 
     Args:
         tiles: at least one
-        archive: of the tiles, where it is at hand
-        sites: its tiles by image id
+        sites: the tiles of the archive by image id, where it is at hand
         place: side of a place in metres
         resamples: of the bootstrap
     """
-    counts = [tile.match.counts for tile in tiles]
+    counts = [tile.counts for tile in tiles]
     there = [sites.get(tile.image_id) for tile in tiles]
     orientations = [None if site is None else ORIENTATIONS[site.orientation] for site in there]
     strips = [None if site is None else site.strip for site in there]
     return {
         "overall": rates(sum(counts, Counts())),
-        "by_area": by_area(tiles),
+        "by_area": two_sided(tiles, names_of_bins(AREAS, "m2"), lambda side: bins(side.areas, AREAS)),
         "by_height": by_height(tiles),
         "by_orientation": by_group(orientations, counts),
-        "by_nodata": by_nodata(tiles, archive, sites) if archive else {},
+        "by_nodata": by_nodata(tiles),
         "by_strip": by_group(strips, counts),
         "interval": interval(tiles, counts, place, resamples),
     }
 
 
-def of_buildings(
-    tiles: Sequence[ScoredTile], value: Callable[[ScoredTile], Shaped[np.ndarray, "_"]]
-) -> Shaped[np.ndarray, "_"]:
-    """A value of the buildings that count, tile after tile."""
-    return np.concatenate([value(tile)[tile.match.truths_counted] for tile in tiles])
-
-
-def of_proposals(
-    tiles: Sequence[ScoredTile], value: Callable[[ScoredTile], Shaped[np.ndarray, "_"]]
-) -> Shaped[np.ndarray, "_"]:
-    """A value of the proposals that count, tile after tile."""
-    return np.concatenate([value(tile)[tile.match.proposals_counted] for tile in tiles])
-
-
-def by_area(tiles: Sequence[ScoredTile]) -> dict[str, Rates]:
-    """Recall by the area of the building, precision by that of the proposal."""
-    names = names_of_bins(AREAS, "m2")
-    of_truth = of_buildings(tiles, lambda tile: shapely.area(tile.truth.polygons)) * PIXEL**2
-    of_proposal = of_proposals(tiles, lambda tile: shapely.area(tile.proposals.polygons)) * PIXEL**2
-    return two_sided(tiles, names, bins(of_truth, AREAS), bins(of_proposal, AREAS))
-
-
 def by_height(tiles: Sequence[ScoredTile]) -> dict[str, Rates]:
     """Recall by the height of the building, which a proposal has not."""
-    heights = of_buildings(tiles, lambda tile: tile.truth.heights)
+    heights = np.concatenate([tile.buildings.heights for tile in tiles])
     if np.isnan(heights).all():
         return {}
     names = [*names_of_bins(HEIGHTS, "m"), "unknown"]
-    found = of_buildings(tiles, lambda tile: tile.found)
+    found = np.concatenate([tile.buildings.met for tile in tiles])
     return by_building(names, np.where(np.isnan(heights), len(HEIGHTS), bins(heights, HEIGHTS)), found)
 
 
-def by_nodata(tiles: Sequence[ScoredTile], archive: "Archive", sites: dict[str, "Tile"]) -> dict[str, Rates]:
+def by_nodata(tiles: Sequence[ScoredTile]) -> dict[str, Rates]:
     """Recall by the distance of the building to nodata, precision by that of the proposal."""
-    from sn6.data.nodata import NAMES, nearness
+    from sn6.data.nodata import NAMES
 
-    seen = [tile for tile in tiles if tile.image_id in sites]
-    of_truth, of_proposal = {}, {}
-    for tile in track(seen, "distances to nodata", console=Console(stderr=True), transient=True):
-        _, valid = archive.read(sites[tile.image_id], "SAR-Intensity", (1,))
-        of_truth[tile.image_id] = nearness(tile.truth.polygons, valid)
-        of_proposal[tile.image_id] = nearness(tile.proposals.polygons, valid)
-    if not seen:
-        return {}
-    return two_sided(
-        seen,
-        NAMES,
-        of_buildings(seen, lambda tile: of_truth[tile.image_id]),
-        of_proposals(seen, lambda tile: of_proposal[tile.image_id]),
-    )
+    def nearness(side: Properties) -> Int64[np.ndarray, "_"]:
+        assert side.nearness is not None
+        return side.nearness
+
+    seen = [tile for tile in tiles if tile.buildings.nearness is not None]
+    return two_sided(seen, NAMES, nearness) if seen else {}
 
 
 def two_sided(
-    tiles: Sequence[ScoredTile],
-    names: Sequence[str],
-    bin_of_building: Shaped[np.ndarray, "buildings"],
-    bin_of_proposal: Shaped[np.ndarray, "proposals"],
+    tiles: Sequence[ScoredTile], names: Sequence[str], bin_of: Callable[[Properties], Int64[np.ndarray, "_"]]
 ) -> dict[str, Rates]:
     """Recall by a property of the building and precision by the same property of the proposal."""
-    recalls = by_building(names, bin_of_building, of_buildings(tiles, lambda tile: tile.found))
-    precisions = by_proposal(names, bin_of_proposal, of_proposals(tiles, lambda tile: tile.match.hits))
+    bins_and_met = [
+        [np.concatenate([bin_of(side) for side in sides]), np.concatenate([side.met for side in sides])]
+        for sides in ([tile.buildings for tile in tiles], [tile.proposals for tile in tiles])
+    ]
+    recalls, precisions = by_building(names, *bins_and_met[0]), by_proposal(names, *bins_and_met[1])
     return {name: recalls[name] | precisions[name] for name in names}
 
 

@@ -16,7 +16,8 @@ from sn6.door import enter
 from sn6.errors import UserError
 from sn6.footprints import Footprints
 from sn6.footprints.files import read_proposals
-from sn6.footprints.matching import match_tile
+from sn6.footprints.matching import match_tile, repaired
+from sn6.footprints.outlines import parts
 
 SAR = "SAR-Intensity"
 IMAGED_FROM = {0: "imaged from the north", 1: "imaged from the south", None: "orientation not known"}
@@ -52,8 +53,8 @@ def show(
     archive = Archive(root)
     proposed = None
     if proposals is not None:
-        by_tile = read_proposals(proposals, {}).split().repaired().by_tile()
-        proposed = {image_id: Footprints(*rows) for image_id, rows in by_tile.items()}
+        found = ((image_id, parts(rows)) for image_id, rows in read_proposals(proposals, {}).by_tile())
+        proposed = {image_id: Footprints(repaired(polygons), values) for image_id, (polygons, values) in found}
     if isinstance(tile, str) and tile in CHOICES:
         chosen = choose(archive, tile, tiles, split, product, proposed)
     else:

@@ -16,8 +16,9 @@ from sn6.config import one_line_config_errors
 from sn6.errors import UserError
 from sn6.jobs import ERROR_FILE, IN_A_SWEEP_ALONE
 from sn6.launch import refuse_a_folder_a_process
+from sn6.locks import one_at_a_time
 from sn6.loggers import is_rank_zero
-from sn6.resume import TRAINING_FILE, only_one, put_aside
+from sn6.resume import TRAINING_FILE, put_aside
 from sn6.stage import train
 from sn6.stages import stage_configs
 from sn6.whole import write_text
@@ -29,7 +30,7 @@ def explained_run(config: DictConfig, words: list[str]) -> dict[str, Any]:
     """`run`, which leaves in its folder why it ended."""
     keep_freed_memory()
     folder = Path(config.folder)
-    alone = only_one(folder, TRAINING_FILE) if is_rank_zero() else nullcontext()
+    alone = one_at_a_time(folder / TRAINING_FILE, f"trains in {folder}") if is_rank_zero() else nullcontext()
     with why_it_ended(folder), one_line_config_errors(words), alone:
         return run(config, words)
 

@@ -9,7 +9,7 @@ import shapely
 from shapely import box
 
 from sn6.errors import UserError
-from sn6.footprints import Footprints
+from sn6.footprints import Footprints, challenge_csv
 from sn6.footprints.challenge_csv import (
     ChallengeCSVWriter,
     read_labels,
@@ -17,6 +17,7 @@ from sn6.footprints.challenge_csv import (
     read_proposals_csv,
     read_truth_csv,
 )
+from sn6.footprints.outlines import parts
 
 LABELS = "ImageId,TileBuildingId,PolygonWKT_Pix,Mean_Building_Height,Median_Building_Height,StdDev_Building_Height\n"
 PROPOSALS = "ImageId,BuildingId,PolygonWKT_Pix,Confidence\n"
@@ -117,17 +118,36 @@ def test_polygons_in_rows_of_no_building_are_counted(tmp_path):
     assert read_proposals_csv(written(tmp_path, text)).unread == 1
 
 
+def test_a_file_is_read_in_pieces_as_it_is_in_one(tmp_path, monkeypatch):
+    tiles = ["t1", "t2", "t1", "t3", "t2", "t1", "t4"]
+    rows = [f'{tile},{i},"POLYGON ((0 0, {i + 1} 0, {i + 1} 1, 0 1, 0 0))",0.{i}\n' for i, tile in enumerate(tiles)]
+    path = written(tmp_path, PROPOSALS + "".join(rows) + "t5,-1,POLYGON EMPTY,0\n")
+    for chunk in (2, 3, 8, 100):
+        monkeypatch.setattr(challenge_csv, "CHUNK", chunk)
+        found = read_proposals_csv(path)
+        assert list(found.tiles) == ["t1", "t2", "t3", "t4", "t5"]
+        assert {tile: shapely.area(rows[0]).tolist() for tile, rows in found.by_tile()} == {
+            "t1": [1, 3, 6],
+            "t2": [2, 5],
+            "t3": [4],
+            "t4": [7],
+            "t5": [],
+        }
+        assert found.rows("t1")[1].tolist() == [0.0, 0.2, 0.5]
+    monkeypatch.setattr(challenge_csv, "CHUNK", 2)
+    with pytest.raises(UserError, match="line 5, tile t3"):
+        read_proposals_csv(written(tmp_path, (PROPOSALS + "".join(rows)).replace("0.3", "sure")))
+
+
 def test_the_parts_of_a_multipolygon_are_all_taken_or_the_first_alone(tmp_path):
     text = '"MULTIPOLYGON (((0 0, 9 0, 9 9, 0 0)), EMPTY, ((20 0, 29 0, 29 9, 20 9, 20 0)))"'
     table = read_truth_csv(written(tmp_path, f"{LABELS}t,0,{text},5,5,0\nu,0,{SQUARE},3,3,0\n"))
     assert len(table) == 2
-    assert {tile: shapely.area(found[0]).tolist() for tile, found in table.split().by_tile().items()} == {
-        "t": [40.5, 81],
-        "u": [400],
-    }
-    first = table.split(first_only=True).by_tile()
-    assert {tile: shapely.area(found[0]).tolist() for tile, found in first.items()} == {"t": [40.5], "u": [400]}
-    assert first["t"][1].tolist() == [5]
+    every, first = parts(table.rows("t")), parts(table.rows("t"), first_only=True)
+    assert [shapely.area(found[0]).tolist() for found in (every, first)] == [[40.5, 81], [40.5]]
+    assert [found[1].tolist() for found in (every, first)] == [[5, 5], [5]]
+    assert shapely.area(table.rows("u")[0]).tolist() == [400]
+    assert len(table.rows("v")[0]) == 0
 
 
 # --- labels

@@ -134,7 +134,7 @@ def test_an_image_without_crs_gives_a_file_without_one(tmp_path):
     assert "crs" not in content
     assert content["features"][0]["properties"]["area_m2"] == 200
     assert shapely.from_geojson(json.dumps(content["features"][0]["geometry"])).equals(box(2, -23, 12, -3))
-    found = read_geojson(tmp_path / "f.geojson", {}, "confidence").by_tile()["image"]
+    found = read_geojson(tmp_path / "f.geojson", {}, "confidence").rows("image")
     assert found[0][0].equals(box(2, 3, 12, 23))
     assert found[1].tolist() == [0.5]
 
@@ -143,6 +143,6 @@ def test_a_collection_is_read_back_tile_by_tile_with_those_that_are_empty(tmp_pa
     write_geojson(tmp_path / "f.geojson", TILES, CORNERS)
     back = read_geojson(tmp_path / "f.geojson", {}, "confidence")
     assert back.tiles == CORNERS
-    for tile, (polygons, confidences) in back.by_tile().items():
+    for tile, (polygons, confidences) in back.by_tile():
         assert [p.equals(q) for p, q in zip(polygons, TILES[tile].polygons, strict=True)] == [True] * len(polygons)
         assert confidences.tolist() == TILES[tile].confidences.tolist()

@@ -9,8 +9,9 @@ import pytest
 import shapely
 from shapely import box
 
+from sn6.errors import UserError
 from sn6.footprints import Footprints, geoparquet
-from sn6.footprints.geoparquet import GeoParquetWriter
+from sn6.footprints.geoparquet import GeoParquetWriter, read_geoparquet
 
 COURT = shapely.Polygon([(1, 1), (21, 1), (21, 21.5), (1, 21.5)], [[(4, 4), (8, 4), (8, 8), (4, 8)]])
 
@@ -52,6 +53,22 @@ def test_the_metadata_say_which_tiles_were_looked_at(tmp_path):
 def test_an_image_without_crs_gives_a_table_without_one(tmp_path):
     two_tiles(tmp_path / "f.parquet", crs=None, pixel=1.0)
     assert geopandas.read_parquet(tmp_path / "f.parquet").crs is None
+
+
+def test_a_file_is_read_in_pieces_as_it_is_in_one(tmp_path, monkeypatch):
+    two_tiles(tmp_path / "f.parquet")
+    for chunk in (1, 2, 100):
+        monkeypatch.setattr(geoparquet, "CHUNK", chunk)
+        found = read_geoparquet(tmp_path / "f.parquet", {}, "confidence")
+        assert list(found.tiles.values()) == [(591550, 5750000), (592000, 5750000), (591550.25, 5749550)]
+        assert found.rows("b_tile_2")[0][0].equals(COURT)
+        assert [values.tolist() for _, (_, values) in found.by_tile()] == [[0.1, 1], [], [0.75]]
+    table = geopandas.read_parquet(tmp_path / "f.parquet")
+    table.loc[2, "confidence"] = np.nan
+    table.to_parquet(tmp_path / "f.parquet")
+    monkeypatch.setattr(geoparquet, "CHUNK", 2)
+    with pytest.raises(UserError, match="footprint 3, tile a_tile_1: the value None"):
+        read_geoparquet(tmp_path / "f.parquet", found.tiles, "confidence")
 
 
 def test_no_footprint_at_all_is_a_table_too(tmp_path):

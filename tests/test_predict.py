@@ -17,11 +17,13 @@ from test_run import words
 
 from sn6.data.archive import Archive
 from sn6.door import enter
+from sn6.footprints import Footprints
 from sn6.footprints.challenge_csv import read_proposals
 from sn6.footprints.geojson import read_geojson
 from sn6.footprints.geoparquet import read_geoparquet
 from sn6.footprints.ground import to_ground
 from sn6.footprints.matching import Counts, match_tile
+from sn6.footprints.outlines import parts
 from sn6.models.checkpoint import network_of
 from sn6.models.portable import write_portable
 from sn6.models.ternausnet import TernausNet
@@ -75,9 +77,7 @@ def counted(archive_root, found):
 
 
 def by_tile(outlines):
-    from sn6.footprints import Footprints
-
-    return {tile: Footprints(*rows) for tile, rows in outlines.split().by_tile().items()}
+    return {tile: Footprints(*parts(rows)) for tile, rows in outlines.by_tile()}
 
 
 def test_each_format_scores_as_the_training_run_reported(sn6_predict, run_folder, archive_root, tmp_path):

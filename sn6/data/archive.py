@@ -196,6 +196,12 @@ class Archive:
         west, _, _, north = tile.bounds
         return read_geojson_labels(path, (west, north)) if path.exists() else None
 
+    def has_labels(self, tile: Tile) -> bool:
+        """Whether the footprints of a tile are known; none of them is made."""
+        if tile.split == "test_public":
+            return tile.image_id in self._test_labels
+        return tile.image_id in self._train_labels or geojson_path(self.root, tile.image_id).exists()
+
     @cached_property
     def _train_labels(self) -> PackedLabels:
         return archive_labels(self.root, "train")

@@ -138,7 +138,7 @@ class TileDataModule(LightningDataModule):
         return replace(fold, test=fold.validation), f"validation {noun} {self.fold_index}, which also chose the epoch"
 
     def _labelled(self, tiles: list[Tile]) -> list[Tile]:
-        labelled = [tile for tile in tiles if self.archive.labels(tile) is not None]
+        labelled = [tile for tile in tiles if self.archive.has_labels(tile)]
         if len(labelled) < len(tiles):
             log.warning("%d of %d tiles have no labels and are left out", len(tiles) - len(labelled), len(tiles))
         return labelled

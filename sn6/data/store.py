@@ -3,13 +3,11 @@
 import hashlib
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import shapely
-from filelock import FileLock, Timeout
 from jaxtyping import Shaped
 from rich.console import Console
 from rich.progress import track
@@ -21,6 +19,7 @@ from sn6.data.dataset import Choose, Source, is_turned
 from sn6.data.layers import Job, decode, map_array, store_tile
 from sn6.data.layout import tile_path
 from sn6.errors import UserError
+from sn6.locks import one_at_a_time
 from sn6.processes import in_processes
 
 FORMAT = 1  # to be raised whenever the same sources give other files
@@ -92,7 +91,7 @@ class Store:
             geotiff = tile_path(self.archive.root, tile.split, self.source.product, tile.image_id).stat()
             pixels = f"{FORMAT} {geotiff.st_size} {geotiff.st_mtime_ns}".encode()
             labels = self.archive.labels(tile)
-            outlines = [] if labels is None else [shapely.to_wkb(polygon) for polygon in labels.polygons]
+            outlines = [] if labels is None else shapely.to_wkb(labels.polygons)
             of_pixels, of_outlines = digest(pixels), digest(pixels, *outlines)
             self._files[tile.image_id] = {
                 layer: self.folder / name / f"{tile.image_id}.{of_pixels if layer in PIXELS else of_outlines}.npy"
@@ -123,7 +122,7 @@ class Store:
             return []
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with one_maker(self.folder):
+            with one_at_a_time(self.folder / ".lock", f"writes to {self.folder}"):
                 jobs = self._missing(tiles)  # less, where another process was first
                 self._make(jobs)
                 self._remove_outdated(tiles)
@@ -173,21 +172,6 @@ def store_folder(root: Path, store_root: Path | None) -> Path:
 def digest(*parts: bytes) -> str:
     """16 hexadecimal digits."""
     return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
-
-
-@contextmanager
-def one_maker(folder: Path) -> Iterator[None]:
-    """Waits while another process writes to the store, and keeps others waiting."""
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        log.info("another process writes to %s; waiting for its end", folder)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def refuse_full_disk(folder: Path, size: int) -> None:

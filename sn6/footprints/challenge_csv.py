@@ -14,7 +14,7 @@ from jaxtyping import Float64
 from sn6.errors import UserError
 from sn6.footprints import Footprints, Labels
 from sn6.footprints.ground import Corner
-from sn6.footprints.outlines import Outlines, UnsoundGeometry, parse_polygons
+from sn6.footprints.outlines import CHUNK, Outlines, UnsoundGeometry, joined, pack, parse_polygons, parts
 from sn6.footprints.writer import FootprintWriter
 
 NO_BUILDING = "POLYGON EMPTY"  # or the BuildingId -1: the row names its tile alone
@@ -49,7 +49,7 @@ def read_labels(path: Path) -> dict[str, Labels]:
     Raises:
         UserError: as `read_truth_csv`
     """
-    return {tile: Labels(*rows) for tile, rows in read_truth_csv(path).split().by_tile().items()}
+    return {tile: Labels(*parts(rows)) for tile, rows in read_truth_csv(path).by_tile()}
 
 
 def read_proposals(path: Path) -> dict[str, Footprints]:
@@ -58,7 +58,7 @@ def read_proposals(path: Path) -> dict[str, Footprints]:
     Raises:
         UserError: as `read_proposals_csv`
     """
-    return {tile: Footprints(*rows) for tile, rows in read_proposals_csv(path).split().by_tile().items()}
+    return {tile: Footprints(*parts(rows)) for tile, rows in read_proposals_csv(path).by_tile()}
 
 
 def read_truth_csv(path: Path) -> Outlines:
@@ -70,10 +70,7 @@ def read_truth_csv(path: Path) -> Outlines:
     Raises:
         UserError: a file that cannot be read, a column that is missing, a row without a sound polygon
     """
-    table = _read_table(path)
-    if "Mean_Building_Height" in table.columns:
-        return _outlines(table, table.numbers("Mean_Building_Height", empty=np.nan))
-    return _outlines(table, np.full(len(table.lines), np.nan))
+    return joined(_outlines(table, table.heights()) for table in _read_tables(path))
 
 
 def read_proposals_csv(path: Path) -> Outlines:
@@ -86,16 +83,12 @@ def read_proposals_csv(path: Path) -> Outlines:
         UserError: a file that cannot be read, a column that is missing, a row without a sound polygon or with a
             confidence that is no finite number
     """
-    table = _read_table(path)
-    confidences = table.numbers("Confidence", empty=0.0)
-    if not np.isfinite(confidences).all():
-        raise table.error(int(np.isfinite(confidences).argmin()), "the Confidence is NaN or infinite; mend it")
-    return _outlines(table, confidences)
+    return joined(_outlines(table, table.confidences()) for table in _read_tables(path))
 
 
 @dataclass(frozen=True)
 class _Table:
-    """A CSV with a header: its texts column by column, and the line of each row."""
+    """Rows of a CSV with a header: their texts column by column, and the line of each."""
 
     path: Path
     lines: list[int]
@@ -108,6 +101,19 @@ class _Table:
                 return self.columns[name]
         there = ", ".join(self.columns)
         raise UserError(f"{self.path}: there is no column {' or '.join(names)} in the header, but {there}")
+
+    def heights(self) -> Float64[np.ndarray, " rows"]:
+        """NaN where they are not known."""
+        if "Mean_Building_Height" not in self.columns:
+            return np.full(len(self.lines), np.nan)
+        return self.numbers("Mean_Building_Height", empty=np.nan)
+
+    def confidences(self) -> Float64[np.ndarray, " rows"]:
+        """All finite."""
+        found = self.numbers("Confidence", empty=0.0)
+        if not np.isfinite(found).all():
+            raise self.error(int(np.isfinite(found).argmin()), "the Confidence is NaN or infinite; mend it")
+        return found
 
     def numbers(self, name: str, empty: float) -> Float64[np.ndarray, " rows"]:
         texts = self.column(name)
@@ -124,7 +130,8 @@ class _Table:
         return UserError(f"{self.path}, line {self.lines[row]}, tile {self.column('ImageId')[row]}: {message}")
 
 
-def _read_table(path: Path) -> _Table:
+def _read_tables(path: Path) -> Iterator[_Table]:
+    """The file in pieces, at least one."""
     csv.field_size_limit(2**31 - 1)  # the outline of a large region has more than the default's 131,072 characters
     with _readable(path) as file:
         # What is skipped stays as an empty line, so that the reader's count of lines is that of the file.
@@ -145,7 +152,10 @@ def _read_table(path: Path) -> _Table:
             row += [""] * (len(header) - len(row))
             for column, text in zip(columns, row, strict=True):
                 column.append(text)
-    return _Table(path, lines, dict(zip(header, columns, strict=True)))
+            if len(lines) == CHUNK:
+                yield _Table(path, lines, dict(zip(header, columns, strict=True)))
+                lines, columns = [], [[] for _ in header]
+        yield _Table(path, lines, dict(zip(header, columns, strict=True)))
 
 
 def _outlines(table: _Table, values: Float64[np.ndarray, " rows"]) -> Outlines:
@@ -164,7 +174,7 @@ def _outlines(table: _Table, values: Float64[np.ndarray, " rows"]) -> Outlines:
     tile = np.array([number[image_id] for image_id in image_ids], dtype=np.int64)
     there = ~shapely.is_empty(geometries)
     polygons = shapely.force_2d(geometries[there])
-    return Outlines(dict.fromkeys(number), tile[there], polygons, values[there], unread)
+    return pack(dict.fromkeys(number), tile[there], polygons, values[there], unread)
 
 
 def _short(text: str) -> str:

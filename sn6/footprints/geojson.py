@@ -17,7 +17,7 @@ from sn6.errors import UserError
 from sn6.footprints import Footprints, Labels
 from sn6.footprints.ground import Corner, to_ground
 from sn6.footprints.located import GroundTable
-from sn6.footprints.outlines import Outlines
+from sn6.footprints.outlines import Outlines, parts
 from sn6.footprints.writer import FootprintWriter
 
 
@@ -92,8 +92,8 @@ def read_geojson_labels(path: Path, corner: Corner) -> Labels:
     rows = len(geometries)
     tile = path.stem  # the name of the file stands in messages for that of the tile
     table = GroundTable(path, [tile] * rows, geometries, None, _crs_of(collection), {})
-    outlines = table.outlines(shapely.from_geojson, {tile: corner}).split()
-    return Labels(outlines.geometries, outlines.values)
+    _, _, polygons, heights = table.footprints(shapely.from_geojson, {tile: corner})
+    return Labels(*parts((polygons, heights)))
 
 
 def _read_collection(path: Path) -> dict[str, Any]:

@@ -5,8 +5,9 @@ size of a pixel and the tiles that were looked at, each with its corner, so that
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from sn6.errors import UserError, first_line
 from sn6.footprints import Footprints
 from sn6.footprints.ground import Corner, to_ground
 from sn6.footprints.located import GroundTable
-from sn6.footprints.outlines import Outlines
+from sn6.footprints.outlines import CHUNK, Outlines, joined
 from sn6.footprints.writer import FootprintWriter
 
 KEY = b"sn6"  # of our own entry in the file's metadata
@@ -85,6 +86,11 @@ def read_geoparquet(path: Path, corners: Mapping[str, Corner], value: str | None
         UserError: a file that cannot be read, a column that is missing, a row without a sound polygon, a tile
             whose corner is not known, another CRS where the file does not tell the corners
     """
+    return joined(table.outlines(shapely.from_wkb, corners) for table in _tables(path, value))
+
+
+def _tables(path: Path, value: str | None) -> Iterator[GroundTable]:
+    """The file in pieces, the first of them without rows."""
     try:
         with pq.ParquetFile(path) as file:
             metadata = file.metadata.metadata or {}
@@ -95,23 +101,19 @@ def read_geoparquet(path: Path, corners: Mapping[str, Corner], value: str | None
             wanted = ["image_id", primary, *([value] if value else [])]
             if missing := set(wanted) - set(there):
                 raise UserError(f"{path}: there is no column {min(missing)}, but {', '.join(there)}; add it")
-            rows = file.read(wanted)
+            if (encoding := column.get("encoding")) != "WKB":
+                raise UserError(f"{path} holds geometries as {encoding}; write it again with the encoding WKB")
             looked_at = json.loads(metadata.get(KEY, b"{}"))
+            first = 0
+            for batch in chain([file.schema_arrow.empty_table()], file.iter_batches(CHUNK, columns=wanted)):
+                image_ids, written = batch["image_id"].to_pylist(), batch[primary].to_pylist()
+                values = batch[value].to_pylist() if value else None
+                yield GroundTable(path, image_ids, written, values, crs_of(column), looked_at, first)
+                first += len(image_ids)
     except OSError as error:
         raise UserError(f"{path} cannot be read ({first_line(error)}); check the path and the file") from None
     except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} is no GeoParquet file ({first_line(error)}); check the file") from None
-    if column.get("encoding") != "WKB":
-        raise UserError(f"{path} holds geometries as {column.get('encoding')}; write it again with the encoding WKB")
-    table = GroundTable(
-        path,
-        rows["image_id"].to_pylist(),
-        rows[primary].to_pylist(),
-        rows[value].to_pylist() if value else None,
-        crs_of(column),
-        looked_at,
-    )
-    return table.outlines(shapely.from_wkb, corners)
 
 
 def crs_of(column: Mapping[str, Any]) -> str:

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import shapely
+from jaxtyping import Float64, Int64, Shaped
 
 from sn6.data.layout import CRS, PIXEL
 from sn6.errors import UserError
 from sn6.footprints.ground import Corner, to_pixels
-from sn6.footprints.outlines import Outlines, UnsoundGeometry, parse_polygons
+from sn6.footprints.outlines import Corners, Outlines, UnsoundGeometry, pack, parse_polygons
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class GroundTable:
         crs: of the geometries, as "EPSG:<code>"
         looked_at: what our own writers say of the tiles: `{"pixel": 0.5, "tiles": {"<image id>": [west, north]}}`;
             empty in a file of another program
+        first: the number of the first row in the file
     """
 
     path: Path
@@ -34,9 +36,16 @@ class GroundTable:
     values: Sequence[Any] | None
     crs: str
     looked_at: Mapping[str, Any]
+    first: int = 0
 
     def outlines(self, parse: Callable[..., Any], corners: Mapping[str, Corner]) -> Outlines:
-        """The rows as footprints in pixels.
+        """As `footprints`, packed."""
+        return pack(*self.footprints(parse, corners))
+
+    def footprints(
+        self, parse: Callable[..., Any], corners: Mapping[str, Corner]
+    ) -> tuple[Corners, Int64[np.ndarray, "n"], Shaped[np.ndarray, "n"], Float64[np.ndarray, "n"]]:
+        """The rows as footprints in pixels: the tiles, the place there of each one's, the geometries and the values.
 
         Args:
             parse: shapely's function for what is written
@@ -46,7 +55,7 @@ class GroundTable:
             UserError: a row without image id, value or sound polygon, a tile whose corner is not known
         """
         told, pixel = self._looked_at()
-        tiles: dict[str, Corner | None] = dict(told)
+        tiles: Corners = dict(told)
         for row, image_id in enumerate(self.image_ids):
             if not isinstance(image_id, str):
                 raise self._error(row, "there is no image_id; name the tile that it lies in")
@@ -67,7 +76,7 @@ class GroundTable:
         values = np.array([self._value(row) for row in rows], dtype=np.float64)
         there = ~shapely.is_empty(geometries)
         polygons = to_pixels(geometries[there], corner_of_tile[tile[there]], pixel)
-        return Outlines(tiles, tile[there], polygons, values[there])
+        return tiles, tile[there], polygons, values[there]
 
     def _looked_at(self) -> tuple[dict[str, Corner], float]:
         try:
@@ -94,4 +103,4 @@ class GroundTable:
         return float(value)
 
     def _error(self, row: int, message: str) -> UserError:
-        return UserError(f"{self.path}, footprint {row + 1}, tile {self.image_ids[row]}: {message}")
+        return UserError(f"{self.path}, footprint {self.first + row + 1}, tile {self.image_ids[row]}: {message}")

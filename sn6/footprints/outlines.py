@@ -1,67 +1,119 @@
 """The footprints of a file, whatever its format, on the way to the tiles that they lie in."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeAlias
 
 import numpy as np
 import shapely
-from jaxtyping import Bool, Float64, Int64, Shaped
+from jaxtyping import Float64, Int64, Shaped
 
 from sn6.errors import first_line
 from sn6.footprints.ground import Corner
-from sn6.footprints.matching import repaired
 
 POLYGONAL = (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON)
+CHUNK = 4096  # rows of a file that are read at a time
+Corners: TypeAlias = dict[str, Corner | None]
+Rows: TypeAlias = tuple[Shaped[np.ndarray, "_"], Float64[np.ndarray, "_"]]  # geometries, and a value of each
 
 
 @dataclass(frozen=True, eq=False)
 class Outlines:
     """Footprints in the order of their file, which settles ties.
 
+    They are kept as WKB, about 100 bytes each; as geometries they would take ten times that.
+
     Attributes:
         tiles: the image id of every tile that the file names, with footprints or without → its west and north edge
             in metres, None where that is not known
         tile: of each footprint, the position of its tile in `tiles`
-        geometries: Polygons and MultiPolygons in pixels of the tile, finite and not empty
+        wkb: of all, one after another: Polygons and MultiPolygons in pixels of the tile, finite and not empty
+        lengths: of the WKB of each
         values: confidences of proposals; mean heights of buildings in metres, NaN where not known
         unread: polygons in rows that say that there is none, by the BuildingId -1
     """
 
-    tiles: dict[str, Corner | None]
+    tiles: Corners
     tile: Int64[np.ndarray, "n"]
-    geometries: Shaped[np.ndarray, "n"]
+    wkb: bytes
+    lengths: Int64[np.ndarray, "n"]
     values: Float64[np.ndarray, "n"]
     unread: int = 0
 
     def __len__(self) -> int:
-        return len(self.geometries)
+        return len(self.tile)
 
-    def split(self, first_only: bool = False) -> "Outlines":
-        """Each part of a MultiPolygon as a footprint of its own, or its first part alone."""
-        parts, row = shapely.get_parts(self.geometries, return_index=True)
-        there = ~shapely.is_empty(parts)
-        parts, row = parts[there], row[there]
-        if first_only:
-            row, first = np.unique(row, return_index=True)
-            parts = parts[first]
-        return replace(self, tile=self.tile[row], geometries=parts, values=self.values[row])
+    def rows(self, image_id: str) -> Rows:
+        """The footprints of a tile, in the order of the file; none of a tile that is not named."""
+        place = self._places.get(image_id)
+        order, first = self._by_tile
+        rows = order[:0] if place is None else order[first[place] : first[place + 1]]
+        ends = self._ends[rows]
+        starts = ends - self.lengths[rows]
+        wkb = [self.wkb[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+        return shapely.from_wkb(np.array(wkb, dtype=object)), self.values[rows]
 
-    @property
-    def crossing(self) -> Bool[np.ndarray, "n"]:
-        """Which polygons are not valid, such as those with a ring that crosses itself."""
-        return ~shapely.is_valid(self.geometries)
+    def by_tile(self) -> Iterator[tuple[str, Rows]]:
+        """All tiles and their footprints, one at a time."""
+        return ((image_id, self.rows(image_id)) for image_id in self.tiles)
 
-    def repaired(self) -> "Outlines":
-        """With what the rings fill (even-odd) in the place of Polygons that are not valid."""
-        return replace(self, geometries=repaired(self.geometries))
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {image_id: place for place, image_id in enumerate(self.tiles)}
 
-    def by_tile(self) -> dict[str, tuple[Shaped[np.ndarray, "_"], Float64[np.ndarray, "_"]]]:
-        """The geometries and values of each tile, in the order of the file."""
+    @cached_property
+    def _ends(self) -> Int64[np.ndarray, "n"]:
+        return np.cumsum(self.lengths)
+
+    @cached_property
+    def _by_tile(self) -> tuple[Int64[np.ndarray, "n"], Int64[np.ndarray, "_"]]:
+        """The rows sorted by tile, and where those of each tile start."""
         order = np.argsort(self.tile, kind="stable")
-        ends = np.searchsorted(self.tile[order], np.arange(len(self.tiles)), side="right")
-        geometries, values = np.split(self.geometries[order], ends), np.split(self.values[order], ends)
-        return dict(zip(self.tiles, zip(geometries[:-1], values[:-1], strict=True), strict=True))
+        return order, np.searchsorted(self.tile[order], np.arange(len(self.tiles) + 1))
+
+
+def pack(
+    tiles: Corners,
+    tile: Int64[np.ndarray, "n"],
+    geometries: Shaped[np.ndarray, "n"],
+    values: Float64[np.ndarray, "n"],
+    unread: int = 0,
+) -> Outlines:
+    """Outlines of geometries; the arguments are as the attributes there."""
+    wkb = shapely.to_wkb(geometries).tolist()
+    lengths = np.array([len(one) for one in wkb], dtype=np.int64)
+    return Outlines(tiles, tile, b"".join(wkb), lengths, values, unread)
+
+
+def joined(pieces: Iterable[Outlines]) -> Outlines:
+    """The pieces of a file, at least one, as a whole."""
+    held = list(pieces)
+    tiles: Corners = {}
+    for piece in held:
+        tiles |= piece.tiles
+    place = {image_id: i for i, image_id in enumerate(tiles)}
+    places = [np.array([place[image_id] for image_id in piece.tiles], dtype=np.int64) for piece in held]
+    return Outlines(
+        tiles,
+        np.concatenate([found[piece.tile] for found, piece in zip(places, held, strict=True)]),
+        b"".join(piece.wkb for piece in held),
+        np.concatenate([piece.lengths for piece in held]),
+        np.concatenate([piece.values for piece in held]),
+        sum(piece.unread for piece in held),
+    )
+
+
+def parts(rows: Rows, first_only: bool = False) -> Rows:
+    """Each part of a MultiPolygon as a footprint of its own, or its first part alone."""
+    geometries, values = rows
+    found, row = shapely.get_parts(geometries, return_index=True)
+    there = ~shapely.is_empty(found)
+    found, row = found[there], row[there]
+    if first_only:
+        row, first = np.unique(row, return_index=True)
+        found = found[first]
+    return found, values[row]
 
 
 class UnsoundGeometry(ValueError):

@@ -51,6 +51,9 @@ class PackedLabels(Mapping[str, Labels]):
         xy, offsets = self.xy[points[0] : points[-1]], (points - points[0], rings - rings[0])
         return Labels(shapely.from_ragged_array(GeometryType.POLYGON, xy, offsets), self.heights[first:end])
 
+    def __contains__(self, image_id: object) -> bool:
+        return image_id in self._places
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
 
