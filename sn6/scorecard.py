@@ -153,14 +153,16 @@ def by_height(tiles: Sequence[ScoredTile]) -> dict[str, Rates]:
 
 def by_nodata(tiles: Sequence[ScoredTile]) -> dict[str, Rates]:
     """Recall by the distance of the building to nodata, precision by that of the proposal."""
+    seen = [tile for tile in tiles if tile.buildings.nearness is not None]
+    if not seen:
+        return {}
     from sn6.data.nodata import NAMES
 
     def nearness(side: Properties) -> Int64[np.ndarray, "_"]:
         assert side.nearness is not None
         return side.nearness
 
-    seen = [tile for tile in tiles if tile.buildings.nearness is not None]
-    return two_sided(seen, NAMES, nearness) if seen else {}
+    return two_sided(seen, NAMES, nearness)
 
 
 def two_sided(

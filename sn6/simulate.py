@@ -50,8 +50,8 @@ def simulate(
         UserError: settings out of range, or a `root` that holds something else
     """
     settings = settings_of(scale, tiles, test_tiles, seed, size)
-    labels = make_archive(root, settings)
-    made = f"{sum(map(len, labels))} footprints" if labels is not None else "all that belongs to them: nothing to do"
+    footprints = make_archive(root, settings)
+    made = f"{footprints} footprints" if footprints is not None else "all that belongs to them: nothing to do"
     print(f"{root}: {settings['tiles']} training tiles and {settings['test_tiles']} test tiles with {made}")
     print(f"train on them: python -m sn6.run data.root={shlex.quote(str(root))}")
 
@@ -80,8 +80,8 @@ def settings_of(
     }
 
 
-def make_archive(root: Path, settings: dict[str, int]) -> list[list[Footprint]] | None:
-    """Writes the files that are not there yet; gives the footprints by tile, or None where nothing was missing.
+def make_archive(root: Path, settings: dict[str, int]) -> int | None:
+    """Writes the files that are not there yet; gives the number of footprints, or None where nothing was missing.
 
     Raises:
         UserError: `root` holds something else, or cannot be written to
@@ -100,11 +100,9 @@ def make_archive(root: Path, settings: dict[str, int]) -> list[list[Footprint]] 
             console=Console(stderr=True),
             transient=True,
         )
-        labels = list(made)
-        write_labels(root, planned, labels)
+        return write_labels(root, planned, made)
     except OSError as error:
         raise UserError(f"root={root} cannot be written to ({error}); free it or choose another folder") from None
-    return labels
 
 
 def check_settings(tiles: int, test_tiles: int, seed: int, size: int) -> None:

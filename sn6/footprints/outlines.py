@@ -13,7 +13,7 @@ from sn6.errors import first_line
 from sn6.footprints.ground import Corner
 
 POLYGONAL = (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON)
-CHUNK = 4096  # rows of a file that are read at a time
+CHUNK = 1024  # rows of a file that are read at a time
 Corners: TypeAlias = dict[str, Corner | None]
 Rows: TypeAlias = tuple[Shaped[np.ndarray, "_"], Float64[np.ndarray, "_"]]  # geometries, and a value of each
 
@@ -36,7 +36,7 @@ class Outlines:
 
     tiles: Corners
     tile: Int64[np.ndarray, "n"]
-    wkb: bytes
+    wkb: bytes | bytearray
     lengths: Int64[np.ndarray, "n"]
     values: Float64[np.ndarray, "n"]
     unread: int = 0
@@ -51,7 +51,7 @@ class Outlines:
         rows = order[:0] if place is None else order[first[place] : first[place + 1]]
         ends = self._ends[rows]
         starts = ends - self.lengths[rows]
-        wkb = [self.wkb[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+        wkb = [bytes(self.wkb[start:end]) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
         return shapely.from_wkb(np.array(wkb, dtype=object)), self.values[rows]
 
     def by_tile(self) -> Iterator[tuple[str, Rows]]:
@@ -88,20 +88,18 @@ def pack(
 
 def joined(pieces: Iterable[Outlines]) -> Outlines:
     """The pieces of a file, at least one, as a whole."""
-    held = list(pieces)
+    place: dict[str, int] = {}
     tiles: Corners = {}
-    for piece in held:
+    tile, wkb, lengths, values, unread = [], bytearray(), [], [], 0
+    for piece in pieces:
         tiles |= piece.tiles
-    place = {image_id: i for i, image_id in enumerate(tiles)}
-    places = [np.array([place[image_id] for image_id in piece.tiles], dtype=np.int64) for piece in held]
-    return Outlines(
-        tiles,
-        np.concatenate([found[piece.tile] for found, piece in zip(places, held, strict=True)]),
-        b"".join(piece.wkb for piece in held),
-        np.concatenate([piece.lengths for piece in held]),
-        np.concatenate([piece.values for piece in held]),
-        sum(piece.unread for piece in held),
-    )
+        places = np.array([place.setdefault(image_id, len(place)) for image_id in piece.tiles], dtype=np.int64)
+        tile.append(places[piece.tile])
+        wkb += piece.wkb
+        lengths.append(piece.lengths)
+        values.append(piece.values)
+        unread += piece.unread
+    return Outlines(tiles, np.concatenate(tile), wkb, np.concatenate(lengths), np.concatenate(values), unread)
 
 
 def parts(rows: Rows, first_only: bool = False) -> Rows:

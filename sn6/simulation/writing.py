@@ -1,11 +1,12 @@
 """The files of a tile and of an archive, each written whole or not at all."""
 
 import csv
-import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from math import isnan
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -91,21 +92,34 @@ def write_image(path: Path, product: str, pixels: Shaped[np.ndarray, "bands h w"
         image.write(pixels)
 
 
-def write_labels(root: Path, tiles: Sequence[Tile], labels: Sequence[list[Footprint]]) -> None:
-    """The labels of the training tiles in both forms, the test tiles' truth, and the orientations of all strips."""
-    table: dict[Split, list[tuple[Tile, list[Footprint]]]] = {"train": [], "test_public": []}
-    for tile, found in zip(tiles, labels, strict=True):
-        table[tile.strip.split].append((tile, found))
-    empty = 0
-    for tile, found in table["train"]:
-        empty += not found
-        # A tile without buildings is an empty collection or an empty file in the published archive: here by turns.
-        write_text(geojson_path(root, tile.image_id), geojson(tile, found) if found or empty % 2 else "")
-    for rows, path in ((table["train"], labels_path(root)), (table["test_public"], test_truth_path(root))):
-        if rows:
-            write_text(path, labels_csv(rows))
+def write_labels(root: Path, tiles: Sequence[Tile], labels: Iterable[list[Footprint]]) -> int:
+    """The labels of the training tiles in both forms, the test tiles' truth, and the orientations of all strips.
+
+    They are written tile by tile as they come.
+
+    Returns:
+        How many footprints there are.
+    """
+    paths: dict[Split, Path] = {"train": labels_path(root), "test_public": test_truth_path(root)}
+    footprints = empty = 0
+    with ExitStack() as stack:
+        tables = {}
+        for split in {tile.strip.split for tile in tiles}:
+            part = stack.enter_context(whole(paths[split]))
+            file = stack.enter_context(part.open("w", encoding="utf-8", newline=""))
+            tables[split] = csv.writer(file, lineterminator="\n")
+            tables[split].writerow(COLUMNS)
+        for tile, found in zip(tiles, labels, strict=True):
+            tables[tile.strip.split].writerows(rows_of(tile, found))
+            footprints += len(found)
+            if tile.strip.split == "train":
+                empty += not found
+                # One without buildings is an empty collection or an empty file as published: here by turns.
+                text = geojson(tile, found) if found or empty % 2 else ""
+                write_text(geojson_path(root, tile.image_id), text)
     strips = dict.fromkeys(tile.strip for tile in tiles)
     write_text(orientations_path(root), "".join(f"{strip.name} {strip.orientation}\n" for strip in strips))
+    return footprints
 
 
 def geojson(tile: Tile, labels: list[Footprint]) -> str:
@@ -127,17 +141,12 @@ def in_metres(pixels: Float[np.ndarray, "n 2"], tile: Tile) -> Float[np.ndarray,
     return np.round((tile.x, tile.y) + pixels * (PIXEL, -PIXEL), DIGITS)
 
 
-def labels_csv(table: Sequence[tuple[Tile, list[Footprint]]]) -> str:
-    """The text of a table of labels; a tile without buildings has one row."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for tile, labels in table:
-        for number, label in enumerate(labels):
-            polygon = shapely.to_wkt(label.polygon, rounding_precision=DIGITS)
-            heights = (label.height, label.height, label.deviation)
-            known = ["" if isnan(label.height) else f"{value:.3f}" for value in heights]
-            writer.writerow([tile.image_id, number, polygon, *known])
-        if not labels:
-            writer.writerow([tile.image_id, -1, "POLYGON EMPTY", "", "", ""])
-    return text.getvalue()
+def rows_of(tile: Tile, labels: Sequence[Footprint]) -> Iterator[list[Any]]:
+    """The rows of a tile in a table of labels; one without buildings has one row."""
+    for number, label in enumerate(labels):
+        polygon = shapely.to_wkt(label.polygon, rounding_precision=DIGITS)
+        heights = (label.height, label.height, label.deviation)
+        known = ["" if isnan(label.height) else f"{value:.3f}" for value in heights]
+        yield [tile.image_id, number, polygon, *known]
+    if not labels:
+        yield [tile.image_id, -1, "POLYGON EMPTY", "", "", ""]
