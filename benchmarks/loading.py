@@ -19,6 +19,7 @@ from lightning import Trainer
 from rich.console import Console
 from rich.table import Table
 
+from sn6.allocator import keep_freed_memory
 from sn6.data.datamodule import TileDataModule
 from sn6.data.layout import split_folder
 from sn6.door import enter
@@ -38,6 +39,7 @@ def loading(
     boundary: Annotated[bool, "with the weights of loss=weighted_boundary"] = False,
 ) -> None:
     """Prints crops a second of each way, and how many times that of the compressed GeoTIFFs with as many workers."""
+    keep_freed_memory()
     compressed, plain = folder / "compressed", folder / "uncompressed"
     simulate(compressed, tiles=tiles, test_tiles=0)
     write_uncompressed(compressed, plain)

@@ -20,6 +20,7 @@ from rich.table import Table
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
+from sn6.allocator import keep_freed_memory
 from sn6.data.datamodule import TileDataModule
 from sn6.data.stored_crops import as_it_is
 from sn6.devices import fastest_precision
@@ -48,6 +49,7 @@ def throughput(
     compile: Annotated[bool, "torch.compile the network"] = False,
 ) -> None:
     """Prints crops a second, the arithmetic that they take, and the memory of a GPU."""
+    keep_freed_memory()
     log.setLevel(logging.WARNING)
     precision = precision or fastest_precision("auto")
     simulate(root, tiles=24, test_tiles=0)
