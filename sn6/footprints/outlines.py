@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import shapely
-from jaxtyping import Float64, Int64, Shaped
+from jaxtyping import Float64, Int32, Int64, Shaped
 
 from sn6.errors import first_line
 from sn6.footprints.ground import Corner
@@ -29,15 +29,15 @@ class Outlines:
             in metres, None where that is not known
         tile: of each footprint, the position of its tile in `tiles`
         wkb: of all, one after another: Polygons and MultiPolygons in pixels of the tile, finite and not empty
-        lengths: of the WKB of each
+        ends: where the WKB of each ends
         values: confidences of proposals; mean heights of buildings in metres, NaN where not known
         unread: polygons in rows that say that there is none, by the BuildingId -1
     """
 
     tiles: Corners
-    tile: Int64[np.ndarray, "n"]
+    tile: Int32[np.ndarray, "n"]
     wkb: bytes | bytearray
-    lengths: Int64[np.ndarray, "n"]
+    ends: Int64[np.ndarray, "n"]
     values: Float64[np.ndarray, "n"]
     unread: int = 0
 
@@ -49,9 +49,8 @@ class Outlines:
         place = self._places.get(image_id)
         order, first = self._by_tile
         rows = order[:0] if place is None else order[first[place] : first[place + 1]]
-        ends = self._ends[rows]
-        starts = ends - self.lengths[rows]
-        wkb = [bytes(self.wkb[start:end]) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+        starts = np.where(rows > 0, self.ends[rows - 1], 0)
+        wkb = [bytes(self.wkb[start:end]) for start, end in zip(starts.tolist(), self.ends[rows].tolist(), strict=True)]
         return shapely.from_wkb(np.array(wkb, dtype=object)), self.values[rows]
 
     def by_tile(self) -> Iterator[tuple[str, Rows]]:
@@ -63,13 +62,9 @@ class Outlines:
         return {image_id: place for place, image_id in enumerate(self.tiles)}
 
     @cached_property
-    def _ends(self) -> Int64[np.ndarray, "n"]:
-        return np.cumsum(self.lengths)
-
-    @cached_property
-    def _by_tile(self) -> tuple[Int64[np.ndarray, "n"], Int64[np.ndarray, "_"]]:
+    def _by_tile(self) -> tuple[Int32[np.ndarray, "n"], Int64[np.ndarray, "_"]]:
         """The rows sorted by tile, and where those of each tile start."""
-        order = np.argsort(self.tile, kind="stable")
+        order = np.argsort(self.tile, kind="stable").astype(np.int32)
         return order, np.searchsorted(self.tile[order], np.arange(len(self.tiles) + 1))
 
 
@@ -82,24 +77,24 @@ def pack(
 ) -> Outlines:
     """Outlines of geometries; the arguments are as the attributes there."""
     wkb = shapely.to_wkb(geometries).tolist()
-    lengths = np.array([len(one) for one in wkb], dtype=np.int64)
-    return Outlines(tiles, tile, b"".join(wkb), lengths, values, unread)
+    ends = np.cumsum([len(one) for one in wkb], dtype=np.int64)
+    return Outlines(tiles, tile.astype(np.int32), b"".join(wkb), ends, values, unread)
 
 
 def joined(pieces: Iterable[Outlines]) -> Outlines:
     """The pieces of a file, at least one, as a whole."""
     place: dict[str, int] = {}
     tiles: Corners = {}
-    tile, wkb, lengths, values, unread = [], bytearray(), [], [], 0
+    tile, wkb, ends, values, unread = [], bytearray(), [], [], 0
     for piece in pieces:
         tiles |= piece.tiles
-        places = np.array([place.setdefault(image_id, len(place)) for image_id in piece.tiles], dtype=np.int64)
+        places = np.array([place.setdefault(image_id, len(place)) for image_id in piece.tiles], dtype=np.int32)
         tile.append(places[piece.tile])
+        ends.append(piece.ends + len(wkb))
         wkb += piece.wkb
-        lengths.append(piece.lengths)
         values.append(piece.values)
         unread += piece.unread
-    return Outlines(tiles, np.concatenate(tile), wkb, np.concatenate(lengths), np.concatenate(values), unread)
+    return Outlines(tiles, np.concatenate(tile), wkb, np.concatenate(ends), np.concatenate(values), unread)
 
 
 def parts(rows: Rows, first_only: bool = False) -> Rows:
