@@ -13,7 +13,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-PARTS = ("boundary", "polygons", "f1", "crop", "masks", "step", "tile")  # modules here with a function `rows`
+PARTS = ("boundary", "polygons", "f1", "crop", "masks", "step", "tile", "archive")  # modules with a function `rows`
 
 
 def main(words: list[str]) -> None:

@@ -43,7 +43,7 @@ class Row:
     equality: str
     ratio: float | None = None
     most: float | None = None
-    unit: Literal["s", "bytes"] = "s"
+    unit: Literal["s", "bytes", "s/km²"] = "s"
 
     @property
     def reached(self) -> bool | None:
@@ -113,7 +113,9 @@ def table_of(rows: Iterable[Row | NotRun]) -> Table:
 
 
 def amount(value: float, unit: str) -> str:
-    """Seconds or milliseconds in three figures, or megabytes."""
+    """Seconds or milliseconds in three figures, or megabytes, or seconds for a square kilometre."""
     if unit == "bytes":
         return f"{value / 1e6:,.0f} MB"
+    if unit == "s/km²":
+        return f"{value:.3g} s/km²"
     return f"{value:.3g} s" if value >= 1 else f"{1000 * value:.3g} ms"

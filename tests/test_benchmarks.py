@@ -8,15 +8,19 @@ import pytest
 import shapely
 import torch
 
-from benchmarks import boundary, f1, growth, masks, polygons, process, step, tile
+from benchmarks import archive, boundary, crop, f1, growth, masks, polygons, process, step, tile
 from benchmarks.comparison import Mismatch, NotRun, Row, table_of
+from sn6.footprints import Footprints
+from sn6.footprints.challenge_csv import ChallengeCSVWriter
 
 SHORT = {
     boundary: {"counts": (5,), "size": 120, "repeats": 1},
     polygons: {"components": 9, "repeats": 1},
     f1: {"tiles": 2, "buildings": 9, "invented": 4, "repeats": 1},
+    crop: {"tiles": 8, "size": 96, "crop": 64, "repeats": 1},
     masks: {"buildings": 9, "repeats": 1},
     step: {"crops": 1, "size": 64, "width": 2, "repeats": 1},
+    archive: {"tiles": 2, "size": 128, "width": 4},
 }
 
 
@@ -38,6 +42,7 @@ WRONG = [
         lambda right: lambda labels: (shapely.transform(right(labels)[0], lambda xy: xy + 1), None),
     ),
     (f1, "match_tile", lambda right: lambda truth, *given: right(truth[1:], *given)),
+    (crop, "plain_crop", lambda right: lambda place: {name: 2 * one for name, one in right(place).items()}),
     (masks, "rasterize_instances", lambda right: lambda found, *given: right(found[::-1], *given)),
     (step, "with_weights_of", lambda right: lambda network, width: brighter(right(network, width))),
 ]
@@ -65,6 +70,18 @@ def test_a_tile_is_compared_by_its_logits_and_its_polygons():
     for half, theirs in ((logits, -logits), (-logits, logits)):
         with pytest.raises(Mismatch):
             tile.agreement(logits, half, theirs)
+
+
+def test_an_archive_is_compared_by_the_ground_of_the_footprints(tmp_path):
+    def written(name, *sides):
+        found = np.array([shapely.box(1, 1, side, side) for side in sides])
+        with ChallengeCSVWriter(tmp_path / name) as table:
+            table.write("a", (0.0, 0.0), Footprints(found, np.ones(len(sides))))
+        return tmp_path / name
+
+    assert archive.agreement(written("one", 15), written("two", 15), 40).startswith("100.00%")
+    with pytest.raises(Mismatch):
+        archive.agreement(written("one", 15), written("three", 22), 40)
 
 
 def test_both_ways_of_a_tile_find_the_same_buildings():
@@ -117,7 +134,7 @@ def test_growth_tells_what_grows_more_than_the_work(taken, steady, told):
 def test_help_lists_the_parts_and_an_unknown_one_is_told():
     command = [sys.executable, "-m", "benchmarks"]
     shown = subprocess.run([*command, "--help"], check=True, capture_output=True, text=True).stdout
-    assert all(f"\n  {part} " in shown for part in ("boundary", "polygons", "f1", "masks", "step", "tile"))
+    assert all(f"\n  {part} " in shown for part in (*(part.__name__.rpartition(".")[2] for part in SHORT), "tile"))
     refused = subprocess.run([*command, "polygon"], capture_output=True, text=True)
     assert refused.returncode == 1
     assert refused.stderr.startswith("sn6: benchmarks: there is no part 'polygon'")
