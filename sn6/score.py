@@ -136,15 +136,15 @@ class TakingPart:
         path: of the file
         outlines: in it
         strict: by the organisers' rules
-        parts: of the geometries that were asked for
-        read: those of the parts that take part
+        asked: parts of the geometries that were asked for
+        read: those of them that take part
         crossing: image id → how many of these cross themselves
     """
 
     path: Path
     outlines: Outlines
     strict: bool
-    parts: int = 0
+    asked: int = 0
     read: int = 0
     crossing: dict[str, int] = field(default_factory=dict)
 
@@ -153,7 +153,7 @@ class TakingPart:
         rows = self.outlines.rows(image_id)
         every = parts(rows)
         polygons, values = parts(rows, first_only=True) if self.strict else every
-        self.parts += len(every[0])
+        self.asked += len(every[0])
         self.read += len(polygons)
         crossing = int(np.count_nonzero(~shapely.is_valid(polygons)))
         if not crossing:
@@ -165,9 +165,9 @@ class TakingPart:
         """Where the rules differ, once all tiles were asked for."""
         if self.outlines.unread:
             yield f"{self.path}: {self.outlines.unread} polygons stand in rows with the BuildingId -1 and are not read"
-        if self.parts > len(self.outlines):
-            fate = f"{self.parts - self.read} parts after the first are not read" if self.strict else "each part counts"
-            yield f"{self.path}: {len(self.outlines)} geometries have {self.parts} parts; {fate}"
+        if self.asked > len(self.outlines):
+            fate = f"{self.asked - self.read} parts after the first are not read" if self.strict else "each part counts"
+            yield f"{self.path}: {len(self.outlines)} geometries have {self.asked} parts; {fate}"
         if self.crossing:
             first = next(image_id for image_id in self.outlines.tiles if image_id in self.crossing)
             fate = "have the area of the shoelace formula" if self.strict else "are repaired"
