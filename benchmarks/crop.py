@@ -23,13 +23,14 @@ from sn6.allocator import keep_freed_memory
 from sn6.data.archive import Archive
 from sn6.data.augment import crop_window, draw_position
 from sn6.data.datamodule import TileDataModule
+from sn6.data.dataset import burn
 from sn6.data.layout import tile_path
 from sn6.data.stored_crops import StoredCrops
-from sn6.footprints.rasterize import rasterize_instances
 from sn6.simulate import simulate
 
 BATCH = 8
 MEAN, STD = 30.0, 8.0  # decibels
+MIN_AREA = 20.0  # m²
 STEP = 1 / 1024  # decibels of which the store's numbers are multiples
 
 
@@ -73,15 +74,13 @@ def write_masks(root: Path) -> None:
     """The mask of each radar tile, beside the images."""
     archive = Archive(root)
     for tile in archive.tiles("train", PRODUCT):
-        labels = archive.labels(tile)
-        assert labels is not None
         image = tile_path(root, "train", PRODUCT, tile.image_id)
         with rasterio.open(image) as file:
-            profile = file.profile | {"count": 1, "dtype": "uint8"}
+            valid, profile = file.read().any(axis=0), file.profile | {"count": 1, "dtype": "uint8"}
         path = mask_of(image)
         path.parent.mkdir(exist_ok=True)
         with rasterio.open(path, "w", **profile) as file:
-            file.write((rasterize_instances(labels.polygons, file.height, file.width) > 0).astype(np.uint8), 1)
+            file.write((burn(archive.labels(tile), valid, MIN_AREA) > 0).astype(np.uint8), 1)
 
 
 def mask_of(image: Path) -> Path:
@@ -123,7 +122,7 @@ def make_plain(root: Path, crop: int) -> Way:
 
 def stored_crops(root: Path, crop: int) -> StoredCrops:
     """The crops of an archive, which gets a store if it has none."""
-    known = {"mean": [MEAN] * 4, "std": [STD] * 4, "orient": False}
+    known = {"mean": [MEAN] * 4, "std": [STD] * 4, "orient": False, "min_area": MIN_AREA}
     data = TileDataModule(root=str(root), product=PRODUCT, store="disk", crop=crop, augmentation="flip_lr", **known)
     data.setup()
     crops = data.train_dataloader().dataset
