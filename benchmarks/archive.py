@@ -131,4 +131,6 @@ def read_tile(path: Path) -> np.ndarray:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 5:
+        sys.exit("benchmarks.archive: give ROOT WEIGHTS WIDTH OUT, or measure by `python -m benchmarks archive`")
     plain(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]))
