@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from sn6.door import enter
+from sn6.cli import run_command
 
 RADAR_ALONE = ("~stages.eo", "stages.sar=['data=sar']")
 ROWS = {
@@ -179,4 +179,4 @@ def dots(axes: Axes, groups: dict[str, list[float]]) -> None:
 
 
 if __name__ == "__main__":
-    enter(ablation, "benchmarks.ablation")
+    run_command(ablation, "benchmarks.ablation")

@@ -22,14 +22,14 @@ from benchmarks.prediction import make_blobs
 from benchmarks.process import of_command
 from benchmarks.tile import MEAN, STD, baseline_polygons
 from benchmarks.unet11 import with_weights_of
-from sn6.data.archive import Archive
-from sn6.data.layout import PIXEL, tile_path
-from sn6.devices import fastest_precision
-from sn6.footprints.challenge_csv import read_proposals
-from sn6.footprints.rasterize import rasterize_instances
-from sn6.models.portable import write_portable
+from sn6.checkpoints.weights_file import write_weights
+from sn6.datasets.archive import Archive
+from sn6.datasets.layout import PIXEL, tile_path
+from sn6.formats.challenge_csv import read_proposals
 from sn6.models.ternausnet import TernausNet
 from sn6.simulate import simulate
+from sn6.targets.rasterize import rasterize_instances
+from sn6.training.devices import fastest_precision
 
 AGREEING = 0.99  # share of the pixels that are to fall on the same side
 
@@ -70,7 +70,7 @@ def write_network(path: Path, width: int, root: Path) -> None:
         "nodata": "zero",
         "precision": fastest_precision("cpu"),
     }
-    write_portable(path, dict(network.state_dict()), card)
+    write_weights(path, dict(network.state_dict()), card)
 
 
 def agreement(ours: Path, theirs: Path, size: int) -> str:

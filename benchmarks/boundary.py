@@ -11,9 +11,9 @@ from scipy.ndimage import distance_transform_edt
 
 from benchmarks.comparison import Row, medians, peak_of_arrays, require
 from benchmarks.street_map import SIZE, terraces
-from sn6.data.boundary import boundary_term
-from sn6.data.layout import PIXEL
-from sn6.footprints.rasterize import rasterize_instances
+from sn6.datasets.layout import PIXEL
+from sn6.targets.boundary import boundary_term
+from sn6.targets.rasterize import rasterize_instances
 
 W0, SIGMA = 10.0, 5.0  # as in the paper
 LARGEST = 46.0  # px, side of a building among 60

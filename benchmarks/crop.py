@@ -19,13 +19,13 @@ from torch import Tensor
 from benchmarks.comparison import Row, Way, medians, require
 from benchmarks.loading import PRODUCT, write_uncompressed
 from benchmarks.process import apart
-from sn6.allocator import keep_freed_memory
-from sn6.data.archive import Archive
 from sn6.data.augment import crop_window, draw_position
 from sn6.data.datamodule import TileDataModule
-from sn6.data.dataset import burn
-from sn6.data.layout import tile_path
+from sn6.data.dataset import rasterize_labels
 from sn6.data.stored_crops import StoredCrops
+from sn6.datasets.archive import Archive
+from sn6.datasets.layout import tile_path
+from sn6.processes import keep_freed_memory
 from sn6.simulate import simulate
 
 BATCH = 8
@@ -80,7 +80,7 @@ def write_masks(root: Path) -> None:
         path = mask_of(image)
         path.parent.mkdir(exist_ok=True)
         with rasterio.open(path, "w", **profile) as file:
-            file.write((burn(archive.labels(tile), valid, MIN_AREA) > 0).astype(np.uint8), 1)
+            file.write((rasterize_labels(archive.labels(tile), valid, MIN_AREA) > 0).astype(np.uint8), 1)
 
 
 def mask_of(image: Path) -> Path:

@@ -9,7 +9,7 @@ import shapely
 from benchmarks.comparison import NotRun, Row, medians, require
 from benchmarks.street_map import shifted, street_map
 from sn6.footprints import Footprints
-from sn6.footprints.matching import MIN_AREA, MIN_IOU, Counts, match_tile
+from sn6.metrics.matching import MIN_AREA, MIN_IOU, Counts, match_tile
 
 Tile = tuple[np.ndarray, Footprints]  # the buildings, and what is proposed
 Counting = Callable[[np.ndarray, Footprints], Counts]

@@ -36,14 +36,14 @@ from benchmarks.f1 import sn6_counts
 from benchmarks.process import of_command, of_function
 from benchmarks.scoring import write
 from benchmarks.street_map import SIZE, shifted, street_map, terraces
-from sn6.data.archive import Archive
-from sn6.data.boundary import boundary_term
-from sn6.data.layout import AOI, CRS, PIXEL, PRODUCTS, orientations_path, tile_path
-from sn6.door import enter
+from sn6.cli import run_command
+from sn6.datasets.archive import Archive
+from sn6.datasets.layout import AOI, CRS, PIXEL, PRODUCTS, orientations_path, tile_path
 from sn6.footprints import Footprints
-from sn6.footprints.challenge_csv import ChallengeCSVWriter
 from sn6.footprints.polygonize import polygonize
-from sn6.footprints.rasterize import rasterize_instances
+from sn6.formats.challenge_csv import ChallengeCSVWriter
+from sn6.targets.boundary import boundary_term
+from sn6.targets.rasterize import rasterize_instances
 
 STEPS = (1, 4, 16)
 ROOM = 1.15  # a factor of more than this over what is looked for is told
@@ -283,4 +283,4 @@ def sn6(door: str, **words: object) -> list[str]:
 
 
 if __name__ == "__main__":
-    enter(growth, "benchmarks.growth")
+    run_command(growth, "benchmarks.growth")

@@ -19,11 +19,11 @@ from lightning import Trainer
 from rich.console import Console
 from rich.table import Table
 
-from sn6.allocator import keep_freed_memory
+from sn6.cli import run_command
 from sn6.data.datamodule import TileDataModule
-from sn6.data.layout import split_folder
-from sn6.door import enter
+from sn6.datasets.layout import split_folder
 from sn6.losses import WeightedBoundary
+from sn6.processes import keep_freed_memory
 from sn6.simulate import simulate
 
 PRODUCT = "SAR-Intensity"
@@ -106,4 +106,4 @@ def rate(loader: Any, device: torch.device) -> float:
 
 
 if __name__ == "__main__":
-    enter(loading, "benchmarks.loading")
+    run_command(loading, "benchmarks.loading")

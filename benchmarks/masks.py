@@ -16,10 +16,10 @@ from shapely.affinity import affine_transform
 
 from benchmarks.comparison import NotRun, Row, medians, require
 from benchmarks.street_map import SIZE, street_map
-from sn6.data.layout import CRS, PIXEL
-from sn6.footprints.geojson import read_geojson_labels
+from sn6.datasets.layout import CRS, PIXEL
 from sn6.footprints.ground import to_ground
-from sn6.footprints.rasterize import rasterize_instances
+from sn6.formats.geojson import read_geojson_labels
+from sn6.targets.rasterize import rasterize_instances
 
 CORNER = (591550.0, 5750000.0)
 

@@ -15,7 +15,7 @@ from shapely.geometry import shape
 from benchmarks.comparison import NotRun, Row, medians, require
 from benchmarks.street_map import SIZE, street_map
 from sn6.footprints.polygonize import polygonize
-from sn6.footprints.rasterize import rasterize_instances
+from sn6.targets.rasterize import rasterize_instances
 
 GDAL = "rasterio.features.shapes and shapely's shape"
 

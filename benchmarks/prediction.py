@@ -20,10 +20,10 @@ from rasterio.transform import from_origin
 from rasterio.windows import Window
 
 from benchmarks.process import of_command
-from sn6.data.archive import Archive
-from sn6.data.layout import CRS, PIXEL
-from sn6.door import enter
-from sn6.models.portable import write_portable
+from sn6.checkpoints.weights_file import write_weights
+from sn6.cli import run_command
+from sn6.datasets.archive import Archive
+from sn6.datasets.layout import CRS, PIXEL
 from sn6.models.unet import UNet
 
 WEST, NORTH = 590_000, 5_750_000
@@ -87,7 +87,7 @@ def write_network(path: Path, width: int, image: Path) -> None:
         "std": std.tolist(),
         "nodata": "zero",
     }
-    write_portable(path, dict(network.state_dict()), card)
+    write_weights(path, dict(network.state_dict()), card)
 
 
 @torch.no_grad()
@@ -115,4 +115,4 @@ def used_device() -> str:
 
 
 if __name__ == "__main__":
-    enter(prediction, "benchmarks.prediction")
+    run_command(prediction, "benchmarks.prediction")

@@ -23,12 +23,12 @@ from rich.table import Table
 from benchmarks.f1 import loop_counts
 from benchmarks.process import of_command
 from benchmarks.street_map import shifted, street_map
-from sn6.door import enter
+from sn6.cli import run_command
 from sn6.footprints import Footprints
-from sn6.footprints.challenge_csv import ChallengeCSVWriter
-from sn6.footprints.geojson import GeoJSONWriter
-from sn6.footprints.geoparquet import GeoParquetWriter
-from sn6.footprints.matching import Counts
+from sn6.formats.challenge_csv import ChallengeCSVWriter
+from sn6.formats.geojson import GeoJSONWriter
+from sn6.formats.geoparquet import GeoParquetWriter
+from sn6.metrics.matching import Counts
 
 FORMATS = {"csv": ChallengeCSVWriter, "geojson": GeoJSONWriter, "parquet": GeoParquetWriter}
 
@@ -97,4 +97,4 @@ def rows_of(path: Path) -> dict[str, Footprints]:
 
 
 if __name__ == "__main__":
-    enter(scoring, "benchmarks.scoring")
+    run_command(scoring, "benchmarks.scoring")

@@ -25,18 +25,18 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from sn6.door import enter
+from sn6.cli import run_command
 
 SIZE = 32  # pixels
 STRIP = "20190822070610_20190822070846"
 PARTS = {  # of a start, and the function whose seconds they are
-    "config checked": ("sn6.stage", "check"),
-    "index": ("sn6.data.archive", "index_bounds"),
-    "labels": ("sn6.data.archive", "archive_labels"),
+    "config checked": ("sn6.training.stage", "check"),
+    "index": ("sn6.datasets.archive", "index_bounds"),
+    "labels": ("sn6.datasets.archive", "archive_labels"),
     "fold": ("sn6.data.datamodule", "make_fold"),
     "statistics": ("sn6.data.datamodule", "measure"),
-    "network, loss, data module": ("sn6.stage", "make_modules"),
-    "trainer": ("sn6.stage", "make_trainer"),
+    "network, loss, data module": ("sn6.training.stage", "make_modules"),
+    "trainer": ("sn6.training.stage", "make_trainer"),
 }
 STEP_DONE = "on_train_batch_end"  # a hook that the Segmenter itself does not use
 RUN = (
@@ -93,7 +93,7 @@ def make_archive(root: Path, tiles: int, buildings: int) -> None:
     from rasterio.transform import from_origin
 
     from benchmarks.scoring import street_map
-    from sn6.data.layout import labels_path, orientations_path, tile_path
+    from sn6.datasets.layout import labels_path, orientations_path, tile_path
 
     part, rng = root.with_name("unfinished"), np.random.default_rng(0)
     shutil.rmtree(part, ignore_errors=True)
@@ -138,7 +138,7 @@ def first_step_here() -> None:
 
     seconds["Python, Hydra and the door"] = time.time() - started
     before = time.time()
-    import_module("sn6.training")
+    import_module("sn6.training.experiment")
     seconds["torch, Lightning and the rest of sn6"] = time.time() - before
     for part, (module, name) in PARTS.items():
         owner = import_module(module)
@@ -186,7 +186,7 @@ def megabytes() -> dict[str, dict[str, float]]:
 
 def import_seconds() -> Counter[str]:
     """Package → seconds of its own modules among all that a training imports."""
-    code = [sys.executable, "-X", "importtime", "-c", "import sn6.run, sn6.training"]
+    code = [sys.executable, "-X", "importtime", "-c", "import sn6.run, sn6.training.experiment"]
     lines = subprocess.run(code, check=True, capture_output=True, text=True).stderr.splitlines()
     seconds = Counter[str]()
     for line in lines:
@@ -198,8 +198,8 @@ def import_seconds() -> Counter[str]:
 
 def pickled(root: Path) -> int:
     """Bytes that go to each worker where processes are not forked."""
-    from sn6.data.archive import Archive
     from sn6.data.dataset import Source, Statistics, TileDataset
+    from sn6.datasets.archive import Archive
 
     archive = Archive(root)
     tiles = archive.tiles("train", "SAR-Intensity")
@@ -209,4 +209,4 @@ def pickled(root: Path) -> int:
 
 
 if __name__ == "__main__":
-    enter(startup, "benchmarks.startup")
+    run_command(startup, "benchmarks.startup")

@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from benchmarks.comparison import NotRun, Row, Way, medians, require
 from benchmarks.process import apart
 from benchmarks.unet11 import UNet11, baseline_loss, with_weights_of
-from sn6.allocator import keep_freed_memory
-from sn6.devices import fastest_precision
 from sn6.losses import FocalDice
 from sn6.models.fcn import FCN8s
 from sn6.models.ternausnet import TernausNet
 from sn6.models.unet import UNet
 from sn6.prediction.networks import HALVES
+from sn6.processes import keep_freed_memory
 from sn6.segmenter import Segmenter, constant
+from sn6.training.devices import fastest_precision
 
 OPTIMIZER = {"lr": 1e-4, "weight_decay": 0.01}  # of the challenge's baseline
 GPU_STEP = 16 / 640  # s: 640 crops a second are half of what an H200's arithmetic allows

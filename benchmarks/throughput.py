@@ -20,17 +20,17 @@ from rich.table import Table
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
-from sn6.allocator import keep_freed_memory
+from sn6.cli import run_command
 from sn6.data.datamodule import TileDataModule
-from sn6.data.stored_crops import as_it_is
-from sn6.devices import fastest_precision
-from sn6.door import enter
+from sn6.data.stored_crops import identity
 from sn6.losses import FocalDice
 from sn6.models.fcn import FCN8s
 from sn6.models.ternausnet import TernausNet
 from sn6.models.unet import UNet
+from sn6.processes import keep_freed_memory
 from sn6.segmenter import Segmenter, constant
 from sn6.simulate import simulate
+from sn6.training.devices import fastest_precision
 
 NETWORKS = {"ternausnet": TernausNet, "unet": UNet, "fcn8s": FCN8s}
 WARM_UP = 5  # batches that no clock sees
@@ -94,7 +94,7 @@ class OneBatch(TileDataModule):
 
     def train_dataloader(self) -> Any:
         """All of them."""
-        return DataLoader([self.batch] * self.batches_per_epoch, batch_size=None, collate_fn=as_it_is)
+        return DataLoader([self.batch] * self.batches_per_epoch, batch_size=None, collate_fn=identity)
 
 
 class Clock(Callback):
@@ -174,4 +174,4 @@ def used(device: torch.device) -> str:
 
 
 if __name__ == "__main__":
-    enter(throughput, "benchmarks.throughput")
+    run_command(throughput, "benchmarks.throughput")

@@ -21,15 +21,15 @@ from benchmarks.prediction import make_blobs
 from benchmarks.process import apart, of_function
 from benchmarks.street_map import street_map
 from benchmarks.unet11 import with_weights_of
-from sn6.allocator import keep_freed_memory
 from sn6.data.dataset import Source, Statistics, normalize
-from sn6.devices import fastest_precision
 from sn6.footprints import Footprints
-from sn6.footprints.blocks import Rule
+from sn6.footprints.blocks import PolygonOptions
 from sn6.footprints.polygonize import footprints_from_logits
-from sn6.footprints.rasterize import rasterize_instances
 from sn6.models.ternausnet import TernausNet
-from sn6.prediction.networks import Averaging, Ensemble, Trained
+from sn6.prediction.networks import Averaging, Ensemble, TrainedNetwork
+from sn6.processes import keep_freed_memory
+from sn6.targets.rasterize import rasterize_instances
+from sn6.training.devices import fastest_precision
 
 MEAN, STD = 30.0, 8.0  # decibels
 MIN_AREA = 80  # px
@@ -62,7 +62,7 @@ class Case:
             Statistics((MEAN,) * 4, (STD,) * 4, None),
         )
         network = self.network.to(memory_format=torch.channels_last)
-        trained = Trained(network, None, source, statistics, "zero", Rule(), None, precision)
+        trained = TrainedNetwork(network, None, source, statistics, "zero", PolygonOptions(), None, precision)
         return Ensemble([trained], self.device, Averaging(False, (1.0,), precision))
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from rich.console import Console
 from rich.progress import track
 
-from sn6.door import enter
+from sn6.cli import run_command
 from sn6.errors import UserError
 
 WIDTH = 120  # characters that the tables take where the terminal tells none
@@ -34,10 +34,10 @@ def check(
         raise UserError(f"workers={workers} does not do; give 1 or more, or null for one a core")
     if out.suffix.lower() != ".json" or out.is_dir():
         raise UserError(f"out={out} is no name of a report; let it end in .json")
+    from sn6.files import write_text
     from sn6.inspection.archive import inspect_archive
-    from sn6.inspection.folds import folds_of, leak_of
+    from sn6.inspection.folds import folds_of, measure_overlap
     from sn6.inspection.report import as_json, tables
-    from sn6.whole import write_text
 
     started = time.monotonic()
     inspection = inspect_archive(root, workers, progress)
@@ -45,7 +45,7 @@ def check(
     tiles, test = inspection.labelled["train"], inspection.labelled["test_public"]
     folds, found = folds_of(tiles, test)
     faults = inspection.faults + found
-    leaks = {split: {k: leak_of(fold, tiles) for k, fold in of.items()} for split, of in folds.items()}
+    leaks = {split: {k: measure_overlap(fold, tiles) for k, fold in of.items()} for split, of in folds.items()}
     write_text(out, json.dumps(as_json(inspection, leaks, faults), indent=2) + "\n")
     maps = draw_maps(folds, out)
     console = Console()
@@ -68,14 +68,14 @@ def progress(tiles: Iterable[Any], total: int) -> Iterable[Any]:
 
 def draw_maps(folds: Any, out: Path) -> str:
     """A PNG for each split that has a fold, beside `out`; their names."""
-    from sn6.figures import save
     from sn6.inspection.maps import split_figure
+    from sn6.plots.tiles import save_figure
 
     paths = {split: out.with_name(f"{out.stem}_{split}.png") for split, of in folds.items() if of}
     for split, path in paths.items():
-        save(split_figure(split, folds[split]), path)
+        save_figure(split_figure(split, folds[split]), path)
     return ", ".join(map(str, paths.values())) or "no maps"
 
 
 if __name__ == "__main__":
-    enter(check, "sn6.check")
+    run_command(check, "sn6.check")

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from sn6.door import checked_arguments
+from sn6.cli import validate_arguments
 from sn6.errors import UserError
 
 PACKAGE = Path(__file__).resolve().parent
@@ -60,20 +60,20 @@ def check(config: DictConfig) -> None:
     Raises:
         UserError: an unknown key or another type, with the key
     """
-    from sn6.models.start import BESIDE_NETWORK, Start  # torch, which `--help` does without
+    from sn6.checkpoints.init_options import INIT_KEYS, InitOptions  # torch, which `--help` does without
 
-    values = plain(config)
+    values = to_plain(config)
     groups = [key for key, value in values.items() if isinstance(value, dict) and key != "stages"]
-    checked_arguments(TopLevel, {k: v for k, v in values.items() if k not in groups}, "config", strict=True)
+    validate_arguments(TopLevel, {k: v for k, v in values.items() if k not in groups}, "config", strict=True)
     model = values["model"]  # null is left to the weights, or to the network's default
-    beside = {key: value for key, value in model.items() if key in BESIDE_NETWORK}
-    checked_arguments(Start, beside, "model", strict=True)
+    beside = {key: value for key, value in model.items() if key in INIT_KEYS}
+    validate_arguments(InitOptions, beside, "model", strict=True)
     values["model"] = {key: value for key, value in model.items() if value is not None and key not in beside}
     for group in groups:
         check_node(values[group], group)
 
 
-def plain(config: DictConfig) -> dict[str, Any]:
+def to_plain(config: DictConfig) -> dict[str, Any]:
     """The config as dicts, lists and values, every `${...}` resolved."""
     values = OmegaConf.to_container(config, resolve=True)
     assert isinstance(values, dict)
@@ -85,12 +85,12 @@ def check_node(node: dict[str, Any], where: str) -> None:
     inner = {key: value for key, value in node.items() if isinstance(value, dict)}
     if "_target_" in node:
         arguments = {k: v for k, v in node.items() if not k.startswith("_")}
-        plain = {k: v for k, v in arguments.items() if not (isinstance(v, dict) and "_target_" in v)}
+        to_plain = {k: v for k, v in arguments.items() if not (isinstance(v, dict) and "_target_" in v)}
         try:
             target = get_object(node["_target_"])
         except Exception as error:
             raise UserError(f"{where}._target_={node['_target_']} cannot be imported; {error}") from None
-        checked_arguments(target, plain, where, strict=True)
+        validate_arguments(target, to_plain, where, strict=True)
     for key, value in inner.items():
         check_node(value, f"{where}.{key}")
 

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from sn6.door import enter
+from sn6.cli import run_command
 from sn6.errors import UserError
 
 What = Literal["train", "test_public", "weights/baseline", "weights/ternausnet"]
@@ -48,7 +48,7 @@ def download(
     check_options(wanted, products is not None or md5 != "published", stream, keep)
     from sn6.acquire.archive import Order, get_archive
     from sn6.acquire.catalogue import TARBALLS, chosen_products
-    from sn6.acquire.placing import working_folder
+    from sn6.acquire.install import working_folder
     from sn6.acquire.weights import get_baseline, get_from
 
     with working_folder(root) as work:
@@ -86,4 +86,4 @@ def check_options(wanted: list[What], of_tarballs: bool, stream: bool, keep: boo
 
 
 if __name__ == "__main__":
-    enter(download, "sn6.download")
+    run_command(download, "sn6.download")

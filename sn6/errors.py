@@ -1,52 +1,83 @@
-"""What a user can mend is told in one line, without a traceback."""
+"""Report invalid input in one line, without a traceback."""
 
 import errno
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, Literal
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a full disk, a used-up quota, a file over its limit
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no space, quota exceeded, file size limit
+Kind = Literal[
+    "unknown_key",  # no such option, group or column
+    "unknown_value",  # not one of the choices
+    "invalid_value",  # another type, out of range, malformed
+    "missing_value",  # an option that must be given
+    "conflict",  # options or files that exclude one another, or differ from an earlier run
+    "not_found",  # a file, folder, tile, device or program that does not exist
+    "unreadable",  # a broken, truncated or malformed file
+    "unwritable",  # a file or folder that cannot be written, or a full disk
+    "wrong_data",  # a file that is well formed and not what is needed
+    "mismatch",  # weights that do not fit the network
+    "leakage",  # training area that overlaps validation or test tiles
+    "unavailable",  # a server, database or package out of reach
+    "stopped",  # by a signal
+    "failed",  # a run that ended without a usable result
+]
 
 
 class UserError(Exception):
-    """Wrong input. The message is one line that says what is wrong, where, and what to do.
+    """Report invalid input: the message is one line that says what is wrong, where, and what to do.
+
+    Args:
+        message: the line
+        kind: class of the error, for callers and tests
+        key: config key, option or file that is at fault, None where there is none
+        value: its value
 
     Attributes:
-        status: that the process exits with
+        status: exit status of the process
     """
 
     status = 1
 
+    def __init__(self, message: str, *, kind: Kind = "invalid_value", key: object = None, value: Any = None) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.key = None if key is None else str(key)
+        self.value = value
+
     def __str__(self) -> str:
-        # A DataLoader raises a worker's error again with the worker's traceback as its message,
-        # of which the last line is "sn6.errors.UserError: <what was said>".
+        # A DataLoader raises an error of a worker again with the worker's traceback as its message,
+        # of which the last line is "sn6.errors.UserError: <message>".
         line = super().__str__().strip().splitlines()[-1]
         return line.removeprefix(f"{UserError.__module__}.UserError: ")
 
 
 def first_line(error: BaseException) -> str:
-    """What a library says, cut to its first line; the error's name where it says nothing."""
+    """Return the first line of a library's message; the error's name where it has none."""
     return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
 
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turns a UserError and a full disk into one line on stderr and an exit status; an interrupt into status 130."""
+    """Turn a UserError or a full disk into one line on stderr and an exit status; an interrupt into status 130."""
     try:
         yield
     except UserError as error:
         print(f"sn6: {error}", file=sys.stderr)
         sys.exit(error.status)
     except OSError as error:
-        if error.errno in FULL:
-            advice = "make room and run the same command again"
+        if error.errno in DISK_FULL:
+            advice = "free some space and run the same command again"
         elif error.errno == errno.ENAMETOOLONG:
-            advice = "choose a shorter name; the folder of a job is named by what is swept, or by hydra.sweep.subdir"
+            advice = (
+                "choose a shorter name; a sweep job's folder is named by its swept values, or by hydra.sweep.subdir"
+            )
         elif isinstance(error, PermissionError | NotADirectoryError):
-            advice = "choose another folder, or change what may be done there"
+            advice = "choose another folder, or change its permissions"
         else:
             raise
-        print(f"sn6: {error.filename or 'a file'} cannot be written ({error.strerror}); {advice}", file=sys.stderr)
+        print(f"sn6: cannot write {error.filename or 'a file'} ({error.strerror}); {advice}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("sn6: stopped", file=sys.stderr)

@@ -13,8 +13,8 @@ from jaxtyping import Bool, Float
 from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 
-from sn6.data.boundary import PixelWeights
 from sn6.errors import UserError
+from sn6.targets.boundary import PixelWeights
 
 
 class Loss(nn.Module):

@@ -9,16 +9,16 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from sn6.data.layout import Split
-from sn6.door import enter
+from sn6.cli import run_command
+from sn6.datasets.layout import Split
 from sn6.errors import UserError
 
 UNFINISHED = "unfinished"  # the folder of what is not done yet
 
 if TYPE_CHECKING:  # heavy, and --help does without
     from sn6.prediction.images import Image
-    from sn6.prediction.networks import Trained
-    from sn6.prediction.work import Plan
+    from sn6.prediction.networks import TrainedNetwork
+    from sn6.prediction.workers import Plan
 
 
 def predict(
@@ -44,7 +44,9 @@ def predict(
     device: Annotated[str, "auto, cpu, cuda or cuda:1"] = "auto",
     devices: Annotated[PositiveInt, "how many of them, a process each"] = 1,
     processes: Annotated[PositiveInt, "of each device: on a GPU some read and write while one computes"] = 1,
-    threshold: Annotated[float | None, "building is what lies over this logit; null is the checkpoint's"] = None,
+    threshold: Annotated[
+        float | None, Field(gt=0, lt=1), "probability; a pixel above it is building; null is the checkpoint's"
+    ] = None,
     min_area: Annotated[NonNegativeFloat | None, "m²; null is the checkpoint's"] = None,
     simplify: Annotated[NonNegativeFloat | None, "m, tolerance of the outlines; null is the checkpoint's"] = None,
     merge: Annotated[bool, "one footprint a building where tiles overlap, in merged.geojson and .parquet"] = False,
@@ -58,19 +60,20 @@ def predict(
     Raises:
         UserError: whatever the user can mend
     """
-    from sn6.models.trained import trained_file
-    from sn6.prediction.folder import claim
-    from sn6.prediction.networks import INSIDE, OVERLAP, WINDOW, Averaging, common_rule, load_all
-    from sn6.prediction.work import Plan, devices_of
+    from sn6.checkpoints.loading import find_weights
+    from sn6.checkpoints.run_files import FINAL_WEIGHTS
+    from sn6.prediction.networks import OVERLAP, WINDOW, Averaging, common_options, load_all
+    from sn6.prediction.output_folder import claim
+    from sn6.prediction.workers import Plan, devices_of
 
     given = checkpoint if isinstance(checkpoint, list) else [checkpoint]
-    files = tuple(trained_file(path, "checkpoint", INSIDE) for path in given)
+    files = tuple(find_weights(path, "checkpoint", FINAL_WEIGHTS) for path in given)
     networks = load_all(files)
     used = devices_of(device, devices) * processes
     if window is None:
         window, of_run = networks[0].window or (WINDOW, OVERLAP)
         overlap = of_run if overlap is None else overlap
-    rule = common_rule(networks, files, threshold=threshold, min_area=min_area, simplify=simplify)
+    rule = common_options(networks, files, threshold=threshold, min_area=min_area, simplify=simplify)
     averaging = Averaging(flips, scales, precision or precision_on(used[0], networks[0]))
     found = find_images(root, split, tiles, images, turn, networks[0])
     overlap = window // 4 if overlap is None else overlap
@@ -86,12 +89,12 @@ def predict(
     shutil.rmtree(plan.folder, ignore_errors=True)
 
 
-def run(plan: "Plan", devices: list[str], out: Path, settings: dict[str, Any], network: "Trained") -> None:
+def run(plan: "Plan", devices: list[str], out: Path, settings: dict[str, Any], network: "TrainedNetwork") -> None:
     """The work, and the files that are made of it."""
-    from sn6.prediction.folder import finish
+    from sn6.prediction.output_folder import finish
     from sn6.prediction.pictures import draw_pictures
     from sn6.prediction.results import write_footprints, write_merged
-    from sn6.prediction.work import work_through
+    from sn6.prediction.workers import process_all
 
     started = time.monotonic()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -99,7 +102,7 @@ def run(plan: "Plan", devices: list[str], out: Path, settings: dict[str, Any], n
     still = not console.is_terminal
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=still) as progress:
         bar = progress.add_task(f"predicting {len(plan.images)} images", total=None)
-        work_through(plan, devices, lambda done, total: progress.update(bar, completed=done, total=total))
+        process_all(plan, devices, lambda done, total: progress.update(bar, completed=done, total=total))
     result: dict[str, Any] = {"images": len(plan.images), "footprints": write_footprints(out, plan)}
     if settings["merge"]:
         result["merged"] = write_merged(out, plan)
@@ -113,7 +116,7 @@ def run(plan: "Plan", devices: list[str], out: Path, settings: dict[str, Any], n
 
 
 def find_images(
-    root: Path | None, split: Split, tiles: Any, images: Path | None, turn: bool, network: "Trained"
+    root: Path | None, split: Split, tiles: Any, images: Path | None, turn: bool, network: "TrainedNetwork"
 ) -> "list[Image]":
     """Those of the archive, or the GeoTIFFs.
 
@@ -134,7 +137,7 @@ def find_images(
     return archive_images(root, split, network.source, tiles if isinstance(tiles, list | None) else [tiles])
 
 
-def precision_on(device: str, network: "Trained") -> Any:
+def precision_on(device: str, network: "TrainedNetwork") -> Any:
     """The precision of the run, where the device has it."""
     return "32-true" if device == "cpu" and network.precision == "16-mixed" else network.precision
 
@@ -164,7 +167,7 @@ def settings_of(plan: "Plan") -> dict[str, Any]:
 
 def warn_of_ground(plan: "Plan") -> None:
     """Says what of the images' places differs from what the network was trained on."""
-    from sn6.data.layout import PIXEL
+    from sn6.datasets.layout import PIXEL
 
     first, console = plan.images[0], Console(stderr=True, soft_wrap=True)
     if first.crs is None:
@@ -177,4 +180,4 @@ def warn_of_ground(plan: "Plan") -> None:
 
 
 if __name__ == "__main__":
-    enter(predict, "sn6.predict")
+    run_command(predict, "sn6.predict")

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from sn6.config import CONF, TRUST, VERSION_BASE, one_line_config_errors
 from sn6.errors import one_line_errors
-from sn6.jobs import job_of_a_sweep
+from sn6.sweeps.job import run_job
 
 
 @hydra.main(**VERSION_BASE, **TRUST, config_path=str(CONF), config_name="config")
@@ -19,9 +19,11 @@ def job(config: DictConfig) -> float:
     context = HydraConfig.get()
     words = list(context.overrides.task)
     if context.mode == RunMode.MULTIRUN:
-        return job_of_a_sweep(config, words)
+        return run_job(config, words)
     with one_line_errors():
-        from sn6.training import explained_run  # torch and Lightning, which --help and a refused word do without
+        from sn6.training.experiment import (
+            explained_run,  # torch and Lightning, which --help and a refused word do without
+        )
 
         return explained_run(config, words)[config.objective]
 

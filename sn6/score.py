@@ -12,19 +12,19 @@ import shapely
 from rich.console import Console
 from rich.progress import track
 
-from sn6.data.layout import SPLIT_NAMES, labels_path, test_truth_path
-from sn6.door import enter
+from sn6.cli import run_command
+from sn6.datasets.layout import SPLIT_NAMES, labels_path, test_truth_path
 from sn6.errors import UserError
+from sn6.files import write_text
 from sn6.footprints import Footprints, Labels
-from sn6.footprints.files import read_proposals, read_truth
 from sn6.footprints.ground import Corner
-from sn6.footprints.matching import repaired
-from sn6.footprints.outlines import Outlines, Rows, parts
-from sn6.scorecard import LEVEL, ScoredTile, scorecard, scored, table_of
-from sn6.whole import write_text
+from sn6.formats.files import read_proposals, read_truth
+from sn6.formats.outlines import Outlines, Rows, parts
+from sn6.metrics.matching import make_valid
+from sn6.metrics.scorecard import LEVEL, ScoredTile, score_tile, scorecard, table_of
 
 if TYPE_CHECKING:
-    from sn6.data.archive import Archive, Tile
+    from sn6.datasets.archive import Archive, Tile
 
 TILE_NUMBER = re.compile(r"(tile_\d+)\D*$")  # unique over train and test, whatever stands before it
 
@@ -84,7 +84,7 @@ def open_archive(root: Path | None) -> tuple["Archive | None", dict[str, "Tile"]
     """The archive, and its radar tiles by image id; none where there is no root."""
     if root is None:
         return None, {}
-    from sn6.data.archive import Archive
+    from sn6.datasets.archive import Archive
 
     archive = Archive(root)
     splits = [split for split in SPLIT_NAMES if archive.has(split, "SAR-Intensity")]
@@ -159,7 +159,7 @@ class TakingPart:
         if not crossing:
             return polygons, values
         self.crossing[image_id] = crossing
-        return polygons if self.strict else repaired(polygons), values
+        return polygons if self.strict else make_valid(polygons), values
 
     def notes(self) -> Iterator[str]:
         """Where the rules differ, once all tiles were asked for."""
@@ -191,11 +191,11 @@ def match_tiles(
         valid = None
         if archive is not None and image_id in sites:
             _, valid = archive.read(sites[image_id], "SAR-Intensity", (1,))
-        tiles.append(scored(image_id, corners.get(image_id), labels, footprints, valid))
+        tiles.append(score_tile(image_id, corners.get(image_id), labels, footprints, valid))
     for image_id in proposed.outlines.tiles.keys() - true.outlines.tiles.keys():
         proposed.of(image_id)  # for the notes
     return tiles
 
 
 if __name__ == "__main__":
-    enter(score, "sn6.score")
+    run_command(score, "sn6.score")

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from sn6.errors import UserError
 from sn6.models.classes import building_logits
-from sn6.models.windows import predict_windows
+from sn6.models.sliding_window import predict_windows
 
 CHECK_EVERY = 50  # steps after which a GPU is asked whether the loss is still finite
 NEVER = 2**62  # the step of a loss that was not finite, while there was none

@@ -9,15 +9,15 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from sn6.choice import CHOICES, choose_by_buildings, choose_by_f1, find_tile, named_by
-from sn6.data.archive import Archive, Tile
-from sn6.data.layout import PRODUCTS, SPLIT_NAMES, Split
-from sn6.door import enter
+from sn6.cli import run_command
+from sn6.datasets.archive import Archive, Tile
+from sn6.datasets.layout import PRODUCTS, SPLIT_NAMES, Split
 from sn6.errors import UserError
 from sn6.footprints import Footprints
-from sn6.footprints.files import read_proposals
-from sn6.footprints.matching import match_tile, repaired
-from sn6.footprints.outlines import parts
+from sn6.formats.files import read_proposals
+from sn6.formats.outlines import parts
+from sn6.metrics.matching import make_valid, match_tile
+from sn6.plots.tile_selection import CHOICES, choose_by_buildings, choose_by_f1, find_tile, named_by
 
 SAR = "SAR-Intensity"
 IMAGED_FROM = {0: "imaged from the north", 1: "imaged from the south", None: "orientation not known"}
@@ -54,7 +54,7 @@ def show(
     proposed = None
     if proposals is not None:
         found = ((image_id, parts(rows)) for image_id, rows in read_proposals(proposals, {}).by_tile())
-        proposed = {image_id: Footprints(repaired(polygons), values) for image_id, (polygons, values) in found}
+        proposed = {image_id: Footprints(make_valid(polygons), values) for image_id, (polygons, values) in found}
     if isinstance(tile, str) and tile in CHOICES:
         chosen = choose(archive, tile, tiles, split, product, proposed)
     else:
@@ -144,8 +144,8 @@ def optical_of(tile: Tile, product: str | None) -> str | None:
 
 def draw_overview(archive: Archive, tile: Tile, product: str | None, path: Path) -> None:
     """Writes the picture of all that there is of a tile."""
-    from sn6.backdrops import SAR_BANDS, composite, contrast, grey, span
-    from sn6.figures import overview_figure, save
+    from sn6.plots.rendering import SAR_BANDS, composite, contrast, grey, span
+    from sn6.plots.tiles import overview_figure, save_figure
 
     optical = optical_of(tile, product)
     pictures = {}
@@ -159,30 +159,30 @@ def draw_overview(archive: Archive, tile: Tile, product: str | None, path: Path)
         pictures[optical] = read_backdrop(archive, tile, optical)
     under = read_backdrop(archive, tile, tile.products[0])  # the span, where there is a radar image
     orientation = tile.orientation if SAR in tile.products else None
-    save(overview_figure(pictures, under, archive.labels(tile), heading(tile), orientation), path)
+    save_figure(overview_figure(pictures, under, archive.labels(tile), heading(tile), orientation), path)
 
 
 def draw_proposals(archive: Archive, tile: Tile, product: str | None, proposed: Footprints, path: Path) -> None:
     """Writes the picture of the truth of a tile, its proposals, and where they agree."""
-    from sn6.figures import proposals_figure, save, tile_figure
+    from sn6.plots.tiles import proposals_figure, save_figure, tile_figure
 
     shown = (product and optical_of(tile, product)) or tile.products[0]
     picture = read_backdrop(archive, tile, shown)
     orientation = tile.orientation if shown == SAR else None
     truth = archive.labels(tile)
     if truth is None:
-        save(proposals_figure(picture, proposed, heading(tile), orientation), path)
+        save_figure(proposals_figure(picture, proposed, heading(tile), orientation), path)
         return
     match = match_tile(truth.polygons, proposed.polygons, proposed.confidences)
-    save(tile_figure(picture, truth.polygons, proposed.polygons, match, heading(tile), orientation), path)
+    save_figure(tile_figure(picture, truth.polygons, proposed.polygons, match, heading(tile), orientation), path)
 
 
 def read_backdrop(archive: Archive, tile: Tile, product: str) -> np.ndarray:
     """The span of the radar image or the colours of an optical one, 0 to 1."""
-    from sn6.backdrops import backdrop
+    from sn6.plots.rendering import render_background
 
     bands = PRODUCTS[product].bands
-    return backdrop(*archive.read(tile, product, range(1, len(bands) + 1)), bands)
+    return render_background(*archive.read(tile, product, range(1, len(bands) + 1)), bands)
 
 
 def heading(tile: Tile) -> str:
@@ -197,4 +197,4 @@ def heading(tile: Tile) -> str:
 
 
 if __name__ == "__main__":
-    enter(show, "sn6.show")
+    run_command(show, "sn6.show")

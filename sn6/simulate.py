@@ -10,14 +10,14 @@ from typing import Annotated, Literal
 from rich.console import Console
 from rich.progress import track
 
-from sn6.door import enter
+from sn6.cli import run_command
 from sn6.errors import UserError
+from sn6.files import write_text
 from sn6.processes import in_processes
 from sn6.simulation.scene import Scene
 from sn6.simulation.strips import Tile, basins_of, plan
 from sn6.simulation.tile import Footprint
 from sn6.simulation.writing import is_whole, write_labels, write_tile
-from sn6.whole import write_text
 
 VERSION = 2  # to be raised whenever the same settings give other files
 Scale = Literal["tiny", "small", "medium", "full"]
@@ -142,4 +142,4 @@ def written(root: Path, scene: Scene, tiles: list[Tile]) -> Iterator[list[Footpr
 
 
 if __name__ == "__main__":
-    enter(simulate, "sn6.simulate")
+    run_command(simulate, "sn6.simulate")

@@ -7,7 +7,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from sn6.door import enter
+from sn6.cli import run_command
 from sn6.errors import UserError
 
 
@@ -30,9 +30,9 @@ def statistics(
         raise UserError(f"tiles={tiles} does not do; give 1 or more")
     if out.suffix.lower() != ".png" or out.is_dir():
         raise UserError(f"out={out} is no name of a picture; let it end in .png")
-    from sn6.comparison import compare, comparison_figure, measure_tiles, table_of
-    from sn6.data.archive import Archive
-    from sn6.figures import save
+    from sn6.datasets.archive import Archive
+    from sn6.inspection.published_comparison import compare, comparison_figure, measure_tiles, table_of
+    from sn6.plots.tiles import save_figure
 
     archive = Archive(root)
     found = archive.tiles("train", "SAR-Intensity")
@@ -43,11 +43,11 @@ def statistics(
         raise UserError(f"the {len(chosen)} tiles of {root} hold nodata alone; give tiles= more")
     rows = compare(measured)
     shown = max(chosen, key=lambda tile: len(archive.labels(tile) or ()))
-    save(comparison_figure(archive, shown, measured.sar, archive.labels(shown)), out)
+    save_figure(comparison_figure(archive, shown, measured.sar, archive.labels(shown)), out)
     Console().print(table_of(rows))
     asked = [row.agrees for row in rows if row.agrees is not None]
     print(f"{sum(asked)} of {len(asked)} agree, over {len(chosen)} of {len(found)} training tiles; the picture: {out}")
 
 
 if __name__ == "__main__":
-    enter(statistics, "sn6.statistics")
+    run_command(statistics, "sn6.statistics")

@@ -16,7 +16,7 @@ from lightning import Callback
 
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(
-    ["stopping", "sn6.run", "sn6.prediction.work", "sn6.models.ternausnet", "matplotlib.backends.backend_agg"]
+    ["stopping", "sn6.run", "sn6.prediction.workers", "sn6.models.ternausnet", "matplotlib.backends.backend_agg"]
 )
 ENVIRONMENT = "SN6_TEST_STOP"  # "SIGKILL eo 1 2": in stage eo, epoch 1, before batch 2; batch -1 is before the training
 
@@ -73,7 +73,7 @@ def run_here(words: list[str], folder: str, stop: str | None) -> None:
 
 def predict_here(words: list[str], steps: int) -> None:
     """`python -m sn6.predict words...` in a new process, which is killed before its piece of work number `steps`."""
-    from sn6.door import enter
+    from sn6.cli import run_command
     from sn6.predict import predict
     from sn6.prediction import work
 
@@ -89,7 +89,7 @@ def predict_here(words: list[str], steps: int) -> None:
 
     work.predict, work.finish = dying(work.predict), dying(work.finish)
     sys.argv = ["sn6.predict", *words]
-    enter(predict, "sn6.predict")
+    run_command(predict, "sn6.predict")
 
 
 def predict_and_stop(words: list[str], steps: int) -> int:

@@ -9,7 +9,7 @@ PROGRAM = """
 import resource
 import sys
 import numpy as np
-from sn6.allocator import keep_freed_memory
+from sn6.processes import keep_freed_memory
 
 if sys.argv[1] == "kept":
     keep_freed_memory()

@@ -19,7 +19,7 @@ from handmade import (
     write_tile,
 )
 
-from sn6.data.archive import Archive
+from sn6.datasets.archive import Archive
 from sn6.errors import UserError
 
 REAL = Path(__file__).parents[2] / "shared" / "real"

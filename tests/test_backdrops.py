@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sn6.backdrops import backdrop, composite, contrast, grey, span
+from sn6.plots.rendering import composite, contrast, grey, render_background, span
 
 
 def test_the_span_is_the_total_power():
@@ -47,7 +47,7 @@ def test_the_contrast_tells_the_values_that_are_black_and_white():
 def test_optical_backdrops_are_in_true_colour_whatever_the_order_of_the_bands():
     image = np.random.default_rng(0).uniform(0, 1, (4, 30, 30)).astype(np.float32)
     valid = np.ones((30, 30), bool)
-    colours = backdrop(image, valid, ["B", "R", "R", "G"])
+    colours = render_background(image, valid, ["B", "R", "R", "G"])
     assert colours.shape == (30, 30, 3)
     for channel, band in zip(range(3), (1, 3, 0), strict=True):
         assert np.corrcoef(colours[..., channel].ravel(), image[band].ravel())[0, 1] > 0.99

@@ -11,7 +11,7 @@ import torch
 from benchmarks import archive, boundary, crop, f1, growth, masks, polygons, process, step, tile
 from benchmarks.comparison import Mismatch, NotRun, Row, table_of
 from sn6.footprints import Footprints
-from sn6.footprints.challenge_csv import ChallengeCSVWriter
+from sn6.formats.challenge_csv import ChallengeCSVWriter
 
 SHORT = {
     boundary: {"counts": (5,), "size": 120, "repeats": 1},

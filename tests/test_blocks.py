@@ -5,7 +5,7 @@ import pytest
 import shapely
 from scipy import ndimage
 
-from sn6.footprints.blocks import Rule, footprints_by_blocks
+from sn6.footprints.blocks import PolygonOptions, footprints_by_blocks
 from sn6.footprints.polygonize import footprints_from_logits
 
 
@@ -41,7 +41,7 @@ def maps():
 
 
 @pytest.mark.parametrize("block", [32, 50, 64, 500])
-@pytest.mark.parametrize("rule", [Rule(), Rule(0.7, 3.0, 1.0), Rule(-0.5, 0.0, 0.0)])
+@pytest.mark.parametrize("rule", [PolygonOptions(), PolygonOptions(0.7, 3.0, 1.0), PolygonOptions(-0.5, 0.0, 0.0)])
 def test_blocks_give_the_footprints_of_the_whole_map(block, rule):
     for logits in maps():
         whole = footprints_from_logits(logits, ~np.isnan(logits), rule.threshold, rule.min_area, rule.simplify)
@@ -58,7 +58,7 @@ def test_a_building_over_the_corner_of_four_blocks_is_one_with_few_corners():
     logits = np.full((64, 64), -3, dtype=np.float32)
     logits[20:50, 25:40] = 3
     logits[30:36, 30:34] = -3  # a courtyard on the corner
-    polygons, confidences, _ = by_blocks(logits, Rule(), 32)
+    polygons, confidences, _ = by_blocks(logits, PolygonOptions(), 32)
     assert len(polygons) == 1
     assert polygons[0].equals(
         shapely.Polygon(shapely.box(25, 20, 40, 50).exterior, [shapely.box(30, 30, 34, 36).exterior])
@@ -72,10 +72,10 @@ def test_a_part_too_small_for_a_building_counts_with_the_rest_of_it():
     logits[10:20, 30:40] = 3  # 20 pixels on the left of the border, 80 on the right
     logits[25:33, 33:43] = 3
     logits[32, 33] = -3  # 79 pixels
-    assert [polygon.bounds for polygon in by_blocks(logits, Rule(), 32)[0]] == [(30, 10, 40, 20)]
+    assert [polygon.bounds for polygon in by_blocks(logits, PolygonOptions(), 32)[0]] == [(30, 10, 40, 20)]
 
 
 def test_houses_that_meet_at_a_corner_across_blocks_stay_two():
     logits = np.full((64, 64), -3, dtype=np.float32)
     logits[20:32, 20:32] = logits[32:44, 32:44] = 3
-    assert len(by_blocks(logits, Rule(), 32)[0]) == 2
+    assert len(by_blocks(logits, PolygonOptions(), 32)[0]) == 2

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import distance_transform_edt
 
-from sn6.data.boundary import PixelWeights, boundary_term, class_weights
+from sn6.targets.boundary import PixelWeights, boundary_term, class_weights
 
 
 def weights_by_definition(instances, class_weights, w0, sigma):

@@ -5,13 +5,13 @@ import random
 import numpy as np
 import pytest
 
-from sn6.footprints.breakdown import bins, bootstrap_f1, by_group, names_of_bins, places_of
-from sn6.footprints.matching import Counts
+from sn6.metrics.breakdown import bin_names, bins, bootstrap_f1, by_group, spatial_blocks
+from sn6.metrics.matching import Counts
 
 
 def test_a_value_lies_in_the_bin_that_starts_with_it():
     assert bins(np.array([20, 39.9, 40, 80, 1e9, np.nan]), [20, 40, 80]).tolist() == [0, 0, 1, 2, 2, -1]
-    assert names_of_bins([20, 40, 80], "m2") == ["20-40 m2", "40-80 m2", "80+ m2"]
+    assert bin_names([20, 40, 80], "m2") == ["20-40 m2", "40-80 m2", "80+ m2"]
 
 
 def test_groups_pool_the_counts_of_their_tiles():
@@ -56,7 +56,7 @@ def test_the_interval_holds_the_score_and_is_a_point_where_all_places_are_alike(
 
 def test_tiles_of_one_square_of_ground_are_one_place():
     corners = np.array([[900.0, 450.0], [1349.0, 899.0], [1350.0, 450.0], [900.0, 449.0], [901.0, 451.0]])
-    place = places_of(corners, 450.0).tolist()
+    place = spatial_blocks(corners, 450.0).tolist()
     assert place[0] == place[1] == place[4]
     assert len({place[0], place[2], place[3]}) == 3
     assert sorted(set(place)) == [0, 1, 2]

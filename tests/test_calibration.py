@@ -18,7 +18,7 @@ def test_the_pair_that_finds_the_buildings_is_chosen(archive_root, tmp_path):
     from sn6.callbacks.calibration import Calibration
     from sn6.callbacks.polygon_f1 import PolygonF1
     from sn6.data.dataset import TileDataset
-    from sn6.stage import quiet_libraries
+    from sn6.training.stage import quiet_libraries
 
     class Told(TileDataset):
         """The first band is the logit: buildings at −1 and, wherever there is room, blobs too."""

@@ -10,14 +10,14 @@ from shapely import box
 
 from sn6.errors import UserError
 from sn6.footprints import Footprints, challenge_csv
-from sn6.footprints.challenge_csv import (
+from sn6.formats.challenge_csv import (
     ChallengeCSVWriter,
     read_labels,
     read_proposals,
     read_proposals_csv,
     read_truth_csv,
 )
-from sn6.footprints.outlines import parts
+from sn6.formats.outlines import parts
 
 LABELS = "ImageId,TileBuildingId,PolygonWKT_Pix,Mean_Building_Height,Median_Building_Height,StdDev_Building_Height\n"
 PROPOSALS = "ImageId,BuildingId,PolygonWKT_Pix,Confidence\n"

@@ -12,8 +12,8 @@ from handmade import folder
 from rasterio.transform import from_origin
 
 from sn6.check import check
-from sn6.data.archive import Archive
-from sn6.data.dataset import Source, measure
+from sn6.data.dataset import Source, measure_statistics
+from sn6.datasets.archive import Archive
 from sn6.errors import UserError
 from sn6.inspection.archive import inspect_archive
 from sn6.inspection.faults import FATAL, WARNINGS
@@ -323,12 +323,12 @@ def test_a_training_takes_its_statistics_from_a_check(root, monkeypatch, capsys)
     archive = Archive(root)
     tiles = archive.tiles("train", "SAR-Intensity")
     for product in ("SAR-Intensity", "RGBNIR"):
-        before = measure(archive, tiles, Source(product, source.bands, True, 20.0))
+        before = measure_statistics(archive, tiles, Source(product, source.bands, True, 20.0))
         shutil.rmtree(root / ".sn6")
         inspect_archive(root, 1, lambda tiles, total: tiles)
         with monkeypatch.context() as patch:
             patch.setattr(Archive, "read", None)  # a tile that is read now ends the test
-            assert measure(archive, tiles, Source(product, source.bands, True, 20.0)) == before
+            assert measure_statistics(archive, tiles, Source(product, source.bands, True, 20.0)) == before
 
 
 def test_the_door_ends_with_the_fatal_faults(root, tmp_path, capsys):

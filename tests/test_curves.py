@@ -1,6 +1,6 @@
 """The curves of a run."""
 
-from sn6.curves import curves_figure
+from sn6.plots.curves import curves_figure
 
 
 def test_curves_are_drawn_from_what_was_logged(tmp_path):

@@ -8,13 +8,13 @@ import torch
 from handmade import OTHER_STRIP, SAR_STRIP, speckle, write_labels, write_orientations, write_tile
 from torch.utils.data import DataLoader
 
-from sn6.data.archive import Archive
-from sn6.data.augment import crop_window, draw_position, moved, pad
-from sn6.data.boundary import PixelWeights
+from sn6.data.augment import apply_position, crop_window, draw_position, pad
 from sn6.data.datamodule import TileDataModule
-from sn6.data.dataset import CropDataset, Source, Statistics, TileDataset, is_turned, measure
+from sn6.data.dataset import CropDataset, Source, Statistics, TileDataset, is_rotated, measure_statistics
 from sn6.data.sampler import EpochSampler
+from sn6.datasets.archive import Archive
 from sn6.errors import UserError
+from sn6.targets.boundary import PixelWeights
 
 RADAR = Source("SAR-Intensity", (1, 2, 3, 4), orient=True, min_area=20.0)
 PLAIN = Statistics((0.0,) * 4, (1.0,) * 4, 0.1)
@@ -90,12 +90,12 @@ def test_optical_tiles_are_not_turned(root):
     write_tile(root, "PS-RGB", np.ones((3, 64, 64)))
     tiles = Archive(root).tiles("train", "PS-RGB")
     assert tiles[0].orientation == 1
-    assert not is_turned(tiles[0], Source("PS-RGB", (1, 2, 3), orient=True, min_area=20.0))
+    assert not is_rotated(tiles[0], Source("PS-RGB", (1, 2, 3), orient=True, min_area=20.0))
 
 
 def test_normalisation_is_over_valid_pixels_and_leaves_nodata_at_zero(root):
     archive = Archive(root)
-    measured = measure(archive, archive.tiles("train", "SAR-Intensity"), RADAR)
+    measured = measure_statistics(archive, archive.tiles("train", "SAR-Intensity"), RADAR)
     pixels = speckle()[:, 16:].astype(float)
     assert measured.mean == pytest.approx(pixels.mean(axis=(1, 2)))
     assert measured.std == pytest.approx(pixels.std(axis=(1, 2)))
@@ -162,7 +162,7 @@ def test_augmentation_flips_and_turns(augmentation, positions):
     seen = set()
     for seed in range(200):
         flip, quarters = draw_position(augmentation, np.random.default_rng(seed))
-        given = moved(torch.from_numpy(image), (flip, quarters)).numpy()
+        given = apply_position(torch.from_numpy(image), (flip, quarters)).numpy()
         assert np.array_equal(given, np.rot90(image[..., ::-1] if flip else image, quarters, axes=(1, 2)))
         seen.add(given.tobytes())
     assert len(seen) == positions

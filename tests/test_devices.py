@@ -252,8 +252,8 @@ def test_more_gpus_than_there_are(sn6_run, archive_root, monkeypatch):
 
 
 def test_batch_norm_is_found():
-    from sn6.devices import has_batch_norm
     from sn6.models.unet import UNet
+    from sn6.training.devices import has_batch_norm
 
     assert has_batch_norm(UNet(in_channels=4, classes=1, width=4, batch_norm=True))
     assert not has_batch_norm(UNet(in_channels=4, classes=1, width=4))

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import pytest
 
-from sn6.door import enter, help_text, parse_words
+from sn6.cli import help_text, parse_overrides, run_command
 from sn6.errors import UserError
 
 
@@ -24,9 +24,9 @@ def command(
 
 
 def test_words_become_the_types_of_the_signature():
-    given = parse_words(command, "sn6.thing", ["root=a b/c", "sizes=[3, 4]", "mode=exact"])
+    given = parse_overrides(command, "sn6.thing", ["root=a b/c", "sizes=[3, 4]", "mode=exact"])
     assert given == {"root": Path("a b/c"), "sizes": [3, 4], "mode": "exact"}
-    assert parse_words(command, "sn6.thing", ["root=x", "mode=null"])["mode"] is None
+    assert parse_overrides(command, "sn6.thing", ["root=x", "mode=null"])["mode"] is None
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_words_become_the_types_of_the_signature():
 )
 def test_words_that_do_not_fit_are_told_in_one_line(words, says):
     with pytest.raises(UserError) as error:
-        parse_words(command, "sn6.thing", words)
+        parse_overrides(command, "sn6.thing", words)
     assert str(error.value).startswith(says)
     assert "\n" not in str(error.value)
 
@@ -59,6 +59,6 @@ def test_help_names_every_key_its_default_and_its_meaning():
 def test_a_door_ends_with_status_one_and_no_traceback(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["sn6.thing", "sizes=3"])
     with pytest.raises(SystemExit) as stop:
-        enter(command, "sn6.thing")
+        run_command(command, "sn6.thing")
     assert stop.value.code == 1
     assert capsys.readouterr().err.count("\n") == 1

@@ -19,7 +19,7 @@ from served import Cut, Served, Stall, Status, archive_files, md5_of, pack, serv
 
 from sn6.acquire import remote, weights
 from sn6.acquire.catalogue import TARBALLS, unpacked_size
-from sn6.data.archive import Archive
+from sn6.datasets.archive import Archive
 from sn6.download import download
 from sn6.errors import UserError
 

@@ -10,7 +10,9 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from scipy import ndimage
 
-from sn6.figures import (
+from sn6.footprints import Footprints, Labels
+from sn6.metrics.matching import Match
+from sn6.plots.tiles import (
     HIT,
     INVENTED,
     MISSED,
@@ -20,11 +22,9 @@ from sn6.figures import (
     overview_figure,
     proposals_figure,
     round_length,
-    save,
+    save_figure,
     tile_figure,
 )
-from sn6.footprints import Footprints, Labels
-from sn6.footprints.matching import Match
 
 BOXES = np.array([shapely.box(x, 10, x + 10, 20) for x in (5, 25, 45)], dtype=object)
 BOTH = np.array([True, True])
@@ -35,7 +35,7 @@ YELLOW = (0.993, 0.906, 0.144)  # where the colour bar ends
 
 def pixels_of(figure, path):
     """The figure as it is saved, rows from the top, 0 to 1."""
-    save(figure, path / "figure.png")
+    save_figure(figure, path / "figure.png")
     return matplotlib.image.imread(path / "figure.png")[..., :3]
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sn6.data.archive import Tile
-from sn6.data.folds import bounds_of, make_fold, share_ground
-from sn6.data.splits import SPLITS, blocks_of, columns_of, ten_columns_of
+from sn6.data.folds import bounds_of, make_fold, overlaps_any
+from sn6.data.partitions import PARTITIONS, blocks_of, columns_of, ten_columns_of
+from sn6.datasets.archive import Tile
 from sn6.errors import UserError
 
 REAL = Path(__file__).parents[2] / "shared" / "real" / "train_tiles.csv"
@@ -63,9 +63,9 @@ def real():
 def test_touching_is_not_sharing_and_a_centimetre_is_let_pass():
     here = bounds_of([tile(592000.0, 5748000.0)])
     for east, shared in ((450.0, False), (449.995, False), (449.9, True), (900.0, False)):
-        assert share_ground(bounds_of([tile(592000.0 + east, 5748000.0)]), here)[0] == shared
-    assert not share_ground(bounds_of([tile(592000.0, 5748450.0)]), here)[0]
-    assert share_ground(bounds_of([tile(592449.0, 5748449.0)]), here)[0]  # a square metre at the corner
+        assert overlaps_any(bounds_of([tile(592000.0 + east, 5748000.0)]), here)[0] == shared
+    assert not overlaps_any(bounds_of([tile(592000.0, 5748450.0)]), here)[0]
+    assert overlaps_any(bounds_of([tile(592449.0, 5748449.0)]), here)[0]  # a square metre at the corner
 
 
 @pytest.mark.parametrize("fold", range(5))
@@ -84,7 +84,7 @@ def test_test_column_is_kept_out_of_everything(strips):
         assert not overlaps(part, parts.test).any()
 
 
-@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("split", PARTITIONS)
 def test_a_test_part_of_every_split_is_kept_out_of_everything(city, split):
     parts = make_fold(city, 2, 0, split=split)
     for part in (parts.train, parts.validation):
@@ -140,7 +140,7 @@ def test_blocks_are_cut_where_few_tiles_lie_across(city):
     """Between the belts, which but some tiles reach over: a column cuts through every flight."""
     blocks = blocks_of(bounds_of(city))
     assert len({(t.image_id[0], block) for t, block in zip(city, blocks.tolist(), strict=True)}) == 5
-    kept = {split: sum(len(make_fold(city, k, None, split=split).train) for k in range(5)) for split in SPLITS}
+    kept = {split: sum(len(make_fold(city, k, None, split=split).train) for k in range(5)) for split in PARTITIONS}
     assert kept["blocks"] > 1.1 * kept["columns"]
 
 
@@ -202,7 +202,7 @@ def test_the_real_columns(real):
     ],
 )
 def test_every_fold_of_the_real_tiles(real, split, trained):
-    folds = [make_fold(real, k, None, split=split) for k in range(SPLITS[split].count)]
+    folds = [make_fold(real, k, None, split=split) for k in range(PARTITIONS[split].count)]
     for parts in folds:
         assert_sound(parts, real)
     assert [len(parts.train) for parts in folds] == trained

@@ -10,7 +10,7 @@ from shapely import box
 
 from sn6.errors import UserError
 from sn6.footprints import Footprints
-from sn6.footprints.geojson import GeoJSONWriter, read_geojson, read_geojson_labels
+from sn6.formats.geojson import GeoJSONWriter, read_geojson, read_geojson_labels
 
 COURT = shapely.Polygon([(1, 1), (21, 1), (21, 21.5), (1, 21.5)], [[(4, 4), (8, 4), (8, 8), (4, 8)]])
 

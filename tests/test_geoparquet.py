@@ -11,7 +11,7 @@ from shapely import box
 
 from sn6.errors import UserError
 from sn6.footprints import Footprints, geoparquet
-from sn6.footprints.geoparquet import GeoParquetWriter, read_geoparquet
+from sn6.formats.geoparquet import GeoParquetWriter, read_geoparquet
 
 COURT = shapely.Polygon([(1, 1), (21, 1), (21, 21.5), (1, 21.5)], [[(4, 4), (8, 4), (8, 8), (4, 8)]])
 

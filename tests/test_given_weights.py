@@ -12,10 +12,10 @@ from test_predict import sn6_predict
 from test_run import words
 from test_wrong_input import fails
 
-from sn6.data.archive import Archive, Tile
+from sn6.checkpoints.initial_weights import InitialWeights, provenance
+from sn6.checkpoints.weights_file import read_weights
 from sn6.data.folds import Fold, make_fold
-from sn6.given_weights import GivenWeights, provenance
-from sn6.models.portable import read_portable
+from sn6.datasets.archive import Archive, Tile
 
 REAL = Path(__file__).parents[2] / "shared" / "real" / "train_tiles.csv"
 __all__ = ["sn6_predict"]  # the fixture
@@ -116,7 +116,7 @@ def test_the_handoff_reads_published_weights_too(sn6_run, archive_root, tmp_path
 def test_a_run_starts_from_the_folder_of_another(sn6_run, archive_root, tmp_path):
     run = [*words(), *FEW, f"data.root={archive_root}"]
     assert sn6_run(*run, "data=eo").status == 0
-    weights, _ = read_portable(tmp_path / "outputs/it/weights.safetensors")
+    weights, _ = read_weights(tmp_path / "outputs/it/weights.safetensors")
     again = [word for word in run if not word.startswith("model.width")]
     done = sn6_run(*again, "name=again", f"model.weights={tmp_path}/outputs/it")
     assert done.status == 0, done.err
@@ -214,6 +214,6 @@ def test_how_much_of_the_real_column_4_the_baseline_knows():
         image_id, x, y = row[names[0]], float(row[names[1]]), float(row[names[2]])
         tiles.append(Tile(image_id, "train", "strip", 0, (x, y - 450, x + 450, y), ()))
     fold: Fold = make_fold(tiles, 4, None)
-    told = provenance(GivenWeights("model.weights", Path("w.pth"), {}, {}), fold, 4)
+    told = provenance(InitialWeights("model.weights", Path("w.pth"), {}, {}), fold, 4)
     assert len(fold.test) == 705
     assert told["scored_tiles_seen"] == round(0.468 * 705)

@@ -10,10 +10,10 @@ from test_run import words
 from test_wrong_input import fails
 from torch import nn
 
+from sn6.checkpoints.transfer import relative_change, transfer_weights
+from sn6.checkpoints.weights_file import read_weights, write_weights
 from sn6.errors import UserError
 from sn6.models.fcn import FCN8s
-from sn6.models.handoff import hand_over, moved
-from sn6.models.portable import read_portable, write_portable
 from sn6.models.ternausnet import TernausNet
 from sn6.models.unet import UNet
 
@@ -22,7 +22,7 @@ RADAR = ("HH", "HV", "VH", "VV")
 
 def transfer(source, target, before=("R", "G", "B"), after=RADAR, adapt=None, reset_head=False):
     """The report and the target's weights after the hand-off."""
-    rows = hand_over(
+    rows = transfer_weights(
         target, source.state_dict(), (before, after), adapt, reset_head, "w.safetensors", "callbacks.sar_handoff"
     )
     return rows, target.state_dict()
@@ -81,7 +81,7 @@ def test_a_missing_and_an_extra_tensor_are_named_and_nothing_is_loaded():
     weights.pop("center.0.bias")
     weights["edge.weight"] = torch.zeros(1)
     with pytest.raises(UserError, match=r"does not fit TernausNet: missing: center.0.bias; unknown: edge.weight"):
-        hand_over(target, weights, (RADAR, RADAR), None, False, "w.safetensors", "model")
+        transfer_weights(target, weights, (RADAR, RADAR), None, False, "w.safetensors", "model")
     assert all(torch.equal(tensor, start[name]) for name, tensor in target.state_dict().items())
 
 
@@ -99,18 +99,18 @@ def test_a_head_of_other_classes_is_left_where_that_is_asked_for(network):
 def test_how_far_a_layer_moved():
     start = {"a": torch.tensor([3.0, 4.0]), "b": torch.zeros(2), "c": torch.ones(1)}
     end = {"a": torch.tensor([3.0, 4.5]), "b": torch.zeros(2), "c": torch.ones(1)}
-    assert moved(start, end) == {"a": pytest.approx(0.1), "b": 0.0, "c": 0.0}
+    assert relative_change(start, end) == {"a": pytest.approx(0.1), "b": 0.0, "c": 0.0}
 
 
 def test_a_portable_file_comes_back_and_a_broken_one_is_told(tmp_path):
     path = tmp_path / "w.safetensors"
-    write_portable(path, {"a": torch.arange(3.0)}, {"fold": 4})
-    weights, card = read_portable(path)
+    write_weights(path, {"a": torch.arange(3.0)}, {"fold": 4})
+    weights, card = read_weights(path)
     assert torch.equal(weights["a"], torch.arange(3.0))
     assert card == {"fold": 4}
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(UserError, match=r"w\.safetensors cannot be read, it is broken or cut short"):
-        read_portable(path)
+        read_weights(path)
 
 
 # --- by the command line
@@ -131,7 +131,7 @@ def radar(archive_root, optical, *more):
 
 
 def test_what_the_optical_run_leaves(optical):
-    weights, card = read_portable(optical / "weights.safetensors")
+    weights, card = read_weights(optical / "weights.safetensors")
     best = torch.load(optical / "checkpoints/best.ckpt", weights_only=True)
     assert all(torch.equal(best["state_dict"][f"network.{name}"], tensor) for name, tensor in weights.items())
     assert card["network"]["width"] == 4
@@ -154,7 +154,7 @@ def test_a_radar_run_starts_from_a_folder_a_file_and_a_checkpoint(sn6_run, archi
     """With a learning rate of zero it ends where it started: at the optical weights."""
     done = sn6_run(*radar(archive_root, optical / source, "optimizer.lr=0.0", "optimizer.weight_decay=0.0"))
     assert done.status == 0, done.err
-    weights, _ = read_portable(optical / "weights.safetensors")
+    weights, _ = read_weights(optical / "weights.safetensors")
     last = torch.load(tmp_path / "outputs/it/checkpoints/last.ckpt", weights_only=True)["state_dict"]
     assert all(torch.equal(last[f"network.{name}"], tensor) for name, tensor in weights.items())
     with (tmp_path / "outputs/it/handoff.csv").open() as file:

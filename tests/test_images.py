@@ -7,8 +7,8 @@ import pytest
 import rasterio
 from handmade import speckle, write_tif
 
-from sn6.data.archive import Archive
 from sn6.data.dataset import Source
+from sn6.datasets.archive import Archive
 from sn6.prediction.images import archive_images, geotiff_image
 
 SOURCES = [

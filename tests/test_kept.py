@@ -10,11 +10,11 @@ import pytest
 import shapely
 from handmade import NORTH, OTHER_STRIP, SAR_STRIP, WEST, folder, speckle, write_labels, write_orientations, write_tile
 
-import sn6.data.headers
-import sn6.data.labels
-from sn6.data.archive import Archive
+import sn6.datasets.headers
+import sn6.datasets.labels
+from sn6.datasets.archive import Archive
+from sn6.datasets.packed_labels import pack
 from sn6.errors import UserError
-from sn6.footprints.packed import pack
 
 SAR = "SAR-Intensity"
 NAMES = [f"{SAR_STRIP}_tile_1", f"{OTHER_STRIP}_tile_2", f"{OTHER_STRIP}_tile_3"]
@@ -61,8 +61,8 @@ def refuse_reading(monkeypatch):
     def opened(*_, **__):
         raise AssertionError("a file was read once more")
 
-    monkeypatch.setattr(sn6.data.headers.rasterio, "open", opened)
-    monkeypatch.setattr(sn6.data.labels, "read_labels", opened)
+    monkeypatch.setattr(sn6.datasets.headers.rasterio, "open", opened)
+    monkeypatch.setattr(sn6.datasets.labels, "read_labels", opened)
 
 
 def test_a_second_start_reads_no_file_again_and_sees_the_same(root, monkeypatch):
@@ -95,9 +95,9 @@ def test_a_file_of_another_time_or_size_is_opened_again(root, what, monkeypatch)
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     else:
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
-    opened, rasterio_open = [], sn6.data.headers.rasterio.open
+    opened, rasterio_open = [], sn6.datasets.headers.rasterio.open
     monkeypatch.setattr(
-        sn6.data.headers.rasterio, "open", lambda path, *a: opened.append(path) or rasterio_open(path, *a)
+        sn6.datasets.headers.rasterio, "open", lambda path, *a: opened.append(path) or rasterio_open(path, *a)
     )
     seen(root)
     assert opened == [path]
@@ -168,7 +168,7 @@ def test_what_an_archive_has_read_does_not_go_to_the_workers(root):
 
 def test_packed_labels_are_the_labels_to_the_bit(archive_root):
     (path,) = (folder(archive_root) / "SummaryData").glob("*.csv")
-    plain = sn6.data.labels.read_labels(path)
+    plain = sn6.datasets.labels.read_labels(path)
     packed = pack(plain)
     assert list(packed) == list(plain)
     assert "another" not in packed

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sn6.door import checked_arguments
+from sn6.cli import validate_arguments
 from sn6.errors import UserError
 from sn6.losses import BCE, FocalDice, WeightedBoundary
 
@@ -157,6 +157,6 @@ def test_a_loss_adds_nothing_to_a_checkpoint():
 
 
 def test_options_are_checked_by_their_types():
-    assert checked_arguments(WeightedBoundary, {"w0": 10, "sigma": "2"}, "loss") == {"w0": 10.0, "sigma": 2.0}
+    assert validate_arguments(WeightedBoundary, {"w0": 10, "sigma": "2"}, "loss") == {"w0": 10.0, "sigma": 2.0}
     with pytest.raises(UserError, match="sigma=0"):
-        checked_arguments(WeightedBoundary, {"sigma": 0}, "loss")
+        validate_arguments(WeightedBoundary, {"sigma": 0}, "loss")

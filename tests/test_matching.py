@@ -5,7 +5,7 @@ import pytest
 import shapely
 from shapely import Polygon, box
 
-from sn6.footprints.matching import Counts, match_tile
+from sn6.metrics.matching import Counts, match_tile
 
 
 def match(truths, proposals, confidences=None):

@@ -6,12 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sn6.door import checked_arguments
+from sn6.cli import validate_arguments
 from sn6.errors import UserError
+from sn6.models.encoders import he_initialise
 from sn6.models.fcn import FCN8s, FCN16s, FCN32s
 from sn6.models.ternausnet import TernausNet
 from sn6.models.unet import UNet
-from sn6.models.weights import he_initialise
 
 SMALL = {
     "FCN8s": lambda **k: FCN8s(width=2, **k),
@@ -95,13 +95,13 @@ def test_compiling_in_place_changes_neither_logits_nor_names(name, monkeypatch):
 
 def test_options_are_checked_by_their_types():
     for network in (FCN8s, UNet, TernausNet):
-        assert checked_arguments(network, {"width": "16"}, "model") == {"width": 16}
+        assert validate_arguments(network, {"width": "16"}, "model") == {"width": 16}
         with pytest.raises(UserError, match="in_channels=0"):
-            checked_arguments(network, {"in_channels": 0}, "model")
+            validate_arguments(network, {"in_channels": 0}, "model")
     with pytest.raises(UserError, match="pretrained='coco'"):
-        checked_arguments(FCN16s, {"pretrained": "coco"}, "model")
+        validate_arguments(FCN16s, {"pretrained": "coco"}, "model")
     with pytest.raises(UserError, match="width=15"):
-        checked_arguments(TernausNet, {"width": 15}, "model")
+        validate_arguments(TernausNet, {"width": 15}, "model")
 
 
 # --- parameter counts from the papers --------------------------------------------------------------------------

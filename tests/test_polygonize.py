@@ -5,9 +5,9 @@ import pytest
 import shapely
 from scipy import ndimage
 
-from sn6.footprints import turn_polygons
+from sn6.footprints import rotate_polygons
 from sn6.footprints.polygonize import footprints_from_logits, polygonize, simplify_polygons
-from sn6.footprints.rasterize import rasterize_instances
+from sn6.targets.rasterize import rasterize_instances
 
 
 def mask(*rows: str) -> np.ndarray:
@@ -185,9 +185,9 @@ def test_the_map_of_an_untrained_network_does_not_take_minutes():
 
 def test_turning_a_polygon_is_turning_its_mask():
     shapes = np.array([shapely.Polygon([(1, 2), (9, 2), (9, 5), (4, 5), (4, 8), (1, 8)]), shapely.box(11, 0, 14, 2)])
-    turned = turn_polygons(shapes, 10, 14)
+    turned = rotate_polygons(shapes, 10, 14)
     assert turned[1].equals(shapely.box(0, 8, 3, 10))
     assert (rasterize_instances(turned, 10, 14) == np.rot90(rasterize_instances(shapes, 10, 14), 2)).all()
-    assert shapely.equals(turn_polygons(turned, 10, 14), shapes).all()
+    assert shapely.equals(rotate_polygons(turned, 10, 14), shapes).all()
     assert shapes[1].equals(shapely.box(11, 0, 14, 2))  # the given ones are left alone
-    assert len(turn_polygons([], 10, 14)) == 0
+    assert len(rotate_polygons([], 10, 14)) == 0

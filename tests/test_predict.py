@@ -15,19 +15,19 @@ from scipy.special import expit
 from stopping import predict_and_stop, run_and_stop
 from test_run import words
 
-from sn6.data.archive import Archive
-from sn6.door import enter
+from sn6.checkpoints.loading import checkpoint_metadata
+from sn6.checkpoints.state_dict import network_state
+from sn6.checkpoints.weights_file import write_weights
+from sn6.cli import run_command
+from sn6.datasets.archive import Archive
 from sn6.footprints import Footprints
-from sn6.footprints.challenge_csv import read_proposals
-from sn6.footprints.geojson import read_geojson
-from sn6.footprints.geoparquet import read_geoparquet
 from sn6.footprints.ground import to_ground
-from sn6.footprints.matching import Counts, match_tile
-from sn6.footprints.outlines import parts
-from sn6.models.checkpoint import network_of
-from sn6.models.portable import write_portable
+from sn6.formats.challenge_csv import read_proposals
+from sn6.formats.geojson import read_geojson
+from sn6.formats.geoparquet import read_geoparquet
+from sn6.formats.outlines import parts
+from sn6.metrics.matching import Counts, match_tile
 from sn6.models.ternausnet import TernausNet
-from sn6.models.trained import card_of
 from sn6.predict import predict
 
 WORDS = [word for word in words() if "limit" not in word and "max_epochs" not in word]
@@ -53,7 +53,7 @@ def sn6_predict(monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", ["sn6.predict", *map(str, words), "device=cpu"])
         capsys.readouterr()
         try:
-            enter(predict, "sn6.predict")
+            run_command(predict, "sn6.predict")
             status = 0
         except SystemExit as stop:
             status = int(stop.code or 0)
@@ -156,7 +156,7 @@ def plain_logits(run_folder, pixels):
     """The network of the run over an image as it lies on disk, by hand."""
     held = torch.load(run_folder / "checkpoints/best.ckpt", weights_only=True)
     network = TernausNet(4, 1, width=4).eval()
-    network.load_state_dict(network_of(held))
+    network.load_state_dict(network_state(held))
     data = held["TileDataModule"]
     mean, std = (np.array(data[key], dtype=np.float32)[:, None, None] for key in ("mean", "std"))
     image = np.where((pixels != 0).any(axis=0), (pixels - mean) / std, 0).astype(np.float32)
@@ -372,7 +372,7 @@ def test_what_was_found_for_a_checkpoint_goes_over_its_config(sn6_predict, run_f
 
 def test_a_file_of_safetensors_predicts_as_its_checkpoint(sn6_predict, run_folder, archive_root, tmp_path):
     held = torch.load(run_folder / "checkpoints/best.ckpt", weights_only=True)
-    write_portable(tmp_path / "weights.safetensors", network_of(held), card_of(held))
+    write_weights(tmp_path / "weights.safetensors", network_state(held), checkpoint_metadata(held))
     given = (f"root={archive_root}", "precision=32-true")
     for name, checkpoint in (("a", run_folder), ("b", tmp_path / "weights.safetensors")):
         assert sn6_predict(f"checkpoint={checkpoint}", *given, f"out={tmp_path}/{name}")[0] == 0

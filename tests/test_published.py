@@ -9,11 +9,11 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from sn6.checkpoints.init_options import check_building_class, resolve_options
+from sn6.checkpoints.loading import read_checkpoint
 from sn6.errors import UserError
 from sn6.models.classes import building_logits
-from sn6.models.start import network_options, refuse_building_class
 from sn6.models.ternausnet import TernausNet
-from sn6.models.trained import read_trained
 from sn6.models.unet import UNet
 
 FORMS = {
@@ -31,7 +31,7 @@ FORMS = {
 
 def load(path):
     """The network that a file tells of, with its weights; and the card."""
-    weights, card = read_trained(path, "model.weights")
+    weights, card = read_checkpoint(path, "model.weights")
     options = dict(card["network"])
     module, _, name = options.pop("_target_").rpartition(".")
     network = getattr(import_module(module), name)(**options)
@@ -46,7 +46,7 @@ def saved(tmp_path, held, name="published.pth", **how):
 
 def refused(path, *parts):
     with pytest.raises(UserError) as raised:
-        read_trained(path, "model.weights")
+        read_checkpoint(path, "model.weights")
     line = str(raised.value.args[0])
     assert "\n" not in line
     for part in (f"model.weights={path}", *parts):
@@ -192,7 +192,7 @@ NOTHING_SAID = {"in_channels": 4, "classes": None, "width": None, "encoder": Non
 
 
 def options(held=SIXTEEN, reset_head=False, network=TernausNet, **said):
-    return network_options(network, NOTHING_SAID | said, held, reset_head, "model.weights=w.pth")
+    return resolve_options(network, NOTHING_SAID | said, held, reset_head, "model.weights=w.pth")
 
 
 def test_what_is_not_said_is_taken_from_the_weights():
@@ -242,6 +242,6 @@ def test_building_is_above_zero_where_it_is_the_argmax():
 def test_the_class_of_building_is_asked_for():
     for classes, building_class in ((21, None), (21, 21), (1, 0)):
         with pytest.raises(UserError, match=r"model\.building_class="):
-            refuse_building_class(classes, building_class)
-    refuse_building_class(21, 20)
-    refuse_building_class(1, None)
+            check_building_class(classes, building_class)
+    check_building_class(21, 20)
+    check_building_class(1, None)

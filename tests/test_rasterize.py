@@ -5,7 +5,7 @@ import pytest
 import shapely
 from shapely import affinity
 
-from sn6.footprints.rasterize import drop_unseen, rasterize_instances
+from sn6.targets.rasterize import drop_unobserved, rasterize_instances
 
 
 def test_a_pixel_is_a_buildings_when_its_centre_lies_inside():
@@ -64,11 +64,11 @@ def test_masks_agree_with_the_points_in_each_polygon(seed):
 def test_buildings_without_a_valid_pixel_are_dropped():
     instances = np.array([[1, 1, 2, 2, 0, 3]], dtype=np.int32)
     valid = np.array([[False, True, False, False, True, True]])
-    kept = drop_unseen(instances, valid)
+    kept = drop_unobserved(instances, valid)
     assert kept.tolist() == [[1, 1, 0, 0, 0, 3]]
     assert kept.dtype == np.int32
 
 
 def test_nothing_valid_leaves_nothing():
     instances = np.array([[1, 2]], dtype=np.int32)
-    assert not drop_unseen(instances, np.zeros((1, 2), dtype=bool)).any()
+    assert not drop_unobserved(instances, np.zeros((1, 2), dtype=bool)).any()

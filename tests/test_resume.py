@@ -9,7 +9,7 @@ import torch
 from stopping import run_and_stop
 
 from sn6.errors import UserError
-from sn6.resume import refuse_other_config
+from sn6.training.resume import check_same_config
 
 WORDS = [
     "model=ternausnet",
@@ -42,9 +42,9 @@ TWO_STAGES = [
 def test_a_run_from_before_a_key_goes_on_as_it_was(tmp_path):
     """data.split came later: what it is by default is what there was."""
     (tmp_path / "config.yaml").write_text("data: {fold: 4}")
-    refuse_other_config(tmp_path, {"data": {"fold": 4, "split": "columns"}})
+    check_same_config(tmp_path, {"data": {"fold": 4, "split": "columns"}})
     with pytest.raises(UserError, match=r"another config: data.split=blocks \(was columns\)"):
-        refuse_other_config(tmp_path, {"data": {"fold": 4, "split": "blocks"}})
+        check_same_config(tmp_path, {"data": {"fold": 4, "split": "blocks"}})
 
 
 def weights(folder):

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import shapely
 
-from sn6.data.archive import Archive
-from sn6.data.dataset import Source, is_turned, read_sample
-from sn6.footprints import Footprints, turn_polygons
-from sn6.footprints.challenge_csv import ChallengeCSVWriter, read_proposals
-from sn6.footprints.matching import Counts, match_tile
+from sn6.data.dataset import Source, is_rotated, read_sample
+from sn6.datasets.archive import Archive
+from sn6.footprints import Footprints, rotate_polygons
 from sn6.footprints.polygonize import footprints_from_logits, polygonize
+from sn6.formats.challenge_csv import ChallengeCSVWriter, read_proposals
+from sn6.metrics.matching import Counts, match_tile
 
 SOURCE = Source("SAR-Intensity", (1, 2, 3, 4), orient=True, min_area=0.0)
 
@@ -20,7 +20,7 @@ def certain(polygons):
 
 
 def in_own_frame(tile, polygons, shape):
-    return turn_polygons(polygons, *shape) if is_turned(tile, SOURCE) else polygons
+    return rotate_polygons(polygons, *shape) if is_rotated(tile, SOURCE) else polygons
 
 
 @pytest.mark.parametrize("orientation", [0, 1])
@@ -68,7 +68,7 @@ def test_footprints_of_turned_tiles_land_where_the_buildings_stand(archive_root)
     tile = next(t for t in archive.tiles("train", "SAR-Intensity") if t.orientation == 1 and len(archive.labels(t)))
     sample = read_sample(archive, tile, SOURCE)
     polygons, numbers = polygonize(np.ascontiguousarray(sample["instances"][0]))
-    polygons = turn_polygons(polygons, *sample["valid"].shape[1:])
+    polygons = rotate_polygons(polygons, *sample["valid"].shape[1:])
     west, _, _, north = tile.bounds
     truth = archive.labels(tile).polygons
     for polygon, number in zip(polygons, numbers, strict=True):

@@ -10,12 +10,12 @@ from handmade import CSV_HEADER, NORTH, WEST, speckle, write_labels, write_orien
 from shapely import Polygon, affinity, box
 from test_run import words as run_words
 
-from sn6.data.layout import labels_path
-from sn6.door import enter
+from sn6.cli import run_command
+from sn6.datasets.layout import labels_path
 from sn6.footprints import Footprints
-from sn6.footprints.challenge_csv import ChallengeCSVWriter
-from sn6.footprints.geojson import GeoJSONWriter
-from sn6.footprints.geoparquet import GeoParquetWriter
+from sn6.formats.challenge_csv import ChallengeCSVWriter
+from sn6.formats.geojson import GeoJSONWriter
+from sn6.formats.geoparquet import GeoParquetWriter
 from sn6.score import score
 
 PROPOSALS = "ImageId,BuildingId,PolygonWKT_Pix,Confidence\n"
@@ -45,7 +45,7 @@ def sn6_score(tmp_path, monkeypatch, capsys):
 def run(monkeypatch, capsys, truth: Path, proposals: Path, *words: str):
     out = proposals.parent / "out" / "score.json"
     monkeypatch.setattr(sys, "argv", ["sn6.score", f"truth={truth}", f"proposals={proposals}", f"out={out}", *words])
-    enter(score, "sn6.score")
+    run_command(score, "sn6.score")
     return json.loads(out.read_text()), capsys.readouterr().out
 
 

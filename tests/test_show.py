@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from handmade import OTHER_STRIP, SAR_STRIP, speckle, write_labels, write_orientations, write_tif, write_tile
 
-import sn6.figures
-from sn6.door import parse_words
+import sn6.plots.tiles
+from sn6.cli import parse_overrides
 from sn6.errors import UserError
 from sn6.show import show
 
@@ -55,8 +55,10 @@ def proposals(tmp_path):
 def figures(monkeypatch):
     """The figures that are saved, with the file of each."""
     saved = []
-    save = sn6.figures.save
-    monkeypatch.setattr(sn6.figures, "save", lambda figure, path: (saved.append((figure, path)), save(figure, path)))
+    save = sn6.plots.tiles.save
+    monkeypatch.setattr(
+        sn6.plots.tiles, "save", lambda figure, path: (saved.append((figure, path)), save(figure, path))
+    )
     return saved
 
 
@@ -118,13 +120,13 @@ def test_tiles_stand_north_up_in_whichever_direction_the_radar_looked(root, tmp_
 
 @pytest.mark.parametrize("name", [IDS[3], "40", "tile_40"])
 def test_a_tile_has_several_names(root, tmp_path, capsys, name):
-    words = parse_words(show, "sn6.show", [f"root={root}", f"tile={name}", f"out={tmp_path / 'out'}"])
+    words = parse_overrides(show, "sn6.show", [f"root={root}", f"tile={name}", f"out={tmp_path / 'out'}"])
     show(**words)
     assert [path.name for path in (tmp_path / "out").iterdir()] == [f"{IDS[3]}.png"]
 
 
 def test_several_tiles_are_shown_and_found_in_both_splits(root, tmp_path, figures):
-    words = parse_words(show, "sn6.show", [f"root={root}", f"tile=[3, {IDS[1]}, 7]", f"out={tmp_path / 'out'}"])
+    words = parse_overrides(show, "sn6.show", [f"root={root}", f"tile=[3, {IDS[1]}, 7]", f"out={tmp_path / 'out'}"])
     show(**words)
     assert [path.name for _, path in figures] == [f"{image_id}.png" for image_id in (IDS[2], IDS[1], UNKNOWN)]
     assert "footprints" not in " ".join(titles(figures[2][0]))
@@ -211,7 +213,7 @@ def test_wrong_input_is_told_in_one_line_and_nothing_is_written(root, tmp_path, 
     monkeypatch.chdir(tmp_path)
     given = words.split() if "root=" in words else [f"root={root}", *words.split()]
     with pytest.raises(UserError) as error:
-        show(**parse_words(show, "sn6.show", given))
+        show(**parse_overrides(show, "sn6.show", given))
     assert says in str(error.value)
     assert "\n" not in str(error.value)
     assert not list(tmp_path.rglob("*.png"))
@@ -237,7 +239,7 @@ def test_an_out_that_is_in_the_way_is_told(root, tmp_path):
 def test_the_command_needs_neither_torch_nor_a_display(root, tmp_path):
     words = ["sn6.show", f"root={root}", "tile=1", f"out={tmp_path / 't.png'}"]
     code = (
-        f"import sys; sys.argv = {words}; from sn6.show import show; from sn6.door import enter;"
+        f"import sys; sys.argv = {words}; from sn6.show import show; from sn6.cli import enter;"
         "enter(show, 'sn6.show'); assert not {'torch', 'lightning', 'hydra', 'tkinter'} & set(sys.modules)"
     )
     done = subprocess.run(

@@ -50,7 +50,9 @@ def test_the_config_is_shown_and_a_wrong_word_refused_without_torch(words, statu
 
 def test_a_training_imports_what_it_uses():
     """Networks are built and tables drawn without timm, which would bring W&B; loggers come when they are chosen."""
-    code = "import sn6.run, sn6.training, sn6.models.fcn, sn6.models.ternausnet, sn6.callbacks.sar_handoff, sys"
+    code = (
+        "import sn6.run, sn6.training.experiment, sn6.models.fcn, sn6.models.ternausnet, sn6.callbacks.sar_handoff, sys"
+    )
     unused = {"timm", "wandb", "tensorboard", "optuna", "geopandas", "pandas"}
     command = [sys.executable, "-c", f"{code}; sys.exit(str({unused!r} & set(sys.modules)))"]
     assert subprocess.run(command, capture_output=True, text=True).stderr.strip() == "set()"

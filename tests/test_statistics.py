@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from handmade import speckle, write_labels, write_orientations, write_tile
 
-from sn6.data.levels import Levels
 from sn6.errors import UserError
+from sn6.inspection.histograms import Histogram
 from sn6.simulate import simulate
 from sn6.statistics import statistics
 
@@ -83,7 +83,7 @@ def test_the_table_tells_what_an_archive_by_hand_holds(tmp_path, capsys):
 
 def test_levels_of_several_tiles_are_those_of_all_their_pixels():
     rng = np.random.default_rng(0)
-    levels = Levels(("a", "b"), top=100.0)
+    levels = Histogram(("a", "b"), top=100.0)
     parts = [rng.gamma(3.0, 6.0, (2, 50, 40)).clip(0.1, 99.9) for _ in range(3)]
     masks = [rng.random((50, 40)) < 0.7 for _ in parts]
     for part, mask in zip(parts, masks, strict=True):

@@ -18,14 +18,14 @@ from test_run import words
 from test_wrong_input import fails
 from torch.utils.data import default_collate
 
-from sn6.data.archive import Archive
-from sn6.data.boundary import PixelWeights
 from sn6.data.datamodule import TileDataModule
 from sn6.data.dataset import CropDataset, Source
-from sn6.data.layers import encode, smallest
 from sn6.data.store import Store, store_folder
+from sn6.data.store_layers import encode, smallest_dtype
 from sn6.data.stored_crops import StoredCrops, free_memory
+from sn6.datasets.archive import Archive
 from sn6.errors import UserError
+from sn6.targets.boundary import PixelWeights
 
 WEIGHTS = PixelWeights(w0=10.0, sigma=5.0)
 SAR = Source("SAR-Intensity", (1, 2, 3, 4), orient=True, min_area=20.0)
@@ -214,8 +214,8 @@ def test_optical_values_are_kept_as_they_are_or_refused():
 @pytest.mark.parametrize(("buildings", "dtype"), [(256, np.uint16), (65535, np.uint16), (65536, np.int32)])
 def test_no_label_is_lost_to_a_smaller_type(buildings, dtype):
     instances = np.arange(buildings + 1, dtype=np.int32)[None]
-    assert smallest(instances).dtype == dtype
-    np.testing.assert_array_equal(smallest(instances), instances)
+    assert smallest_dtype(instances).dtype == dtype
+    np.testing.assert_array_equal(smallest_dtype(instances), instances)
 
 
 def files_of(store, tiles):

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from handmade import OTHER_STRIP, SAR_STRIP, folder, speckle, write_labels, write_orientations, write_tile
 
-from sn6.data.archive import Archive
-from sn6.data.dataset import Source, measure
-from sn6.data.sums import mask_polygons, read_sums, tile_sums
+from sn6.data.dataset import Source, measure_statistics
+from sn6.datasets.archive import Archive
+from sn6.datasets.statistics import polygons_in_mask, read_statistics, tile_statistics
 
 RADAR = Source("SAR-Intensity", (1, 2, 3, 4), orient=True, min_area=20.0)
 HOUSE = '"POLYGON ((10 20, 30 20, 30 40, 10 40, 10 20))"'
@@ -33,7 +33,7 @@ def root(tmp_path):
 
 def measured(root, source=RADAR):
     archive = Archive(root)
-    return measure(archive, archive.tiles("train", source.product), source)
+    return measure_statistics(archive, archive.tiles("train", source.product), source)
 
 
 def plain(images, building):
@@ -93,8 +93,8 @@ def test_what_was_kept_of_other_tiles_stays(root):
     archive = Archive(root)
     tiles = archive.tiles("train", "SAR-Intensity")
     for tile in tiles:
-        tile_sums(archive, [tile], "SAR-Intensity", 20.0)
-    assert set(read_sums(root, "SAR-Intensity")) == set(NAMES)
+        tile_statistics(archive, [tile], "SAR-Intensity", 20.0)
+    assert set(read_statistics(root, "SAR-Intensity")) == set(NAMES)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"a": 1}', '{"a": {"pixels": 3}}'])
@@ -115,12 +115,12 @@ def test_a_folder_that_cannot_be_written_is_done_without(root, capfd):
 def test_several_ranks_at_once_measure_the_same(root):
     archive = Archive(root)
     tiles = archive.tiles("train", "SAR-Intensity")
-    with ProcessPoolExecutor(3, get_context("spawn")) as pool:  # sn6.data.sums alone starts fast
-        ranks = list(pool.map(partial(tile_sums, archive, tiles), ["SAR-Intensity"] * 3, [20.0] * 3))
+    with ProcessPoolExecutor(3, get_context("spawn")) as pool:  # sn6.datasets.statistics alone starts fast
+        ranks = list(pool.map(partial(tile_statistics, archive, tiles), ["SAR-Intensity"] * 3, [20.0] * 3))
     assert ranks[0] == ranks[1] == ranks[2]
-    assert read_sums(root, "SAR-Intensity") == dict(zip([t.image_id for t in tiles], ranks[0], strict=True))
+    assert read_statistics(root, "SAR-Intensity") == dict(zip([t.image_id for t in tiles], ranks[0], strict=True))
     assert not list(kept(root).parent.glob(".*part*"))
 
 
 def test_a_tile_without_labels_has_no_building():
-    assert len(mask_polygons(None, 20.0)) == 0
+    assert len(polygons_in_mask(None, 20.0)) == 0

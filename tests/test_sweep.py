@@ -216,23 +216,23 @@ def test_a_study_of_another_objective(tmp_path):
     from omegaconf import OmegaConf
 
     from sn6.errors import UserError
-    from sn6.study import go_on
+    from sn6.sweeps.study import resume_study
 
     def config(objective, direction):
         sweeper = {"storage": f"sqlite:///{tmp_path}/s.db", "study_name": "s", "n_trials": 2, "direction": direction}
         hydra = {"sweeper": sweeper, "sweep": {"dir": str(tmp_path)}, "overrides": {"hydra": []}}
         return OmegaConf.create({"objective": objective, "hydra": hydra})
 
-    go_on(config("val_f1", "maximize"))
-    go_on(config("val_f1", "maximize"))
+    resume_study(config("val_f1", "maximize"))
+    resume_study(config("val_f1", "maximize"))
     with pytest.raises(UserError, match="is of objective=val_f1; give another name"):
-        go_on(config("val_iou", "maximize"))
+        resume_study(config("val_iou", "maximize"))
     with pytest.raises(UserError, match="is to maximize; give another name"):
-        go_on(config("val_loss", "minimize"))
+        resume_study(config("val_loss", "minimize"))
 
 
 def test_the_best_job_stands_first_where_less_is_better():
-    from sn6.sweep import Job, best_first
+    from sn6.sweeps.sweep import Job, best_first
 
     finished = [Job(str(value), {}, "finished", value, 1.0, "") for value in (0.3, 0.1, 0.2)]
     jobs = [Job("x", {}, "failed", None, 1.0, "why"), *finished]
@@ -242,26 +242,26 @@ def test_the_best_job_stands_first_where_less_is_better():
 
 def test_gpus_go_to_one_job_at_a_time(tmp_path, monkeypatch):
     from sn6.errors import UserError
-    from sn6.jobs import hold
+    from sn6.sweeps.job import acquire_gpus
 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with ExitStack() as first:
-        assert hold(["0", "1", "2"], 2, first) == ["0", "1"]
+        assert acquire_gpus(["0", "1", "2"], 2, first) == ["0", "1"]
         with ExitStack() as second:
-            assert hold(["0", "1", "2"], 1, second) == ["2"]
+            assert acquire_gpus(["0", "1", "2"], 1, second) == ["2"]
     with ExitStack() as third:
-        assert hold(["0", "1", "2"], 3, third) == ["0", "1", "2"]
+        assert acquire_gpus(["0", "1", "2"], 3, third) == ["0", "1", "2"]
     with ExitStack() as fourth, pytest.raises(UserError, match="there are 3 GPUs here"):
-        hold(["0", "1", "2"], 4, fourth)
+        acquire_gpus(["0", "1", "2"], 4, fourth)
 
 
 def test_names_with_any_sign_reach_a_job_as_they_are():
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    from sn6.jobs import quoted
+    from sn6.sweeps.job import quote
 
     for text in ("a=1,b=2", "it's", "C:\\x y", "[1,2]", "{a}"):
-        (override,) = OverridesParser.create().parse_overrides([f"name={quoted(text)}"])
+        (override,) = OverridesParser.create().parse_overrides([f"name={quote(text)}"])
         assert override.value() == text or str(override.value()) == text
 
 
@@ -271,7 +271,7 @@ def test_a_finished_job_is_known_without_a_process(tmp_path):
     from omegaconf import OmegaConf
 
     from sn6.config import CONF, VERSION_BASE
-    from sn6.jobs import is_finished
+    from sn6.sweeps.job import is_finished
 
     def finished(*said):
         with initialize_config_dir(str(CONF), **VERSION_BASE):

@@ -5,14 +5,14 @@ import doctest
 import pytest
 import torch
 
-import sn6.callbacks.tile_table
-from sn6.callbacks.tile_table import TileTable
+import sn6.metrics.tile_table
+from sn6.metrics.tile_table import TileTable
 
 ROWS = torch.tensor([[0.5, 10, 20, 1, 2, 3], [0.1, 0, 5, 0, 1, 0], [0.3, 7, 7, 4, 0, 0]])
 
 
 def test_the_example_of_the_docstring():
-    assert doctest.testmod(sn6.callbacks.tile_table).failed == 0
+    assert doctest.testmod(sn6.metrics.tile_table).failed == 0
 
 
 def test_scores_are_from_pooled_counts_and_the_loss_is_the_mean_over_tiles():

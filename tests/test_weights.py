@@ -11,11 +11,11 @@ from safetensors.torch import save_file
 from timm.models.vgg import cfgs
 from torch import nn
 
-import sn6.models.weights as weights_module
+import sn6.models.encoders as weights_module
 from sn6.errors import UserError
+from sn6.models.encoders import he_initialise, load_pretrained, widen_first_layer
 from sn6.models.fcn import FCN8s, bilinear_upsampling
 from sn6.models.ternausnet import TernausNet
-from sn6.models.weights import he_initialise, load_pretrained, widen_first_layer
 
 
 @pytest.mark.parametrize("factor", [2, 8, 16, 32])

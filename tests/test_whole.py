@@ -3,7 +3,7 @@
 import pytest
 
 from sn6.errors import UserError
-from sn6.whole import whole, write_text
+from sn6.files import atomic_write, write_text
 
 
 def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
@@ -25,7 +25,7 @@ def test_who_stops_in_the_middle_leaves_the_old_file(tmp_path):
     path.write_text("old")
 
     def stopped():
-        with whole(path) as part:
+        with atomic_write(path) as part:
             part.write_text("ne")
             raise KeyboardInterrupt
 
@@ -37,7 +37,7 @@ def test_who_stops_in_the_middle_leaves_the_old_file(tmp_path):
 
 def test_folders_are_made_and_the_suffix_is_kept(tmp_path):
     path = tmp_path / "a" / "b" / "file.png"
-    with whole(path) as part:
+    with atomic_write(path) as part:
         assert part.suffix == ".png"
         part.write_text("new")
     assert path.read_text() == "new"

@@ -9,9 +9,9 @@ from torch import nn
 
 from sn6.errors import UserError
 from sn6.models.fcn import FCN8s
+from sn6.models.sliding_window import predict_windows, windows_1d
 from sn6.models.ternausnet import TernausNet
 from sn6.models.unet import UNet
-from sn6.models.windows import predict_windows, stretches
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_a_pixel_reaches_no_further_than_the_overlap_is_chosen_for(make, reach):
 @pytest.mark.parametrize(("size", "window", "overlap"), [(2000, 1024, 256), (901, 300, 250), (70, 64, 63), (10, 64, 0)])
 def test_the_shares_of_the_windows_sum_to_one_and_start_where_pooling_starts(size, window, overlap):
     total = np.zeros(size)
-    for one in stretches(size, window, overlap):
+    for one in windows_1d(size, window, overlap):
         assert one.stop - one.start <= window
         assert one.start % 32 == 0 or window - overlap < 32
         total[one.start : one.stop] += one.share

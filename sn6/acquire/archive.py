@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from sn6.acquire.bar import transfer_bar
 from sn6.acquire.catalogue import LABELS, TARBALLS, unpacked_size
+from sn6.acquire.disk_space import check_room
 from sn6.acquire.fetch import fetch, held, part_of, settle
-from sn6.acquire.placing import CARD, install, missing_folders, staging, tallies
+from sn6.acquire.install import CARD, install, missing_folders, staging, tallies
+from sn6.acquire.progress import transfer_bar
 from sn6.acquire.remote import PIECE, Remote, StartAgain
-from sn6.acquire.room import check_room
 from sn6.acquire.unpack import Refused, unpack
-from sn6.data.layout import AOI, PRODUCTS, SPLIT_NAMES, Split, split_folder
+from sn6.datasets.layout import AOI, PRODUCTS, SPLIT_NAMES, Split, split_folder
 from sn6.errors import UserError
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sn6.data.layout import PRODUCTS, Split
+from sn6.datasets.layout import PRODUCTS, Split
 from sn6.errors import UserError
 
 BUCKET = "https://spacenet-dataset.s3.amazonaws.com"  # public: no signature, no account

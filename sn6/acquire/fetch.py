@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from sn6.acquire.remote import Remote, StartAgain, Version
-from sn6.whole import write_text
+from sn6.files import write_text
 
 
 def part_of(path: Path) -> Path:

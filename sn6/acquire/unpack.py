@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from sn6.data.layout import AOI, Split
+from sn6.datasets.layout import AOI, Split
 from sn6.errors import UserError, first_line
 
 UNCHECKED = "unchecked"  # in the place of a sum

@@ -4,11 +4,11 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
-from sn6.acquire.bar import transfer_bar
 from sn6.acquire.catalogue import BASELINE_PREFIX, BUCKET
+from sn6.acquire.disk_space import check_room
 from sn6.acquire.fetch import fetch, held, settle
+from sn6.acquire.progress import transfer_bar
 from sn6.acquire.remote import Remote
-from sn6.acquire.room import check_room
 from sn6.acquire.unpack import strays
 from sn6.errors import UserError
 

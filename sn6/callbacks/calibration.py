@@ -1,7 +1,6 @@
 """The threshold and the least area of footprints, chosen on training tiles once the training is over."""
 
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -13,11 +12,11 @@ from lightning import Callback, LightningModule, Trainer
 from pydantic import NonNegativeInt
 
 from sn6.callbacks.polygon_f1 import footprints_of, polygon_f1_of
-from sn6.callbacks.tile_table import TileTable
-from sn6.data.archive import Tile
-from sn6.data.layout import PIXEL
+from sn6.datasets.archive import Tile
+from sn6.datasets.layout import PIXEL
 from sn6.errors import UserError
-from sn6.footprints.matching import match_tile
+from sn6.metrics.matching import match_tile
+from sn6.metrics.tile_table import TileTable
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +26,7 @@ class Choice:
     """How logits become footprints.
 
     Attributes:
-        threshold: a pixel is building when its logit is above
+        threshold: probability; a pixel above it is building
         min_area: m² of the smallest footprint
         f1: on the tiles that it was chosen on
     """
@@ -56,7 +55,7 @@ class Calibration(Callback):
         if not all(0 < probability < 1 for probability in thresholds):
             raise UserError(f"callbacks.calibration.thresholds={list(thresholds)}: probabilities lie between 0 and 1")
         self.number = tiles
-        self.thresholds = [math.log(probability / (1 - probability)) for probability in thresholds]
+        self.thresholds = list(thresholds)
         self.min_areas = list(min_areas)
         self.choice: Choice | None = None
 

@@ -7,9 +7,10 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from sn6.callbacks.polygon_f1 import polygon_f1_of
-from sn6.models.checkpoint import network_of
-from sn6.models.portable import write_portable
-from sn6.models.trained import WEIGHTS_FILE, card_of
+from sn6.checkpoints.loading import checkpoint_metadata
+from sn6.checkpoints.run_files import WEIGHTS_FILE
+from sn6.checkpoints.state_dict import network_state
+from sn6.checkpoints.weights_file import write_weights
 
 
 class EOPretraining(Callback):
@@ -26,8 +27,8 @@ class EOPretraining(Callback):
         if not trainer.is_global_zero or not checkpoint.best_model_path:
             return
         held = torch.load(checkpoint.best_model_path, map_location="cpu", weights_only=True)
-        card = card_of(held) | {
+        card = checkpoint_metadata(held) | {
             "score": held["callbacks"][polygon_f1_of(trainer).state_key]["scores"],
             "chosen_by": checkpoint.monitor,
         }
-        write_portable(Path(trainer.default_root_dir) / WEIGHTS_FILE, network_of(held), card)
+        write_weights(Path(trainer.default_root_dir) / WEIGHTS_FILE, network_state(held), card)

@@ -1,6 +1,5 @@
 """The challenge's score while training and after, and the footprints that it was made from."""
 
-import math
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,16 +11,16 @@ import numpy as np
 import torch
 from lightning import Callback, LightningModule, Trainer
 
-from sn6.callbacks.tile_table import COLUMNS, TileTable
 from sn6.data.dataset import TileDataset
 from sn6.errors import UserError
-from sn6.footprints import Footprints, turn_polygons
-from sn6.footprints.challenge_csv import ChallengeCSVWriter, read_proposals
-from sn6.footprints.geojson import GeoJSONWriter
-from sn6.footprints.matching import Counts, Match, match_tile
-from sn6.footprints.polygonize import footprints_from_logits
+from sn6.footprints import Footprints, rotate_polygons
+from sn6.footprints.polygonize import footprints_from_logits, is_building
+from sn6.formats.challenge_csv import ChallengeCSVWriter, read_proposals
+from sn6.formats.geojson import GeoJSONWriter
+from sn6.metrics.matching import Counts, Match, match_tile
+from sn6.metrics.tile_table import COLUMNS, TileTable
 
-MOST_WAITING = 8  # tiles that a device may be ahead of the thread that scores them
+MAX_QUEUED = 8  # tiles that a device may be ahead of the thread that scores them
 
 
 @dataclass(frozen=True)
@@ -72,14 +71,14 @@ class PolygonF1(Callback):
     `ceiling_f1`: what a perfect binary mask reaches by the same way, which is less than 1 where houses share a wall.
 
     Args:
-        threshold: a pixel is building when its logit is above
+        threshold: probability; a pixel above it is building
         min_area: m²; smaller components are no proposals
         simplify: m; how far an outline may leave the pixels' edges
         curve: probabilities at which a test is scored as well, to look at and not to choose by
     """
 
     def __init__(
-        self, threshold: float = 0.0, min_area: float = 20.0, simplify: float = 0.5, curve: Sequence[float] = ()
+        self, threshold: float = 0.5, min_area: float = 20.0, simplify: float = 0.5, curve: Sequence[float] = ()
     ) -> None:
         self.threshold = threshold
         self.min_area = min_area
@@ -132,19 +131,19 @@ class PolygonF1(Callback):
         mask, valid = batch["mask"][:, 0].cpu().numpy() > 0, batch["valid"][:, 0].cpu().numpy()
         for i, (index, loss) in enumerate(zip(batch["index"].tolist(), outputs["losses"].tolist(), strict=True)):
             self.waiting.append(self.scorer.submit(self._score, index, loss, logits[i], mask[i], valid[i]))
-        while len(self.waiting) > MOST_WAITING:
+        while len(self.waiting) > MAX_QUEUED:
             self._enter(self.waiting.popleft().result())
 
     def _score(self, index: int, loss: float, logits: np.ndarray, mask: np.ndarray, valid: np.ndarray) -> Scored:
         """One tile at the threshold; of a test also its perfect mask, and the tile at the other thresholds."""
-        proposed, building = (logits > self.threshold) & valid, mask & valid
+        proposed, building = is_building(logits, self.threshold) & valid, mask & valid
         intersection, union = int((proposed & building).sum()), int((proposed | building).sum())
         result = self.score_tile(index, logits, valid, self.threshold)
         ceiling = None
         if self.ceiling is not None:
-            ceiling = self.score_tile(index, np.where(mask, np.float32(1), np.float32(-1)), valid, 0.0).match.counts
+            ceiling = self.score_tile(index, np.where(mask, np.float32(1), np.float32(-1)), valid, 0.5).match.counts
         curve = [
-            self.score_tile(index, logits, valid, math.log(probability / (1 - probability))).match.counts
+            self.score_tile(index, logits, valid, probability).match.counts
             for probability, _ in zip(self.curve_at, self.curve_tables, strict=False)  # a validation has no curve
         ]
         return Scored(index, loss, intersection, union, result, ceiling, curve)
@@ -228,7 +227,7 @@ def footprints_of(
     footprints = footprints_from_logits(logits, valid, threshold, min_area, simplify)
     if not dataset.turned(index):
         return footprints
-    return Footprints(turn_polygons(footprints.polygons, *valid.shape), footprints.confidences)
+    return Footprints(rotate_polygons(footprints.polygons, *valid.shape), footprints.confidences)
 
 
 def polygon_f1_of(trainer: Any) -> PolygonF1:

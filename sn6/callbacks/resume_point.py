@@ -14,9 +14,9 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
 from pydantic import PositiveInt
 
+from sn6.checkpoints.run_files import BEFORE_LAST, LAST
 from sn6.errors import UserError, first_line
-from sn6.resume import BEFORE_LAST, LAST
-from sn6.whole import whole
+from sn6.files import atomic_write
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 QUEUEING = (signal.SIGUSR1, signal.SIGUSR2)  # by which a cluster says that the job's time or place is taken
@@ -44,12 +44,12 @@ class ResumePoint(Checkpoint):
     cluster again: they are told when the checkpoint is written.
 
     Args:
-        dirpath: folder of the checkpoints
+        folder: of the run
         every_n_steps: steps from one checkpoint to the next in the middle of an epoch
     """
 
-    def __init__(self, dirpath: str, every_n_steps: PositiveInt = 100) -> None:
-        self.folder = Path(dirpath)
+    def __init__(self, folder: str, every_n_steps: PositiveInt = 100) -> None:
+        self.folder = Path(folder)
         self.every_n_steps = every_n_steps
         self.signal: int | None = None
         self.step = 0
@@ -101,14 +101,14 @@ class ResumePoint(Checkpoint):
         trainer.save_checkpoint(self.folder / LAST)
 
 
-class WholeCheckpointIO(TorchCheckpointIO):
+class AtomicCheckpointIO(TorchCheckpointIO):
     """Checkpoints are written whole or not at all."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Raises a UserError where the disk is full."""
         path = Path(path)
         try:
-            with whole(path) as part:
+            with atomic_write(path) as part:
                 torch.save(checkpoint, part)
         except (OSError, RuntimeError) as error:  # torch raises a RuntimeError when a write falls short
             raise UserError(

@@ -11,18 +11,17 @@ from pydantic import NonNegativeFloat, NonNegativeInt
 from rich.console import Console
 from rich.table import Table
 
+from sn6.callbacks.logged_media import log_table
+from sn6.checkpoints.initial_weights import InitialWeights, count_overlapping, read_initial_weights, training_area
+from sn6.checkpoints.run_files import EO_WEIGHTS
+from sn6.checkpoints.transfer import Adapt, relative_change
+from sn6.checkpoints.weights_file import SUFFIX, read_weights, write_weights
 from sn6.data.datamodule import TileDataModule
 from sn6.errors import UserError
-from sn6.given_weights import GivenWeights, given_weights, seen_tiles, training_ground
-from sn6.loggers import show_table
-from sn6.models.handoff import Adapt, moved
-from sn6.models.portable import SUFFIX, read_portable, write_portable
-from sn6.models.trained import BEST, WEIGHTS_FILE
+from sn6.files import write_csv
 from sn6.segmenter import Segmenter
-from sn6.whole import write_csv
 
 log = logging.getLogger(__name__)
-INSIDE = (WEIGHTS_FILE, f"eo/{WEIGHTS_FILE}", BEST)  # of a run's folder; of a run in stages, the optical network
 REPORT, START = "handoff.csv", f"start{SUFFIX}"
 
 
@@ -34,7 +33,7 @@ class SARHandoff(Callback):
 
     Args:
         weights: `weights.safetensors` of an optical run, a checkpoint, published weights, or a run's folder
-        adapt: rule for a first layer of other bands, see `sn6.models.handoff.adapted_layer`
+        adapt: rule for a first layer of other bands, see `sn6.checkpoints.transfer.adapted_layer`
         reset_head: leave the last layers as they start
         freeze_encoder_epochs: epochs in which the encoder does not learn
         encoder_lr: factor on the learning rate of the encoder
@@ -66,7 +65,7 @@ class SARHandoff(Callback):
         if self.weights is None or trainer.ckpt_path is not None:
             return
         datamodule = datamodule_of(trainer)
-        given = given_weights(self.weights, "callbacks.sar_handoff.weights", INSIDE)
+        given = read_initial_weights(self.weights, "callbacks.sar_handoff.weights", EO_WEIGHTS)
         if not self.allow_seen_ground:
             refuse_seen_ground(given, datamodule)
         network = pl_module.network
@@ -74,7 +73,7 @@ class SARHandoff(Callback):
         if trainer.is_global_zero:
             folder = Path(trainer.default_root_dir)
             start = {name: tensor.cpu() for name, tensor in network.state_dict().items()}
-            write_portable(folder / "checkpoints" / START, start, {"handed_over_from": self.weights})
+            write_weights(folder / "checkpoints" / START, start, {"handed_over_from": self.weights})
             table = [{key: str(value) for key, value in asdict(row).items()} for row in rows]
             self._report(trainer, table, f"handed over from {self.weights}")
 
@@ -89,8 +88,8 @@ class SARHandoff(Callback):
         folder = Path(trainer.default_root_dir)
         if not trainer.is_global_zero or not (folder / REPORT).exists():
             return
-        start, _ = read_portable(folder / "checkpoints" / START)
-        distances = moved(start, pl_module.get_submodule("network").state_dict())
+        start, _ = read_weights(folder / "checkpoints" / START)
+        distances = relative_change(start, pl_module.get_submodule("network").state_dict())
         with (folder / REPORT).open(newline="") as file:
             rows = [row | {"moved": f"{distances[row['tensor']]:.4f}"} for row in csv.DictReader(file)]
         self._report(trainer, rows, "moved in training, ‖end − start‖ / ‖start‖")
@@ -102,16 +101,16 @@ class SARHandoff(Callback):
         for row in rows:
             table.add_row(*row.values())
         Console(stderr=True).print(table)
-        show_table(trainer.loggers, "handoff", columns, [list(row.values()) for row in rows])
+        log_table(trainer.loggers, "handoff", columns, [list(row.values()) for row in rows])
 
 
-def refuse_seen_ground(given: GivenWeights, datamodule: TileDataModule) -> None:
+def refuse_seen_ground(given: InitialWeights, datamodule: TileDataModule) -> None:
     """Raises a UserError where the weights were trained on ground that this run validates or tests on."""
-    ground = training_ground(given.card, datamodule.fold, None)
+    ground = training_area(given.card, datamodule.fold, None)
     if not len(ground):
         log.warning("%s does not tell the ground that it was trained on; scores may be too good", given.file)
     for use, tiles in (("validation", datamodule.fold.validation), ("test", datamodule.fold.test)):
-        if seen := seen_tiles(tiles, ground):
+        if seen := count_overlapping(tiles, ground):
             raise UserError(
                 f"{given.file} was trained on ground of {seen} of {len(tiles)} {use} tiles of this run (its fold is "
                 f"{given.card.get('fold')} of {given.card.get('split', 'columns')}, this one {datamodule.fold_index} "

@@ -8,7 +8,7 @@ from torch import Tensor
 
 Augmentation = Literal["none", "flip_lr", "dihedral"]
 TRIES = 10  # places drawn before the best one is taken
-ENOUGH = 0.25  # share of valid pixels that makes a place good
+MIN_VALID_FRACTION = 0.25  # share of valid pixels that makes a place good
 
 Sample = dict[str, Any]  # of arrays (..., h, w) and of the tile's image_id
 Window = tuple[slice, slice]  # rows and columns
@@ -20,7 +20,7 @@ def arrays(sample: Sample) -> dict[str, np.ndarray]:
     return {key: value for key, value in sample.items() if isinstance(value, np.ndarray)}
 
 
-def turn(sample: Sample) -> Sample:
+def rotate_180(sample: Sample) -> Sample:
     """Turns by 180°, as the radar tiles of orientation 1 are; its own inverse."""
     return sample | {key: value[..., ::-1, ::-1] for key, value in arrays(sample).items()}
 
@@ -49,7 +49,7 @@ def crop_window(valid: Bool[np.ndarray, "h w"], crop: int, rng: np.random.Genera
         share = np.count_nonzero(valid[place]) / valid[place].size
         if share > best:
             best, window = share, place
-        if share >= ENOUGH:
+        if share >= MIN_VALID_FRACTION:
             break
     return window
 
@@ -73,7 +73,7 @@ def draw_position(augmentation: Augmentation, rng: np.random.Generator) -> Posit
     return flip, int(rng.integers(4)) if augmentation == "dihedral" else 0
 
 
-def moved(pixels: Shaped[Tensor, "*c h w"], position: Position) -> Shaped[Tensor, "*c _ _"]:
+def apply_position(pixels: Shaped[Tensor, "*c h w"], position: Position) -> Shaped[Tensor, "*c _ _"]:
     """Flips and turns the last two axes."""
     flip, quarters = position
     axes = {0: set(), 1: {-1}, 2: {-2, -1}, 3: {-2}}[quarters]  # a quarter is a flip, then a transposition

@@ -9,18 +9,18 @@ import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, DistributedSampler, Sampler
 
-from sn6.data.archive import Archive, Tile
+from sn6.cli import validate_arguments
 from sn6.data.augment import Augmentation
-from sn6.data.boundary import PixelWeights
-from sn6.data.dataset import CropDataset, Nodata, Source, Statistics, TileDataset, measure
+from sn6.data.dataset import CropDataset, Nodata, Source, Statistics, TileDataset, measure_statistics
 from sn6.data.folds import Fold, make_fold
-from sn6.data.layout import PRODUCTS, test_truth_path
+from sn6.data.partitions import PARTITIONS, PartitionName
 from sn6.data.sampler import EpochSampler, ResumableLoader
-from sn6.data.splits import SPLITS, SplitName
 from sn6.data.store import Store, store_folder
-from sn6.data.stored_crops import StoredCrops, as_it_is
-from sn6.door import checked_arguments
+from sn6.data.stored_crops import StoredCrops, identity
+from sn6.datasets.archive import Archive, Tile
+from sn6.datasets.layout import PRODUCTS, test_truth_path
 from sn6.errors import UserError
+from sn6.targets.boundary import PixelWeights
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class TileDataModule(LightningDataModule):
         root: str | None,
         product: str,
         bands: list[int] | None = None,
-        split: SplitName = "columns",
+        split: PartitionName = "columns",
         fold: int = 4,
         test_column: int | None = None,
         crop: int = 512,
@@ -112,7 +112,7 @@ class TileDataModule(LightningDataModule):
         """As given, or measured; the share of building only where a loss asks for it."""
         if self.mean is not None and self.std is not None and self.pixel_weights is None:
             return Statistics(tuple(self.mean), tuple(self.std), None)
-        measured = measure(self.archive, self.fold.train, self.source)
+        measured = measure_statistics(self.archive, self.fold.train, self.source)
         if self.mean is None or self.std is None:
             return measured
         return replace(measured, mean=tuple(self.mean), std=tuple(self.std))
@@ -129,7 +129,7 @@ class TileDataModule(LightningDataModule):
         if self.test_column is None and test_truth_path(self.archive.root).exists():
             test = self._labelled(self.archive.tiles("test_public", "SAR-Intensity"))
         parts = make_fold(tiles, self.fold_index, self.test_column, test, self.split)
-        fold, noun = with_product(parts, self.source.product), SPLITS[self.split].noun
+        fold, noun = with_product(parts, self.source.product), PARTITIONS[self.split].noun
         if self.test_column is not None:
             return fold, f"test {noun} {self.test_column}"
         if test and not PRODUCTS[self.source.product].optical:
@@ -160,7 +160,7 @@ class TileDataModule(LightningDataModule):
         batches = StoredCrops(crops, self.store, device)
         if self.store_on == "device":
             batches.hold()
-        return ResumableLoader(batches, batch_size=share, sampler=sampler, collate_fn=as_it_is)
+        return ResumableLoader(batches, batch_size=share, sampler=sampler, collate_fn=identity)
 
     @property
     def batches_per_epoch(self) -> int:
@@ -221,7 +221,7 @@ def simulation_settings(given: dict[str, Any]) -> dict[str, int]:
     """What `data.simulation` asks for, checked."""
     from sn6.simulate import settings_of  # a run on a real archive does without the simulator
 
-    return settings_of(**checked_arguments(settings_of, given, "data.simulation", strict=True))
+    return settings_of(**validate_arguments(settings_of, given, "data.simulation", strict=True))
 
 
 def share_of_batch(batch_size: int, ranks: int) -> int:

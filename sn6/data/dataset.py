@@ -11,26 +11,26 @@ from jaxtyping import Bool, Float32, Int32
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from sn6.data.archive import Archive, Tile
 from sn6.data.augment import (
     Augmentation,
     Sample,
     Window,
+    apply_position,
     arrays,
     crop_window,
     cut,
     draw_position,
-    moved,
     pad,
-    turn,
+    rotate_180,
     whole_tile,
 )
-from sn6.data.boundary import PixelWeights
-from sn6.data.layout import PRODUCTS
-from sn6.data.sums import mask_polygons, tile_sums
+from sn6.datasets.archive import Archive, Tile
+from sn6.datasets.layout import PRODUCTS
+from sn6.datasets.statistics import polygons_in_mask, tile_statistics
 from sn6.errors import UserError
 from sn6.footprints import Labels
-from sn6.footprints.rasterize import drop_unseen, rasterize_instances
+from sn6.targets.boundary import PixelWeights
+from sn6.targets.rasterize import drop_unobserved, rasterize_instances
 
 Nodata = Literal["zero", "as_is"]
 Choose = Callable[[np.ndarray], Window]  # from the valid pixels (h, w) of a tile the part of it that is wanted
@@ -77,7 +77,7 @@ class Statistics:
     building_fraction: float | None
 
 
-def is_turned(tile: Tile, source: Source) -> bool:
+def is_rotated(tile: Tile, source: Source) -> bool:
     """Whether a sample of the tile is turned by 180° against the tile's own frame.
 
     Raises:
@@ -93,17 +93,19 @@ def is_turned(tile: Tile, source: Source) -> bool:
     return tile.orientation == 1
 
 
-def burn(labels: Labels | None, valid: Bool[np.ndarray, "h w"], min_area: float) -> Int32[np.ndarray, "h w"]:
+def rasterize_labels(
+    labels: Labels | None, valid: Bool[np.ndarray, "h w"], min_area: float
+) -> Int32[np.ndarray, "h w"]:
     """The footprints that are in the mask, numbered."""
-    return drop_unseen(rasterize_instances(mask_polygons(labels, min_area), *valid.shape), valid)
+    return drop_unobserved(rasterize_instances(polygons_in_mask(labels, min_area), *valid.shape), valid)
 
 
 def read_sample(archive: Archive, tile: Tile, source: Source) -> Sample:
     """`image (c, h, w)` as on disk, `instances (1, h, w)` int32, `valid (1, h, w)`, in the radar's own frame."""
     image, valid = archive.read(tile, source.product, source.bands)
-    instances = burn(archive.labels(tile), valid, source.min_area)
+    instances = rasterize_labels(archive.labels(tile), valid, source.min_area)
     sample = {"image": image, "instances": instances[None], "valid": valid[None], "image_id": tile.image_id}
-    return turn(sample) if is_turned(tile, source) else sample
+    return rotate_180(sample) if is_rotated(tile, source) else sample
 
 
 @runtime_checkable
@@ -141,17 +143,17 @@ class GeoTIFFs:
         return cut(sample, choose(sample["valid"][0]))
 
 
-def measure(archive: Archive, tiles: Sequence[Tile], source: Source, most: int = 200) -> Statistics:
+def measure_statistics(archive: Archive, tiles: Sequence[Tile], source: Source, most: int = 200) -> Statistics:
     """Mean and deviation per band and the share of building, over the valid pixels of up to `most` tiles.
 
     The tiles are taken evenly from `tiles`, which are the training tiles of a fold: no statistic sees the ground
-    that validates. Tiles that were measured before are not read again, see `sn6.data.sums`.
+    that validates. Tiles that were measured before are not read again, see `sn6.datasets.statistics`.
 
     Raises:
         UserError: there is no valid pixel
     """
     chosen = [tiles[i] for i in np.unique(np.linspace(0, len(tiles) - 1, min(most, len(tiles))).astype(int))]
-    sums = tile_sums(archive, chosen, source.product, source.min_area)
+    sums = tile_statistics(archive, chosen, source.product, source.min_area)
     count, building = sum(tile.pixels for tile in sums), sum(tile.building for tile in sums)
     bands = np.asarray(source.bands) - 1
     total, squares = (np.sum([getattr(tile, of) for tile in sums], axis=0)[bands] for of in ("total", "squares"))
@@ -230,7 +232,7 @@ class TileDataset(Dataset):
 
     def turned(self, index: int) -> bool:
         """Whether the sample is turned by 180° against the tile's own frame."""
-        return is_turned(self.tiles[index], self.source)
+        return is_rotated(self.tiles[index], self.source)
 
     def labels(self, index: int) -> Labels:
         """The footprints of the tile, in the tile's own frame."""
@@ -267,7 +269,7 @@ class CropDataset(Dataset):
         sample = as_tensors(pad(self.tiles.sample(index, partial(crop_window, crop=self.crop, rng=rng)), self.crop))
         position = draw_position(self.augmentation, rng)
         pixels = {key: value for key, value in sample.items() if isinstance(value, Tensor)}
-        return sample | {key: moved(value, position).contiguous() for key, value in pixels.items()}
+        return sample | {key: apply_position(value, position).contiguous() for key, value in pixels.items()}
 
     def drawn(self, epoch: int, draw: int) -> tuple[int, np.random.Generator]:
         """The tile's place in the list, and what draws first the crop's place in it and then its position."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from sn6.data.archive import Tile
-from sn6.data.splits import SPLITS, SplitName, sharing_pairs
+from sn6.data.partitions import PARTITIONS, PartitionName, overlapping_pairs
+from sn6.datasets.archive import Tile
 from sn6.errors import UserError
 
 
@@ -38,7 +38,7 @@ def make_fold(
     fold: int,
     test_column: int | None,
     test: Sequence[Tile] = (),
-    split: SplitName = "columns",
+    split: PartitionName = "columns",
 ) -> Fold:
     """Splits the labelled training tiles of an archive.
 
@@ -55,18 +55,18 @@ def make_fold(
     Raises:
         UserError: nothing to train on or to validate with
     """
-    refuse_unknown_parts(split, fold, test_column)
+    check_parts(split, fold, test_column)
     if not tiles:
         raise UserError("the archive has no training tile with labels; nothing can be trained on it")
-    parts = SPLITS[split].parts_of(bounds_of(tiles))
+    parts = PARTITIONS[split].parts_of(bounds_of(tiles))
     if test_column is not None:
         test = of_parts(tiles, parts == test_column)
         if not test:
             raise UserError(f"data.test_column={test_column} holds no tile; {held(split, parts)}")
-    validation = apart_from(of_parts(tiles, parts == fold), test)
+    validation = without_overlap(of_parts(tiles, parts == fold), test)
     kept_out = [part for part in (fold, test_column) if part is not None]
-    near = np.abs(parts[:, None] - kept_out).min(axis=1) <= SPLITS[split].gap
-    train = apart_from(of_parts(tiles, ~near), [*validation, *test])
+    near = np.abs(parts[:, None] - kept_out).min(axis=1) <= PARTITIONS[split].gap
+    train = without_overlap(of_parts(tiles, ~near), [*validation, *test])
     if not validation or not train:
         part = "train" if validation else "validate"
         raise UserError(
@@ -74,16 +74,16 @@ def make_fold(
             "choose another data.fold or a larger archive"
         )
     ground = bounds_of(train)
-    assert not share_ground(ground, bounds_of(validation)).any(), "a training tile shares ground with a validation tile"
-    assert not share_ground(ground, bounds_of(test)).any(), "a training tile shares ground with a test tile"
+    assert not overlaps_any(ground, bounds_of(validation)).any(), "a training tile shares ground with a validation tile"
+    assert not overlaps_any(ground, bounds_of(test)).any(), "a training tile shares ground with a test tile"
     kept = {tile.image_id for tile in (*train, *validation, *test)}
     dropped = [tile for tile in tiles if tile.image_id not in kept]
     return Fold(train, validation, list(test) or validation, dropped)
 
 
-def refuse_unknown_parts(split: SplitName, fold: int, test_column: int | None) -> None:
+def check_parts(split: PartitionName, fold: int, test_column: int | None) -> None:
     """Raises a UserError where the split has no such parts, or both are one."""
-    count, noun, ends = SPLITS[split].count, SPLITS[split].noun, SPLITS[split].ends
+    count, noun, ends = PARTITIONS[split].count, PARTITIONS[split].noun, PARTITIONS[split].ends
     for key, part in (("data.fold", fold), ("data.test_column", test_column)):
         if part is not None and not 0 <= part < count:
             raise UserError(f"{key}={part} is no {noun}; the {noun}s of data.split={split} are {ends}")
@@ -96,9 +96,9 @@ def of_parts(tiles: Sequence[Tile], chosen: Bool[np.ndarray, " n"]) -> list[Tile
     return [tile for tile, is_chosen in zip(tiles, chosen, strict=True) if is_chosen]
 
 
-def held(split: SplitName, parts: Int[np.ndarray, " n"]) -> str:
+def held(split: PartitionName, parts: Int[np.ndarray, " n"]) -> str:
     """The parts that hold tiles, for a message."""
-    return f"{SPLITS[split].noun}s with tiles: {', '.join(map(str, np.unique(parts)))}"
+    return f"{PARTITIONS[split].noun}s with tiles: {', '.join(map(str, np.unique(parts)))}"
 
 
 def bounds_of(tiles: Sequence[Tile]) -> Float[np.ndarray, "n 4"]:
@@ -106,14 +106,14 @@ def bounds_of(tiles: Sequence[Tile]) -> Float[np.ndarray, "n 4"]:
     return np.array([tile.bounds for tile in tiles], dtype=np.float64).reshape(-1, 4)
 
 
-def share_ground(bounds: Float[np.ndarray, "n 4"], others: Float[np.ndarray, "m 4"]) -> Bool[np.ndarray, " n"]:
+def overlaps_any(bounds: Float[np.ndarray, "n 4"], others: Float[np.ndarray, "m 4"]) -> Bool[np.ndarray, " n"]:
     """Which squares share ground with any of the others; touching by up to a centimetre is not sharing."""
     shared = np.zeros(len(bounds), dtype=bool)
-    shared[sharing_pairs(bounds, others)[0]] = True
+    shared[overlapping_pairs(bounds, others)[0]] = True
     return shared
 
 
-def apart_from(tiles: Sequence[Tile], others: Sequence[Tile]) -> list[Tile]:
+def without_overlap(tiles: Sequence[Tile], others: Sequence[Tile]) -> list[Tile]:
     """Those of `tiles` that share no ground with `others`."""
-    shared = share_ground(bounds_of(tiles), bounds_of(others))
+    shared = overlaps_any(bounds_of(tiles), bounds_of(others))
     return of_parts(tiles, ~shared)

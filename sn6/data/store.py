@@ -12,19 +12,19 @@ from jaxtyping import Shaped
 from rich.console import Console
 from rich.progress import track
 
-from sn6.data.archive import Archive, Tile
-from sn6.data.augment import Sample, cut, turn, whole_tile
-from sn6.data.boundary import PixelWeights
-from sn6.data.dataset import Choose, Source, is_turned
-from sn6.data.layers import Job, decode, map_array, store_tile
-from sn6.data.layout import tile_path
+from sn6.data.augment import Sample, cut, rotate_180, whole_tile
+from sn6.data.dataset import Choose, Source, is_rotated
+from sn6.data.store_layers import StoreTask, decode, map_array, store_tile
+from sn6.datasets.archive import Archive, Tile
+from sn6.datasets.layout import tile_path
 from sn6.errors import UserError
-from sn6.locks import one_at_a_time
+from sn6.files import exclusive_lock
 from sn6.processes import in_processes
+from sn6.targets.boundary import PixelWeights
 
 FORMAT = 1  # to be raised whenever the same sources give other files
 PIXELS = ("image", "valid")  # the layers that know nothing of the labels
-FEW = 20_000_000  # pixels that one process stores sooner than others start
+MIN_PIXELS_FOR_POOL = 20_000_000  # pixels that one process stores sooner than others start
 log = logging.getLogger(__name__)
 
 
@@ -69,8 +69,8 @@ class Store:
             UserError: a file is gone or broken
         """
         stored: Sample = self.layers(tile) | {"image_id": tile.image_id}
-        if is_turned(tile, self.source):
-            stored = turn(stored)
+        if is_rotated(tile, self.source):
+            stored = rotate_180(stored)
         part = cut(stored, choose(stored["valid"][0]))
         bands = part.pop("image")[np.asarray(self.source.bands) - 1]
         layers = {key: np.array(part[key]) for key in ("valid", "boundary") if key in part}  # no longer the file's
@@ -122,7 +122,7 @@ class Store:
             return []
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with one_at_a_time(self.folder / ".lock", f"writes to {self.folder}"):
+            with exclusive_lock(self.folder / ".lock", f"writes to {self.folder}"):
                 jobs = self._missing(tiles)  # less, where another process was first
                 self._make(jobs)
                 self._remove_outdated(tiles)
@@ -133,19 +133,19 @@ class Store:
             ) from None
         return [job.tile.image_id for job in jobs]
 
-    def _missing(self, tiles: Sequence[Tile]) -> list[Job]:
+    def _missing(self, tiles: Sequence[Tile]) -> list[StoreTask]:
         jobs = []
         for tile in {tile.image_id: tile for tile in tiles}.values():
             files = {layer: path for layer, path in self.files(tile).items() if not path.exists()}
             if files:
                 what = (self.source.product, self.source.min_area, self.pixel_weights, self.archive.labels(tile))
-                jobs.append(Job(self.archive.root, tile, *what, files))
+                jobs.append(StoreTask(self.archive.root, tile, *what, files))
         return jobs
 
-    def _make(self, jobs: Sequence[Job]) -> None:
+    def _make(self, jobs: Sequence[StoreTask]) -> None:
         size = sum(job.size for job in jobs)
-        refuse_full_disk(self.folder, size)
-        made = in_processes(store_tile, jobs, is_worth_it=sum(job.pixels for job in jobs) >= FEW)
+        check_disk_space(self.folder, size)
+        made = in_processes(store_tile, jobs, is_worth_it=sum(job.pixels for job in jobs) >= MIN_PIXELS_FOR_POOL)
         console = Console(stderr=True)
         for _ in track(made, f"storing {len(jobs)} tiles", total=len(jobs), console=console, transient=True):
             pass
@@ -174,7 +174,7 @@ def digest(*parts: bytes) -> str:
     return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
 
 
-def refuse_full_disk(folder: Path, size: int) -> None:
+def check_disk_space(folder: Path, size: int) -> None:
     """Raises a UserError where `size` bytes do not fit."""
     free = shutil.disk_usage(folder).free
     if size > free:

@@ -20,13 +20,13 @@ from rich.progress import track
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from sn6.data.augment import Position, Window, crop_window, draw_position, moved
-from sn6.data.boundary import class_weights
+from sn6.data.augment import Position, Window, apply_position, crop_window, draw_position
 from sn6.data.dataset import CropDataset
-from sn6.data.layers import steps
 from sn6.data.store import Store
+from sn6.data.store_layers import steps_per_unit
+from sn6.targets.boundary import class_weights
 
-SHARE = 0.5  # of the free memory that tiles may take; the network has the rest
+MEMORY_FRACTION = 0.5  # of the free memory that tiles may take; the network has the rest
 HALF_TURN = 2  # in quarters
 Layers = dict[str, Shaped[Tensor, "..."]]  # `image`, `valid`, `mask` and, where the loss weighs pixels, `boundary`
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class StoredCrops(Dataset):
         self.valid: dict[int, Bool[np.ndarray, "h w"]] = {}  # of them, as mapped: the places are drawn by it
         self.held = False
         # Numbers of the store are the product's units times a power of two: both round alike.
-        per_unit, statistics = steps(store.source.product), crops.tiles.statistics
+        per_unit, statistics = steps_per_unit(store.source.product), crops.tiles.statistics
         self.mean, self.std = (
             torch.tensor(values, dtype=torch.float32, device=device)[:, None, None] * per_unit
             for values in (statistics.mean, statistics.std)
@@ -81,7 +81,7 @@ class StoredCrops(Dataset):
         """Has the device hold the tiles; where they have no room beside a network, a line in the log tells so."""
         numbers = range(len(self.crops.tiles))
         size = sum(layer.nbytes for number in numbers for layer in self._tile(number).values())
-        room = int(SHARE * free_memory(self.device))
+        room = int(MEMORY_FRACTION * free_memory(self.device))
         if size > room:
             log.warning(
                 "the training tiles take %.1f GB, and %s has room for %.1f GB beside a network; the crops come from "
@@ -138,7 +138,7 @@ class StoredCrops(Dataset):
         bands = [band - 1 for band in self.store.source.bands]
         if bands != list(range(len(cut["image"]))):
             cut["image"] = cut["image"][bands]
-        return {name: moved(self._padded(layer, crop), crop.position) for name, layer in cut.items()}
+        return {name: apply_position(self._padded(layer, crop), crop.position) for name, layer in cut.items()}
 
     def _sent(self, cut: Sequence[Layers]) -> list[Layers]:
         """Copies on the GPU, from pinned memory, so that nobody waits for them."""
@@ -182,7 +182,7 @@ class StoredCrops(Dataset):
     def _inside(self, crop: Crop) -> Shaped[Tensor, "1 crop crop"]:
         """1 on the tile, 0 where the crop is larger than it."""
         height, width = (side.stop - side.start for side in crop.window)
-        return moved(self._padded(torch.ones((1, height, width), device=self.device), crop), crop.position)
+        return apply_position(self._padded(torch.ones((1, height, width), device=self.device), crop), crop.position)
 
 
 def unsigned(stored: Shaped[Tensor, "*s"]) -> Shaped[Tensor, "*s"]:
@@ -200,6 +200,6 @@ def free_memory(device: torch.device) -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def as_it_is(batch: Any) -> Any:
+def identity(batch: Any) -> Any:
     """The batch: there is nothing left to collate."""
     return batch

@@ -48,6 +48,6 @@ class Labels:
         return len(self.polygons)
 
 
-def turn_polygons(polygons: Polygons, height: int, width: int) -> Shaped[np.ndarray, "_"]:
+def rotate_polygons(polygons: Polygons, height: int, width: int) -> Shaped[np.ndarray, "_"]:
     """Turns polygons by 180° with their tile of `height` × `width` pixels; twice is as if never."""
     return shapely.transform(np.asarray(polygons, dtype=object), lambda xy: (width, height) - xy)

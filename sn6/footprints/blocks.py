@@ -16,22 +16,22 @@ Read = Callable[[slice, slice], Float[np.ndarray, "_ _"]]  # rows, columns → l
 
 
 @dataclass(frozen=True)
-class Rule:
+class PolygonOptions:
     """From logits to footprints; `sn6.footprints.polygonize.footprints_from_logits` tells what each means.
 
     Attributes:
-        threshold: a logit
+        threshold: probability; a pixel above it is building
         min_area: m²
         simplify: m
     """
 
-    threshold: float = 0.0
+    threshold: float = 0.5
     min_area: float = 20.0
     simplify: float = 0.5
 
 
 def footprints_by_blocks(
-    read: Read, height: int, width: int, rule: Rule, pixel: float = 0.5, block: int = 1024
+    read: Read, height: int, width: int, rule: PolygonOptions, pixel: float = 0.5, block: int = 1024
 ) -> Iterator[Footprints]:
     """The footprints of a map of `height` × `width` pixels, strip by strip of `block` rows from the top.
 

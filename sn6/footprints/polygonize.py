@@ -1,5 +1,6 @@
 """Maps to polygons: outlines of regions, and the footprints that a network proposes."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from scipy.special import expit
 
 from sn6.footprints import Footprints
 
-MOST_CORNERS = 20_000  # a building has fewer: the simpler outlines of a map of noise help nobody
+MAX_VERTICES = 20_000  # a building has fewer: the simpler outlines of a map of noise help nobody
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +46,7 @@ class Regions:
 def footprints_from_logits(
     logits: Float[np.ndarray, "height width"],
     valid: Bool[np.ndarray, "height width"],
-    threshold: float = 0.0,
+    threshold: float = 0.5,
     min_area: float = 20.0,
     simplify: float = 0.5,
     pixel: float = 0.5,
@@ -55,7 +56,7 @@ def footprints_from_logits(
     Args:
         logits: of the class building
         valid: false on nodata, where nothing is proposed
-        threshold: building is what lies over this logit
+        threshold: probability, between 0 and 1; a pixel above it is building
         min_area: in m²; a region of fewer pixels is dropped, one of just this area stays
         simplify: by how much an outline may leave the pixels' edges, in m; 0 follows them
         pixel: size of a pixel in m
@@ -80,12 +81,12 @@ def building_regions(
     Args:
         logits: of the class building
         valid: false on nodata
-        threshold: building is what lies over this logit
+        threshold: probability, between 0 and 1; a pixel above it is building
         least: pixels; a smaller region is left out
         open_sides: indices into the map, such as `np.s_[0]` for its first row, beyond which it goes on: a region
             there is never too small
     """
-    regions, count = ndimage.label((logits > threshold) & valid)  # 4-connected is scipy's default
+    regions, count = ndimage.label(is_building(logits, threshold) & valid)  # 4-connected is scipy's default
     pixels = np.flatnonzero(regions)  # few of a tile: what follows looks at no other
     region = regions.ravel()[pixels]
     sizes = np.bincount(region, minlength=count + 1)
@@ -97,6 +98,18 @@ def building_regions(
     regions.ravel()[pixels] = number
     sums = np.bincount(number, weights=expit(logits.ravel()[pixels]), minlength=kept.sum() + 1)[1:]
     return Regions(_outlines(regions)[0], sizes[kept], sums.astype(np.float64)), regions  # int where there is none
+
+
+def is_building(logits: Float[np.ndarray, "height width"], threshold: float) -> Bool[np.ndarray, "height width"]:
+    """Return where the probability of building is above `threshold`.
+
+    Compares logits: in float32 a sigmoid rounds probabilities near 0 and 1 together.
+
+    Args:
+        logits: of the class building
+        threshold: probability, between 0 and 1
+    """
+    return logits > math.log(threshold / (1 - threshold))
 
 
 def simplify_polygons(polygons: Shaped[np.ndarray, "n"], tolerance: float, min_area: float) -> Shaped[np.ndarray, "n"]:
@@ -116,7 +129,7 @@ def simplify_polygons(polygons: Shaped[np.ndarray, "n"], tolerance: float, min_a
     # GEOS repairs what this makes. Its topology-preserving simplification takes minutes on a polygon with 100,000
     # holes, such as the map of an untrained network gives, and even this one seconds.
     simple = polygons.copy()
-    few = shapely.get_num_coordinates(polygons) <= MOST_CORNERS
+    few = shapely.get_num_coordinates(polygons) <= MAX_VERTICES
     simple[few] = shapely.simplify(polygons[few], tolerance, preserve_topology=False)
     areas = shapely.area(simple)
     whole = (shapely.get_type_id(simple) == shapely.GeometryType.POLYGON) & shapely.is_valid(simple)

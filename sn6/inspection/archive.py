@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from sn6.data.archive import Archive, Tile
-from sn6.data.layout import SPLIT_NAMES, Split, labels_path, test_truth_path
-from sn6.data.sums import keep_sums
+from sn6.datasets.archive import Archive, Tile
+from sn6.datasets.layout import SPLIT_NAMES, Split, labels_path, test_truth_path
+from sn6.datasets.statistics import save_statistics
 from sn6.errors import UserError
 from sn6.footprints import Labels
-from sn6.footprints.challenge_csv import read_labels
+from sn6.formats.challenge_csv import read_labels
 from sn6.inspection.faults import Fault
 from sn6.inspection.images import Image
 from sn6.inspection.index import index_of
@@ -19,7 +19,7 @@ from sn6.inspection.tiles import Inspected, Task, inspect
 from sn6.processes import in_processes
 
 RADAR = "SAR-Intensity"
-FEW = 64  # tiles that one process reads sooner than others start
+MIN_TILES_FOR_POOL = 64  # tiles that one process reads sooner than others start
 APART = 0.5  # metres by which the corners of a tile's products may differ
 
 Track = Callable[[Iterable[Inspected], int], Iterable[Inspected]]
@@ -92,13 +92,15 @@ def inspect_archive(root: Path, workers: int | None, track: Track) -> Inspection
             for image_id in sorted(set(labels) - set(ids))
         ]
         tasks += [Task(root, split, i, index.files[split, i], labels.get(i)) for i in ids]
-    reading = in_processes(inspect, tasks, is_worth_it=workers is not None or len(tasks) >= FEW, processes=workers)
+    reading = in_processes(
+        inspect, tasks, is_worth_it=workers is not None or len(tasks) >= MIN_TILES_FOR_POOL, processes=workers
+    )
     tiles = list(track(reading, len(tasks)))
     faults += [fault for tile in tiles for fault in tile.faults]
     faults += [*without_orientation(tiles, orientations), *other_sizes(tiles), *apart(tiles), *identical(tiles)]
     for product in {product for tile in tiles for product in tile.images}:
         images = {t.image_id: t.images[product] for t in tiles if t.split == "train" and product in t.images}
-        keep_sums(root, product, {name: image.sums for name, image in images.items() if image.sums is not None})
+        save_statistics(root, product, {name: image.sums for name, image in images.items() if image.sums is not None})
     return Inspection(root, orientations, tiles, faults)
 
 

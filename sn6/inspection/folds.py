@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sn6.data.archive import Tile
-from sn6.data.folds import Fold, bounds_of, make_fold, share_ground
-from sn6.data.splits import SPLITS, SplitName
+from sn6.data.folds import Fold, bounds_of, make_fold, overlaps_any
+from sn6.data.partitions import PARTITIONS, PartitionName
+from sn6.datasets.archive import Tile
 from sn6.errors import UserError
 from sn6.inspection.faults import Fault
 
@@ -15,7 +15,7 @@ SEED = 0  # of the random split
 
 
 @dataclass(frozen=True)
-class Leak:
+class Overlap:
     """A fold in numbers of tiles.
 
     Attributes:
@@ -33,20 +33,20 @@ class Leak:
     seen_at_random: int
 
 
-Folds = Mapping[SplitName, Mapping[int, Fold]]
+Folds = Mapping[PartitionName, Mapping[int, Fold]]
 
 
-def folds_of(tiles: Sequence[Tile], test: Sequence[Tile]) -> tuple[dict[SplitName, dict[int, Fold]], list[Fault]]:
+def folds_of(tiles: Sequence[Tile], test: Sequence[Tile]) -> tuple[dict[PartitionName, dict[int, Fold]], list[Fault]]:
     """Every fold of every split that has tiles in all parts, by the number of the part that validates.
 
     Args:
         tiles: labelled ones of the split "train"
         test: those of the split "test_public" whose truth is known, from whose ground all keep away
     """
-    folds: dict[SplitName, dict[int, Fold]] = {split: {} for split in SPLITS}
+    folds: dict[PartitionName, dict[int, Fold]] = {split: {} for split in PARTITIONS}
     told = ""
-    for split in SPLITS:
-        for number in range(SPLITS[split].count):
+    for split in PARTITIONS:
+        for number in range(PARTITIONS[split].count):
             try:
                 folds[split][number] = make_fold(tiles, number, None, test, split)
             except UserError as error:
@@ -54,7 +54,7 @@ def folds_of(tiles: Sequence[Tile], test: Sequence[Tile]) -> tuple[dict[SplitNam
     return folds, [] if folds["columns"] else [Fault("folds", "train", told)]
 
 
-def leak_of(fold: Fold, tiles: Sequence[Tile]) -> Leak:
+def measure_overlap(fold: Fold, tiles: Sequence[Tile]) -> Overlap:
     """Counts the tiles of a fold, and those that validate on ground of the others.
 
     Args:
@@ -66,16 +66,16 @@ def leak_of(fold: Fold, tiles: Sequence[Tile]) -> Leak:
     order = np.random.default_rng(SEED).permutation(len(tiles))
     drawn = [tiles[i] for i in order]
     size, rest = len(fold.validation), len(fold.train)
-    return Leak(
+    return Overlap(
         len(fold.train),
         len(fold.validation),
         len(fold.dropped),
-        seen(fold.validation, fold.train),
-        seen(fold.validation, others),
-        seen(drawn[:size], drawn[size : size + rest]),
+        count_overlapping(fold.validation, fold.train),
+        count_overlapping(fold.validation, others),
+        count_overlapping(drawn[:size], drawn[size : size + rest]),
     )
 
 
-def seen(tiles: Sequence[Tile], training: Sequence[Tile]) -> int:
+def count_overlapping(tiles: Sequence[Tile], training: Sequence[Tile]) -> int:
     """How many of `tiles` share ground with a training tile."""
-    return int(share_ground(bounds_of(tiles), bounds_of(training)).sum())
+    return int(overlaps_any(bounds_of(tiles), bounds_of(training)).sum())

@@ -9,10 +9,10 @@ import rasterio
 from jaxtyping import Bool, Float64, Shaped
 from rasterio.errors import RasterioError
 
-from sn6.data.archive import on_label_grid
-from sn6.data.kept import stamp
-from sn6.data.layout import CRS, NODATA, PRODUCTS
-from sn6.data.sums import TileSums, sums_of
+from sn6.datasets.archive import on_label_grid
+from sn6.datasets.cache import fingerprint
+from sn6.datasets.layout import CRS, NODATA, PRODUCTS
+from sn6.datasets.statistics import TileStatistics, compute_tile_statistics
 from sn6.errors import first_line
 from sn6.footprints import Polygons
 from sn6.inspection.faults import Fault
@@ -47,7 +47,7 @@ class Image:
     infinite: int
     negative: int
     digest: str
-    sums: TileSums | None
+    sums: TileStatistics | None
 
 
 def header_faults(source: rasterio.DatasetReader, path: Path, product: str) -> list[Fault]:
@@ -103,7 +103,7 @@ def values_of(
     sums = None
     if not infinite:
         fine = on_label_grid(values.astype(np.float32), product)
-        sums = sums_of(fine, on_label_grid(valid[None], product)[0], footprints, stamp(path))
+        sums = compute_tile_statistics(fine, on_label_grid(valid[None], product)[0], footprints, fingerprint(path))
     return Image(
         path=path,
         product=product,

@@ -8,11 +8,11 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from sn6.data.archive import Tile
 from sn6.data.folds import Fold, bounds_of
-from sn6.data.layout import CRS
-from sn6.data.splits import SPLITS, SplitName
-from sn6.figures import LAYOUT
+from sn6.data.partitions import PARTITIONS, PartitionName
+from sn6.datasets.archive import Tile
+from sn6.datasets.layout import CRS
+from sn6.plots.tiles import LAYOUT
 
 TRAIN, VALIDATION, DROPPED, TEST = "#0d86ff", "#ffb000", "#d4145a", "#707070"
 PER_ROW = 5
@@ -20,7 +20,7 @@ WIDTH = 3.2  # inches of a map
 KILOMETRE = 1000.0
 
 
-def split_figure(split: SplitName, folds: Mapping[int, Fold]) -> Figure:
+def split_figure(split: PartitionName, folds: Mapping[int, Fold]) -> Figure:
     """A map for each fold; where tiles lie over each other, the colour is deeper.
 
     Args:
@@ -35,7 +35,7 @@ def split_figure(split: SplitName, folds: Mapping[int, Fold]) -> Figure:
     figure = Figure(figsize=(WIDTH * columns + 1.0, height * rows + 1.0), layout=LAYOUT)
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     for axis, (number, fold) in zip(axes.flat, folds.items(), strict=False):
-        draw_fold(axis, fold, f"{SPLITS[split].noun} {number}")
+        draw_fold(axis, fold, f"{PARTITIONS[split].noun} {number}")
     for axis in axes.flat[len(folds) :]:
         axis.set_axis_off()
     for axis in axes[-1]:

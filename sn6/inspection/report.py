@@ -11,14 +11,14 @@ from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from sn6.data.layout import PRODUCTS
-from sn6.data.splits import SplitName
+from sn6.data.partitions import PartitionName
+from sn6.datasets.layout import PRODUCTS
 from sn6.inspection.archive import RADAR, Inspection
 from sn6.inspection.faults import FATAL, WARNINGS, Fault
-from sn6.inspection.folds import Leak
+from sn6.inspection.folds import Overlap
 from sn6.inspection.values import Strip, Values, by_product, by_strip
 
-Leaks = Mapping[SplitName, Mapping[int, Leak]]
+Leaks = Mapping[PartitionName, Mapping[int, Overlap]]
 
 
 def as_json(inspection: Inspection, leaks: Leaks, faults: Sequence[Fault]) -> dict[str, Any]:

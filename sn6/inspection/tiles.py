@@ -9,12 +9,12 @@ import rasterio
 import shapely
 from rasterio.errors import RasterioError
 
-from sn6.data.layout import PIXEL, PRODUCTS, Split, geojson_path
-from sn6.data.sums import mask_polygons
+from sn6.datasets.layout import PIXEL, PRODUCTS, Split, geojson_path
+from sn6.datasets.statistics import polygons_in_mask
 from sn6.errors import UserError
 from sn6.footprints import Labels
-from sn6.footprints.geojson import read_geojson_labels
 from sn6.footprints.ground import Corner
+from sn6.formats.geojson import read_geojson_labels
 from sn6.inspection.faults import Fault
 from sn6.inspection.images import Image, inspect_image
 
@@ -67,7 +67,7 @@ class Inspected:
 def inspect(task: Task) -> Inspected:
     """Reads all files of a tile."""
     labels, faults = labels_of(task)
-    footprints, images = mask_polygons(labels, MIN_AREA), {}
+    footprints, images = polygons_in_mask(labels, MIN_AREA), {}
     for product, path in task.files.items():
         image, found = inspect_image(path, product, footprints)
         faults += found
@@ -118,6 +118,6 @@ def label_faults(labels: Labels, image: Image, where: str) -> Iterator[Fault]:
     if (over & ~outside).any():
         told = f"{(over & ~outside).sum()} of {len(labels)} footprints reach over its edge"
         yield Fault("labels over edge", where, told)
-    on_tile = len(mask_polygons(labels, MIN_AREA)) and not outside.all()
+    on_tile = len(polygons_in_mask(labels, MIN_AREA)) and not outside.all()
     if on_tile and image.valid and image.sums is not None and not image.sums.building:
         yield Fault("labels on nodata", where, f"all of its {len(labels)} footprints lie on nodata")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sn6.data.layout import PRODUCTS
+from sn6.datasets.layout import PRODUCTS
 from sn6.inspection.images import Image
 from sn6.inspection.tiles import Inspected
 

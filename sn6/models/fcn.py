@@ -8,7 +8,7 @@ from jaxtyping import Float
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from sn6.models.weights import Pretrained, he_initialise, load_pretrained, vgg_features
+from sn6.models.encoders import Pretrained, he_initialise, load_pretrained, vgg_features
 
 # Geometry of the published nets. The image is extended by 100 pixels of zeros, of which conv1_1 brings 1
 # itself, so that fc6, 7×7 without padding, has an output for images of any size. The margin that is left

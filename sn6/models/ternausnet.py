@@ -7,8 +7,8 @@ from jaxtyping import Float
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
+from sn6.models.encoders import Architecture, Pretrained, he_initialise, load_pretrained, vgg_features
 from sn6.models.unet import pad_to_multiple
-from sn6.models.weights import Architecture, Pretrained, he_initialise, load_pretrained, vgg_features
 
 
 class TernausNet(nn.Module):

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from sn6.models.weights import he_initialise
+from sn6.models.encoders import he_initialise
 
 
 class UNet(nn.Module):

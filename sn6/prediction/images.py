@@ -14,9 +14,9 @@ from rasterio.crs import CRS as RasterioCRS
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
-from sn6.data.archive import IMAGE_ID, Archive, chosen_bands
-from sn6.data.dataset import Source, is_turned
-from sn6.data.layout import CRS, NODATA, PIXEL, PRODUCTS, Split, tile_path
+from sn6.data.dataset import Source, is_rotated
+from sn6.datasets.archive import IMAGE_ID, Archive, chosen_bands
+from sn6.datasets.layout import CRS, NODATA, PIXEL, PRODUCTS, Split, tile_path
 from sn6.errors import UserError, first_line
 
 SUFFIXES = (".tif", ".tiff")
@@ -131,7 +131,7 @@ def archive_images(root: Path, split: Split, source: Source, wanted: Sequence[st
                 round((north - south) / PIXEL),
                 round((east - west) / PIXEL),
                 (west, north),
-                turned=is_turned(tile, source),
+                turned=is_rotated(tile, source),
                 repeat=round(PRODUCTS[source.product].pixel / PIXEL),
             )
         )

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from sn6.models.windows import stretches
-from sn6.whole import whole
+from sn6.files import atomic_write
+from sn6.models.sliding_window import windows_1d
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Mosaic:
 
     def places(self) -> list[tuple[slice, slice]]:
         """Rows and columns of each window."""
-        rows, columns = (stretches(size, self.window, self.overlap) for size in (self.height, self.width))
+        rows, columns = (windows_1d(size, self.window, self.overlap) for size in (self.height, self.width))
         return [(slice(r.start, r.stop), slice(c.start, c.stop)) for r in rows for c in columns]
 
     def path(self, place: tuple[slice, slice]) -> Path:
@@ -39,15 +39,15 @@ class Mosaic:
 
     def write(self, place: tuple[slice, slice], logits: Float32[np.ndarray, "h w"]) -> None:
         """Keeps the logits of a window, NaN on nodata."""
-        with whole(self.path(place)) as part:
+        with atomic_write(self.path(place)) as part:
             np.save(part, logits)
 
     def read(self, rows: slice, columns: slice) -> Float32[np.ndarray, "h w"]:
         """The blended logits of a rectangle, NaN on nodata. All windows must be there."""
         logits = np.zeros((rows.stop - rows.start, columns.stop - columns.start), dtype=np.float32)
-        for row in stretches(self.height, self.window, self.overlap):
+        for row in windows_1d(self.height, self.window, self.overlap):
             top, bottom = max(row.start, rows.start), min(row.stop, rows.stop)
-            for column in stretches(self.width, self.window, self.overlap):
+            for column in windows_1d(self.width, self.window, self.overlap):
                 left, right = max(column.start, columns.start), min(column.stop, columns.stop)
                 if top >= bottom or left >= right:
                     continue

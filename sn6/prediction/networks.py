@@ -12,21 +12,20 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float32
 from torch import Tensor, nn
 
+from sn6.checkpoints.loading import RULE, read_checkpoint
+from sn6.checkpoints.state_dict import mismatch
 from sn6.data.dataset import Nodata, Source, Statistics, normalize
 from sn6.errors import UserError, first_line
-from sn6.footprints.blocks import Rule
-from sn6.models.checkpoint import mismatch
+from sn6.footprints.blocks import PolygonOptions
 from sn6.models.classes import building_logits
-from sn6.models.trained import BEST, RULE, WEIGHTS_FILE, read_trained
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
-INSIDE = (BEST, f"sar/{BEST}", WEIGHTS_FILE)  # of a run's folder; of a run in stages, the radar network
 HALVES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 WINDOW, OVERLAP = 1024, 256  # pixels; a U-Net reaches 107 of them, a TernausNet 184 (VGG-16: 215), an FCN 245
 
 
 @dataclass(frozen=True, eq=False)
-class Trained:
+class TrainedNetwork:
     """A network and how it is used.
 
     Attributes:
@@ -45,18 +44,18 @@ class Trained:
     source: Source
     statistics: Statistics
     nodata: Nodata
-    rule: Rule
+    rule: PolygonOptions
     window: tuple[int, int] | None
     precision: Precision
 
 
-def load_trained(path: Path) -> Trained:
+def load_network(path: Path) -> TrainedNetwork:
     """A trained network from a checkpoint or `weights.safetensors`; no code is read from it.
 
     Raises:
         UserError: it cannot be read, or does not tell its network and data
     """
-    weights, card = read_trained(path, "checkpoint")
+    weights, card = read_checkpoint(path, "checkpoint")
     if "form" in card:
         raise UserError(
             f"checkpoint={path} holds weights of {card['form']} and does not tell bands, normalisation and threshold; "
@@ -79,8 +78,10 @@ def load_trained(path: Path) -> Trained:
     network.load_state_dict(weights)
     window = (card["window"], card["window_overlap"]) if card.get("window") else None
     precision: Precision = card.get("precision") or "32-true"
-    rule = Rule(**card.get("footprints", {}))
-    return Trained(network.eval(), card.get("building_class"), source, statistics, nodata, rule, window, precision)
+    rule = PolygonOptions(**card.get("footprints", {}))
+    return TrainedNetwork(
+        network.eval(), card.get("building_class"), source, statistics, nodata, rule, window, precision
+    )
 
 
 def network_from(options: dict[str, Any]) -> nn.Module:
@@ -93,13 +94,13 @@ def network_from(options: dict[str, Any]) -> nn.Module:
     return make(**options | fetched).to(memory_format=torch.channels_last)
 
 
-def load_all(paths: Sequence[Path]) -> list[Trained]:
+def load_all(paths: Sequence[Path]) -> list[TrainedNetwork]:
     """Networks that go together.
 
     Raises:
         UserError: they see different bands
     """
-    networks = [load_trained(path) for path in paths]
+    networks = [load_network(path) for path in paths]
     for path, one in zip(paths, networks, strict=True):
         ours, first = one.source, networks[0].source
         if (ours.product, ours.bands, ours.orient) != (first.product, first.bands, first.orient):
@@ -111,7 +112,7 @@ def load_all(paths: Sequence[Path]) -> list[Trained]:
     return networks
 
 
-def common_rule(networks: Sequence[Trained], paths: Sequence[Path], **said: float | None) -> Rule:
+def common_options(networks: Sequence[TrainedNetwork], paths: Sequence[Path], **said: float | None) -> PolygonOptions:
     """The rule of the networks, with what is `said` over it.
 
     Raises:
@@ -124,7 +125,7 @@ def common_rule(networks: Sequence[Trained], paths: Sequence[Path], **said: floa
         if len(set(held)) > 1:
             raise UserError(f"the checkpoints hold different {key}: {', '.join(map(str, held))}; give {key}=...")
         values[key] = held[0]
-    return Rule(**values)
+    return PolygonOptions(**values)
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ class Ensemble:
         averaging: see there
     """
 
-    def __init__(self, networks: Sequence[Trained], device: str, averaging: Averaging) -> None:
+    def __init__(self, networks: Sequence[TrainedNetwork], device: str, averaging: Averaging) -> None:
         self.networks = networks
         self.device = torch.device(device)
         self.averaging = averaging
@@ -188,7 +189,7 @@ class Ensemble:
         logits[~np.stack(valid)] = np.nan
         return logits
 
-    def _summed(self, one: Trained, image: Float32[Tensor, "b c h w"]) -> Float32[Tensor, "b h w"]:
+    def _summed(self, one: TrainedNetwork, image: Float32[Tensor, "b c h w"]) -> Float32[Tensor, "b h w"]:
         """Of one network, over scales and flips."""
         total = torch.zeros_like(image[:, 0])
         for scale in self.averaging.scales:
@@ -201,7 +202,7 @@ class Ensemble:
             total += logits[:, 0]
         return total
 
-    def _forward(self, one: Trained, image: Float32[Tensor, "b c h w"]) -> Float32[Tensor, "b 1 h w"]:
+    def _forward(self, one: TrainedNetwork, image: Float32[Tensor, "b c h w"]) -> Float32[Tensor, "b 1 h w"]:
         half = HALVES.get(self.averaging.precision)
         with torch.autocast(self.device.type, dtype=half, enabled=half is not None):
             logits = one.network(image.contiguous(memory_format=torch.channels_last)).float()

@@ -8,16 +8,16 @@ import numpy as np
 import shapely
 from matplotlib.figure import Figure
 
-from sn6.backdrops import backdrop
 from sn6.data.dataset import Source
-from sn6.data.layout import PRODUCTS
-from sn6.figures import outline, save
+from sn6.datasets.layout import PRODUCTS
 from sn6.footprints import Footprints
+from sn6.plots.rendering import render_background
+from sn6.plots.tiles import outline, save_figure
 from sn6.prediction.images import Image
-from sn6.prediction.parts import read_part
-from sn6.prediction.work import Plan
+from sn6.prediction.partial_results import read_part
+from sn6.prediction.workers import Plan
 
-MOST = 1800  # pixels of a side; of a larger image the middle is drawn
+MAX_SIDE = 1800  # pixels of a side; of a larger image the middle is drawn
 
 
 def draw_pictures(folder: Path, plan: Plan, source: Source, number: int) -> None:
@@ -28,14 +28,14 @@ def draw_pictures(folder: Path, plan: Plan, source: Source, number: int) -> None
         pixels, valid = image.read(rows, columns, source.bands)
         names = [PRODUCTS[source.product].bands[band - 1] for band in source.bands]
         seen = [inside(piece, rows, columns) for piece in read_part(plan.part(i))]
-        picture = backdrop(np.ascontiguousarray(pixels), valid, names)
-        save(picture_figure(picture, seen, title(image, rows, columns)), folder / f"{image.image_id}.png")
+        picture = render_background(np.ascontiguousarray(pixels), valid, names)
+        save_figure(picture_figure(picture, seen, title(image, rows, columns)), folder / f"{image.image_id}.png")
 
 
 def middle(size: int) -> slice:
     """The pixels of a side that are drawn."""
-    start = max(size - MOST, 0) // 2
-    return slice(start, start + min(size, MOST))
+    start = max(size - MAX_SIDE, 0) // 2
+    return slice(start, start + min(size, MAX_SIDE))
 
 
 def inside(footprints: Footprints, rows: slice, columns: slice) -> Footprints:

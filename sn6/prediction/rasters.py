@@ -7,9 +7,9 @@ from rasterio.transform import from_origin
 from rasterio.windows import Window
 from scipy.special import expit
 
+from sn6.files import atomic_write
 from sn6.prediction.images import Image, opened
 from sn6.prediction.mosaic import Mosaic
-from sn6.whole import whole
 
 STEPS, NODATA = 254, 255  # a stored 254 is certain; the file's scale tells readers to divide
 BLOCK = 256  # pixels
@@ -39,7 +39,7 @@ def write_probability(path: Path, image: Image, mosaic: Mosaic) -> None:
     }
     if image.pixel != 1 or image.corner != (0, 0):
         profile["transform"] = from_origin(*image.corner, image.pixel, image.pixel)
-    with whole(path) as part, opened(part, "w", crs=image.crs, **profile) as file:
+    with atomic_write(path) as part, opened(part, "w", crs=image.crs, **profile) as file:
         file.scales, file.descriptions = (1 / STEPS,), ("probability of building",)
         for top in range(0, image.height, STRIP):
             for left in range(0, image.width, STRIP):

@@ -7,15 +7,15 @@ import numpy as np
 import shapely
 
 from sn6.footprints import Footprints
-from sn6.footprints.challenge_csv import ChallengeCSVWriter
-from sn6.footprints.geojson import GeoJSONWriter
-from sn6.footprints.geoparquet import GeoParquetWriter
 from sn6.footprints.ground import to_ground, to_pixels
 from sn6.footprints.merging import best_of_overlapping, joined_halves
-from sn6.footprints.writer import FootprintWriter, Writer
+from sn6.formats.challenge_csv import ChallengeCSVWriter
+from sn6.formats.geojson import GeoJSONWriter
+from sn6.formats.geoparquet import GeoParquetWriter
+from sn6.formats.writer import FootprintWriter, Writer
 from sn6.prediction.images import Image
-from sn6.prediction.parts import read_part
-from sn6.prediction.work import Plan
+from sn6.prediction.partial_results import read_part
+from sn6.prediction.workers import Plan
 
 
 def write_footprints(out: Path, plan: Plan) -> int:

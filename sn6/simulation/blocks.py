@@ -13,7 +13,7 @@ import numpy as np
 from shapely import box
 
 from sn6.simulation.ground import Cover, Ground, joined, things
-from sn6.simulation.lots import lot, parked, scattered_trees
+from sn6.simulation.parcels import lot, parked, scattered_trees
 
 STOREY = 2.9  # metres
 HIGHEST = 90.0  # metres: no building is higher

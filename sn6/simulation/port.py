@@ -6,7 +6,7 @@ import numpy as np
 from shapely import LineString, Point, Polygon, box
 
 from sn6.simulation.ground import Cover, Ground, joined, things
-from sn6.simulation.lots import lot
+from sn6.simulation.parcels import lot
 
 BARGE, VESSEL = (40.0, 7.0, 4.0), (90.0, 13.0, 11.0)  # metres: length, beam, height above the water
 CONTAINER = (12.2, 2.4, 2.6)  # metres: forty feet

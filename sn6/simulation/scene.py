@@ -20,7 +20,7 @@ from shapely import Polygon, affinity, box
 
 from sn6.simulation.blocks import Way, courtyard, detached, hall, perimeter, slabs, terraces, towers
 from sn6.simulation.ground import Cover, Ground, joined, things
-from sn6.simulation.lots import car_park, park, pond
+from sn6.simulation.parcels import car_park, park, pond
 from sn6.simulation.port import quay, rail_yard, ships_at_anchor, tank_farm, warehouses
 
 SPACING = 320.0  # metres between lattice points

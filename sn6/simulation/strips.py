@@ -16,7 +16,7 @@ import numpy as np
 from scipy.special import ndtri
 from shapely import Polygon, affinity, box
 
-from sn6.data.layout import PIXEL, Split
+from sn6.datasets.layout import PIXEL, Split
 from sn6.simulation.scene import Box
 
 # Upper left corners of tiles, metres. North, south and west are those of the published tiles; the east ends just

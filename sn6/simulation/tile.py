@@ -8,7 +8,7 @@ import shapely
 from jaxtyping import Shaped
 from shapely import Polygon, box
 
-from sn6.data.layout import PIXEL, PRODUCTS
+from sn6.datasets.layout import PIXEL, PRODUCTS
 from sn6.simulation.blocks import HIGHEST
 from sn6.simulation.optical import multispectral, natural_colour, optical_image, panchromatic, sharpened
 from sn6.simulation.radar import radar_image, reach

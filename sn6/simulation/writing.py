@@ -15,7 +15,7 @@ from jaxtyping import Float, Shaped
 from rasterio.transform import from_origin
 from shapely.geometry import mapping
 
-from sn6.data.layout import (
+from sn6.datasets.layout import (
     CRS,
     NODATA,
     PIXEL,
@@ -27,10 +27,10 @@ from sn6.data.layout import (
     test_truth_path,
     tile_path,
 )
+from sn6.files import atomic_write, write_text
 from sn6.simulation.scene import Scene
 from sn6.simulation.strips import Tile
 from sn6.simulation.tile import Footprint, footprints, images
-from sn6.whole import whole, write_text
 
 OPTICAL_PIXEL = 0.49999648 / 0.5  # the published optical pixel over the nominal one
 DIGITS = 4  # after the point, of pixels and of metres
@@ -88,7 +88,7 @@ def write_image(path: Path, product: str, pixels: Shaped[np.ndarray, "bands h w"
         "compress": "deflate",
         "predictor": 3 if pixels.dtype.kind == "f" else 2,
     }
-    with whole(path) as part, rasterio.open(part, "w", **profile) as image:
+    with atomic_write(path) as part, rasterio.open(part, "w", **profile) as image:
         image.write(pixels)
 
 
@@ -105,7 +105,7 @@ def write_labels(root: Path, tiles: Sequence[Tile], labels: Iterable[list[Footpr
     with ExitStack() as stack:
         tables = {}
         for split in {tile.strip.split for tile in tiles}:
-            part = stack.enter_context(whole(paths[split]))
+            part = stack.enter_context(atomic_write(paths[split]))
             file = stack.enter_context(part.open("w", encoding="utf-8", newline=""))
             tables[split] = csv.writer(file, lineterminator="\n")
             tables[split].writerow(COLUMNS)

@@ -1,0 +1,169 @@
+"""Commands that do not go through Hydra: `python -m sn6.<name> key=value ...` calls one function.
+
+The function's signature is the whole definition: names, types and defaults of the keys, `Annotated[type, "text"]` the
+help of a key, the docstring the help of the command.
+"""
+
+import difflib
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from operator import attrgetter
+from types import NoneType
+from typing import Any, get_args, get_origin, get_type_hints
+
+import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from sn6 import __version__
+from sn6.errors import UserError, one_line_errors
+
+
+def run_command(command: Callable[..., None], name: str) -> None:
+    """Call `command` with the overrides of the command line; `--help` prints its keys, `--version` the version.
+
+    Args:
+        command: a function of keyword arguments, annotated with types and help texts
+        name: the module as it is typed, such as `sn6.simulate`
+    """
+    overrides = sys.argv[1:]
+    if {"-h", "--help"} & set(overrides):
+        print(help_text(command, name))
+        return
+    if "--version" in overrides:
+        print(f"sn6 {__version__}")
+        return
+    with one_line_errors():
+        command(**parse_overrides(command, name, overrides))
+
+
+def parse_overrides(command: Callable[..., None], name: str, overrides: list[str]) -> dict[str, Any]:
+    """Convert `["root=x", "tiles=3"]` to `{"root": Path("x"), "tiles": 3}` by the types that `command` declares.
+
+    Raises:
+        UserError: an override without `=`, an unknown, repeated or missing key, a value of another type
+    """
+    parameters = inspect.signature(command).parameters
+    hints = get_type_hints(command, include_extras=True)
+    given: dict[str, Any] = {}
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise UserError(
+                f"{name}: cannot read {override!r} as key=value; valid keys: {', '.join(parameters)}",
+                kind="invalid_value",
+                value=override,
+            )
+        if key in given:
+            raise UserError(f"{name}: {key} is given twice; give it once", kind="conflict", key=key)
+        given[key] = parse_value(text, hints.get(key, Any))
+    checked = validate_arguments(command, given, where=name)
+    missing = [key for key, p in parameters.items() if p.default is p.empty and key not in given]
+    if missing:
+        raise UserError(
+            f"{name}: {missing[0]}=... is missing; see `python -m {name} --help`", kind="missing_value", key=missing[0]
+        )
+    return checked
+
+
+def parse_value(text: str, hint: Any) -> Any:
+    """Read the text of a value as far as YAML is needed for the declared type; pydantic converts the rest.
+
+    Scalars stay text, so that a Path or str may be a date, a number or `on`. `null` is None where the type allows it,
+    and `[a, b]` a list of texts where it allows a list.
+    """
+    types = set(alternatives(hint))
+    if text == "null" and NoneType in types:
+        return None
+    if text.startswith("[") and types & {list, tuple}:
+        try:
+            return yaml.load(text, yaml.BaseLoader)
+        except yaml.YAMLError:
+            return text
+    return text
+
+
+def alternatives(hint: Any) -> Iterable[Any]:
+    """Yield the types of a union, each without its arguments and annotations."""
+    if hasattr(hint, "__metadata__"):  # Annotated
+        yield from alternatives(hint.__origin__)
+    elif get_origin(hint) is not None and get_origin(hint) not in (list, tuple, dict):
+        for part in get_args(hint):
+            yield from alternatives(part)
+    else:
+        yield get_origin(hint) or hint
+
+
+def validate_arguments(
+    function: Callable[..., Any], given: Mapping[str, Any], where: str, strict: bool = False
+) -> dict[str, Any]:
+    """Return the `given` arguments converted to the types that `function` declares.
+
+    Args:
+        function: a function or class with annotated parameters
+        given: names and values; parameters that are left out are not checked
+        where: the command or config key to name in the message
+        strict: whether "3" is refused for an int
+
+    Raises:
+        UserError: a name that `function` does not take, or a value of another type
+    """
+    parameters = inspect.signature(function).parameters
+    hints = type_hints(function)
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    checked = {}
+    for key, value in given.items():
+        if key not in parameters and not takes_any:
+            raise UserError(f"{where}: {unknown_key(key, parameters)}", kind="unknown_key", key=key, value=value)
+        try:
+            checked[key] = type_adapter(hints.get(key, Any)).validate_python(value, strict=strict)
+        except ValidationError as error:
+            reasons = dict.fromkeys(one["msg"][:1].lower() + one["msg"][1:] for one in error.errors())
+            raise UserError(
+                f"{where}: invalid {key}={value}: {', or '.join(reasons)}", kind="invalid_value", key=key, value=value
+            ) from None
+    return checked
+
+
+def type_hints(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the types of the parameters of a function or class; nothing where they cannot be resolved."""
+    try:
+        target = attrgetter("__init__")(function) if inspect.isclass(function) else function
+        return get_type_hints(target, include_extras=True)
+    except NameError:  # other packages' types that only their type checker imports
+        return {}
+
+
+def unknown_key(key: str, valid: Iterable[str]) -> str:
+    """Return the message for a key that does not exist, with the nearest one that does."""
+    names = list(valid)
+    near = difflib.get_close_matches(key, names, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    return f"unknown key {key!r}{hint} Valid keys: {', '.join(names)}"
+
+
+def type_adapter(hint: Any) -> TypeAdapter:
+    """Return the validator of a type; by isinstance where pydantic does not know the type."""
+    return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
+
+
+def help_text(command: Callable[..., None], name: str) -> str:
+    """Return the docstring of `command`, without its errors, and a line for each key: name, default, help."""
+    hints = get_type_hints(command, include_extras=True)
+    description = (inspect.getdoc(command) or "").partition("\n\nRaises:")[0]
+    lines = [f"usage: python -m {name} key=value ...", "", description, "", "keys:"]
+    for key, parameter in inspect.signature(command).parameters.items():
+        required = parameter.default is parameter.empty
+        default = "(required)" if required else "null" if parameter.default is None else shown(parameter.default)
+        text = next((extra for extra in get_args(hints[key])[1:] if isinstance(extra, str)), "")
+        lines.append(f"  {key + '=' + default:<28} {text}")
+    return "\n".join(lines)
+
+
+def shown(default: Any) -> str:
+    """Return a default as it would be typed."""
+    if isinstance(default, bool):
+        return str(default).lower()
+    if isinstance(default, list | tuple):
+        return f"[{','.join(map(shown, default))}]"
+    return str(default)

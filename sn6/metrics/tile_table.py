@@ -1,0 +1,72 @@
+"""A metric that counts every tile once, on whichever rank and however often it was shown."""
+
+from dataclasses import asdict
+from typing import SupportsFloat
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torchmetrics import Metric
+
+from sn6.metrics.matching import Counts
+
+COLUMNS = ("loss", "intersection", "union", "tp", "fp", "fn")
+UNSEEN = float("-inf")
+
+
+class TileTable(Metric):
+    """One row a tile: its loss, its pixel intersection and union, its true and false positives and misses.
+
+    Ranks are joined by the maximum of each entry. A padded sampler shows some tiles twice, and a rank may have
+    seen none: an entry is the same wherever it was computed, and UNSEEN elsewhere.
+
+    Args:
+        tiles: how many there are
+
+    Example:
+        >>> table = TileTable(tiles=3)
+        >>> table.update(torch.tensor([0, 2]), torch.tensor([[0.5, 10, 20, 1, 0, 1], [0.1, 5, 5, 1, 0, 0]]))
+        >>> table.update(torch.tensor([2]), torch.tensor([[0.1, 5, 5, 1, 0, 0]]))  # shown twice, counted once
+        >>> {key: round(value, 3) for key, value in table.compute().items()}
+        {'loss': 0.3, 'iou': 0.6, 'precision': 1.0, 'recall': 0.667, 'f1': 0.8, 'tp': 2, 'fp': 0, 'fn': 1, 'tiles': 2}
+    """
+
+    higher_is_better = True
+    full_state_update = False
+    rows: Tensor
+    by_tile: Tensor  # the rows over all ranks, after `compute`
+
+    def __init__(self, tiles: int) -> None:
+        super().__init__()
+        # float32 holds the counts exactly: a tile has fewer than 2**24 pixels
+        self.add_state("rows", torch.full((tiles, len(COLUMNS)), UNSEEN), dist_reduce_fx="max")
+
+    def update(self, index: Int[Tensor, " n"], rows: Float[Tensor, "n 6"]) -> None:
+        """Enters tiles.
+
+        Args:
+            index: which tiles
+            rows: their COLUMNS
+        """
+        self.rows[index] = rows.to(self.rows)
+
+    def enter(self, index: int, loss: float, intersection: SupportsFloat, union: SupportsFloat, counts: Counts) -> None:
+        """Enters one tile."""
+        row = [float(loss), float(intersection), float(union), counts.tp, counts.fp, counts.fn]
+        self.update(torch.tensor([index]), torch.tensor([row]))
+
+    def compute(self) -> dict[str, float]:
+        """The mean loss over tiles, and the scores from the counts pooled over tiles."""
+        self.by_tile = self.rows.cpu()
+        seen = self.by_tile[self.by_tile[:, 0] != UNSEEN].double()
+        loss, intersection, union, tp, fp, fn = seen.sum(dim=0).tolist()
+        counts = Counts(int(tp), int(fp), int(fn))
+        return {
+            "loss": loss / max(len(seen), 1),
+            "iou": intersection / max(union, 1),
+            "precision": counts.precision,
+            "recall": counts.recall,
+            "f1": counts.f1,
+            **asdict(counts),
+            "tiles": len(seen),
+        }
