@@ -1,23 +1,19 @@
 """Shapes and types of the signatures are checked while the tests run; archives and the command line for all."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 import pytest
 from jaxtyping import install_import_hook
 
-install_import_hook("sn6", "typechecking.checked")
+install_import_hook("sn6", "helpers.typechecking.checked")
 
-
-class Finished(NamedTuple):
-    """What a command left."""
-
-    status: int
-    out: str
-    err: str
+if TYPE_CHECKING:
+    from helpers.commands import Finished
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -42,28 +38,41 @@ def seeded() -> None:
 def archive_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A simulated archive of small tiles, made once as a user makes it; nobody writes into it."""
     root = tmp_path_factory.mktemp("archive") / "root"
-    words = [f"root={root}", "tiles=24", "test_tiles=4", "seed=1", "size=128"]
-    subprocess.run([sys.executable, "-m", "sn6.simulate", *words], check=True, stdout=subprocess.DEVNULL)
+    overrides = [f"root={root}", "tiles=24", "test_tiles=4", "seed=1", "size=128"]
+    subprocess.run([sys.executable, "-m", "sn6.simulate", *overrides], check=True, stdout=subprocess.DEVNULL)
     return root
+
+
+@pytest.fixture
+def broken_root(archive_root: Path, tmp_path: Path) -> Path:
+    """A copy of the archive to break."""
+    return shutil.copytree(archive_root, tmp_path / "broken")
 
 
 @pytest.fixture
 def sn6_run(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Finished]:
-    """`python -m sn6.run words...` in this process, from an empty folder."""
+) -> "Callable[..., Finished]":
+    """`python -m sn6.run overrides...` in this process, from an empty folder."""
+    from helpers.commands import call
+
     from sn6.run import main
 
     monkeypatch.chdir(tmp_path)
+    return lambda *overrides: call(main, ["sn6.run", *overrides], monkeypatch, capsys)
 
-    def call(*words: str) -> Finished:
-        monkeypatch.setattr(sys, "argv", ["sn6.run", *words])
-        capsys.readouterr()
-        try:
-            main()
-            status = 0
-        except SystemExit as stop:
-            status = int(stop.code or 0)
-        return Finished(status, *capsys.readouterr())
 
-    return call
+@pytest.fixture
+def sn6_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> "Callable[..., Finished]":
+    """`python -m sn6.NAME overrides...` in this process, for the commands that call one function."""
+    from importlib import import_module
+
+    from helpers.commands import call
+
+    from sn6.cli import run_command
+
+    def command(name: str, *overrides: object) -> "Finished":
+        function = getattr(import_module(f"sn6.{name}"), name)
+        return call(lambda: run_command(function, f"sn6.{name}"), [f"sn6.{name}", *overrides], monkeypatch, capsys)
+
+    return command

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from handmade import (
+from helpers.handmade import (
     NORTH,
     OTHER_STRIP,
     SAR_STRIP,

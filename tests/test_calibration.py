@@ -6,9 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from test_devices import datamodule, segmenter, trainer
-from test_run import words
-from test_wrong_input import fails
+from helpers.commands import small_run
 
 BUILDING, GROUND = -1.0, -3.0  # logits
 BLOB, STEP = 10, 14  # pixels: a side of what is no building, 25 m², and from one to the next
@@ -53,7 +51,7 @@ def test_the_pair_that_finds_the_buildings_is_chosen(archive_root, tmp_path):
 
 
 def test_a_run_stores_its_choice(sn6_run, archive_root, tmp_path):
-    done = sn6_run(*words(), f"data.root={archive_root}")
+    done = sn6_run(*small_run(), f"data.root={archive_root}")
     assert done.status == 0, done.err
     folder = tmp_path / "outputs/it"
     chosen = json.loads((folder / "metrics.json").read_text())["footprints"]
@@ -64,7 +62,7 @@ def test_a_run_stores_its_choice(sn6_run, archive_root, tmp_path):
 
 def test_no_tiles_keep_the_values_of_the_config(sn6_run, archive_root, tmp_path):
     kept = ("callbacks.calibration.tiles=0", "callbacks.polygon_f1.min_area=33")
-    done = sn6_run(*words(), f"data.root={archive_root}", *kept)
+    done = sn6_run(*small_run(), f"data.root={archive_root}", *kept)
     assert done.status == 0, done.err
     chosen = json.loads((tmp_path / "outputs/it/metrics.json").read_text())["footprints"]
     assert (chosen["threshold"], chosen["min_area"]) == (0.0, 33)
@@ -73,4 +71,4 @@ def test_no_tiles_keep_the_values_of_the_config(sn6_run, archive_root, tmp_path)
 
 def test_what_is_no_probability(sn6_run, archive_root):
     wrong = "callbacks.calibration.thresholds=[0.5,1]"
-    fails(sn6_run(*words(), f"data.root={archive_root}", wrong), "thresholds=[0.5, 1]")
+    fails(sn6_run(*small_run(), f"data.root={archive_root}", wrong), "thresholds=[0.5, 1]")

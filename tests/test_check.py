@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 import rasterio
-from handmade import folder
+from helpers.handmade import folder
 from rasterio.transform import from_origin
 
 from sn6.check import check

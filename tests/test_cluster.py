@@ -7,9 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from fake_slurm import directives
-from test_devices import ended, start
-from test_sweep import line, metrics, told, wait_for
+from helpers.commands import start, wait_for_end
+from helpers.fake_slurm import directives
 
 HERE = Path(__file__).parent
 
@@ -21,7 +20,11 @@ def cluster(tmp_path):
     for command in ("sbatch", "srun", "sacct", "scontrol"):
         path = tmp_path / "bin" / command
         path.parent.mkdir(exist_ok=True)
-        path.write_text((HERE / "fake_slurm.py").read_text().replace("__file__", repr(str(HERE / "fake_slurm.py"))))
+        path.write_text(
+            (HERE / "helpers" / "fake_slurm.py")
+            .read_text()
+            .replace("__file__", repr(str(HERE / "helpers" / "fake_slurm.py")))
+        )
         path.write_text(f"#!{sys.executable}\n" + path.read_text())
         path.chmod(0o755)
     return {"PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}", "FAKE_SLURM": str(tmp_path)}
@@ -46,7 +49,7 @@ def test_a_job_that_is_preempted_is_queued_again_and_goes_on(archive_root, tmp_p
     assert "requeue" in asked
     for pid in (tmp_path / "tasks").read_text().split():
         os.kill(int(pid), signal.SIGUSR2)
-    status, said = ended(process)
+    status, said = wait_for_end(process)
     log = (tmp_path / "log.txt").read_text()
     assert status == 0, said + log
     assert (tmp_path / "requeued").read_text() == "requeue 7"

@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from handmade import OTHER_STRIP, SAR_STRIP, speckle, write_labels, write_orientations, write_tile
+from helpers.handmade import OTHER_STRIP, SAR_STRIP, speckle, write_labels, write_orientations, write_tile
 from torch.utils.data import DataLoader
 
 from sn6.data.augment import apply_position, crop_window, draw_position, pad

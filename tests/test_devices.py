@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from ranks import free_port, on_ranks
-from test_run import words
-from test_wrong_input import fails
+from helpers.commands import small_run
+from helpers.ranks import free_port, on_ranks
 
 HERE = Path(__file__).parent
 KNOWS = 0.8  # share of building pixels that the network is told of
@@ -119,7 +118,7 @@ def test_a_batch_gives_the_same_weights_on_one_rank_on_two_and_in_parts(archive_
 
 def command(*more, name="it"):
     """A run of small tiles by the command line."""
-    return [*words(), "data.batch_size=4", "trainer.limit_val_batches=null", f"name={name}", *more]
+    return [*small_run(), "data.batch_size=4", "trainer.limit_val_batches=null", f"name={name}", *more]
 
 
 def start(folder, line, before=(), **environment):
@@ -131,7 +130,7 @@ def start(folder, line, before=(), **environment):
     )
 
 
-def ended(process):
+def wait_for_end(process):
     """Exit status and what was said."""
     _, said = process.communicate(timeout=200)
     return process.returncode, said
@@ -149,7 +148,7 @@ def on_two(archive_root, tmp_path_factory):
     """A run on two processes that Lightning starts."""
     folder = tmp_path_factory.mktemp("two")
     line = [*command("trainer.devices=2", "trainer.max_epochs=2"), f"data.root={archive_root}"]
-    status, said = ended(start(folder, line))
+    status, said = wait_for_end(start(folder, line))
     assert status == 0, said
     assert [path.name for path in (folder / "outputs").iterdir()] == ["it"]
     return folder, line
@@ -157,13 +156,13 @@ def on_two(archive_root, tmp_path_factory):
 
 def test_a_run_on_two_processes_that_is_killed_goes_on_to_the_same_bits(on_two, tmp_path):
     folder, line = on_two
-    stop = ["+callbacks.stop._target_=stopping.StopAt", "callbacks.resume_point.every_n_steps=1"]
-    status, _ = ended(start(tmp_path, [*line, *stop], SN6_TEST_STOP="SIGKILL it 1 1"))
+    stop = ["+callbacks.stop._target_=helpers.stopping.StopAt", "callbacks.resume_point.every_n_steps=1"]
+    status, _ = wait_for_end(start(tmp_path, [*line, *stop], SN6_TEST_STOP="SIGKILL it 1 1"))
     assert status == -signal.SIGKILL
-    status, said = ended(start(tmp_path, line))
+    status, said = wait_for_end(start(tmp_path, line))
     assert status == 1
     assert "callbacks.stop" in said  # the config is another one
-    status, said = ended(start(tmp_path, [*line, *stop]))
+    status, said = wait_for_end(start(tmp_path, [*line, *stop]))
     assert status == 0, said
     assert "going on from" in said
     assert left(tmp_path / "outputs/it") == left(folder / "outputs/it")
@@ -177,14 +176,14 @@ def test_a_run_on_two_processes_that_is_killed_goes_on_to_the_same_bits(on_two, 
 def test_torchrun_and_srun_make_one_run_with_the_same_numbers(on_two, tmp_path):
     folder, line = on_two
     by_torchrun = ["-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={free_port()}"]
-    status, said = ended(start(tmp_path, line, by_torchrun))
+    status, said = wait_for_end(start(tmp_path, line, by_torchrun))
     assert status == 0, said
     assert left(tmp_path / "outputs/it") == left(folder / "outputs/it")
-    status, said = ended(start(tmp_path, [*line, "trainer.devices=1", "name=other"], by_torchrun))
+    status, said = wait_for_end(start(tmp_path, [*line, "trainer.devices=1", "name=other"], by_torchrun))
     assert status != 0
     assert "torchrun started 2 processes" in said
     unnamed = [word for word in line if not word.startswith("name=")]
-    status, said = ended(start(tmp_path, unnamed, by_torchrun))
+    status, said = wait_for_end(start(tmp_path, unnamed, by_torchrun))
     assert status != 0
     assert "would make a folder of its own; give name=..." in said
     slurm = {
@@ -208,7 +207,7 @@ def test_two_runs_of_one_name_do_not_mix(on_two, tmp_path):
     _, line = on_two
     alone = [*line, "trainer.devices=1"]
     runs = [start(tmp_path, alone) for _ in range(2)]
-    told = [ended(run) for run in runs]
+    told = [wait_for_end(run) for run in runs]
     assert [status for status, _ in told] == [0, 0], told
     assert sum("waiting for its end" in said for _, said in told) == 1
     assert sum("is finished" in said for _, said in told) == 1
@@ -220,7 +219,7 @@ def test_a_port_in_use(archive_root, tmp_path):
         taken.listen()
         port = str(taken.getsockname()[1])
         line = [*command("trainer.devices=2"), f"data.root={archive_root}"]
-        status, said = ended(start(tmp_path, line, MASTER_PORT=port))
+        status, said = wait_for_end(start(tmp_path, line, MASTER_PORT=port))
     assert status == 1
     assert f"sn6: MASTER_PORT={port} cannot be used" in said.splitlines()[-1]
     assert "Traceback" not in said
@@ -239,16 +238,16 @@ def test_a_port_in_use(archive_root, tmp_path):
 )
 @pytest.mark.skipif(torch.cuda.is_available(), reason="asks for what a machine with a GPU has")
 def test_devices_that_do_not_do(sn6_run, archive_root, more, parts):
-    fails(sn6_run(*words(), f"data.root={archive_root}", *more), *parts)
+    fails(sn6_run(*small_run(), f"data.root={archive_root}", *more), *parts)
 
 
 def test_more_gpus_than_there_are(sn6_run, archive_root, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     asked = ("trainer.accelerator=gpu", "trainer.devices=4", "trainer.precision=32-true")
-    fails(sn6_run(*words(), f"data.root={archive_root}", *asked), "trainer.devices=4", "there are 1 GPUs here")
+    fails(sn6_run(*small_run(), f"data.root={archive_root}", *asked), "trainer.devices=4", "there are 1 GPUs here")
     fused = ("trainer.accelerator=gpu", "trainer.precision=16-mixed", "trainer.gradient_clip_val=1")
-    fails(sn6_run(*words(), f"data.root={archive_root}", *fused), "needs optimizer.fused=false")
+    fails(sn6_run(*small_run(), f"data.root={archive_root}", *fused), "needs optimizer.fused=false")
 
 
 def test_batch_norm_is_found():

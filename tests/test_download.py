@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from served import Cut, Served, Stall, Status, archive_files, md5_of, pack, serve
+from helpers.served import Cut, Served, Stall, Status, archive_files, md5_of, pack, serve
 
 from sn6.acquire import remote, weights
 from sn6.acquire.catalogue import TARBALLS, unpacked_size

@@ -4,13 +4,12 @@ import csv
 import json
 from pathlib import Path
 
-import published_nets as nets
+import helpers.published_nets as nets
 import pytest
 import torch
-from test_folds import overlaps
+from helpers.commands import small_run
+from helpers.rectangles import overlaps
 from test_predict import sn6_predict
-from test_run import words
-from test_wrong_input import fails
 
 from sn6.checkpoints.initial_weights import InitialWeights, provenance
 from sn6.checkpoints.weights_file import read_weights
@@ -19,13 +18,13 @@ from sn6.datasets.archive import Archive, Tile
 
 REAL = Path(__file__).parents[2] / "shared" / "real" / "train_tiles.csv"
 __all__ = ["sn6_predict"]  # the fixture
-UNSAID = [word for word in words() if not word.startswith(("model.width", "model.pretrained"))]
+UNSAID = [word for word in small_run() if not word.startswith(("model.width", "model.pretrained"))]
 FEW = (
     "trainer.limit_train_batches=1",
     "optimizer.lr=0.0",
     "optimizer.weight_decay=0.0",
     "callbacks.calibration.tiles=0",
-    "callbacks.gallery.tiles=0",
+    "callbacks.image_logging.tiles=0",
 )
 
 
@@ -105,7 +104,7 @@ def test_the_handoff_reads_published_weights_too(sn6_run, archive_root, tmp_path
     weights = nets.unet11_file(bands=4)
     torch.save({f"module.{name}": tensor for name, tensor in weights.items()}, tmp_path / "baseline.pth")
     handoff = f"callbacks.sar_handoff.weights={tmp_path}/baseline.pth"
-    done = sn6_run(*words(), *FEW, f"data.root={archive_root}", handoff)
+    done = sn6_run(*small_run(), *FEW, f"data.root={archive_root}", handoff)
     assert done.status == 0, done.err
     with (tmp_path / "outputs/it/handoff.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -114,7 +113,7 @@ def test_the_handoff_reads_published_weights_too(sn6_run, archive_root, tmp_path
 
 
 def test_a_run_starts_from_the_folder_of_another(sn6_run, archive_root, tmp_path):
-    run = [*words(), *FEW, f"data.root={archive_root}"]
+    run = [*small_run(), *FEW, f"data.root={archive_root}"]
     assert sn6_run(*run, "data=eo").status == 0
     weights, _ = read_weights(tmp_path / "outputs/it/weights.safetensors")
     again = [word for word in run if not word.startswith("model.width")]
@@ -133,7 +132,14 @@ def baseline(tmp_path, archive_root, *more):
     path = tmp_path / "baseline.pth"
     if not path.exists():
         torch.save({f"module.{name}": tensor for name, tensor in nets.unet11_file(bands=4).items()}, path)
-    kept = ("data.num_workers", "trainer.accelerator", "trainer.precision", "callbacks.gallery", "+trainer.enable", "~")
+    kept = (
+        "data.num_workers",
+        "trainer.accelerator",
+        "trainer.precision",
+        "callbacks.image_logging",
+        "+trainer.enable",
+        "~",
+    )
     said = [word for word in UNSAID if word.startswith(kept)]
     return [
         "experiment=baseline_weights",

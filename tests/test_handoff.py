@@ -6,8 +6,7 @@ import shutil
 
 import pytest
 import torch
-from test_run import words
-from test_wrong_input import fails
+from helpers.commands import small_run
 from torch import nn
 
 from sn6.checkpoints.transfer import relative_change, transfer_weights
@@ -119,15 +118,15 @@ def test_a_portable_file_comes_back_and_a_broken_one_is_told(tmp_path):
 @pytest.fixture(scope="module")
 def optical(archive_root, tmp_path_factory):
     """A finished optical run."""
-    from stopping import run_and_stop
+    from helpers.stopping import run_and_stop
 
     folder = tmp_path_factory.mktemp("optical")
-    assert run_and_stop([*words(data="eo"), f"data.root={archive_root}"], folder) == 0
+    assert run_and_stop([*small_run(data="eo"), f"data.root={archive_root}"], folder) == 0
     return folder / "outputs/it"
 
 
 def radar(archive_root, optical, *more):
-    return [*words(), f"data.root={archive_root}", f"callbacks.sar_handoff.weights={optical}", *more]
+    return [*small_run(), f"data.root={archive_root}", f"callbacks.sar_handoff.weights={optical}", *more]
 
 
 def test_what_the_optical_run_leaves(optical):
@@ -218,14 +217,14 @@ def test_words_about_the_handoff_go_to_the_stage_that_has_it(sn6_run, archive_ro
     folder = tmp_path / "b (1), c"  # and a folder with signs of Hydra's own grammar in its name
     folder.mkdir()
     monkeypatch.chdir(folder)
-    done = sn6_run(*words(), f"data.root={archive_root}", STAGES, "callbacks.sar_handoff.encoder_lr=0.5")
+    done = sn6_run(*small_run(), f"data.root={archive_root}", STAGES, "callbacks.sar_handoff.encoder_lr=0.5")
     assert done.status == 0, done.err
     assert "encoder_lr: 0.5" in (folder / "outputs/it/sar/config.yaml").read_text()
     assert "sar_handoff" not in (folder / "outputs/it/eo/config.yaml").read_text()
 
 
 def test_words_that_do_not_fit_stages_are_told_before_the_first_one(sn6_run, archive_root, tmp_path):
-    given = (*words(), f"data.root={archive_root}", STAGES)
+    given = (*small_run(), f"data.root={archive_root}", STAGES)
     given = [word for word in given if not word.startswith("data=")]
     fails(sn6_run(*given, "data.product=PS-RGB"), "data.product=PS-RGB would go to all stages (eo, sar)", "stages.NAME")
     fails(sn6_run(*given, "data.crops=3"), "no 'data.crops'", "crop, crops_per_tile")
@@ -235,7 +234,7 @@ def test_words_that_do_not_fit_stages_are_told_before_the_first_one(sn6_run, arc
 
 def test_stages_of_different_networks_are_refused_before_the_first_one(sn6_run, archive_root, tmp_path):
     stages = "stages={eo:['data=eo','model.width=6'],sar:['data=sar','model.width=4']}"
-    given = [word for word in words() if not word.startswith("model.width")]
+    given = [word for word in small_run() if not word.startswith("model.width")]
     done = sn6_run(*given, f"data.root={archive_root}", stages)
     fails(done, "the stages eo and sar train different networks: model.width is 6 and 4")
     assert not (tmp_path / "outputs/it/eo").exists()

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import rasterio
-from handmade import speckle, write_tif
+from helpers.handmade import speckle, write_tif
 
 from sn6.data.dataset import Source
 from sn6.datasets.archive import Archive

@@ -8,7 +8,17 @@ from multiprocessing import get_context
 import numpy as np
 import pytest
 import shapely
-from handmade import NORTH, OTHER_STRIP, SAR_STRIP, WEST, folder, speckle, write_labels, write_orientations, write_tile
+from helpers.handmade import (
+    NORTH,
+    OTHER_STRIP,
+    SAR_STRIP,
+    WEST,
+    folder,
+    speckle,
+    write_labels,
+    write_orientations,
+    write_tile,
+)
 
 import sn6.datasets.headers
 import sn6.datasets.labels

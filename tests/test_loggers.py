@@ -8,10 +8,8 @@ from pathlib import Path
 
 import pytest
 from conftest import Finished
-from test_devices import ended, start
-from test_run import words
-from test_wrong_input import fails
-from wandb_file import read_run
+from helpers.commands import small_run, start, wait_for_end
+from helpers.wandb_file import read_run
 
 STAGES = "stages={eo:['data=eo'],sar:['data=sar','callbacks.sar_handoff.weights=${run_folder}/eo']}"
 SCALARS = {
@@ -52,8 +50,8 @@ def test_a_run_of_two_stages_on_all_dashboards(sn6_run, archive_root, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     loggers = ["logger=[wandb,tensorboard]", "logger.wandb.checkpoint_artifact=true"]
-    more = ["trainer.limit_train_batches=4", "trainer.limit_val_batches=null", "callbacks.gallery.tiles=2"]
-    done = sn6_run(*words(), f"data.root={archive_root}", STAGES, *loggers, *more)
+    more = ["trainer.limit_train_batches=4", "trainer.limit_val_batches=null", "callbacks.image_logging.tiles=2"]
+    done = sn6_run(*small_run(), f"data.root={archive_root}", STAGES, *loggers, *more)
     assert done.status == 0, done.err
     runs = {}
     for stage in ("eo", "sar"):
@@ -87,7 +85,7 @@ def test_a_run_of_two_stages_on_all_dashboards(sn6_run, archive_root, tmp_path):
 
 
 def test_a_run_that_goes_on_keeps_its_id(sn6_run, archive_root, tmp_path):
-    line = [*words(), f"data.root={archive_root}", "logger=[wandb,tensorboard]"]
+    line = [*small_run(), f"data.root={archive_root}", "logger=[wandb,tensorboard]"]
     assert sn6_run(*line).status == 0
     (tmp_path / "outputs/it/metrics.json").unlink()  # as if stopped after the first epoch
     longer = [word for word in line if not word.startswith("trainer.max_epochs")]
@@ -114,8 +112,8 @@ def test_a_key_that_is_refused(archive_root, tmp_path):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         told = {"WANDB_BASE_URL": f"http://127.0.0.1:{server.server_port}", "WANDB_API_KEY": "a" * 40}
-        line = [*words(), f"data.root={archive_root}", "logger=wandb"]
-        status, said = ended(start(tmp_path, line, **told))  # W&B reads its settings once a process
+        line = [*small_run(), f"data.root={archive_root}", "logger=wandb"]
+        status, said = wait_for_end(start(tmp_path, line, **told))  # W&B reads its settings once a process
         server.shutdown()
     (line,) = [line for line in said.splitlines() if line.startswith("sn6: ")]  # W&B says more, after it
     fails(Finished(status, "", line), "W&B does not start the run", "wandb login", "logger.wandb.offline=true")

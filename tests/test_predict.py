@@ -10,10 +10,10 @@ import pytest
 import rasterio
 import shapely
 import torch
-from handmade import speckle, write_tif
+from helpers.commands import small_run
+from helpers.handmade import speckle, write_tif
+from helpers.stopping import predict_and_stop, run_and_stop
 from scipy.special import expit
-from stopping import predict_and_stop, run_and_stop
-from test_run import words
 
 from sn6.checkpoints.loading import checkpoint_metadata
 from sn6.checkpoints.state_dict import network_state
@@ -30,7 +30,7 @@ from sn6.metrics.matching import Counts, match_tile
 from sn6.models.ternausnet import TernausNet
 from sn6.predict import predict
 
-WORDS = [word for word in words() if "limit" not in word and "max_epochs" not in word]
+WORDS = [word for word in small_run() if "limit" not in word and "max_epochs" not in word]
 
 
 @pytest.fixture(scope="module")

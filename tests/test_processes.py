@@ -5,7 +5,7 @@ import signal
 import time
 
 import pytest
-from stopping import SERVER
+from helpers.stopping import SERVER
 
 from sn6.errors import UserError
 from sn6.processes import in_processes

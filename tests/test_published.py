@@ -3,7 +3,7 @@
 from functools import partial
 from importlib import import_module
 
-import published_nets as nets
+import helpers.published_nets as nets
 import pytest
 import torch
 from safetensors.torch import save_file

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 import torch
-from stopping import run_and_stop
+from helpers.stopping import run_and_stop
 
 from sn6.errors import UserError
 from sn6.training.resume import check_same_config
@@ -25,10 +25,10 @@ WORDS = [
     "trainer.accelerator=cpu",
     "trainer.precision=32-true",
     "trainer.log_every_n_steps=1",
-    "callbacks.gallery.tiles=1",
+    "callbacks.image_logging.tiles=1",
     "callbacks.calibration.tiles=2",
     "callbacks.resume_point.every_n_steps=1",
-    "+callbacks.stop._target_=stopping.StopAt",
+    "+callbacks.stop._target_=helpers.stopping.StopAt",
     "+trainer.enable_progress_bar=false",
     "~callbacks.progress_bar",
     "name=it",

@@ -19,7 +19,7 @@ SMALL = (
     "trainer.limit_test_batches=2",
     "trainer.accelerator=cpu",
     "trainer.precision=32-true",
-    "callbacks.gallery.tiles=1",
+    "callbacks.image_logging.tiles=1",
     "callbacks.calibration.tiles=2",
     "+trainer.enable_progress_bar=false",
     "~callbacks.progress_bar",
@@ -27,7 +27,7 @@ SMALL = (
 )
 
 
-def words(model="ternausnet", **more):
+def words_REMOVE(model="ternausnet", **more):
     return (*SMALL, f"model={model}", "model.pretrained=null", *(f"{key}={value}" for key, value in more.items()))
 
 
@@ -42,7 +42,7 @@ def words(model="ternausnet", **more):
     ),
 )
 def test_every_combination_of_the_groups_trains_and_is_scored(sn6_run, archive_root, tmp_path, model, loss, data):
-    done = sn6_run(*words(model, loss=loss, data=data), f"data.root={archive_root}")
+    done = sn6_run(*small_run(model, loss=loss, data=data), f"data.root={archive_root}")
     assert done.status == 0, done.err
     metrics = json.loads((tmp_path / "outputs/it/metrics.json").read_text())
     assert metrics["tiles"] == 2
@@ -57,7 +57,9 @@ def test_every_combination_of_the_groups_trains_and_is_scored(sn6_run, archive_r
 
 
 def test_what_a_run_leaves(sn6_run, archive_root, tmp_path):
-    done = sn6_run(*words(), f"data.root={archive_root}", "callbacks.gallery.tiles=9", "callbacks.calibration.tiles=0")
+    done = sn6_run(
+        *small_run(), f"data.root={archive_root}", "callbacks.image_logging.tiles=9", "callbacks.calibration.tiles=0"
+    )
     assert done.status == 0, done.err
     folder = tmp_path / "outputs/it"
     assert "polygon F1" in done.err
@@ -90,18 +92,18 @@ def test_what_a_run_leaves(sn6_run, archive_root, tmp_path):
 
 
 def test_a_finished_run_says_so_and_does_nothing(sn6_run, archive_root, tmp_path):
-    sn6_run(*words(), f"data.root={archive_root}")
+    sn6_run(*small_run(), f"data.root={archive_root}")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "outputs/it/checkpoints").iterdir()}
-    again = sn6_run(*words(), f"data.root={archive_root}")
+    again = sn6_run(*small_run(), f"data.root={archive_root}")
     assert again.status == 0
     assert "is finished" in again.err
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
 def test_a_stopped_run_goes_on(sn6_run, archive_root, tmp_path):
-    sn6_run(*words(), f"data.root={archive_root}")
+    sn6_run(*small_run(), f"data.root={archive_root}")
     (tmp_path / "outputs/it/metrics.json").unlink()  # as if stopped after the first epoch
-    more = [word for word in words() if not word.startswith("trainer.max_epochs")]
+    more = [word for word in small_run() if not word.startswith("trainer.max_epochs")]
     done = sn6_run(*more, "trainer.max_epochs=2", f"data.root={archive_root}")
     assert done.status == 0, done.err
     last = torch.load(tmp_path / "outputs/it/checkpoints/last.ckpt", weights_only=True)
@@ -109,7 +111,7 @@ def test_a_stopped_run_goes_on(sn6_run, archive_root, tmp_path):
 
 
 def test_the_best_checkpoint_is_by_polygon_f1_and_is_what_is_tested(sn6_run, archive_root, tmp_path):
-    done = sn6_run(*words(), f"data.root={archive_root}", "trainer.limit_val_batches=null")
+    done = sn6_run(*small_run(), f"data.root={archive_root}", "trainer.limit_val_batches=null")
     assert done.status == 0, done.err
     metrics = json.loads((tmp_path / "outputs/it/metrics.json").read_text())
     assert metrics["chosen_by"] == "val/f1"
@@ -120,7 +122,11 @@ def test_windows_validate_as_whole_tiles_do(sn6_run, archive_root, tmp_path):
     scores = []
     for name, window in (("whole", "null"), ("windows", 96)):
         done = sn6_run(
-            *words(model="fcn32s"), f"data.root={archive_root}", f"window={window}", "window_overlap=32", f"name={name}"
+            *small_run(model="fcn32s"),
+            f"data.root={archive_root}",
+            f"window={window}",
+            "window_overlap=32",
+            f"name={name}",
         )
         assert done.status == 0, done.err
         scores.append(json.loads((tmp_path / f"outputs/{name}/metrics.json").read_text())["loss"])

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from handmade import CSV_HEADER, NORTH, WEST, speckle, write_labels, write_orientations, write_tile
+from helpers.commands import small_run
+from helpers.handmade import CSV_HEADER, NORTH, WEST, speckle, write_labels, write_orientations, write_tile
 from shapely import Polygon, affinity, box
-from test_run import words as run_words
 
 from sn6.cli import run_command
 from sn6.datasets.layout import labels_path
@@ -301,7 +301,7 @@ def test_a_gis_file_without_our_metadata_is_placed_by_the_archive(two_strips, tm
 
 def test_the_files_of_a_run_score_what_it_reported(sn6_run, archive_root, tmp_path, monkeypatch, capsys):
     """A network that is hardly trained, whose maps are full of holes and corners, on tiles of both orientations."""
-    words = [*run_words(model="unet"), f"data.root={archive_root}", "callbacks.polygon_f1.threshold=-1.0"]
+    words = [*small_run(model="unet"), f"data.root={archive_root}", "callbacks.polygon_f1.threshold=-1.0"]
     assert sn6_run(*words, "trainer.limit_val_batches=1", "trainer.limit_test_batches=4").status == 0
     folder = tmp_path / "outputs" / "it"
     reported = json.loads((folder / "metrics.json").read_text())

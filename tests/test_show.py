@@ -9,7 +9,7 @@ from collections import Counter
 import matplotlib.image
 import numpy as np
 import pytest
-from handmade import OTHER_STRIP, SAR_STRIP, speckle, write_labels, write_orientations, write_tif, write_tile
+from helpers.handmade import OTHER_STRIP, SAR_STRIP, speckle, write_labels, write_orientations, write_tif, write_tile
 
 import sn6.plots.tiles
 from sn6.cli import parse_overrides

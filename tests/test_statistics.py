@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from handmade import speckle, write_labels, write_orientations, write_tile
+from helpers.handmade import speckle, write_labels, write_orientations, write_tile
 
 from sn6.errors import UserError
 from sn6.inspection.histograms import Histogram

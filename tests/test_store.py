@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 import rasterio
 import torch
-from handmade import folder, speckle, write_labels, write_orientations, write_tile
-from ranks import on_ranks
-from stopping import SERVER, run_and_stop
-from test_run import words
-from test_wrong_input import fails
+from helpers.commands import small_run
+from helpers.handmade import folder, speckle, write_labels, write_orientations, write_tile
+from helpers.ranks import on_ranks
+from helpers.stopping import SERVER, run_and_stop
 from torch.utils.data import default_collate
 
 from sn6.data.datamodule import TileDataModule
@@ -367,7 +366,7 @@ def test_a_disk_without_room_is_told_before_anything_is_written(two_tiles, monke
 
 def test_a_run_beside_whose_archive_no_store_can_lie_is_told_where_it_can(sn6_run, root, tmp_path):
     (root / ".sn6").write_text("in the way, as a read-only folder is")
-    line = [*words("unet"), "model.depth=2", f"data.root={root}", "data.store=device"]
+    line = [*small_run("unet"), "model.depth=2", f"data.root={root}", "data.store=device"]
     fails(sn6_run(*line), root / ".sn6", "cannot be written", "set data.store_root", "data.store=null")
     done = sn6_run(*line, f"data.store_root={tmp_path / 'elsewhere'}")
     assert done.status == 0, done.err
@@ -405,12 +404,12 @@ def test_who_may_only_read_is_told_so_or_served_by_a_finished_store(two_tiles, m
         assert here.read(tiles[0])["image"].shape == (4, 64, 64)
 
 
-STOP = ["+callbacks.stop._target_=stopping.StopAt", "callbacks.resume_point.every_n_steps=1"]
+STOP = ["+callbacks.stop._target_=helpers.stopping.StopAt", "callbacks.resume_point.every_n_steps=1"]
 
 
 def test_a_run_from_the_store_goes_on_to_the_same_bits(root, tmp_path):
     more = ["model.depth=2", "loss=weighted_boundary", "data.num_workers=1", "data.store=disk", *STOP]
-    line = [*words("unet"), *more, f"data.root={root}"]
+    line = [*small_run("unet"), *more, f"data.root={root}"]
     left = []
     for name, stop in (("never", None), ("stopped", "SIGKILL it 0 1")):
         here = tmp_path / name

@@ -8,7 +8,7 @@ from multiprocessing import get_context
 
 import numpy as np
 import pytest
-from handmade import OTHER_STRIP, SAR_STRIP, folder, speckle, write_labels, write_orientations, write_tile
+from helpers.handmade import OTHER_STRIP, SAR_STRIP, folder, speckle, write_labels, write_orientations, write_tile
 
 from sn6.data.dataset import Source, measure_statistics
 from sn6.datasets.archive import Archive

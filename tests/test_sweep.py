@@ -8,10 +8,8 @@ import time
 from contextlib import ExitStack
 
 import pytest
-from test_devices import ended, start
-from test_run import words
-from test_wrong_input import fails
-from wandb_file import read_run
+from helpers.commands import small_run, start, wait_for_end
+from helpers.wandb_file import read_run
 
 needs_optuna = pytest.mark.usefixtures("optuna")
 
@@ -25,7 +23,7 @@ def optuna():
 def line(root, *more, name="it"):
     """A sweep of small runs whose ranks tell what they train with."""
     tell = ("+callbacks.tell._target_=stopping.TellConfig", "trainer.limit_val_batches=null")
-    return ["-m", *words(), *tell, f"data.root={root}", f"name={name}", *more]
+    return ["-m", *small_run(), *tell, f"data.root={root}", f"name={name}", *more]
 
 
 def jobs(folder):
@@ -55,7 +53,7 @@ def wait_for(condition, process):
 
 def test_a_grid_over_devices_records_a_failed_job_and_goes_on(archive_root, tmp_path):
     sweep = line(archive_root, "trainer.devices=1,2", "data.batch_size=1,2", "logger=wandb")
-    status, said = ended(start(tmp_path, sweep, NETRC=str(tmp_path / "none"), WANDB_SILENT="true"))
+    status, said = wait_for_end(start(tmp_path, sweep, NETRC=str(tmp_path / "none"), WANDB_SILENT="true"))
     assert status == 1
     assert "1 of 4 jobs of outputs/it failed" in said.splitlines()[-1]
     assert "data.batch_size=1 is the total and cannot be dealt to 2 devices" in said.splitlines()[-1]
@@ -86,7 +84,7 @@ def test_a_grid_over_devices_records_a_failed_job_and_goes_on(archive_root, tmp_
     assert {(row["trainer.devices"], row["data.batch_size"]) for row in rows} == {(a, b) for a in "12" for b in "12"}
     assert (folder / "sweep.png").stat().st_size > 1000
     before = {path: (path / "metrics.json").stat().st_mtime_ns for path, job in done.items() if "value" in job}
-    status, said = ended(start(tmp_path, [*sweep[:-1], "on_failed_job=stop"]))
+    status, said = wait_for_end(start(tmp_path, [*sweep[:-1], "on_failed_job=stop"]))
     assert status == 1
     assert {path: (path / "metrics.json").stat().st_mtime_ns for path in before} == before
     assert "data.batch_size=1,trainer.devices=1 is finished" in said
@@ -115,7 +113,7 @@ def test_a_study_on_two_devices_that_is_killed_goes_on(archive_root, tmp_path):
         os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     (stopped,) = {path.parent.parent for path in folder.glob("*/checkpoints/last.ckpt")} - set(jobs(folder))
-    status, said = ended(start(tmp_path, sweep))
+    status, said = wait_for_end(start(tmp_path, sweep))
     assert status == 0, said
     assert f"going on from {stopped}" in said
     done = jobs(folder)
@@ -137,7 +135,7 @@ def test_a_sweep_that_is_told_to_stop_stops_its_job_at_a_checkpoint(archive_root
     process = start(tmp_path, sweep)
     wait_for(lambda: list(tmp_path.glob("outputs/it/seed=1/checkpoints/last.ckpt")), process)
     process.terminate()
-    status, said = ended(process)
+    status, said = wait_for_end(process)
     assert status == 128 + signal.SIGTERM
     assert "stopped by SIGTERM; the same command goes on from" in said
     assert not (tmp_path / "outputs/it/seed=2").exists()
@@ -147,7 +145,7 @@ def test_a_sweep_that_is_told_to_stop_stops_its_job_at_a_checkpoint(archive_root
 def test_jobs_at_the_same_time(archive_root, tmp_path):
     sweep = line(archive_root, "loss=bce,focal_dice", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     unnamed = [word for word in sweep if not word.startswith("name=")]
-    status, said = ended(start(tmp_path, unnamed))
+    status, said = wait_for_end(start(tmp_path, unnamed))
     assert status == 0, said
     (folder,) = (tmp_path / "outputs").iterdir()  # the default name holds the loss and the time
     assert {path.name: job["status"] for path, job in jobs(folder).items()} == {
@@ -155,7 +153,7 @@ def test_jobs_at_the_same_time(archive_root, tmp_path):
         "loss=focal_dice": "finished",
     }
     named = [*unnamed, f"name={folder.name}", "trainer.max_epochs=2"]
-    status, said = ended(start(tmp_path, named))
+    status, said = wait_for_end(start(tmp_path, named))
     assert status == 1
     assert "another config: trainer.max_epochs=2 (was 1)" in said
     assert {job["status"] for job in jobs(folder).values()} == {"finished"}  # what there is stays

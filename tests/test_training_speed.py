@@ -4,8 +4,7 @@ import json
 
 import pytest
 import torch
-from test_devices import ended, start
-from test_run import words
+from helpers.commands import small_run, start, wait_for_end
 
 UNET = ("model=unet", "model.width=4", "model.depth=2")
 
@@ -14,7 +13,7 @@ def line(root, name, *more):
     """The words of a short run."""
     given = ("name=", "trainer.precision=", "trainer.accelerator=")
     return [
-        *(word for word in words("unet") if not word.startswith(given)),
+        *(word for word in small_run("unet") if not word.startswith(given)),
         *UNET,
         f"data.root={root}",
         f"name={name}",
@@ -38,7 +37,7 @@ def trained(run, folder, root, name, *more):
 
 def trained_apart(folder, root, name, *more):
     """A run in a process of its own: types are not checked there, which cannot be compiled."""
-    status, said = ended(start(folder, line(root, name, *more)))
+    status, said = wait_for_end(start(folder, line(root, name, *more)))
     assert status == 0, said
     return left(folder, name)
 

@@ -5,7 +5,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from stopping import SERVER
+from helpers.stopping import SERVER
 
 
 def free_port() -> int:

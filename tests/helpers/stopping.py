@@ -16,7 +16,13 @@ from lightning import Callback
 
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(
-    ["stopping", "sn6.run", "sn6.prediction.workers", "sn6.models.ternausnet", "matplotlib.backends.backend_agg"]
+    [
+        "helpers.stopping",
+        "sn6.run",
+        "sn6.prediction.workers",
+        "sn6.models.ternausnet",
+        "matplotlib.backends.backend_agg",
+    ]
 )
 ENVIRONMENT = "SN6_TEST_STOP"  # "SIGKILL eo 1 2": in stage eo, epoch 1, before batch 2; batch -1 is before the training
 
@@ -43,7 +49,7 @@ class StopAt(Callback):
             os.kill(os.getpid(), getattr(signal, how))
 
 
-class TellConfig(Callback):
+class RecordConfig(Callback):
     """Each rank writes what it trains with."""
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:

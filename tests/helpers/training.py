@@ -1,0 +1,38 @@
+"""The parts of a run, for tests that go without the command line."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def make_trainer(ranks: int, folder: Path, **more: Any) -> Any:
+    """A quiet Trainer on CPU processes."""
+    from lightning import Trainer
+
+    quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    return Trainer(
+        accelerator="cpu",
+        devices=ranks,
+        strategy="ddp" if ranks > 1 else "auto",
+        use_distributed_sampler=False,
+        default_root_dir=folder,
+        enable_checkpointing=False,
+        **quiet | more,
+    )
+
+
+def make_datamodule(root: Path, **more: Any) -> Any:
+    """The radar tiles of an archive, read in this process."""
+    from sn6.data.datamodule import TileDataModule
+
+    return TileDataModule(root=str(root), product="SAR-Intensity", num_workers=0, **more)
+
+
+def make_segmenter(network: nn.Module, lr: float = 0.1) -> Any:
+    """A network that learns by plain gradient descent."""
+    from sn6.losses import BCE
+    from sn6.segmenter import Segmenter, constant
+
+    return Segmenter(network, BCE(), lambda parameters: torch.optim.SGD(parameters, lr=lr), constant)
