@@ -21,7 +21,7 @@ from benchmarks.loading import PRODUCT, write_uncompressed
 from benchmarks.process import apart
 from sn6.data.augment import crop_window, draw_position
 from sn6.data.datamodule import TileDataModule
-from sn6.data.dataset import rasterize_labels
+from sn6.data.reader import rasterize_labels
 from sn6.data.stored_crops import StoredCrops
 from sn6.datasets.archive import Archive
 from sn6.datasets.layout import tile_path
@@ -136,7 +136,7 @@ def all_places(root: Path, crop: int) -> Iterator[Place]:
     paths = [tile_path(root, "train", PRODUCT, tile.image_id) for tile in crops.tiles.tiles]
     valid = [read(path).any(axis=0) for path in paths]
     for draw in count():
-        number, rng = crops.drawn(0, draw)
+        number, rng = crops.tile_and_generator(0, draw)
         path, window = paths[number], crop_window(valid[number], crop, rng)
         yield Place(path, mask_of(path), window, draw_position("flip_lr", rng)[0])
 

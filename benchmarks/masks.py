@@ -59,7 +59,7 @@ def sn6_mask(labels: Path, image: Path) -> np.ndarray:
     """The number of the building at each pixel, from 1 up."""
     with rasterio.open(image) as tile:
         corner, shape = (tile.transform.c, tile.transform.f), tile.shape
-    return rasterize_instances(read_geojson_labels(labels, corner).polygons, *shape)
+    return rasterize_instances(read_geojson_labels(labels, corner, CRS, PIXEL).polygons, *shape)
 
 
 def frame_mask(labels: Path, image: Path) -> np.ndarray:

@@ -24,13 +24,19 @@ from benchmarks.f1 import loop_counts
 from benchmarks.process import of_command
 from benchmarks.street_map import shifted, street_map
 from sn6.cli import run_command
+from sn6.datasets.layout import CRS, PIXEL
 from sn6.footprints import Footprints
 from sn6.formats.challenge_csv import ChallengeCSVWriter
 from sn6.formats.geojson import GeoJSONWriter
 from sn6.formats.geoparquet import GeoParquetWriter
+from sn6.formats.writer import FootprintWriter
 from sn6.metrics.matching import Counts
 
-FORMATS = {"csv": ChallengeCSVWriter, "geojson": GeoJSONWriter, "parquet": GeoParquetWriter}
+FORMATS: dict[str, Callable[[Path], FootprintWriter]] = {
+    "csv": ChallengeCSVWriter,
+    "geojson": lambda path: GeoJSONWriter(path, CRS, PIXEL),
+    "parquet": lambda path: GeoParquetWriter(path, CRS, PIXEL),
+}
 
 
 def scoring(
@@ -58,7 +64,7 @@ def scoring(
     Console().print(table)
 
 
-def write(path: Path, writer: Callable, tiles: list[Footprints]) -> None:
+def write(path: Path, writer: Callable[[Path], FootprintWriter], tiles: list[Footprints]) -> None:
     """A file of tiles that lie beside one another."""
     with writer(path) as file:
         for i, footprints in enumerate(tiles):

@@ -32,7 +32,7 @@ STRIP = "20190822070610_20190822070846"
 PARTS = {  # of a start, and the function whose seconds they are
     "config checked": ("sn6.training.stage", "check"),
     "index": ("sn6.datasets.archive", "index_bounds"),
-    "labels": ("sn6.datasets.archive", "archive_labels"),
+    "labels": ("sn6.datasets.archive", "load_labels"),
     "fold": ("sn6.data.datamodule", "make_fold"),
     "statistics": ("sn6.data.datamodule", "measure"),
     "network, loss, data module": ("sn6.training.stage", "make_modules"),
@@ -198,7 +198,9 @@ def import_seconds() -> Counter[str]:
 
 def pickled(root: Path) -> int:
     """Bytes that go to each worker where processes are not forked."""
-    from sn6.data.dataset import Source, Statistics, TileDataset
+    from sn6.data.dataset import TileDataset
+    from sn6.data.normalization import Statistics
+    from sn6.data.source import Source
     from sn6.datasets.archive import Archive
 
     archive = Archive(root)

@@ -21,9 +21,10 @@ from benchmarks.prediction import make_blobs
 from benchmarks.process import apart, of_function
 from benchmarks.street_map import street_map
 from benchmarks.unet11 import with_weights_of
-from sn6.data.dataset import Source, Statistics, normalize
-from sn6.footprints import Footprints
-from sn6.footprints.blocks import PolygonOptions
+from sn6.data.normalization import Statistics, normalize
+from sn6.data.source import Source
+from sn6.datasets.layout import PIXEL
+from sn6.footprints import Footprints, PolygonOptions
 from sn6.footprints.polygonize import footprints_from_logits
 from sn6.models.ternausnet import TernausNet
 from sn6.prediction.networks import Averaging, Ensemble, TrainedNetwork
@@ -133,7 +134,7 @@ def agreement(ours: np.ndarray, half: np.ndarray, theirs: np.ndarray) -> str:
     """
     off = np.abs(ours - theirs).max() / np.abs(theirs).max()
     require(off < 1e-4, f"tile → polygons: the logits in float32 differ by {off:.2g} of the largest")
-    found = footprints_from_logits(ours, np.ones(ours.shape, dtype=bool), simplify=0).polygons
+    found = footprints_from_logits(ours, np.ones(ours.shape, dtype=bool), PolygonOptions(simplify=0), PIXEL).polygons
     peers = gdal(ours > 0)
     require(same_sets(found, peers[shapely.area(peers) >= MIN_AREA]), "tile → polygons: the polygons differ")
     agreeing = ((ours > 0) == (half > 0)).mean()
@@ -143,13 +144,15 @@ def agreement(ours: np.ndarray, half: np.ndarray, theirs: np.ndarray) -> str:
 
 def sn6_tile(ensemble: Ensemble, given: Case) -> Footprints:
     """The whole tile at once, as it fits into a window of sn6.predict."""
-    return footprints_from_logits(ensemble.logits([given.pixels], [given.valid])[0], given.valid)
+    return footprints_from_logits(
+        ensemble.logits([given.pixels], [given.valid])[0], given.valid, PolygonOptions(), PIXEL
+    )
 
 
 def beside(given: Case, logits: np.ndarray) -> Footprints:
     """What is not the network."""
     normalize(given.pixels, given.valid, Statistics((MEAN,) * 4, (STD,) * 4, None), "zero")
-    return footprints_from_logits(logits, given.valid)
+    return footprints_from_logits(logits, given.valid, PolygonOptions(), PIXEL)
 
 
 def baseline_tile(way: Callable[[nn.Module, Case], np.ndarray], peer: nn.Module, given: Case) -> np.ndarray:

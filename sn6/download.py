@@ -1,8 +1,9 @@
-"""`python -m sn6.download what=train root=...`: the published archive, and published weights, onto the disk."""
+"""`python -m sn6.download what=train root=...`: download the published archive and published weights."""
 
-import re
 from pathlib import Path
 from typing import Annotated, Literal
+
+from pydantic import Field
 
 from sn6.cli import run_command
 from sn6.errors import UserError
@@ -13,76 +14,60 @@ Product = Literal["SAR-Intensity", "PS-RGB", "PS-RGBNIR", "RGBNIR", "PAN"]
 
 def download(
     what: Annotated[
-        What | list[What],
+        What | Annotated[list[What], Field(min_length=1)],
         "train (39 GB), test_public (17 GB), weights/baseline, weights/ternausnet (needs source=), or several as [a,b]",
     ],
-    root: Annotated[Path, "folder of the archive, made if missing; weights go to weights/ in it"],
-    source: Annotated[
-        str | None, "another address, a .tar.gz, or an unpacked folder, which is linked to; null is the bucket"
-    ] = None,
+    root: Annotated[Path, "folder of the archive, created if missing; weights are written to weights/ in it"],
+    source: Annotated[str | None, "another address, or a local .tar.gz; null is the public bucket"] = None,
     products: Annotated[
-        list[Product] | None, "these images alone, as [SAR-Intensity,PS-RGB]; labels always; null is all"
+        Annotated[list[Product], Field(min_length=1)] | None,
+        "images to unpack, as [SAR-Intensity,PS-RGB]; labels are always unpacked; null is all",
     ] = None,
-    stream: Annotated[
-        bool, "unpack while it downloads: needs no room for the tarball, but a stopped command starts over"
-    ] = False,
     keep: Annotated[bool, "keep the downloaded tarball, in root"] = False,
-    md5: Annotated[str, "of the tarball: published, 32 hex digits of another one, or unchecked"] = "published",
+    md5: Annotated[
+        str,
+        Field(pattern="^(published|unchecked|[0-9a-f]{32})$"),
+        "checksum of the tarball: published, unchecked, or 32 hex digits",
+    ] = "published",
 ) -> None:
-    """Downloads SpaceNet 6 (CC BY-SA 4.0) from its public bucket, without signing in, checks and unpacks it.
+    """Download SpaceNet 6 (CC BY-SA 4.0) from its public bucket, without signing in, check it and unpack it.
 
-    The same command goes on where it was stopped, and does nothing where all is there. Nothing takes its place in the
-    archive before the whole tarball was right: its md5, no path out of its folder, no link, no device.
+    The same command resumes after a stop, and does nothing if the folder is already there. The folder of a split
+    appears when the whole tarball has been checked and unpacked.
 
-    Room: 39 GB of tarball and about 85 GB of images for train, 44 GB of these for radar alone; 17 and 27 GB for
-    test_public. stream=true does without the first.
+    Disk space: train needs 39 GB for the tarball and about 85 GB for the images (44 GB with only SAR-Intensity),
+    test_public 17 GB and 27 GB.
 
-    Weights: no checksum is published, so that only the length is checked. Those of the baseline are all files that
-    the bucket lists. No lasting address of TernausNet's is known: give the one that you have by source=.
+    Weights: no checksums are published, so only the length is checked. weights/baseline is all files that the bucket
+    lists. TernausNet's have no permanent address: set source=.
 
     Raises:
-        UserError: whatever the user can mend
+        UserError: conflicting options, or a file that is out of reach, wrong, or too large for the disk
     """
-    wanted = list(dict.fromkeys(what)) if isinstance(what, list) else [what]
-    check_words(wanted, source, products, md5)
-    check_options(wanted, products is not None or md5 != "published", stream, keep)
-    from sn6.acquire.archive import Order, get_archive
-    from sn6.acquire.catalogue import TARBALLS, chosen_products
-    from sn6.acquire.install import working_folder
-    from sn6.acquire.weights import get_baseline, get_from
+    selected = list(dict.fromkeys(what)) if isinstance(what, list) else [what]
+    check_options(selected, source, products is not None or keep or md5 != "published")
+    from sn6.acquire.archive import download_split, working_folder
+    from sn6.acquire.weights import download_weights
 
     with working_folder(root) as work:
-        for one in wanted:
+        for one in selected:
             if one == "train" or one == "test_public":
-                chosen = None if products is None else chosen_products(one, products)
-                checked = TARBALLS[one].md5 if md5 == "published" else md5
-                get_archive(Order(one, root, work, chosen, checked, stream, keep), source)
-            elif source is None:
-                get_baseline(root / one)
+                download_split(one, root, work, source, products, md5, keep)
             else:
-                get_from(source, root / one)
+                download_weights(one, root, work, source)
 
 
-def check_words(wanted: list[What], source: str | None, products: list[Product] | None, md5: str) -> None:
-    """Raises a UserError for words that do not go together."""
-    if not wanted:
-        raise UserError("what=[] names nothing; give train, test_public, weights/baseline or weights/ternausnet")
-    if source is not None and len(wanted) > 1:
-        raise UserError(f"source= is the place of one thing, and what= names {len(wanted)}; give them one by one")
-    if source is None and "weights/ternausnet" in wanted:
-        raise UserError("what=weights/ternausnet has no address that is sure; give the one that you have by source=")
-    if products == []:
-        raise UserError("products=[] names no image; leave it out for all")
-    if not re.fullmatch("published|unchecked|[0-9a-f]{32}", md5):
-        raise UserError(f"md5={md5} does not do; give published, unchecked or 32 hex digits in lower case")
-
-
-def check_options(wanted: list[What], of_tarballs: bool, stream: bool, keep: bool) -> None:
-    """Raises a UserError for options that would do nothing."""
-    if (of_tarballs or stream or keep) and not {"train", "test_public"} & set(wanted):
-        raise UserError("products=, stream=, keep= and md5= are of train and test_public; leave them out for weights")
-    if stream and keep:
-        raise UserError("stream=true leaves no tarball that keep=true could keep; choose one of them")
+def check_options(selected: list[What], source: str | None, tarball_options: bool) -> None:
+    """Raise a UserError for options that exclude one another or would have no effect."""
+    if source is not None and len(selected) > 1:
+        message = f"source= is one file, but what= names {len(selected)}; download them one by one"
+        raise UserError(message, kind="conflict", key="source", value=source)
+    if source is None and "weights/ternausnet" in selected:
+        message = "what=weights/ternausnet has no permanent address; set source= to an address that you know"
+        raise UserError(message, kind="missing_value", key="source")
+    if tarball_options and not {"train", "test_public"} & set(selected):
+        message = "products=, keep= and md5= apply only to train and test_public; remove them for weights"
+        raise UserError(message, kind="conflict", key="what", value=selected)
 
 
 if __name__ == "__main__":

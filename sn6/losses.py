@@ -1,7 +1,7 @@
-"""Losses of one class. Each gives one value a sample; the mean over samples is the caller's.
+"""Losses for one class. Each returns one value per sample; the caller takes the mean over samples.
 
-That keeps the loss equal on one device and on many: a mean over samples of a mean over each one's valid pixels
-does not depend on which samples meet in a batch.
+This makes the loss equal on one device and on several: a mean over samples, each a mean over its own valid pixels,
+does not depend on how the samples are divided into batches.
 """
 
 from collections.abc import Mapping
@@ -18,24 +18,24 @@ from sn6.targets.boundary import PixelWeights
 
 
 class Loss(nn.Module):
-    """`forward(logits (b, 1, h, w), sample)` → `(b,)` float32, over the valid pixels of each sample.
+    """Compute the loss of each sample over its valid pixels: `forward(logits (b, 1, h, w), sample)` → `(b,)` float32.
 
-    The sample holds `mask` (b, 1, h, w) float, 0 or 1, `valid` (b, 1, h, w) bool, and `weight` (b, 1, h, w)
-    float where `pixel_weights` is there to make it. Whatever stands at nodata pixels, NaN included, touches
-    neither value nor gradient. A sample without a valid pixel has loss 0 and gradient 0.
+    The sample has `mask` (b, 1, h, w) float, 0 or 1, `valid` (b, 1, h, w) bool, and `weight` (b, 1, h, w) float where
+    the loss has `pixel_weights`. Values at nodata pixels, NaN included, affect neither value nor gradient. A sample
+    without a valid pixel has loss 0 and gradient 0.
 
     Attributes:
-        pixel_weights: makes `weight`; None where the loss wants none
+        pixel_weights: computes `weight`; None where the loss uses no weights
     """
 
     pixel_weights: PixelWeights | None = None
 
 
 class BCE(Loss):
-    """Binary cross entropy, the mean over valid pixels.
+    """Compute the binary cross entropy, mean over valid pixels.
 
     Args:
-        positive_weight: factor on the building pixels
+        positive_weight: factor of the building pixels
     """
 
     positive_weight: Tensor
@@ -51,16 +51,17 @@ class BCE(Loss):
 
 
 class WeightedBoundary(Loss):
-    """Binary cross entropy weighted by the nearness of neighbours: U-Net paper, equations 1 and 2.
+    """Compute the binary cross entropy weighted by the distance to neighbouring buildings.
 
-    w_c balances the classes by the share of building pixels in the training tiles of the fold.
+    Source: Ronneberger, Fischer, Brox (U-Net), MICCAI 2015, equations 1 and 2. w_c balances the classes by the fraction
+    of building pixels in the training tiles of the fold.
 
-    Equation 1 is a sum over pixels. Here it is divided by the number of valid pixels, not by the sum of the
-    weights, so that a tile of dense buildings weighs more than an empty one, as it does in the paper.
+    Equation 1 is a sum over pixels. This loss divides it by the number of valid pixels, not by the sum of the weights,
+    so that a tile with dense buildings counts more than an empty one, as in the paper.
 
     Args:
         w0: height of the boundary term
-        sigma: its width, pixels
+        sigma: width of the boundary term, pixels
     """
 
     def __init__(self, w0: NonNegativeFloat = 10.0, sigma: PositiveFloat = 5.0) -> None:
@@ -74,16 +75,16 @@ class WeightedBoundary(Loss):
 
 
 class FocalDice(Loss):
-    """The baseline's `dice`·dice + `focal`·focal.
+    """Compute `dice`·dice + `focal`·focal, the loss of the challenge's baseline.
 
     The focal loss (Lin et al. 2017, equation 4, no α) is the mean of -(1 - p_t)^γ log p_t over valid pixels.
-    The dice loss is 1 - (2·Σpy + s) / (Σp + Σy + s) on probabilities p and truth y, with s = `smooth`. It is
-    taken over each sample; the baseline's is taken over the whole batch, and so depends on what meets in it.
+    The dice loss is 1 - (2·Σpy + s) / (Σp + Σy + s) on probabilities p and ground truth y, with s = `smooth`. It is
+    computed for each sample; the baseline computes it over the whole batch, so that it depends on the batch's samples.
 
     Args:
         dice: factor of the dice loss
         focal: factor of the focal loss
-        gamma: how much pixels that are right already are played down
+        gamma: exponent that reduces the weight of well classified pixels
         smooth: keeps the dice loss of a sample without buildings defined
     """
 
@@ -102,7 +103,7 @@ class FocalDice(Loss):
 
     def forward(self, logits: Float[Tensor, "b k h w"], sample: Mapping[str, Any]) -> Float[Tensor, " b"]:
         logits, mask, valid = valid_pixels(logits, sample)
-        # p_t = sigmoid(margin) and 1 - p_t = sigmoid(-margin): in logarithms nothing over- or underflows.
+        # p_t = sigmoid(margin) and 1 - p_t = sigmoid(-margin): logarithms neither over- nor underflow.
         margin = torch.where(mask > 0.5, logits, -logits)
         focal = -torch.exp(self.gamma * F.logsigmoid(-margin)) * F.logsigmoid(margin)
 
@@ -116,24 +117,30 @@ class FocalDice(Loss):
 def valid_pixels(
     logits: Float[Tensor, "b k h w"], sample: Mapping[str, Any]
 ) -> tuple[Float[Tensor, "b 1 h w"], Float[Tensor, "b 1 h w"], Bool[Tensor, "b 1 h w"]]:
-    """Logits and mask in float32, 0 where they are not valid, and which are.
+    """Return logits and mask in float32, 0 at nodata pixels, and which pixels are valid.
 
-    Zeros go in before the loss and not only after it: the gradient of a NaN stays NaN even times 0.
+    The zeros are set before the loss, not only after it: the gradient of NaN is NaN even when multiplied by 0.
 
     Raises:
         UserError: logits of more than one class
     """
     if logits.shape[1] != 1:
-        raise UserError(f"the losses train one class, the network gives {logits.shape[1]}; set model.classes=1")
+        classes = logits.shape[1]
+        raise UserError(
+            f"invalid model.classes={classes}: the losses train one class; set model.classes=1",
+            kind="invalid_value",
+            key="model.classes",
+            value=classes,
+        )
     valid = sample["valid"]
     return torch.where(valid, logits.float(), 0.0), torch.where(valid, sample["mask"].float(), 0.0), valid
 
 
 def valid_mean(values: Float[Tensor, "b 1 h w"], valid: Bool[Tensor, "b 1 h w"]) -> Float[Tensor, " b"]:
-    """Mean of each sample's values over its valid pixels; 0 where it has none."""
+    """Return the mean of each sample over its valid pixels; 0 where it has none."""
     return pixel_sum(torch.where(valid, values, 0.0)) / pixel_sum(valid).clamp(min=1)
 
 
 def pixel_sum(values: Float[Tensor, "b 1 h w"] | Bool[Tensor, "b 1 h w"]) -> Tensor:
-    """Sum of each sample."""
+    """Return the sum of each sample."""
     return values.sum(dim=(1, 2, 3))

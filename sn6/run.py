@@ -1,4 +1,4 @@
-"""The door to training: `python -m sn6.run model=ternausnet data=sar loss=bce data.root=DIR`."""
+"""Train: `python -m sn6.run model=ternausnet data=sar loss=bce data.root=DIR`."""
 
 import os
 import sys
@@ -8,30 +8,40 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from sn6.config import CONF, TRUST, VERSION_BASE, one_line_config_errors
+from sn6 import __version__
+from sn6.config.composition import CONF, TRUST, VERSION_BASE, one_line_config_errors
+from sn6.config.overrides import quote_texts
 from sn6.errors import one_line_errors
-from sn6.sweeps.job import run_job
 
 
 @hydra.main(**VERSION_BASE, **TRUST, config_path=str(CONF), config_name="config")
 def job(config: DictConfig) -> float:
-    """One run, or one job of a sweep, whose objective goes back to it."""
+    """Run one training, or one job of a sweep, and return its objective."""
     context = HydraConfig.get()
-    words = list(context.overrides.task)
+    overrides = list(context.overrides.task)
     if context.mode == RunMode.MULTIRUN:
-        return run_job(config, words)
-    with one_line_errors():
-        from sn6.training.experiment import (
-            explained_run,  # torch and Lightning, which --help and a refused word do without
-        )
+        from sn6.sweeps.job import run_job
 
-        return explained_run(config, words)[config.objective]
+        return run_job(config, overrides)
+    with one_line_errors():
+        from sn6.training.experiment import start_run  # torch and Lightning, which --help does without
+
+        return start_run(config, overrides)[config.objective]
 
 
 def main() -> None:
-    """Runs the command line."""
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # what Hydra raises is told in one line here
+    """Run the command line."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors of Hydra are reported in one line here
+    if "--version" in sys.argv:
+        print(f"sn6 {__version__}")
+        return
+    sys.argv[1:] = quote_texts(sys.argv[1:])
     with one_line_errors(), one_line_config_errors(sys.argv[1:]):
+        if {"-h", "--help"} & set(sys.argv):
+            from sn6.config.help import help_text
+
+            print(help_text([argument for argument in sys.argv[1:] if not argument.startswith("-")]))
+            return
         job()
 
 

@@ -1,4 +1,4 @@
-"""The LightningModule: a network, its loss, its optimizer and their schedule."""
+"""The LightningModule: a network, its loss, its optimizer and the learning rate schedule."""
 
 import math
 import random
@@ -18,23 +18,23 @@ from sn6.errors import UserError
 from sn6.models.classes import building_logits
 from sn6.models.sliding_window import predict_windows
 
-CHECK_EVERY = 50  # steps after which a GPU is asked whether the loss is still finite
-NEVER = 2**62  # the step of a loss that was not finite, while there was none
+CHECK_EVERY = 50  # steps between two looks at whether the loss is finite, on a GPU
+NEVER = 2**62  # the first step with a loss that is not finite, while there is none
 
 
 class Segmenter(LightningModule):
-    """Trains a network to give a logit of building for every pixel.
+    """Train a network that gives a logit of building for every pixel.
 
     Args:
         network: (b, c, h, w) → logits (b, k, h, w)
-        loss: logits and a batch → one value a sample, (b,)
+        loss: (logits, batch) → one value per sample, (b,)
         optimizer: parameters → optimizer
         schedule: (optimizer, steps of the whole run) → learning rate schedule, stepped after every step
         seed: of the run; dropout is a function of (seed, epoch, batch, rank) alone
-        window: pixels; whole tiles are looked at in windows of this size, None is all at once
-        window_overlap: pixels that neighbouring windows share
-        building_class: the channel of building where the network gives several
-        config: of the run, plain values, kept in the checkpoint
+        window: pixels; whole tiles are predicted in windows of this size, None predicts them at once
+        window_overlap: pixels; overlap of neighbouring windows
+        building_class: channel of building where the network gives several
+        config: of the run, plain values, saved in the checkpoint
     """
 
     broken_step: Tensor
@@ -57,7 +57,7 @@ class Segmenter(LightningModule):
         self.optimizer = optimizer
         self.schedule = schedule
         self.seed = seed
-        self.encoder_lr = 1.0  # factor on the encoder's learning rate, which a hand-off may lower
+        self.encoder_lr = 1.0  # factor on the encoder's learning rate, which SARHandoff may lower
         self.window = window
         self.window_overlap = window_overlap
         self.building_class = building_class
@@ -66,12 +66,12 @@ class Segmenter(LightningModule):
         self.register_buffer("broken_step", torch.tensor(NEVER), persistent=False)
 
     def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 1 h w"]:
-        """Logits of building at the size of `image`."""
+        """Return logits of building at the size of `image`."""
         logits = self.network(image.contiguous(memory_format=torch.channels_last))
         return building_logits(logits, self.building_class)
 
     def on_train_batch_start(self, batch: dict[str, Any], batch_index: int) -> None:
-        """Seeds each step for itself, so that a run that goes on draws what one that never stopped would draw."""
+        """Seed each step by itself, so that a resumed run draws what one that never stopped would draw."""
         state = np.random.SeedSequence([self.seed, self.current_epoch, batch_index, self.global_rank])
         (seed,) = state.generate_state(1).tolist()
         random.seed(seed)
@@ -79,31 +79,33 @@ class Segmenter(LightningModule):
         torch.manual_seed(seed)
 
     def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
-        """The mean of the samples' losses."""
+        """Return the mean of the samples' losses."""
         loss = self.loss(self(batch["image"]), batch).mean()
         broken = torch.where(torch.isfinite(loss), NEVER, self.global_step)
         self.broken_step = torch.minimum(self.broken_step, broken)
-        # reading a value waits for the device, so it is done now and then
+        # reading a value waits for the device, so it is not done at every step
         if loss.device.type == "cpu" or batch_index % CHECK_EVERY == 0:
             self.stop_if_broken()
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch["image"]), sync_dist=True)
         return loss
 
     def on_validation_start(self) -> None:
-        """No broken network is scored, nor kept as a checkpoint."""
+        """Check the loss, so that no broken network is scored or saved."""
         self.stop_if_broken()
 
     def stop_if_broken(self) -> None:
-        """Raises a UserError when the loss was NaN or infinite, with the first such step."""
+        """Raise a UserError if the loss was NaN or infinite, with the first such step."""
         step = int(self.broken_step)
         if step < NEVER:
             raise UserError(
                 f"the loss became NaN or infinite at step {step} (epoch {self.current_epoch}); lower optimizer.lr, "
-                "set trainer.gradient_clip_val=1, or use trainer.precision=32-true"
+                "set trainer.gradient_clip_val=1, or use trainer.precision=32-true",
+                kind="failed",
+                key="optimizer.lr",
             )
 
     def validation_step(self, batch: dict[str, Any], batch_index: int) -> dict[str, Tensor]:
-        """`logits (b, 1, h, w)` in float32 and the samples' `losses (b,)`, for the callbacks to count."""
+        """Return `logits (b, 1, h, w)` in float32 and the samples' `losses (b,)`, which the callbacks count."""
         if self.window is None:
             logits = self(batch["image"]).float()
         else:
@@ -111,32 +113,32 @@ class Segmenter(LightningModule):
         return {"logits": logits, "losses": self.loss(logits, batch)}
 
     def test_step(self, batch: dict[str, Any], batch_index: int) -> dict[str, Tensor]:
-        """As in validation."""
+        """Return the same as in validation."""
         return self.validation_step(batch, batch_index)
 
     def predict_step(self, batch: dict[str, Any], batch_index: int) -> dict[str, Tensor]:
-        """As in validation."""
+        """Return the same as in validation."""
         return self.validation_step(batch, batch_index)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimizer, with its schedule stepped after every step."""
+        """Make the optimizer, with its schedule stepped after every step."""
         optimizer = self.optimizer(self.parameter_groups())
         schedule = self.schedule(optimizer, steps_of(self.trainer))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """All parameters, or the encoder and the rest where the encoder learns at a rate of its own."""
+        """Return all parameters, or the rest and the encoder where it has its own learning rate."""
         if self.encoder_lr == 1.0:
             return [{"params": list(self.parameters())}]
         encoder = list(self.network.get_submodule("encoder").parameters())
-        held = {id(parameter) for parameter in encoder}
-        rest = [parameter for parameter in self.parameters() if id(parameter) not in held]
-        lr = self.optimizer([nn.Parameter(torch.empty(1))]).defaults["lr"]  # as the config says
+        of_encoder = {id(parameter) for parameter in encoder}
+        rest = [parameter for parameter in self.parameters() if id(parameter) not in of_encoder]
+        lr = self.optimizer([nn.Parameter(torch.empty(1))]).defaults["lr"]  # of the config
         return [{"params": rest}, {"params": encoder, "lr": lr * self.encoder_lr}]
 
 
 def steps_of(trainer: Any) -> int:
-    """Optimizer steps of the whole run, without making the loaders before a checkpoint has told where they are."""
+    """Return the optimizer steps of the whole run, without making the loaders before a checkpoint is loaded."""
     batches, limit = trainer.datamodule.batches_per_epoch, trainer.limit_train_batches
     batches = min(limit, batches) if isinstance(limit, int) else int(limit * batches)
     steps = -(-batches // trainer.accumulate_grad_batches) * (trainer.max_epochs or 1)
@@ -146,12 +148,12 @@ def steps_of(trainer: Any) -> int:
 
 
 def constant(optimizer: Optimizer, steps: int, warmup: float = 0.0) -> LambdaLR:
-    """The learning rate as it is, after a linear rise over the first `warmup` share of `steps`."""
+    """Keep the learning rate constant, after a linear rise over the first `warmup` fraction of `steps`."""
     return LambdaLR(optimizer, lambda step: rise(step, steps, warmup))
 
 
 def cosine(optimizer: Optimizer, steps: int, warmup: float = 0.0) -> LambdaLR:
-    """Half a cosine from 1 to 0 after the rise (Loshchilov, Hutter 2017, equation 5, without restarts)."""
+    """Follow half a cosine from 1 to 0 after the rise (Loshchilov, Hutter 2017, equation 5, without restarts)."""
 
     def factor(step: int) -> float:
         done = max(0.0, (step - warmup * steps) / max(1.0, steps * (1 - warmup)))
@@ -161,5 +163,5 @@ def cosine(optimizer: Optimizer, steps: int, warmup: float = 0.0) -> LambdaLR:
 
 
 def rise(step: int, steps: int, warmup: float) -> float:
-    """From nearly 0 to 1 over the first `warmup` share of `steps`."""
+    """Return the factor of the warm-up, from nearly 0 to 1 over the first `warmup` fraction of `steps`."""
     return min(1.0, (step + 1) / (warmup * steps + 1))

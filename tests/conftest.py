@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import helpers.typechecking  # the import hook looks it up by its name
 import pytest
 from jaxtyping import install_import_hook
 

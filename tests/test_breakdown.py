@@ -1,4 +1,4 @@
-"""The parts of a score and its interval, by hand and by a plain resampling."""
+"""Breakdowns of the score and its interval, against hand-made cases and a plain resampling loop."""
 
 import random
 
@@ -9,7 +9,7 @@ from sn6.metrics.breakdown import bin_names, bins, bootstrap_f1, by_group, spati
 from sn6.metrics.matching import Counts
 
 
-def test_a_value_lies_in_the_bin_that_starts_with_it():
+def test_a_value_belongs_to_the_bin_that_starts_with_it():
     assert bins(np.array([20, 39.9, 40, 80, 1e9, np.nan]), [20, 40, 80]).tolist() == [0, 0, 1, 2, 2, -1]
     assert bin_names([20, 40, 80], "m2") == ["20-40 m2", "40-80 m2", "80+ m2"]
 
@@ -21,42 +21,42 @@ def test_groups_pool_the_counts_of_their_tiles():
     assert groups["a"]["f1"] == 0
 
 
-def some_counts(places: int) -> np.ndarray:
-    return np.random.default_rng(1).integers(0, 60, (places, 3))
+def random_counts(tiles: int) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 60, (tiles, 3))
 
 
-def test_the_interval_is_that_of_a_plain_resampling_of_places():
-    counts, place = some_counts(36), np.repeat(np.arange(12), 3)
+def test_the_interval_equals_that_of_a_plain_resampling_of_blocks():
+    counts, blocks = random_counts(36), np.repeat(np.arange(12), 3)
     generator = random.Random(0)
     scores = []
     for _ in range(4000):
-        drawn = [row for p in generator.choices(range(12), k=12) for row in counts[place == p].tolist()]
+        drawn = [row for block in generator.choices(range(12), k=12) for row in counts[blocks == block].tolist()]
         tp, fp, fn = (sum(column) for column in zip(*drawn, strict=True))
         scores.append(2 * tp / (2 * tp + fp + fn))
     expected = np.quantile(scores, [0.025, 0.975])
-    assert bootstrap_f1(counts, place, 4000, 0.95) == pytest.approx(expected.tolist(), abs=0.01)
+    assert bootstrap_f1(counts, blocks, 4000, 0.95) == pytest.approx(expected.tolist(), abs=0.01)
 
 
-def test_more_passes_over_the_same_places_do_not_make_the_score_surer():
-    counts = some_counts(20)
+def test_more_passes_over_the_same_blocks_do_not_narrow_the_interval():
+    counts = random_counts(20)
     once = bootstrap_f1(counts, np.arange(20), 500, 0.95)
     assert bootstrap_f1(np.tile(counts, (7, 1)), np.tile(np.arange(20), 7), 500, 0.95) == once
-    as_if_apart = bootstrap_f1(np.tile(counts, (7, 1)), np.arange(140), 500, 0.95)
-    assert as_if_apart[1] - as_if_apart[0] < 0.6 * (once[1] - once[0])
+    as_if_separate = bootstrap_f1(np.tile(counts, (7, 1)), np.arange(140), 500, 0.95)
+    assert as_if_separate[1] - as_if_separate[0] < 0.6 * (once[1] - once[0])
 
 
-def test_the_interval_holds_the_score_and_is_a_point_where_all_places_are_alike():
-    tp, fp, fn = some_counts(30).sum(axis=0)
-    low, high = bootstrap_f1(some_counts(30), np.arange(30), 500, 0.95)
+def test_the_interval_contains_the_score_and_is_a_point_if_all_blocks_are_equal():
+    tp, fp, fn = random_counts(30).sum(axis=0)
+    low, high = bootstrap_f1(random_counts(30), np.arange(30), 500, 0.95)
     assert low < 2 * tp / (2 * tp + fp + fn) < high
-    wider = bootstrap_f1(some_counts(30), np.arange(30), 500, 0.99)
+    wider = bootstrap_f1(random_counts(30), np.arange(30), 500, 0.99)
     assert wider[0] < low < high < wider[1]
     assert bootstrap_f1(np.tile([6, 2, 2], (9, 1)), np.arange(9), 100, 0.95) == (0.75, 0.75)
 
 
-def test_tiles_of_one_square_of_ground_are_one_place():
+def test_tiles_with_their_corners_in_one_square_are_one_block():
     corners = np.array([[900.0, 450.0], [1349.0, 899.0], [1350.0, 450.0], [900.0, 449.0], [901.0, 451.0]])
-    place = spatial_blocks(corners, 450.0).tolist()
-    assert place[0] == place[1] == place[4]
-    assert len({place[0], place[2], place[3]}) == 3
-    assert sorted(set(place)) == [0, 1, 2]
+    blocks = spatial_blocks(corners, 450.0).tolist()
+    assert blocks[0] == blocks[1] == blocks[4]
+    assert len({blocks[0], blocks[2], blocks[3]}) == 3
+    assert sorted(set(blocks)) == [0, 1, 2]

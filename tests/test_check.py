@@ -1,24 +1,25 @@
-"""`sn6.check` finds each fault that is planted into an archive, names its file, and finds none in a clean one."""
+"""Test that `sn6.check` finds each fault planted in an archive, names its file, and finds none in a clean archive."""
 
 import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import rasterio
+from helpers.commands import assert_fails
 from helpers.handmade import folder
 from rasterio.transform import from_origin
 
-from sn6.check import check
-from sn6.data.dataset import Source, measure_statistics
+from sn6.data.normalization import measure_statistics
+from sn6.data.source import Source
 from sn6.datasets.archive import Archive
-from sn6.errors import UserError
 from sn6.inspection.archive import inspect_archive
 from sn6.inspection.faults import FATAL, WARNINGS
-from sn6.inspection.folds import folds_of
-from sn6.inspection.maps import split_figure
+from sn6.inspection.folds import make_folds
+from sn6.inspection.maps import partition_figure
 from sn6.simulate import simulate
 
 LABELS = "SummaryData/SN6_Train_AOI_11_Rotterdam_Buildings.csv"
@@ -26,7 +27,7 @@ LABELS = "SummaryData/SN6_Train_AOI_11_Rotterdam_Buildings.csv"
 
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory):
-    """A small simulated archive; nobody writes into it."""
+    """A small simulated archive, read-only."""
     root = tmp_path_factory.mktemp("clean") / "root"
     simulate(root, tiles=6, test_tiles=2, size=128, seed=1)
     return root
@@ -76,8 +77,12 @@ def square(x, y, side=20):
     return f"POLYGON (({x} {y}, {x + side} {y}, {x + side} {y + side}, {x} {y + side}, {x} {y}))"
 
 
+def without_progress(results, total):
+    return results
+
+
 def faults_of(root):
-    return {(fault.kind, fault.where) for fault in inspect_archive(root, 1, lambda tiles, total: tiles).faults}
+    return {(fault.kind, fault.where) for fault in inspect_archive(root, 1, without_progress).faults}
 
 
 def test_a_clean_archive_has_no_fault(root):
@@ -126,12 +131,12 @@ def another_size(root):
     return {("size", str(path))}
 
 
-def another_place(root):
+def another_position(root):
     path = images(root, "PS-RGB")[4]
     with rasterio.open(path) as source:
         moved = from_origin(source.bounds.left + 10, source.bounds.top, 0.5, 0.5)
     rewrite(path, transform=moved)
-    return {("place", str(path))}
+    return {("position", str(path))}
 
 
 def not_finite(root):
@@ -150,7 +155,7 @@ def negative(root):
     return {("negative", str(path))}
 
 
-def nodata_alone(root):
+def only_nodata(root):
     path = images(root)[5]
     rewrite(path, pixels_of(path) * 0)
     return {("nodata", str(path))}
@@ -171,13 +176,13 @@ def a_file_twice(root):
 
 
 def a_number_twice(root):
-    """And with it, as no product is there twice, the pixels, the labels and what most tiles have."""
+    """Has its own pixels, and neither labels nor an orientation nor the other products."""
     path = images(root)[0]
     other = path.with_name(path.name.replace("_2019", "_2020"))
     shutil.copy(path, other)
     rewrite(other, pixels_of(other) + np.float32(1))
-    lacking = {("missing", id_of(other)), ("no labels", id_of(other))}
-    return {("duplicate tile", str(other)), ("orientation", id_of(other).rpartition("_tile")[0])} | lacking
+    missing = {("missing", id_of(other)), ("no labels", id_of(other))}
+    return {("duplicate tile", str(other)), ("orientation", id_of(other).rpartition("_tile")[0])} | missing
 
 
 def identical_pixels(root):
@@ -187,7 +192,7 @@ def identical_pixels(root):
 
 
 def broken_csv(root):
-    """The GeoJSON of the tiles are read in its place."""
+    """The GeoJSON files of the tiles are read instead."""
     path = folder(root) / LABELS
     lines = path.read_text().splitlines()
     path.write_text("\n".join([*lines[:3], lines[3].split(",")[0] + ',0,"POLYGON ((1 2, 3",1,1,1', *lines[4:]]))
@@ -214,20 +219,20 @@ def without_labels(root):
     return {("no labels", image_id)}
 
 
-def labels_of_nothing(root):
+def labels_of_an_unknown_tile(root):
     relabel(root, "20190101000000_20190101000001_tile_9", square(1, 1))
     return {("unknown tile", "20190101000000_20190101000001_tile_9")}
 
 
-def labels_off_the_tile(root):
+def labels_outside_the_tile(root):
     image_id = id_of(images(root)[1])
     relabel(root, image_id, square(50, 50), square(128, 50))
-    return {("labels off tile", image_id)}
+    return {("labels outside tile", image_id)}
 
 
 def labels_over_the_edge(root):
     image_id = id_of(images(root)[1])
-    relabel(root, image_id, square(50, 50), square(110, 50), square(-0.5, 50))  # half a pixel is let pass
+    relabel(root, image_id, square(50, 50), square(110, 50), square(-0.5, 50))  # half a pixel is tolerated
     return {("labels over edge", image_id)}
 
 
@@ -240,7 +245,7 @@ def labels_on_nodata(root):
     return {("labels on nodata", id_of(path))}
 
 
-def no_orientation(root):
+def unknown_strip(root):
     path = folder(root) / "SummaryData/SAR_orientations.txt"
     first, *others = path.read_text().splitlines()
     path.write_text("\n".join(others))
@@ -255,10 +260,10 @@ PLANTED = [
     ("dtype", another_type),
     ("crs", another_crs),
     ("size", another_size),
-    ("place", another_place),
+    ("position", another_position),
     ("values", not_finite),
     ("negative", negative),
-    ("nodata", nodata_alone),
+    ("nodata", only_nodata),
     ("misnamed", misnamed),
     ("duplicate tile", a_file_twice),
     ("duplicate tile", a_number_twice),
@@ -267,11 +272,11 @@ PLANTED = [
     ("labels", broken_labels_of_a_tile),
     ("geojson", broken_geojson),
     ("no labels", without_labels),
-    ("unknown tile", labels_of_nothing),
-    ("labels off tile", labels_off_the_tile),
+    ("unknown tile", labels_of_an_unknown_tile),
+    ("labels outside tile", labels_outside_the_tile),
     ("labels over edge", labels_over_the_edge),
     ("labels on nodata", labels_on_nodata),
-    ("orientation", no_orientation),
+    ("orientation", unknown_strip),
 ]
 
 
@@ -283,121 +288,158 @@ def test_a_planted_fault_is_found_and_no_other(root, kind, plant):
 
 
 def test_every_kind_is_planted():
-    """The folds of an archive without labels stand below."""
+    """The fault "folds" is tested with an archive without labels."""
     assert {kind for kind, _ in PLANTED} | {"folds"} == set(FATAL | WARNINGS)
 
 
-def report_of(path):
-    return json.loads(path.read_text())
+def test_several_processes_find_the_same(clean):
+    one, two = (inspect_archive(clean, workers, without_progress) for workers in (1, 2))
+    assert [tile.image_id for tile in one.tiles] == [tile.image_id for tile in two.tiles]
+    assert one.histograms.keys() == two.histograms.keys() == {"SAR-Intensity", "PS-RGBNIR"}
+    for product, histogram in one.histograms.items():
+        np.testing.assert_array_equal(histogram.counts, two.histograms[product].counts)
+        assert histogram.pixels == two.histograms[product].pixels == 6 * 128 * 128
 
 
-def test_the_door_tells_what_a_clean_archive_holds(archive_root, tmp_path, capsys):
-    root = shutil.copytree(archive_root, tmp_path / "root")
-    out = tmp_path / "out" / "check.json"
-    check(root, workers=2, out=out)
-    report = report_of(out)
+@pytest.fixture(scope="module")
+def checked(archive_root, tmp_path_factory):
+    """The archive, the folder of its report, and the output of the command."""
+    folder = tmp_path_factory.mktemp("checked")
+    root = shutil.copytree(archive_root, folder / "root")
+    command = [sys.executable, "-m", "sn6.check", f"root={root}"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    return root, folder / "outputs" / "check", done.stdout
+
+
+def read_report(folder):
+    return json.loads((folder / "check.json").read_text())
+
+
+def test_the_report_has_the_values_of_a_clean_archive(checked):
+    root, out, _ = checked
+    report = read_report(out)
     assert (report["can_be_trained_on"], report["faults"]) == (True, [])
     assert report["tiles"] == {"train": 24, "test_public": 4}
     values = np.concatenate([p[:, (p != 0).any(axis=0)] for p in map(pixels_of, images(root))], axis=1).astype(float)
     radar = report["products"]["SAR-Intensity"]
     assert radar["mean"] == pytest.approx(values.mean(axis=1).tolist(), rel=1e-9)
-    assert radar["deviation"] == pytest.approx(values.std(axis=1).tolist(), rel=1e-9)
-    assert (radar["low"], radar["high"]) == (values.min(axis=1).tolist(), values.max(axis=1).tolist())
-    assert radar["nodata"] == pytest.approx(1 - values.shape[1] / (24 * 128 * 128))
+    assert radar["std"] == pytest.approx(values.std(axis=1).tolist(), rel=1e-9)
+    assert (radar["minimum"], radar["maximum"]) == (values.min(axis=1).tolist(), values.max(axis=1).tolist())
+    assert radar["nodata_fraction"] == pytest.approx(1 - values.shape[1] / (24 * 128 * 128))
     assert radar["bands"] == ["HH", "HV", "VH", "VV"]
-    strips = [strip for strip in report["strips"] if strip["split"] == "train"]
+
+
+def test_the_report_has_the_strips_with_their_labels(checked):
+    root, out, printed = checked
+    strips = [strip for strip in read_report(out)["strips"] if strip["split"] == "train"]
     assert sum(strip["tiles"] for strip in strips) == 24
     rows = (folder(root) / LABELS).read_text().splitlines()[1:]
     assert sum(strip["buildings"] for strip in strips) == sum("EMPTY" not in row for row in rows)
-    assert all(leak["seen"] == 0 for folds in report["folds"].values() for leak in folds.values())
-    assert report["folds"]["columns"]["4"]["seen_at_random"] > 0
-    for split in ("columns", "ten_columns", "blocks"):
-        assert (tmp_path / "out" / f"check_{split}.png").read_bytes()[:4] == b"\x89PNG"
-    said = capsys.readouterr().out
-    assert "can be trained on, with 0 warnings" in said
-    assert all(strip["name"] in said for strip in strips)
+    assert all(strip["name"] in printed for strip in strips)
 
 
-def test_a_training_takes_its_statistics_from_a_check(root, monkeypatch, capsys):
+def test_the_report_has_the_overlap_of_each_fold(checked):
+    folds = read_report(checked[1])["folds"]
+    assert [len(folds[partition]) for partition in ("columns", "ten_columns", "blocks")] == [5, 10, 5]
+    assert all(fold["overlapping"] == 0 for of in folds.values() for fold in of.values())
+    assert folds["columns"]["4"]["overlapping_in_random_split"] > 0
+
+
+def test_everything_is_written_to_the_folder(checked):
+    root, out, _ = checked
+    pictures = {f"folds_{partition}.png" for partition in ("columns", "ten_columns", "blocks")} | {"comparison.png"}
+    assert {path.name for path in out.iterdir()} == pictures | {"check.json"}
+    assert all((out / name).read_bytes()[:4] == b"\x89PNG" for name in pictures)
+    assert {path.name for path in out.parents[1].iterdir()} == {"root", "outputs"}
+
+
+def test_training_uses_the_statistics_of_a_check(root, monkeypatch):
     source = Source("SAR-Intensity", (1, 2, 3, 4), orient=True, min_area=20.0)
     archive = Archive(root)
     tiles = archive.tiles("train", "SAR-Intensity")
     for product in ("SAR-Intensity", "RGBNIR"):
-        before = measure_statistics(archive, tiles, Source(product, source.bands, True, 20.0))
+        before = measure_statistics(archive, tiles, replace(source, product=product))
         shutil.rmtree(root / ".sn6")
-        inspect_archive(root, 1, lambda tiles, total: tiles)
+        inspect_archive(root, 1, without_progress)
         with monkeypatch.context() as patch:
-            patch.setattr(Archive, "read", None)  # a tile that is read now ends the test
-            assert measure_statistics(archive, tiles, Source(product, source.bands, True, 20.0)) == before
+            patch.setattr(Archive, "read", None)  # reading a tile would end the test
+            assert measure_statistics(archive, tiles, replace(source, product=product)) == before
 
 
-def test_the_door_ends_with_the_fatal_faults(root, tmp_path, capsys):
-    path = images(root)[0]
-    rewrite(path, crs="EPSG:32632")
+def test_fatal_faults_end_the_command_with_status_one(root, tmp_path, sn6_command):
+    rewrite(images(root)[0], crs="EPSG:32632")
     images(root, "PAN")[1].unlink()
-    with pytest.raises(UserError) as error:
-        check(root, out=tmp_path / "check.json")
-    assert str(error.value).startswith(f"{root} cannot be trained on: crs (1)")
-    assert "\n" not in str(error.value)
-    report = report_of(tmp_path / "check.json")
+    done = sn6_command("check", f"root={root}", f"out={tmp_path}")
+    assert_fails(done, "wrong_data", "root", root)
+    report = read_report(tmp_path)
     assert not report["can_be_trained_on"]
     assert {(fault["kind"], fault["fatal"]) for fault in report["faults"]} == {("crs", True), ("missing", False)}
-    said = " ".join(capsys.readouterr().out.split())
-    assert "another CRS than the archive's" in said
-    assert "EPSG:32632" in said
+    assert "EPSG:32632" in done.out
 
 
-def test_warnings_do_no_harm(root, tmp_path, capsys):
+def test_warnings_do_not_prevent_training(root, tmp_path, sn6_command):
     images(root, "PAN")[1].unlink()
-    check(root, out=tmp_path / "check.json")
-    assert "can be trained on, with 1 warnings" in capsys.readouterr().out
+    done = sn6_command("check", f"root={root}", f"out={tmp_path}")
+    assert (done.status, done.error) == (0, None)
+    assert [fault["kind"] for fault in read_report(tmp_path)["faults"]] == ["missing"]
 
 
-def test_an_archive_without_labels_cannot_be_trained_on(root, tmp_path):
+def test_an_archive_without_labels_cannot_be_trained_on(root, tmp_path, sn6_command):
     (folder(root) / LABELS).unlink()
     shutil.rmtree(folder(root) / "geojson_buildings")
-    with pytest.raises(UserError, match=r"cannot be trained on: folds \(1\)"):
-        check(root, out=tmp_path / "check.json")
-    kinds = [fault["kind"] for fault in report_of(tmp_path / "check.json")["faults"]]
+    assert_fails(sn6_command("check", f"root={root}", f"out={tmp_path}"), "wrong_data", "root", root)
+    kinds = [fault["kind"] for fault in read_report(tmp_path)["faults"]]
     assert kinds == ["no labels"] * 6 + ["folds"]
 
 
-def test_nothing_is_left_where_nothing_can_be_written(root):
-    """A report does not need the place of the sums."""
+def test_a_broken_csv_does_not_prevent_the_pictures(root, tmp_path, sn6_command):
+    broken_csv(root)
+    assert_fails(sn6_command("check", f"root={root}", f"out={tmp_path}"), "wrong_data", "root", root)
+    assert (tmp_path / "comparison.png").exists()
+
+
+def test_the_report_does_not_need_the_cache_of_statistics(root):
     (root / ".sn6").write_text("")
     assert faults_of(root) == set()
 
 
-def test_a_map_tells_the_numbers_of_each_fold(archive_root):
-    archive = Archive(archive_root)
-    tiles = archive.tiles("train", "SAR-Intensity")
-    folds, faults = folds_of(tiles, [])
-    figure = split_figure("columns", folds["columns"])
+def test_a_map_shows_the_tiles_of_each_fold(archive_root):
+    tiles = Archive(archive_root).tiles("train", "SAR-Intensity")
+    folds, faults = make_folds(tiles, [])
+    figure = partition_figure("columns", folds["columns"])
     titles = [axis.get_title().replace("\n", " ") for axis in figure.axes]
     for number, fold in folds["columns"].items():
-        told = f"column {number}: {len(fold.train)} train, {len(fold.validation)} validate, {len(fold.dropped)} dropped"
-        assert told in titles
+        train, validation, dropped = len(fold.train), len(fold.validation), len(fold.dropped)
+        assert f"column {number}: {train} train, {validation} validation, {dropped} dropped" in titles
         drawn = [len(part.get_paths()) for part in figure.axes[number].collections]
-        assert drawn == [len(fold.train), len(fold.dropped), len(fold.validation), 0]
+        assert drawn == [train, dropped, validation, 0]
     assert not faults
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("overrides", "kind", "key"),
     [
-        (["root=."], "is not an archive"),
-        (["root=.", "workers=0"], "workers=0 does not do"),
-        (["root=.", "out=a.txt"], "out=a.txt is no name of a report"),
+        (["root=."], "not_found", None),
+        (["root=.", "workers=0"], "invalid_value", "workers"),
+        (["root=.", "workers=two"], "invalid_value", "workers"),
+        (["root=.", "out=a.json"], "invalid_value", "out"),
     ],
 )
-def test_wrong_words_end_with_one_line_and_status_one(tmp_path, words, says):
-    done = subprocess.run([sys.executable, "-m", "sn6.check", *words], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert says in done.stderr
-    assert done.stderr.count("\n") == 1
+def test_invalid_input_is_reported_before_anything_is_written(tmp_path, monkeypatch, sn6_command, overrides, kind, key):
+    monkeypatch.chdir(tmp_path)
+    done = sn6_command("check", *overrides)
+    assert done.error is not None
+    assert (done.error.kind, key is None or done.error.key == key) == (kind, True)
+    assert done.err.count("\n") == 1
     assert not list(tmp_path.iterdir())
 
 
-def test_the_door_opens_without_torch_or_matplotlib():
+def test_out_must_not_be_a_file(clean, tmp_path, sn6_command):
+    path = tmp_path / "report"
+    path.write_text("")
+    assert_fails(sn6_command("check", f"root={clean}", f"out={path}"), "invalid_value", "out", path)
+
+
+def test_the_command_starts_without_torch_or_matplotlib():
     code = "import sys, sn6.check; sys.exit(bool({'torch', 'matplotlib', 'rasterio'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

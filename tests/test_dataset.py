@@ -10,7 +10,9 @@ from torch.utils.data import DataLoader
 
 from sn6.data.augment import apply_position, crop_window, draw_position, pad
 from sn6.data.datamodule import TileDataModule
-from sn6.data.dataset import CropDataset, Source, Statistics, TileDataset, is_rotated, measure_statistics
+from sn6.data.dataset import CropDataset, TileDataset
+from sn6.data.normalization import Statistics, measure_statistics
+from sn6.data.source import Source, is_rotated
 from sn6.data.sampler import EpochSampler
 from sn6.datasets.archive import Archive
 from sn6.errors import UserError

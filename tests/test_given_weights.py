@@ -108,7 +108,7 @@ def test_the_handoff_reads_published_weights_too(sn6_run, archive_root, tmp_path
     assert done.status == 0, done.err
     with (tmp_path / "outputs/it/handoff.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert {row["what"] for row in rows} == {"loaded"}
+    assert {row["action"] for row in rows} == {"loaded"}
     assert torch.equal(ended_with(tmp_path)["decoder.3.2.weight"], weights["dec2.block.1.weight"])
 
 

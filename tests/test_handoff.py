@@ -32,7 +32,7 @@ def test_an_exact_fit_loads_every_tensor(network):
     source, target = network(4, width=4), network(4, width=4)
     rows, weights = transfer(source, target, RADAR, RADAR)
     assert [row.tensor for row in rows] == list(target.state_dict())
-    assert {row.what for row in rows} == {"loaded"}
+    assert {row.action for row in rows} == {"loaded"}
     assert all(torch.equal(weights[name], tensor) for name, tensor in source.state_dict().items())
 
 
@@ -40,11 +40,11 @@ def test_an_exact_fit_loads_every_tensor(network):
 def test_three_bands_into_four_keep_the_response_to_equal_bands(adapt):
     source, target = TernausNet(3, width=4), TernausNet(4, width=4)
     rows, weights = transfer(source, target, adapt=adapt)
-    (adapted,) = [row for row in rows if row.what != "loaded"]
+    (adapted,) = [row for row in rows if row.action != "loaded"]
     assert adapted.tensor == "encoder.0.weight"
-    assert adapted.what == "adapted"
+    assert adapted.action == "adapted"
     assert adapted.rule.startswith(adapt)
-    assert (adapted.was, adapted.shape) == ((4, 3, 3, 3), (4, 4, 3, 3))
+    assert (adapted.source_shape, adapted.shape) == ((4, 3, 3, 3), (4, 4, 3, 3))
     before, after = source.state_dict()["encoder.0.weight"], weights["encoder.0.weight"]
     if adapt == "mean":
         assert torch.allclose(after.sum(dim=1), before.sum(dim=1), atol=1e-6)
@@ -90,9 +90,9 @@ def test_a_head_of_other_classes_is_left_where_that_is_asked_for(network):
     with pytest.raises(UserError, match="of another shape"):
         transfer(source, target, RADAR, RADAR)
     rows, _ = transfer(source, target, RADAR, RADAR, reset_head=True)
-    left = {row.tensor.split(".")[0] for row in rows if row.what == "left"}
+    left = {row.tensor.split(".")[0] for row in rows if row.action == "initialised"}
     assert left == set(network.head_parts)
-    assert {row.rule for row in rows if row.what == "left"} == {"reset_head"}
+    assert {row.rule for row in rows if row.action == "initialised"} == {"reset_head"}
 
 
 def test_how_far_a_layer_moved():
@@ -159,7 +159,7 @@ def test_a_radar_run_starts_from_a_folder_a_file_and_a_checkpoint(sn6_run, archi
     with (tmp_path / "outputs/it/handoff.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["tensor"] for row in rows] == [name.removeprefix("network.") for name in last if "network" in name]
-    assert {row["what"] for row in rows} == {"loaded"}
+    assert {row["action"] for row in rows} == {"loaded"}
     assert {row["moved"] for row in rows} == {"0.0000"}
     assert "handed over from" in done.err
 

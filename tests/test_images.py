@@ -7,7 +7,7 @@ import pytest
 import rasterio
 from helpers.handmade import speckle, write_tif
 
-from sn6.data.dataset import Source
+from sn6.data.source import Source
 from sn6.datasets.archive import Archive
 from sn6.prediction.images import archive_images, geotiff_image
 

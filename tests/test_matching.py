@@ -1,4 +1,4 @@
-"""The challenge's score, rule by rule, and against a plain count of pixels."""
+"""The challenge's matching, rule by rule, and against a plain implementation on sets of pixels."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ def match(truths, proposals, confidences=None):
     return match_tile(*polygons, np.array(confidences, dtype=float))
 
 
-def test_rule_1_a_building_under_80_pixels_does_not_count_and_just_80_does():
+def test_rule_1_a_building_below_80_pixels_does_not_count_and_one_of_80_does():
     assert match([box(0, 0, 10, 8)], []).counts == Counts(0, 0, 1)
     assert match([box(0, 0, 10, 7.99)], []).counts == Counts(0, 0, 0)
     assert match([], [box(0, 0, 10, 8)]).counts == Counts(0, 1, 0)
@@ -26,7 +26,7 @@ def test_rule_1_a_proposal_on_a_dropped_building_is_a_false_positive():
     result = match([box(0, 0, 10, 7)], [box(0, 0, 10, 8)])
     assert result.counts == Counts(0, 1, 0)
     assert result.truths_counted.tolist() == [False]
-    assert result.invented.tolist() == [True]
+    assert result.false_positives.tolist() == [True]
 
 
 def test_rule_1_holes_do_not_count_as_area():
@@ -44,38 +44,38 @@ def test_rule_2_half_the_union_is_not_enough():
     assert match([box(0, 0, 20, 20)], [corner]).counts == Counts(0, 1, 1)  # 200 / 400
 
 
-def test_rule_2_the_surer_proposal_takes_the_building_even_if_it_fits_less():
+def test_rule_2_the_more_confident_proposal_matches_even_with_the_lower_iou():
     truth, exact, rough = box(0, 0, 20, 20), box(0, 0, 20, 20), box(0, 0, 20, 15)
     result = match([truth], [exact, rough], [0.3, 0.9])
     assert result.truth_of_proposal.tolist() == [-1, 0]
     assert result.counts == Counts(1, 1, 0)
 
 
-def test_rule_2_of_equally_sure_proposals_the_first_in_the_file_goes_first():
+def test_rule_2_of_equal_confidences_the_first_in_the_file_is_matched_first():
     truth, exact, rough = box(0, 0, 20, 20), box(0, 0, 20, 20), box(0, 0, 20, 15)
     assert match([truth], [rough, exact], [0.7, 0.7]).truth_of_proposal.tolist() == [0, -1]
     assert match([truth], [exact, rough], [0.7, 0.7]).truth_of_proposal.tolist() == [0, -1]
 
 
-def test_rule_2_a_proposal_takes_the_free_building_that_fits_best():
+def test_rule_2_a_proposal_matches_the_unmatched_building_of_the_highest_iou():
     near, nearer = box(0, 0, 20, 16), box(0, 0, 20, 19)  # the buildings overlap
     assert match([near, nearer], [box(0, 0, 20, 20)]).truth_of_proposal.tolist() == [1]
     both = match([near, nearer], [box(0, 0, 20, 20), box(0, 0, 20, 19)], [0.9, 0.8])
-    assert both.truth_of_proposal.tolist() == [1, 0]  # the second takes what is left, though it fits less
+    assert both.truth_of_proposal.tolist() == [1, 0]  # the second matches what is left, with the lower IoU
     assert both.counts == Counts(2, 0, 0)
 
 
-def test_rule_2_of_buildings_that_fit_equally_the_first_is_taken():
+def test_rule_2_of_buildings_with_equal_iou_the_first_is_matched():
     twins = [box(0, 0, 20, 20), box(0, 0, 20, 20)]
     assert match(twins, [box(0, 0, 20, 18)]).truth_of_proposal.tolist() == [0]
 
 
-def test_rule_2_a_building_is_taken_once():
+def test_rule_2_a_building_is_matched_once():
     result = match([box(0, 0, 20, 20)], [box(0, 0, 20, 20)] * 3)
     assert result.counts == Counts(1, 2, 0)
 
 
-def test_rule_3_counts_are_summed_before_f1_is_taken():
+def test_rule_3_counts_are_summed_before_f1_is_computed():
     tiles = [Counts(tp=9, fp=1, fn=0), Counts(tp=0, fp=0, fn=10), Counts()]
     pooled = sum(tiles, Counts())
     assert pooled == Counts(9, 1, 10)
@@ -84,20 +84,20 @@ def test_rule_3_counts_are_summed_before_f1_is_taken():
     assert pooled.f1 == pytest.approx(18 / 29)
 
 
-def test_rule_3_where_nothing_is_counted_the_scores_are_0():
+def test_rule_3_without_counts_the_scores_are_0():
     for counts in (Counts(), Counts(fp=3), Counts(fn=3)):
         assert (counts.precision, counts.recall, counts.f1) == (0, 0, 0)
 
 
-def test_rule_6_the_ground_of_a_hole_is_no_part_of_the_overlap():
+def test_rule_6_the_area_of_a_hole_is_not_part_of_the_overlap():
     outline = [(0, 0), (20, 0), (20, 20), (0, 20)]
-    court = Polygon(outline, [[(2, 2), (18, 2), (18, 18), (2, 18)]])  # 144 of 400 px²
-    assert match([court], [box(0, 0, 20, 20)]).counts == Counts(0, 1, 1)
-    assert match([court], [box(2, 2, 18, 18)]).counts == Counts(0, 1, 1)
-    assert match([court], [court]).counts == Counts(1, 0, 0)
+    courtyard = Polygon(outline, [[(2, 2), (18, 2), (18, 18), (2, 18)]])  # 144 of 400 px²
+    assert match([courtyard], [box(0, 0, 20, 20)]).counts == Counts(0, 1, 1)
+    assert match([courtyard], [box(2, 2, 18, 18)]).counts == Counts(0, 1, 1)
+    assert match([courtyard], [courtyard]).counts == Counts(1, 0, 0)
 
 
-def test_rule_6_a_ring_that_crosses_itself_to_no_area_is_dropped():
+def test_rule_6_a_self_intersecting_ring_of_area_0_is_dropped():
     bow_tie = Polygon([(0, 0), (40, 40), (40, 0), (0, 40)])
     result = match([bow_tie], [bow_tie, box(0, 0, 40, 40)])
     assert result.truths_counted.tolist() == [False]
@@ -105,8 +105,8 @@ def test_rule_6_a_ring_that_crosses_itself_to_no_area_is_dropped():
     assert result.counts == Counts(0, 1, 0)
 
 
-def test_rule_6_a_ring_that_crosses_itself_is_scored_by_its_shoelace_area():
-    # Two triangles of 100 and 400 px² that turn against each other: the shoelace gives 300.
+def test_rule_6_a_self_intersecting_ring_is_scored_by_its_shoelace_area():
+    # Two triangles of 100 and 400 px² with opposite orientation: the shoelace formula gives 300.
     crossing = Polygon([(0, 0), (30, 30), (30, -10), (10, 10), (0, 20)])
     lobes = [Polygon([(0, 0), (10, 10), (0, 20)]), Polygon([(10, 10), (30, 30), (30, -10)])]
     assert [lobe.area for lobe in lobes] == [100, 400]
@@ -116,20 +116,20 @@ def test_rule_6_a_ring_that_crosses_itself_is_scored_by_its_shoelace_area():
     assert match([touching], [touching]).counts == Counts(1, 0, 0)
 
 
-def test_pictures_can_tell_hit_missed_invented_and_dropped():
+def test_true_positives_false_positives_and_false_negatives_are_listed():
     truths = [box(0, 0, 20, 20), box(50, 0, 70, 20), box(0, 50, 5, 55)]
     proposals = [box(50, 50, 70, 70), box(0, 0, 20, 19), box(80, 80, 82, 82)]
     result = match(truths, proposals)
     assert result.truth_of_proposal.tolist() == [-1, 0, -1]
-    assert result.hits.tolist() == [False, True, False]
-    assert result.invented.tolist() == [True, False, False]
+    assert result.true_positives.tolist() == [False, True, False]
+    assert result.false_positives.tolist() == [True, False, False]
     assert result.proposals_counted.tolist() == [True, True, False]
-    assert result.missed.tolist() == [False, True, False]
+    assert result.false_negatives.tolist() == [False, True, False]
     assert result.truths_counted.tolist() == [True, True, False]
     assert result.counts == Counts(1, 1, 1)
 
 
-def test_a_tile_without_anything_counts_nothing():
+def test_an_empty_tile_counts_nothing():
     assert match([], []).counts == Counts()
 
 
@@ -137,7 +137,7 @@ Cells = frozenset[tuple[int, int]]
 
 
 def random_building(rng: np.random.Generator) -> tuple[Polygon, Cells]:
-    """A block, an L, a U or a courtyard house on whole pixels, and the pixels themselves."""
+    """Return a block, an L, a U or a courtyard house on whole pixels, and the pixels themselves."""
     width, height = rng.integers(7, 15, 2).tolist()
     if rng.random() < 0.3:
         width, height = [(10, 8), (8, 10), (16, 5), (10, 16)][rng.integers(4)]  # 80 and twice 80
@@ -161,9 +161,9 @@ def random_building(rng: np.random.Generator) -> tuple[Polygon, Cells]:
 
 
 def plain_match(truths: list[Cells], proposals: list[Cells], confidences: list[float]) -> list[int]:
-    """The rules as they are written, on sets of pixels."""
+    """Match by the rules as they are written, on sets of pixels."""
     free = [i for i, truth in enumerate(truths) if len(truth) >= 80]
-    taken = [-1] * len(proposals)
+    match_of = [-1] * len(proposals)
     for p in sorted(range(len(proposals)), key=lambda p: -confidences[p]):
         if len(proposals[p]) < 80:
             continue
@@ -173,14 +173,14 @@ def plain_match(truths: list[Cells], proposals: list[Cells], confidences: list[f
             if iou > best_iou:
                 best, best_iou = t, iou
         if best >= 0:
-            taken[p] = best
+            match_of[p] = best
             free.remove(best)
-    return taken
+    return match_of
 
 
-def test_matching_agrees_with_counting_pixels_on_random_tiles():
+def test_matching_equals_the_plain_implementation_on_random_tiles():
     rng = np.random.default_rng(6)
-    found = dropped = on_the_edge = halves = courtyards = 0
+    matched = dropped = exactly_80 = halves = courtyards = 0
     for _ in range(250):
         truths = [random_building(rng) for _ in range(rng.integers(0, 9))]
         proposals = [random_building(rng) for _ in range(rng.integers(0, 3))]
@@ -194,15 +194,15 @@ def test_matching_agrees_with_counting_pixels_on_random_tiles():
         expected = plain_match([c for _, c in truths], [c for _, c in proposals], confidences)
         assert result.truth_of_proposal.tolist() == expected
         sizes = [len(cells) for _, cells in truths], [len(cells) for _, cells in proposals]
-        hits = sum(taken >= 0 for taken in expected)
+        tp = sum(truth >= 0 for truth in expected)
         large = [sum(size >= 80 for size in side) for side in sizes]
-        assert result.counts == Counts(hits, large[1] - hits, large[0] - hits)
-        found += hits
+        assert result.counts == Counts(tp, large[1] - tp, large[0] - tp)
+        matched += tp
         dropped += sum(size < 80 for side in sizes for size in side)
-        on_the_edge += sum(size == 80 for side in sizes for size in side)
+        exactly_80 += sum(size == 80 for side in sizes for size in side)
         halves += sum(3 * len(t & p) == len(t) + len(p) for _, t in truths for _, p in proposals)  # an IoU of 1/2
         courtyards += sum(len(polygon.interiors) for polygon, _ in truths)
-    assert found > 300
+    assert matched > 300
     assert dropped > 300
-    assert min(on_the_edge, courtyards) > 100
+    assert min(exactly_80, courtyards) > 100
     assert halves > 3

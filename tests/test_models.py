@@ -1,13 +1,13 @@
-"""The networks against their papers: sizes, parameter counts, and plain second implementations."""
+"""Check the networks against their papers: sizes, parameter counts, and independent implementations."""
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.errors import user_error
 from torch import nn
 
 from sn6.cli import validate_arguments
-from sn6.errors import UserError
 from sn6.models.encoders import he_initialise
 from sn6.models.fcn import FCN8s, FCN16s, FCN32s
 from sn6.models.ternausnet import TernausNet
@@ -26,7 +26,7 @@ small = pytest.mark.parametrize("build", SMALL.values(), ids=SMALL.keys())
 
 
 def randomise(network):
-    """Weights of every layer, the scores that start at zero too."""
+    """Draw the weights of every layer, also of those that are initialised to zero."""
     he_initialise(network)
     with torch.no_grad():
         for name, parameter in network.named_parameters():
@@ -50,8 +50,8 @@ def test_logits_have_the_size_of_the_image(build, height, width):
 
 
 @small
-def test_every_parameter_learns_and_none_is_held_twice(build):
-    """The scores of an FCN start at zero, so the layers before them have gradients from the second step on.
+def test_every_parameter_learns_and_none_is_registered_twice(build):
+    """The scores of an FCN start at zero, so the layers before them have gradients from the second step.
 
     DDP fails on a parameter that no output depends on.
     """
@@ -83,7 +83,7 @@ def test_channels_last_and_bfloat16_give_the_same_logits(build):
 
 @pytest.mark.parametrize("name", ["FCN8s", "UNet valid", "TernausNet"])
 def test_compiling_in_place_changes_neither_logits_nor_names(name, monkeypatch):
-    """The compiler cannot follow the checks of shapes that these tests switch on, so they are off here."""
+    """The compiler cannot trace the shape checks that the tests enable, so this test disables them."""
     monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
     network = randomise(SMALL[name]())
     image, names = torch.randn(1, 4, 41, 39), list(network.state_dict())
@@ -96,11 +96,11 @@ def test_compiling_in_place_changes_neither_logits_nor_names(name, monkeypatch):
 def test_options_are_checked_by_their_types():
     for network in (FCN8s, UNet, TernausNet):
         assert validate_arguments(network, {"width": "16"}, "model") == {"width": 16}
-        with pytest.raises(UserError, match="in_channels=0"):
+        with user_error("invalid_value", key="in_channels", value=0):
             validate_arguments(network, {"in_channels": 0}, "model")
-    with pytest.raises(UserError, match="pretrained='coco'"):
+    with user_error("invalid_value", key="pretrained", value="coco"):
         validate_arguments(FCN16s, {"pretrained": "coco"}, "model")
-    with pytest.raises(UserError, match="width=15"):
+    with user_error("invalid_value", key="width", value=15):
         validate_arguments(TernausNet, {"width": 15}, "model")
 
 
@@ -148,17 +148,17 @@ def test_fcn_has_the_parameters_of_the_published_nets(network, skips, upsampling
         assert expected == 134_489_759
 
 
-# --- second implementations ------------------------------------------------------------------------------------
+# --- independent implementations --------------------------------------------------------------------------------
 
 
 def layers(module):
-    """Weight and bias of the convolutions of `module`, in order."""
+    """Return weight and bias of the convolutions of `module`, in order."""
     return iter([(m.weight, m.bias) for m in module.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)])
 
 
 @pytest.mark.parametrize(("network", "stride"), [(FCN32s, 32), (FCN16s, 16), (FCN8s, 8)])
 @pytest.mark.parametrize("size", [(33, 47), (96, 100)])
-def test_fcn_computes_the_published_net(network, stride, size):
+def test_fcn_equals_the_published_net(network, stride, size):
     net = randomise(network(in_channels=3, classes=2, width=2))
     image = torch.randn(1, 3, *size)
     encoder, pools, x, padding = layers(net.encoder), [], image, 100
@@ -180,8 +180,8 @@ def test_fcn_computes_the_published_net(network, stride, size):
     torch.testing.assert_close(net(image), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_unpadded_unet_computes_figure_1_on_a_mirrored_image():
-    """572×572 in, 388×388 out."""
+def test_unpadded_unet_equals_figure_1_on_a_mirrored_image():
+    """The input is 572×572, the output 388×388."""
     net = randomise(UNet(in_channels=2, classes=3, width=2, padded=False))
     image = torch.randn(1, 2, 388, 388)
     x = torch.from_numpy(np.pad(image.numpy(), ((0, 0), (0, 0), (92, 92), (92, 92)), mode="reflect"))
@@ -202,8 +202,8 @@ def test_unpadded_unet_computes_figure_1_on_a_mirrored_image():
     torch.testing.assert_close(net(image), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_mirror_is_as_long_as_it_must_be():
-    """A 7×5 image has a margin of 92 pixels on each side, 13 and more times its own size."""
+def test_a_small_image_is_mirrored_several_times():
+    """A 7×5 image gets a margin of 92 pixels on each side, at least 13 times its own size."""
     net = randomise(UNet(in_channels=1, width=2, padded=False))
     image = torch.randn(1, 1, 7, 5)
     large = np.pad(image.numpy(), ((0, 0), (0, 0), (96, 101), (96, 119)), mode="reflect")
@@ -211,7 +211,7 @@ def test_the_mirror_is_as_long_as_it_must_be():
     torch.testing.assert_close(net(image), inside, rtol=1e-4, atol=1e-5)
 
 
-def test_padded_unet_by_plain_functions():
+def test_padded_unet_equals_plain_functions():
     net = randomise(UNet(in_channels=2, width=3, depth=2))
     image = torch.randn(2, 2, 12, 16)
     down, skips, x = layers(net.encoder), [], image
@@ -228,14 +228,14 @@ def test_padded_unet_by_plain_functions():
     torch.testing.assert_close(net(image), F.conv2d(x, net.head.weight, net.head.bias))
 
 
-def test_unet_logits_away_from_a_cut_do_not_depend_on_it():
+def test_unet_logits_far_from_a_crop_border_do_not_depend_on_it():
     net = randomise(UNet(in_channels=1, width=2, depth=2, padded=False))
     image = torch.randn(1, 1, 96, 96)
     part = net(image[..., 8:80, 12:88])[..., 20:-20, 20:-20]
     torch.testing.assert_close(part, net(image)[..., 28:60, 32:68], rtol=1e-4, atol=1e-5)
 
 
-def test_ternausnet_by_plain_functions():
+def test_ternausnet_equals_plain_functions():
     net = randomise(TernausNet(in_channels=2, width=4))
     image = torch.randn(2, 2, 70, 40)
     x = F.pad(image, (0, 24, 0, 26))  # to 96×64

@@ -88,8 +88,8 @@ def test_each_format_scores_as_the_training_run_reported(sn6_predict, run_folder
     assert expected.fp > 0
     formats = [
         read_proposals(tmp_path / "out/proposals.csv"),
-        by_tile(read_geojson(tmp_path / "out/footprints.geojson", {}, "confidence")),
-        by_tile(read_geoparquet(tmp_path / "out/footprints.parquet", {}, "confidence")),
+        by_tile(read_geojson(tmp_path / "out/footprints.geojson", "confidence")),
+        by_tile(read_geoparquet(tmp_path / "out/footprints.parquet", "confidence")),
     ]
     for found in formats:
         assert counted(archive_root, found) == expected

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import shapely
 
-from sn6.data.dataset import Source, is_rotated, read_sample
+from sn6.data.reader import read_sample
+from sn6.data.source import Source, is_rotated
 from sn6.datasets.archive import Archive
 from sn6.footprints import Footprints, rotate_polygons
 from sn6.footprints.polygonize import footprints_from_logits, polygonize

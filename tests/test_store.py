@@ -18,7 +18,8 @@ from helpers.stopping import SERVER, run_and_stop
 from torch.utils.data import default_collate
 
 from sn6.data.datamodule import TileDataModule
-from sn6.data.dataset import CropDataset, Source
+from sn6.data.dataset import CropDataset
+from sn6.data.source import Source
 from sn6.data.store import Store, store_folder
 from sn6.data.store_layers import encode, smallest_dtype
 from sn6.data.stored_crops import StoredCrops, free_memory

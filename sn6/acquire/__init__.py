@@ -1,1 +1,1 @@
-"""The published archive and weights, from the bucket, a mirror or a file onto the local disk."""
+"""Download the published archive and weights from the bucket, a mirror or a local tarball."""

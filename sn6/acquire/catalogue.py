@@ -1,6 +1,6 @@
-"""What is published of SpaceNet 6, where it lies, and how much room it takes.
+"""List what is published of SpaceNet 6, at which address, and how large it is.
 
-Sources: the bucket's own listing and the checksums that torchgeo keeps of the two tarballs (CC BY-SA 4.0).
+Sources: the bucket's own listing and torchgeo's checksums of the two tarballs (CC BY-SA 4.0).
 """
 
 from collections.abc import Iterable
@@ -9,11 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from sn6.datasets.layout import PRODUCTS, Split
-from sn6.errors import UserError
 
 BUCKET = "https://spacenet-dataset.s3.amazonaws.com"  # public: no signature, no account
 BASELINE_PREFIX = "spacenet-model-weights/spacenet-6/baseline/"
-LABELS = ("geojson_buildings", "SummaryData")  # folders of the training set that are no product
 TILE_SIDE = 450.0  # metres
 
 
@@ -22,23 +20,31 @@ class Tarball:
     """One published tarball.
 
     Attributes:
-        name: of the file in the bucket
-        md5: of its bytes
-        size: in bytes, as announced: about
-        tiles: images of each product
-        folders: that it holds
+        name: file name in the bucket
+        md5: checksum of the file
+        size: approximate size in bytes
+        tiles: number of images of each product
+        products: names of its products
     """
 
     name: str
     md5: str
     size: int
     tiles: int
-    folders: tuple[str, ...]
+    products: tuple[str, ...]
 
     @property
     def url(self) -> str:
-        """Where it lies."""
+        """Return its address in the bucket."""
         return f"{BUCKET}/spacenet/SN6_buildings/tarballs/{self.name}"
+
+    def expansion(self, products: Iterable[str]) -> float:
+        """Return the bytes of the unpacked images of `products` per byte of the tarball, estimated.
+
+        The GeoTIFFs are not compressed, so their size is that of their pixels: 85 GB for all training tiles, 44 GB
+        for their SAR images.
+        """
+        return self.tiles * sum(image_size(product) for product in products) / self.size
 
 
 TARBALLS: dict[Split, Tarball] = {
@@ -47,42 +53,19 @@ TARBALLS: dict[Split, Tarball] = {
         md5="10ca26d2287716e3b6ef0cf0ad9f946e",
         size=39_000_000_000,
         tiles=3401,
-        folders=(*PRODUCTS, *LABELS),
+        products=tuple(PRODUCTS),
     ),
     "test_public": Tarball(
         name="SN6_buildings_AOI_11_Rotterdam_test_public.tar.gz",
         md5="a07823a5e536feeb8bb6b6f0cb43cf05",
         size=17_000_000_000,
         tiles=2061,
-        folders=("SAR-Intensity",),
+        products=("SAR-Intensity",),
     ),
 }
 
 
-def chosen_products(split: Split, products: Iterable[str]) -> tuple[str, ...]:
-    """Those of `products` that the split has.
-
-    Raises:
-        UserError: it has none of them
-    """
-    chosen = tuple(product for product in products if product in TARBALLS[split].folders)
-    if not chosen:
-        has = ", ".join(folder for folder in TARBALLS[split].folders if folder in PRODUCTS)
-        raise UserError(f"products=[{','.join(products)}] does not do: {split} has {has} alone")
-    return chosen
-
-
-def unpacked_size(tarball: Tarball, length: int | None, folders: Iterable[str]) -> int:
-    """Bytes that the images of `folders` take on disk, estimated.
-
-    The GeoTIFFs are not compressed, so their size is that of their pixels: 85 GB of all training tiles, 44 GB of
-    their radar images alone. A tarball of another length than the published one is taken to unpack in proportion.
-    """
-    pixels = sum(image_size(folder) for folder in folders if folder in PRODUCTS) * tarball.tiles
-    return round(pixels * (1.0 if length is None else length / tarball.size))
-
-
 def image_size(product: str) -> int:
-    """Bytes of the pixels of one whole tile."""
-    kind = PRODUCTS[product]
-    return round(TILE_SIDE / kind.pixel) ** 2 * len(kind.bands) * np.dtype(kind.dtype).itemsize
+    """Return the bytes of the pixels of one tile of a product."""
+    image = PRODUCTS[product]
+    return round(TILE_SIDE / image.pixel) ** 2 * len(image.bands) * np.dtype(image.dtype).itemsize

@@ -1,150 +1,135 @@
-"""A tarball of SpaceNet 6 unpacked from a stream of bytes, or refused whole."""
+"""Unpack a tarball of SpaceNet 6, or refuse it."""
 
 import gzip
-import hashlib
-import io
+import shutil
 import tarfile
 import zlib
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
+from typing import IO
 
-from sn6.datasets.layout import AOI, Split
+from rich.filesize import decimal
+
+from sn6.datasets.layout import AOI, PRODUCTS, Split
 from sn6.errors import UserError, first_line
 
-UNCHECKED = "unchecked"  # in the place of a sum
-COPY = 1 << 20  # bytes at a time
-KINDS = {
-    tarfile.SYMTYPE: "a symbolic link",
-    tarfile.LNKTYPE: "a hard link",
-    tarfile.CHRTYPE: "a device",
-    tarfile.BLKTYPE: "a device",
-    tarfile.FIFOTYPE: "a pipe",
-}
+BLOCK = 1 << 16  # bytes that are read at a time
+MAX_HEADERS = 1 << 20  # bytes before a member and after the last one
+MAX_MEMBERS = 200_000  # the training set has about 20,000
+MAX_DEPTH = 8  # parts of a name; published names have 4
+MAX_PART = 255  # bytes of a part of a name, the limit of file systems
+SUFFIXES = (".tif", ".geojson", ".csv", ".txt")  # of published files
+BROKEN = (tarfile.TarError, zlib.error, EOFError, gzip.BadGzipFile, ValueError, OverflowError, RecursionError)
 
 
-class Refused(UserError):
-    """The tarball is not what was wanted, or not safe: not worth keeping."""
+class BoundedReader:
+    """Read a decompressed tarball up to a limit, which moves with its members, and not past its end.
 
-
-class Summed(io.RawIOBase):
-    """A stream of pieces as a file that can be read once, with the md5 of what was read.
-
-    Args:
-        pieces: of any length
-        report: is told how many bytes were read
+    tarfile alone reads a header of any length into memory, and takes a size beyond the end of the file for true.
     """
 
-    def __init__(self, pieces: Iterable[bytes], report: Callable[[int], None]) -> None:
-        self.pieces = iter(pieces)
-        self.rest = memoryview(b"")
-        self.report = report
-        self.count = 0
-        self.md5 = hashlib.md5(usedforsecurity=False)
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.position = 0
+        self.limit = MAX_HEADERS
+        self.may_end = False
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any, /) -> int:
-        if not self.rest:
-            piece = next(self.pieces, b"")
-            self.md5.update(piece)
-            self.count += len(piece)
-            self.report(self.count)
-            self.rest = memoryview(piece)
-        size = min(len(buffer), len(self.rest))
-        buffer[:size] = self.rest[:size]
-        self.rest = self.rest[size:]
-        return size
-
-    def finish(self) -> str:
-        """Reads what is left; gives the sum of all."""
-        while self.read(COPY):
-            pass
-        return self.md5.hexdigest()
+    def read(self, size: int) -> bytes:
+        """Return the next `size` bytes, fewer at the end."""
+        data = self.file.read(size)
+        self.position += len(data)
+        if self.position > self.limit + BLOCK:  # tarfile reads ahead by one block
+            raise tarfile.ReadError("too many bytes outside of its files")
+        if not data and not self.may_end:
+            raise EOFError("it has no end")
+        return data
 
 
-def unpack(
-    pieces: Iterable[bytes],
-    name: str,
-    split: Split,
-    into: Path,
-    leave_out: Collection[str],
-    md5: str,
-    report: Callable[[int], None],
-) -> None:
-    """Unpacks the split's folder of a tarball that begins with `train/AOI_11_Rotterdam/` or `AOI_11_Rotterdam/`.
+def unpack(file: IO[bytes], name: str, split: Split, folder: Path, skip: Collection[str]) -> None:
+    """Unpack the files under `<split>/AOI_11_Rotterdam/` or `AOI_11_Rotterdam/` in a tarball.
 
     Args:
-        pieces: of the .tar.gz, from its first byte
-        name: of the tarball, for messages
-        split: that it should hold
-        into: an empty folder, which takes what lies under `AOI_11_Rotterdam/`; where anything is wrong, what was
-            unpacked until then lies in it and is not to be used
-        leave_out: folders under `AOI_11_Rotterdam/` that are not wanted
-        md5: that the bytes must have, or "unchecked"
-        report: is told how many bytes were read
+        file: .tar.gz to read
+        name: its name, for messages
+        split: split that it should contain
+        folder: empty folder to write to; its contents are unusable after an error
+        skip: folders under `AOI_11_Rotterdam/` to leave out
 
     Raises:
-        Refused: another md5, no tarball, cut short, without the split's folder, or with a link, a device or a path
-            that leads elsewhere
+        UserError: the tarball is broken, truncated or too large for the disk, or a member is unsafe or repeated
     """
-    stream = Summed(pieces, report)
     try:
-        found = extract_all(stream, name, split, into, leave_out)
-    except (tarfile.TarError, zlib.error, EOFError, gzip.BadGzipFile) as error:
-        raise Refused(f"{name} is broken, cut short or no .tar.gz ({first_line(error)}); fetch it again") from None
-    found_sum = stream.finish()
-    if md5 not in (UNCHECKED, found_sum):
-        raise Refused(f"{name} has the md5 {found_sum}, not {md5}; nothing of it was unpacked, fetch it again")
-    if not found:
-        raise Refused(f"{name} has no {split}/{AOI}/; check that it is the tarball of {split}")
+        with gzip.GzipFile(fileobj=file) as plain:
+            extract(BoundedReader(plain), name, split, folder, skip)
+    except BROKEN as error:
+        message = f"{name} is broken, truncated or not a .tar.gz ({first_line(error)}); download it again"
+        raise UserError(message, kind="unreadable", key=name) from None
 
 
-def extract_all(stream: Summed, name: str, split: Split, into: Path, leave_out: Collection[str]) -> int:
-    """Unpacks what is wanted; gives the number of files under the split's folder.
-
-    Raises:
-        Refused: a member that no tarball of images should have
-    """
-    found = 0
-    with (
-        gzip.GzipFile(fileobj=io.BufferedReader(stream, COPY)) as plain,
-        tarfile.open(fileobj=plain, mode="r|", bufsize=COPY) as tar,
-    ):
-        for member in tar:
-            if reason := unsafe(member):
-                raise Refused(f"{name} is refused: {member.name!r} in it {reason}; nothing of it was unpacked")
-            inside = below_split(member.name, split)
-            if inside is None or not inside.parts:
+def extract(reader: BoundedReader, name: str, split: Split, folder: Path, skip: Collection[str]) -> None:
+    """Extract the members of a tarball one by one, each after its check."""
+    free = shutil.disk_usage(folder).free
+    seen = {PurePosixPath(path): True for path in (".", *PRODUCTS, "geojson_buildings", "SummaryData")}
+    with tarfile.open(fileobj=reader, mode="r|", bufsize=BLOCK) as tar:
+        for number, member in enumerate(tar):
+            if number == MAX_MEMBERS:
+                raise tarfile.ReadError(f"more than {MAX_MEMBERS} files")
+            path = path_in_split(member.name, split)
+            reason = unsafe_member(member) or (path and conflict(path, member.isdir(), seen))
+            if reason:
+                message = f"{name} is refused: {member.name[:200]!r} in it {reason}; nothing was unpacked"
+                raise UserError(message, kind="wrong_data", key=name, value=member.name)
+            reader.limit = member.offset_data + member.size + MAX_HEADERS
+            if path is None or not path.parts or path.parts[0] in skip:
                 continue
-            found += member.isreg()
-            if inside.parts[0] not in leave_out:
-                tar.extract(member.replace(name=str(inside), deep=False), into, filter="data")
-        while plain.read(COPY):  # to the end, where the checksum of gzip lies
-            pass
-    return found
+            free -= member.size
+            if free < 0:
+                message = f"{name} does not fit in {folder} ({decimal(-free)} short); free some space"
+                raise UserError(message, kind="unwritable", key=name, value=member.name)
+            tar.extract(member.replace(name=str(path), deep=False), folder, filter="data")
+        reader.may_end = True
+        while tar.fileobj and (rest := tar.fileobj.read(BLOCK)):  # to the end, where the checksum of gzip is
+            if rest.strip(b"\0"):
+                raise tarfile.ReadError("data after its end")
 
 
-def unsafe(member: tarfile.TarInfo) -> str | None:
-    """Why a member must not be unpacked; None where it may."""
+def unsafe_member(member: tarfile.TarInfo) -> str | None:
+    """Return why a member must not be unpacked, None where it may."""
     if not (member.isreg() or member.isdir()):
-        return f"is {KINDS.get(member.type, 'neither file nor folder')}"
-    return strays(member.name)
+        return "is neither a file nor a folder"
+    if member.issparse() or member.size < 0:
+        return "is a sparse file"
+    return unsafe_name(member.name)
 
 
-def strays(name: str) -> str | None:
-    """Why a name must not be written under a folder of ours; None where it may."""
-    path = PureWindowsPath(name)  # takes / and \ for separators
-    if path.drive or path.root:
-        return "is an absolute path"
-    if ".." in path.parts:
-        return "climbs out of its folder"
+def unsafe_name(name: str) -> str | None:
+    """Return why a name must not be written under a folder, None where it may."""
+    parts = PurePosixPath(name).parts
+    if not name.isprintable() or "\\" in name:
+        return "has a control character or a backslash in its name"
+    if name.startswith("/") or PureWindowsPath(name).drive:
+        return "has an absolute path"
+    if ".." in parts:
+        return "leaves its folder"
+    if len(parts) > MAX_DEPTH or any(len(part.encode()) > MAX_PART for part in parts):
+        return "has too long a path"
     return None
 
 
-def below_split(name: str, split: Split) -> PurePosixPath | None:
-    """`train/AOI_11_Rotterdam/PAN/x.tif` or `AOI_11_Rotterdam/PAN/x.tif` → `PAN/x.tif`; None for other places."""
+def conflict(path: PurePosixPath, is_folder: bool, seen: dict[PurePosixPath, bool]) -> str | None:
+    """Return why a member cannot be beside the `seen` ones (path → whether it is a folder), else add it to them."""
+    if is_folder and path.suffix in SUFFIXES:
+        return "is a folder where a file belongs"
+    if not all(seen.setdefault(parent, True) for parent in path.parents):
+        return "is inside a file"
+    if path in seen and not (is_folder and seen[path]):
+        return "is there twice, or is a file where a folder belongs"
+    seen[path] = is_folder
+    return None
+
+
+def path_in_split(name: str, split: Split) -> PurePosixPath | None:
+    """Return `PAN/x.tif` for `train/AOI_11_Rotterdam/PAN/x.tif` or `AOI_11_Rotterdam/PAN/x.tif`, None for others."""
     path = PurePosixPath(name)
     for top in (PurePosixPath(split, AOI), PurePosixPath(AOI)):
         if path.is_relative_to(top):

@@ -1,92 +1,82 @@
-"""Published weights of others, as files for `model.weights=`."""
+"""Download published weights of other authors, as files for `model.weights=`."""
 
+import os
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
+from sn6.acquire.archive import local_file
 from sn6.acquire.catalogue import BASELINE_PREFIX, BUCKET
-from sn6.acquire.disk_space import check_room
-from sn6.acquire.fetch import fetch, held, settle
-from sn6.acquire.progress import transfer_bar
-from sn6.acquire.remote import Remote
-from sn6.acquire.unpack import strays
+from sn6.acquire.remote import RemoteFile, Restart
+from sn6.acquire.transfer import download_part, existing_folder
+from sn6.acquire.unpack import unsafe_name
 from sn6.errors import UserError
 
-
-def get_baseline(folder: Path) -> None:
-    """All weights of the challenge's baseline, by the bucket's own list of them.
-
-    Raises:
-        UserError: the bucket is out of reach, or the files do not fit
-    """
-    for key, size in listed(BASELINE_PREFIX):
-        get_file(f"{BUCKET}/{quote(key)}", folder / key.removeprefix(BASELINE_PREFIX), size)
+MAX_WEIGHTS = 10_000_000_000  # bytes of a file
+MAX_LISTING = 10_000_000  # bytes of the bucket's listing, which names at most 1000 files
 
 
-def get_from(source: str, folder: Path) -> None:
-    """One file of weights from an address; one on the disk is usable where it is.
+def download_weights(name: str, root: Path, work: Path, source: str | None) -> None:
+    """Download `weights/baseline`, all files that the bucket lists, or one file from the address `source`.
 
     Raises:
-        UserError: there is no such file
+        UserError: the weights are out of reach, or do not fit on the disk
     """
-    if "://" in source:
-        name = Path(unquote(urlsplit(source).path)).name
-        if not name:
-            raise UserError(f"source={source} names no file; give the file's own address")
-        get_file(source, folder / name, None)
-    elif Path(source).is_file():
-        print(f"{source} is usable as it is: model.weights={source}")
+    folder = root / name
+    if source is None:
+        for key, size in list_bucket(BASELINE_PREFIX):
+            download_file(f"{BUCKET}/{quote(key)}", folder / key.removeprefix(BASELINE_PREFIX), work, size)
+    elif local := local_file(source):
+        print(f"{local} needs no download: use it with model.weights={local}")
     else:
-        raise UserError(f"source={source} is no file and no address; check it")
+        file_name = Path(unquote(urlsplit(source).path)).name
+        if not file_name or unsafe_name(file_name):
+            message = f"invalid source={source}: it must end with the name of a file"
+            raise UserError(message, kind="invalid_value", key="source", value=source)
+        download_file(source, folder / file_name, work, RemoteFile(source, MAX_WEIGHTS).probe().length)
 
 
-def get_file(url: str, path: Path, size: int | None) -> None:
-    """Downloads one file. No checksum of any weights is published: the length alone is checked.
+def download_file(url: str, path: Path, work: Path, size: int | None) -> None:
+    """Download one file. No checksums of weights are published, so only the length is checked.
 
     Args:
-        url: of the file
-        path: to write
-        size: bytes that it should have, None where nobody says
+        url: address of the file
+        path: file to write
+        work: folder for the unfinished file
+        size: expected bytes, None where unknown
     """
-    if size is not None and path.exists() and path.stat().st_size == size:
-        print(f"{path} is already there and whole")
+    if path.exists() and path.stat().st_size == size:
+        print(f"{path} is already there")
         return
-    remote = Remote(url)
-    length = remote.look().length
-    if size is not None and length != size:
-        raise UserError(f"{url} has {length} bytes, not the {size} of the bucket's list; run the same command again")
-    if path.exists() and path.stat().st_size == length:
-        print(f"{path} is already there and whole")
-        return
-    here = held(path, remote.version)
-    check_room(path.name, path.parent, length, here, None, stream=False)
-    with transfer_bar(f"downloading {path.name}", length, here) as report:
-        fetch(remote, path, report)
-    settle(path, path)
-    print(f"{path}: {path.stat().st_size} bytes (no checksum is published); use it by model.weights={path}")
+    existing_folder(path.parent)
+    part = download_part(url, work / path.name, MAX_WEIGHTS if size is None else size)
+    found = part.stat().st_size
+    if found != (found if size is None else size):
+        part.unlink()
+        message = f"{url} has {found} bytes, not the {size} that the bucket lists; run the same command again"
+        raise UserError(message, kind="wrong_data", key=url, value=found)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(part, path)
+    print(f"{path}: {found} bytes (no checksum is published); use it with model.weights={path}")
 
 
-def listed(prefix: str) -> list[tuple[str, int]]:
-    """Keys and sizes in bytes of the objects of the bucket under a prefix (S3's ListObjectsV2).
+def list_bucket(prefix: str) -> list[tuple[str, int]]:
+    """Return keys and sizes in bytes of the objects under a prefix of the bucket (S3's ListObjectsV2).
 
     Raises:
-        UserError: the bucket gives no list, or there is nothing
+        UserError: the listing is out of reach, malformed or empty
     """
-    found: list[tuple[str, int]] = []
-    query = {"list-type": "2", "prefix": prefix}
-    while True:
-        url = f"{BUCKET}/?{urlencode(query)}"
-        try:
-            page = ElementTree.fromstring(b"".join(Remote(url).read(0)))
-            for entry in page.iterfind("{*}Contents"):
-                found.append((entry.findtext("{*}Key", ""), int(entry.findtext("{*}Size", ""))))
-        except (ElementTree.ParseError, ValueError):
-            raise UserError(f"{url} is no list of a bucket; give the address of the file by source=") from None
-        token = page.findtext("{*}NextContinuationToken")
-        if not token:
-            break
-        query["continuation-token"] = token
-    files = [(key, size) for key, size in found if key.startswith(prefix) and key != prefix and not strays(key)]
+    url = f"{BUCKET}/?{urlencode({'list-type': '2', 'prefix': prefix})}"
+    try:
+        page = ElementTree.fromstring(b"".join(RemoteFile(url, MAX_LISTING).read(0)))
+        objects = [
+            (entry.findtext("{*}Key", ""), int(entry.findtext("{*}Size", ""))) for entry in page.iterfind("{*}Contents")
+        ]
+    except (ElementTree.ParseError, ValueError, Restart):
+        message = f"{url} is not a listing of a bucket; set source= to the address of the file"
+        raise UserError(message, kind="unreadable", key=url) from None
+    files = [(key, size) for key, size in objects if key.startswith(prefix) and key != prefix and not unsafe_name(key)]
     if not files:
-        raise UserError(f"{BUCKET} has nothing under {prefix}; give the address of the file by source=")
+        message = f"{BUCKET} has no files under {prefix}; set source= to the address of the file"
+        raise UserError(message, kind="not_found", key=url)
     return files

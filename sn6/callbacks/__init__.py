@@ -1,0 +1,1 @@
+"""Callbacks of a training: score, calibration, pretraining and transfer, resuming, pictures, throughput."""

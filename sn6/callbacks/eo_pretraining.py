@@ -1,4 +1,4 @@
-"""What an optical run leaves for radar runs to start from."""
+"""Write the weights of an EO run for SAR runs to start from."""
 
 from pathlib import Path
 
@@ -14,21 +14,21 @@ from sn6.checkpoints.weights_file import write_weights
 
 
 class EOPretraining(Callback):
-    """Writes `weights.safetensors` at the end: the epoch that `callbacks.checkpoint` found best, and its card.
+    """Write `weights.safetensors` at the end: the epoch that `callbacks.checkpoint` chose, with metadata.
 
-    The card holds the network and its options, product, bands and their order, normalisation, orientation, the fold
-    and the ground that it was trained on, the scores of the epoch, and the versions of what made it.
+    The metadata hold the network and its options, product, bands and their order, normalisation, orientation, the fold
+    and the training area, the scores of the epoch, and the versions of the packages.
     """
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Reads the best checkpoint, with the threshold that was chosen for it."""
+        """Convert the best checkpoint, which holds the calibrated threshold."""
         checkpoint = trainer.checkpoint_callback
         assert isinstance(checkpoint, ModelCheckpoint)
         if not trainer.is_global_zero or not checkpoint.best_model_path:
             return
-        held = torch.load(checkpoint.best_model_path, map_location="cpu", weights_only=True)
-        card = checkpoint_metadata(held) | {
-            "score": held["callbacks"][polygon_f1_of(trainer).state_key]["scores"],
-            "chosen_by": checkpoint.monitor,
+        state = torch.load(checkpoint.best_model_path, map_location="cpu", weights_only=True)
+        metadata = checkpoint_metadata(state) | {
+            "score": state["callbacks"][polygon_f1_of(trainer).state_key]["scores"],
+            "selected_by": checkpoint.monitor,
         }
-        write_weights(Path(trainer.default_root_dir) / WEIGHTS_FILE, network_state(held), card)
+        write_weights(Path(trainer.default_root_dir) / WEIGHTS_FILE, network_state(state), metadata)

@@ -1,6 +1,7 @@
-"""Pictures of a fixed handful of validation tiles, of the best validation so far."""
+"""Pictures of a fixed set of validation tiles, of the best validation so far."""
 
 from pathlib import Path
+from typing import ClassVar
 
 from lightning import Callback, LightningModule, Trainer
 
@@ -14,59 +15,63 @@ from sn6.plots.tiles import save_figure, tile_figure
 
 
 class ImageLogging(Callback):
-    """Draws `figures/validation_<image id>.png` in the run's folder and hands them to the loggers that take images.
+    """Draw `figures/validation_<image id>.png` in the run's folder and log it to the loggers that take images.
 
-    They are drawn anew whenever the polygon F1 is the best so far. The tiles are the same in every epoch and run:
+    They are drawn again whenever the polygon F1 is the best so far. The tiles are the same in every epoch and run:
     evenly spread over the validation tiles with buildings, by their number of buildings.
 
     Args:
-        tiles: how many
+        tiles: number of tiles
     """
+
+    may_change: ClassVar = True  # when a run resumes
 
     def __init__(self, tiles: int = 4) -> None:
         self.tiles = tiles
         self.best = -1.0
 
     def state_dict(self) -> dict[str, float]:
-        """The F1 of the pictures that there are."""
+        """Return the F1 of the pictures."""
         return {"best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
-        """Goes on from there."""
+        """Restore the F1 of the pictures."""
         self.best = state_dict["best"]
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws the tiles that this rank has looked at."""
+        """Draw the tiles that this rank has evaluated."""
         polygon_f1 = polygon_f1_of(trainer)
         if trainer.sanity_checking or polygon_f1.scores["f1"] <= self.best:
             return
         self.best = polygon_f1.scores["f1"]
         dataset, folder = polygon_f1.dataset, Path(trainer.default_root_dir) / "figures"
-        chosen = {
-            index: folder / f"validation_{dataset.tiles[index].image_id}.png" for index in choose(dataset, self.tiles)
+        paths = {
+            index: folder / f"validation_{dataset.tiles[index].image_id}.png"
+            for index in choose_tiles(dataset, self.tiles)
         }
-        for index, path in chosen.items():
+        for index, path in paths.items():
             if index in polygon_f1.results:
                 draw(dataset, index, polygon_f1.results[index], f"epoch {trainer.current_epoch}", path)
         trainer.strategy.barrier()  # each rank has drawn its own
         if trainer.is_global_zero:
-            for index, path in chosen.items():
+            for index, path in paths.items():
                 if path.exists():
                     key = f"validation/{dataset.tiles[index].image_id}"
                     log_picture(trainer.loggers, key, path, trainer.global_step)
 
 
-def choose(dataset: TileDataset, number: int) -> list[int]:
-    """The tiles to draw, from many buildings to few."""
+def choose_tiles(dataset: TileDataset, number: int) -> list[int]:
+    """Return the indices of the tiles to draw, from many buildings to few."""
     return spread_by_buildings([len(dataset.labels(index)) for index in range(len(dataset))], number)
 
 
 def draw(dataset: TileDataset, index: int, result: TileResult, when: str, path: Path) -> None:
-    """One tile in its own frame: north is up."""
+    """Draw one tile in its own frame, north up."""
     tile, source = dataset.tiles[index], dataset.source
     image, valid = dataset.archive.read(tile, source.product, source.bands)
     names = [PRODUCTS[source.product].bands[band - 1] for band in source.bands]
     picture = render_background(image, valid, names)
     orientation = None if PRODUCTS[source.product].optical else tile.orientation
     title = f"{tile.image_id}, {when}"
-    save_figure(tile_figure(picture, result.truth, result.footprints.polygons, result.match, title, orientation), path)
+    figure = tile_figure(picture, result.truth, result.footprints.polygons, result.match, title, orientation)
+    save_figure(figure, path)

@@ -1,19 +1,20 @@
-"""The challenge's score while training and after, and the footprints that it was made from."""
+"""The challenge's score in training and after it, and the footprints that it is computed from."""
 
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from lightning import Callback, LightningModule, Trainer
 
 from sn6.data.dataset import TileDataset
+from sn6.datasets.layout import CRS, PIXEL
 from sn6.errors import UserError
-from sn6.footprints import Footprints, rotate_polygons
+from sn6.footprints import Footprints, PolygonOptions, rotate_polygons
 from sn6.footprints.polygonize import footprints_from_logits, is_building
 from sn6.formats.challenge_csv import ChallengeCSVWriter, read_proposals
 from sn6.formats.geojson import GeoJSONWriter
@@ -25,12 +26,12 @@ MAX_QUEUED = 8  # tiles that a device may be ahead of the thread that scores the
 
 @dataclass(frozen=True)
 class TileResult:
-    """What came out of one tile, in the tile's own frame.
+    """The score of one tile, in the tile's own frame.
 
     Attributes:
         footprints: the proposals
         truth: every label polygon of the tile
-        match: which of them met
+        match: which proposal took which building
     """
 
     footprints: Footprints
@@ -39,17 +40,17 @@ class TileResult:
 
 
 @dataclass(frozen=True)
-class Scored:
-    """A tile with all that is counted of it.
+class ScoredTile:
+    """A tile with everything that is counted.
 
     Attributes:
         index: the tile's place in the list
         loss: its own
-        intersection: pixels that are building and proposed
-        union: pixels that are building or proposed
-        result: at the threshold
-        ceiling: of the perfect binary mask, in a test
-        curve: at the other thresholds, in a test
+        intersection: pixels that are building and predicted as building
+        union: pixels that are building or predicted as building
+        result: with the options of the config, or the calibrated ones
+        oracle: counts of the ground-truth mask, only in a test
+        curve: counts at the other thresholds, only in a test
     """
 
     index: int
@@ -57,143 +58,139 @@ class Scored:
     intersection: int
     union: int
     result: TileResult
-    ceiling: Counts | None
+    oracle: Counts | None
     curve: list[Counts]
 
 
 class PolygonF1(Callback):
-    """Logits → polygons → the score of SpaceNet 6, on every validation and test.
+    """Turn logits into polygons and score them by the rules of SpaceNet 6, in every validation and test.
 
-    Logs `val/f1`, `val/precision`, `val/recall`, `val/iou` (pixels, of valid ones) and `val/loss`, or `test/...`.
-    The tiles are scored in a thread beside the device, which goes on with the next ones.
+    Logs `val/f1`, `val/precision`, `val/recall`, `val/iou` (of valid pixels) and `val/loss`, or `test/...`. Tiles are
+    scored in a thread, while the device computes the next ones.
 
-    After a test it leaves `proposals.csv` and `footprints.geojson` in the run's folder, and adds to its `scores`
-    `ceiling_f1`: what a perfect binary mask reaches by the same way, which is less than 1 where houses share a wall.
+    After a test it writes `proposals.csv` and `footprints.geojson` to the run's folder, and adds `oracle_f1` to its
+    `scores`: the upper bound from the ground-truth mask, which is below 1 where buildings touch.
 
     Args:
         threshold: probability; a pixel above it is building
-        min_area: m²; smaller components are no proposals
-        simplify: m; how far an outline may leave the pixels' edges
-        curve: probabilities at which a test is scored as well, to look at and not to choose by
+        min_area: m²; smaller components are dropped
+        simplify: m; tolerance of the outlines
+        curve: probabilities; thresholds at which a test is scored as well (diagnostic only)
     """
+
+    logged: ClassVar = ("f1", "precision", "recall", "iou", "loss")
 
     def __init__(
         self, threshold: float = 0.5, min_area: float = 20.0, simplify: float = 0.5, curve: Sequence[float] = ()
     ) -> None:
-        self.threshold = threshold
-        self.min_area = min_area
-        self.simplify = simplify
+        self.options = PolygonOptions(threshold, min_area, simplify)
         self.curve_at = [float(probability) for probability in curve]
-        if not all(0 < probability < 1 for probability in self.curve_at):
-            raise UserError(f"callbacks.polygon_f1.curve={list(curve)} does not do; probabilities lie between 0 and 1")
+        check_probabilities("callbacks.polygon_f1.curve", self.curve_at)
         self.results: dict[int, TileResult] = {}  # of the last pass, by the tile's index, on this rank
         self.scores: dict[str, float] = {}  # of the last pass, the same on all ranks
-        self.by_tile = torch.empty(0, len(COLUMNS))  # likewise, a row a tile
-        self.curve: list[dict[str, float]] = []  # of the last test, likewise
-        self.waiting: deque[Future[Scored]] = deque()
+        self.by_tile = torch.empty(0, len(COLUMNS))  # of the last pass, the same on all ranks: a row per tile
+        self.curve: list[dict[str, float]] = []  # of the last test, the same on all ranks
+        self.queue: deque[Future[ScoredTile]] = deque()
 
     def state_dict(self) -> dict[str, Any]:
-        """A checkpoint holds the scores of its own validation, and how its logits became polygons."""
-        how = {"threshold": self.threshold, "min_area": self.min_area, "simplify": self.simplify}
-        return {"scores": self.scores, "by_tile": self.by_tile, **how}
+        """Return what a checkpoint holds: the scores of its own validation, and the polygon options."""
+        return {"scores": self.scores, "by_tile": self.by_tile, **asdict(self.options)}
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Empties the tables."""
+        """Empty the tables."""
         self._start(dataset_of(trainer.val_dataloaders), is_test=False)
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Empties the tables."""
+        """Empty the tables."""
         self._start(dataset_of(trainer.test_dataloaders), is_test=True)
 
     def _start(self, dataset: TileDataset, is_test: bool) -> None:
         self.dataset = dataset
         self.table = TileTable(len(dataset))
-        self.ceiling = TileTable(len(dataset)) if is_test else None
+        self.oracle = TileTable(len(dataset)) if is_test else None
         self.curve_tables = [TileTable(len(dataset)) for _ in self.curve_at] if is_test else []
         self.results = {}
-        self.waiting.clear()
+        self.queue.clear()
         self.scorer = ThreadPoolExecutor(1)
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
-        """Has the tiles of a batch scored."""
-        self._take(outputs, batch)
+        """Queue the tiles of a batch."""
+        self._submit(outputs, batch)
 
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
-        """The same for the test tiles."""
-        self._take(outputs, batch)
+        """Queue the tiles of a batch."""
+        self._submit(outputs, batch)
 
-    def _take(self, outputs: Any, batch: Any) -> None:
+    def _submit(self, outputs: Any, batch: Any) -> None:
         logits = outputs["logits"][:, 0].float().cpu().numpy()
         mask, valid = batch["mask"][:, 0].cpu().numpy() > 0, batch["valid"][:, 0].cpu().numpy()
         for i, (index, loss) in enumerate(zip(batch["index"].tolist(), outputs["losses"].tolist(), strict=True)):
-            self.waiting.append(self.scorer.submit(self._score, index, loss, logits[i], mask[i], valid[i]))
-        while len(self.waiting) > MAX_QUEUED:
-            self._enter(self.waiting.popleft().result())
+            self.queue.append(self.scorer.submit(self._score, index, loss, logits[i], mask[i], valid[i]))
+        while len(self.queue) > MAX_QUEUED:
+            self._record(self.queue.popleft().result())
 
-    def _score(self, index: int, loss: float, logits: np.ndarray, mask: np.ndarray, valid: np.ndarray) -> Scored:
-        """One tile at the threshold; of a test also its perfect mask, and the tile at the other thresholds."""
-        proposed, building = is_building(logits, self.threshold) & valid, mask & valid
-        intersection, union = int((proposed & building).sum()), int((proposed | building).sum())
-        result = self.score_tile(index, logits, valid, self.threshold)
-        ceiling = None
-        if self.ceiling is not None:
-            ceiling = self.score_tile(index, np.where(mask, np.float32(1), np.float32(-1)), valid, 0.5).match.counts
+    def _score(self, index: int, loss: float, logits: np.ndarray, mask: np.ndarray, valid: np.ndarray) -> ScoredTile:
+        predicted, building = is_building(logits, self.options.threshold) & valid, mask & valid
+        intersection, union = int((predicted & building).sum()), int((predicted | building).sum())
+        result = self.score_tile(index, logits, valid, self.options.threshold)
+        oracle = None
+        if self.oracle is not None:
+            oracle = self.score_tile(index, np.where(mask, np.float32(1), np.float32(-1)), valid, 0.5).match.counts
         curve = [
-            self.score_tile(index, logits, valid, probability).match.counts
-            for probability, _ in zip(self.curve_at, self.curve_tables, strict=False)  # a validation has no curve
+            self.score_tile(index, logits, valid, threshold).match.counts
+            for threshold, _ in zip(self.curve_at, self.curve_tables, strict=False)  # a validation has no tables
         ]
-        return Scored(index, loss, intersection, union, result, ceiling, curve)
+        return ScoredTile(index, loss, intersection, union, result, oracle, curve)
 
-    def _enter(self, scored: Scored) -> None:
-        self.results[scored.index] = scored.result
-        self.table.enter(scored.index, scored.loss, scored.intersection, scored.union, scored.result.match.counts)
-        if self.ceiling is not None and scored.ceiling is not None:
-            self.ceiling.enter(scored.index, 0, 0, 0, scored.ceiling)
-        for table, counts in zip(self.curve_tables, scored.curve, strict=True):
-            table.enter(scored.index, 0, 0, 0, counts)
+    def _record(self, tile: ScoredTile) -> None:
+        self.results[tile.index] = tile.result
+        self.table.enter(tile.index, tile.loss, tile.intersection, tile.union, tile.result.match.counts)
+        if self.oracle is not None and tile.oracle is not None:
+            self.oracle.enter(tile.index, 0, 0, 0, tile.oracle)
+        for table, counts in zip(self.curve_tables, tile.curve, strict=True):
+            table.enter(tile.index, 0, 0, 0, counts)
 
     def score_tile(self, index: int, logits: np.ndarray, valid: np.ndarray, threshold: float) -> TileResult:
-        """The footprints of a tile's logits (h, w) against all of its labels."""
-        footprints = footprints_of(self.dataset, index, logits, valid, threshold, self.min_area, self.simplify)
+        """Match the footprints of a tile's logits (h, w) with all of its labels."""
+        footprints = footprints_of(self.dataset, index, logits, valid, replace(self.options, threshold=threshold))
         truth = self.dataset.labels(index).polygons
         return TileResult(footprints, truth, match_tile(truth, footprints.polygons, footprints.confidences))
 
     def _finish(self, device: torch.device) -> None:
-        """Waits for the last tiles, and pools the counts over tiles and ranks."""
-        while self.waiting:
-            self._enter(self.waiting.popleft().result())
+        """Wait for the last tiles, and pool the counts over tiles and ranks."""
+        while self.queue:
+            self._record(self.queue.popleft().result())
         self.scorer.shutdown()
         self.scores = self.table.to(device).compute()
         self.by_tile = self.table.by_tile
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Logs on every rank: the checkpoint watches the scores."""
+        """Log the scores, on every rank: the checkpoint monitors them."""
         self._finish(pl_module.device)
-        for key in ("f1", "precision", "recall", "iou", "loss"):
+        for key in self.logged:
             pl_module.log(f"val/{key}", self.scores[key], prog_bar=key in ("f1", "loss"))
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The same for the test tiles, with the ceiling and the curve."""
+        """Log the scores of the test tiles, with the upper bound from the ground-truth mask and the curve."""
         self._finish(pl_module.device)
-        assert self.ceiling is not None
-        ceiling = self.ceiling.to(pl_module.device).compute()
-        self.scores |= {f"ceiling_{key}": ceiling[key] for key in ("f1", "precision", "recall")}
+        assert self.oracle is not None
+        oracle = self.oracle.to(pl_module.device).compute()
+        self.scores |= {f"oracle_{key}": oracle[key] for key in ("f1", "precision", "recall")}
         self.curve = [
-            {"threshold": probability} | {key: scores[key] for key in ("f1", "precision", "recall")}
-            for probability, table in zip(self.curve_at, self.curve_tables, strict=True)
+            {"threshold": threshold} | {key: scores[key] for key in ("f1", "precision", "recall")}
+            for threshold, table in zip(self.curve_at, self.curve_tables, strict=True)
             for scores in [table.to(pl_module.device).compute()]
         ]
-        for key in ("f1", "precision", "recall", "iou", "loss", "ceiling_f1"):
+        for key in (*self.logged, "oracle_f1"):
             pl_module.log(f"test/{key}", self.scores[key])
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Each rank leaves the proposals of its tiles in a part, which the first one joins in the tiles' order."""
-        folder = Path(trainer.default_root_dir)
-        tiles = self.dataset.tiles
+        """Write the proposals: each rank those of its tiles, which the first one joins in the order of the tiles."""
+        folder, tiles = Path(trainer.default_root_dir), self.dataset.tiles
         corners = {tile.image_id: (tile.bounds[0], tile.bounds[3]) for tile in tiles}
         with ChallengeCSVWriter(folder / f"proposals.part{trainer.global_rank}.csv") as part:
             for index, result in self.results.items():
@@ -202,39 +199,41 @@ class PolygonF1(Callback):
         if not trainer.is_global_zero:
             return
         parts = [folder / f"proposals.part{rank}.csv" for rank in range(trainer.world_size)]
-        joined = {image_id: found for path in parts for image_id, found in read_proposals(path).items()}
+        by_tile = {image_id: footprints for path in parts for image_id, footprints in read_proposals(path).items()}
         with (
             ChallengeCSVWriter(folder / "proposals.csv") as table,
-            GeoJSONWriter(folder / "footprints.geojson") as collection,
+            GeoJSONWriter(folder / "footprints.geojson", CRS, PIXEL) as collection,
         ):
-            for image_id in (tile.image_id for tile in tiles if tile.image_id in joined):
+            for image_id in (tile.image_id for tile in tiles if tile.image_id in by_tile):
                 for writer in (table, collection):
-                    writer.write(image_id, corners[image_id], joined[image_id])
+                    writer.write(image_id, corners[image_id], by_tile[image_id])
         for path in parts:
             path.unlink()
 
 
+def check_probabilities(key: str, values: Sequence[float]) -> None:
+    """Raise a UserError if a threshold is not between 0 and 1."""
+    if not all(0 < value < 1 for value in values):
+        raise UserError(
+            f"invalid {key}={list(values)}: probabilities are between 0 and 1, both excluded", key=key, value=values
+        )
+
+
 def footprints_of(
-    dataset: TileDataset,
-    index: int,
-    logits: np.ndarray,
-    valid: np.ndarray,
-    threshold: float,
-    min_area: float,
-    simplify: float,
+    dataset: TileDataset, index: int, logits: np.ndarray, valid: np.ndarray, options: PolygonOptions
 ) -> Footprints:
-    """Polygons of a tile's logits (h, w), turned back into the tile's own frame; see PolygonF1 for the rest."""
-    footprints = footprints_from_logits(logits, valid, threshold, min_area, simplify)
-    if not dataset.turned(index):
+    """Return the footprints of a tile's logits (h, w) in the tile's own frame."""
+    footprints = footprints_from_logits(logits, valid, options, PIXEL)
+    if not dataset.is_rotated(index):
         return footprints
     return Footprints(rotate_polygons(footprints.polygons, *valid.shape), footprints.confidences)
 
 
 def polygon_f1_of(trainer: Any) -> PolygonF1:
-    """The callback that scores, for those that show or keep its results."""
+    """Return the callback that scores."""
     return next(callback for callback in trainer.callbacks if isinstance(callback, PolygonF1))
 
 
 def dataset_of(loader: Any) -> TileDataset:
-    """The tiles behind the one loader of a validation or test."""
+    """Return the tiles behind the loader of a validation or test."""
     return loader.dataset

@@ -1,7 +1,7 @@
-"""How fast a run is, and how much memory of the GPU it takes."""
+"""Log how fast a run is, and how much GPU memory it takes."""
 
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning import Callback, LightningModule, Trainer
@@ -10,25 +10,27 @@ GIB = 2**30
 
 
 class Throughput(Callback):
-    """Logs means since the last values that were logged.
+    """Log means since the last logged values.
 
-    `speed/step_seconds` (from batch to batch, waiting for data included), `speed/crops_per_second` over all devices,
-    `speed/tiles_per_second` of a validation with its polygons, and on a GPU `speed/gpu_gib`, the most that the first
-    device held at a time.
+    `throughput/step_seconds` (from batch to batch, waiting for data included), `throughput/crops_per_second` over all
+    devices, `throughput/tiles_per_second` of a validation with its polygons, and on a GPU `throughput/gpu_gib`, the
+    peak memory of the first device.
     """
+
+    may_change: ClassVar = True  # when a run resumes
 
     def __init__(self) -> None:
         self.since: float | None = None
         self.batches = 0
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The first batch of an epoch, which starts the workers, is not counted."""
+        """Reset: the first batch of an epoch, which starts the workers, does not count."""
         self.since, self.batches = None, 0
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Counts, and logs at the steps at which Lightning logs."""
+        """Count batches, and log at the steps at which Lightning logs."""
         now = time.perf_counter()
         if self.since is None:
             self.since = now
@@ -38,17 +40,18 @@ class Throughput(Callback):
         if every == 0 or trainer.global_step % every:
             return
         seconds = (now - self.since) / self.batches
-        pl_module.log("speed/step_seconds", seconds)
-        pl_module.log("speed/crops_per_second", len(batch["image"]) * trainer.world_size / seconds)
+        pl_module.log("throughput/step_seconds", seconds)
+        pl_module.log("throughput/crops_per_second", len(batch["image"]) * trainer.world_size / seconds)
         if pl_module.device.type == "cuda":
-            pl_module.log("speed/gpu_gib", torch.cuda.max_memory_allocated(pl_module.device) / GIB)
+            pl_module.log("throughput/gpu_gib", torch.cuda.max_memory_allocated(pl_module.device) / GIB)
         self.since, self.batches = now, 0
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Starts the clock."""
+        """Start the clock."""
         self.validation_since = time.perf_counter()
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stops it; callbacks before this one have scored their polygons."""
+        """Stop the clock; callbacks before this one have scored their polygons."""
         loader: Any = trainer.val_dataloaders
-        pl_module.log("speed/tiles_per_second", len(loader.dataset) / (time.perf_counter() - self.validation_since))
+        seconds = time.perf_counter() - self.validation_since
+        pl_module.log("throughput/tiles_per_second", len(loader.dataset) / seconds)

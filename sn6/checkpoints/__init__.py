@@ -1,0 +1,1 @@
+"""Read and write the weights of networks, and transfer them between networks."""

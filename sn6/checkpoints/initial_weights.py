@@ -1,6 +1,5 @@
-"""Weights that a run is given: read, fitted to its network, and how far they know the ground that it scores."""
+"""Weights that a run starts from: read, copied into its network, and checked for leakage."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +11,9 @@ from torch import Tensor, nn
 
 from sn6.checkpoints.loading import find_weights, read_checkpoint
 from sn6.checkpoints.transfer import Adapt, TransferredTensor, transfer_weights
-from sn6.data.dataset import Source
-from sn6.data.folds import Fold, bounds_of, overlaps_any
-from sn6.data.partitions import columns_of
-from sn6.datasets.archive import Tile
+from sn6.data.source import Source
+from sn6.data.folds import Fold, count_overlapping, squares_outside_column
 from sn6.datasets.layout import PRODUCTS
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,89 +21,96 @@ class InitialWeights:
     """Weights from outside a run.
 
     Attributes:
-        key: of the config that names them
-        file: where they lie
-        weights: by our names
-        card: what is known of them, see `sn6.checkpoints.loading.read_trained`
+        key: config key that names them
+        file: the file
+        weights: tensors by our names
+        metadata: what the file says of them, see `sn6.checkpoints.loading.read_checkpoint`
     """
 
     key: str
     file: Path
     weights: dict[str, Tensor]
-    card: dict[str, Any]
+    metadata: dict[str, Any]
 
     @property
     def where(self) -> str:
-        """Key, file and form, for messages."""
-        form = f" ({self.card['form']})" if "form" in self.card else ""
-        return f"{self.key}={self.file}{form}"
+        """Return key, file and format, for messages."""
+        format_name = f" ({self.metadata['form']})" if "form" in self.metadata else ""
+        return f"{self.key}={self.file}{format_name}"
 
     @property
     def network(self) -> dict[str, Any]:
-        """The network that they fit, as far as they tell it."""
-        return self.card.get("network", {})
+        """Return class and options of the network that they fit, as far as the metadata say."""
+        return self.metadata.get("network", {})
 
-    def fit_into(
+    def load_into(
         self, network: nn.Module, source: Source, adapt: Adapt | None, reset_head: bool
     ) -> list[TransferredTensor]:
-        """Copies them into a network that will see `source`; arguments, result and errors of `hand_over`."""
-        told = self.card.get("source", {})
-        bands = bands_of(told["product"], told["bands"]) if told else [], bands_of(source.product, source.bands)
+        """Copy them into a network that is going to see `source`; see `transfer_weights`."""
+        trained_on = self.metadata.get("source", {})
+        before = band_names(trained_on["product"], trained_on["bands"]) if trained_on else []
+        bands = before, band_names(source.product, source.bands)
         return transfer_weights(
             network, self.weights, bands, adapt, reset_head, self.where, node=self.key.rpartition(".")[0]
         )
 
 
 def read_initial_weights(path: str, key: str, inside: Sequence[str]) -> InitialWeights:
-    """Reads them; arguments and errors of `sn6.checkpoints.loading.trained_file` and `read_trained`."""
+    """Read weights; arguments and errors of `sn6.checkpoints.loading.find_weights` and `read_checkpoint`."""
     file = find_weights(Path(path), key, inside)
     return InitialWeights(key, file, *read_checkpoint(file, key))
 
 
-def bands_of(product: str, bands: Sequence[int]) -> list[str]:
-    """The names of the bands that a network sees, from a product and the numbers of its bands."""
+def band_names(product: str, bands: Sequence[int]) -> list[str]:
+    """Return the names of a product's bands, by their numbers from 1."""
     return [PRODUCTS[product].bands[band - 1] for band in bands]
 
 
 def summary(rows: Sequence[TransferredTensor]) -> str:
-    """In words, what became of the tensors."""
-    told = [f"{sum(row.what == 'loaded' for row in rows)} tensors loaded"]
-    told += [f"{row.tensor} adapted ({row.rule})" for row in rows if row.what == "adapted"]
-    left = sum(row.what == "left" for row in rows)
-    return ", ".join([*told, f"{left} left as they start"] if left else told)
+    """Return in words how many tensors were loaded, adapted and left."""
+    parts = [f"{sum(row.action == 'loaded' for row in rows)} tensors loaded"]
+    parts += [f"{row.tensor} adapted ({row.rule})" for row in rows if row.action == "adapted"]
+    initialised = sum(row.action == "initialised" for row in rows)
+    return ", ".join([*parts, f"{initialised} initialised"] if initialised else parts)
 
 
-def training_area(card: dict[str, Any], fold: Fold, unseen_column: int | None) -> Float64[np.ndarray, "n 4"]:
-    """The squares that weights were trained on: those of their card, else of the tiles outside `unseen_column`.
+def training_area(metadata: dict[str, Any], fold: Fold, unseen_column: int | None) -> Float64[np.ndarray, "n 4"]:
+    """Return the squares that weights were trained on: those of their metadata, else outside `unseen_column`.
 
-    Empty where neither is known.
+    Args:
+        metadata: of the weights
+        fold: the run's, whose tiles stand for those of the weights
+        unseen_column: column of easting that they were not trained on, None where it is not known
+
+    Returns:
+        West, south, east and north of each square in metres; empty where nothing is known.
     """
-    if card.get("ground"):
-        return np.array(card["ground"], dtype=np.float64).reshape(-1, 4)
+    if metadata.get("training_area"):
+        return np.array(metadata["training_area"], dtype=np.float64).reshape(-1, 4)
     if unseen_column is None:
         return np.zeros((0, 4))
     tiles = [tile for tile in (*fold.train, *fold.validation, *fold.test, *fold.dropped) if tile.split == "train"]
-    bounds = bounds_of(tiles)
-    return bounds[columns_of(bounds) != unseen_column]
-
-
-def count_overlapping(tiles: Sequence[Tile], ground: Float64[np.ndarray, "n 4"]) -> int:
-    """How many of the tiles share ground with the squares."""
-    return int(overlaps_any(bounds_of(tiles), ground).sum())
+    return squares_outside_column(tiles, unseen_column)
 
 
 def provenance(given: InitialWeights, fold: Fold, unseen_column: int | None) -> dict[str, Any]:
-    """For metrics.json: what the weights are, and how many of the scored tiles lie on ground that they learned on."""
-    ground = training_area(given.card, fold, unseen_column)
-    seen = count_overlapping(fold.test, ground) if len(ground) else None
-    scored, column = len(fold.test), given.card.get("fold", unseen_column)
-    if seen is None:
-        note = "the ground that these weights were trained on is not known; the score may be too good"
-    elif seen == 0:
-        note = f"none of the {scored} scored tiles shares ground with what these weights were trained on"
+    """Return for metrics.json what the weights are, and how many scored tiles overlap their training area."""
+    area = training_area(given.metadata, fold, unseen_column)
+    overlapping = count_overlapping(fold.test, area) if len(area) else None
+    scored, column = len(fold.test), given.metadata.get("fold", unseen_column)
+    if overlapping is None:
+        note = "the training area of these weights is not known; the score may be too high"
+    elif overlapping == 0:
+        note = f"none of the {scored} scored tiles overlaps the training area of these weights"
     else:
         note = (
-            f"these weights were trained on ground of {seen} of the {scored} scored tiles, so the score is too good; "
-            f"they were not trained on column {column} of easting (data.fold={column}), but for what its edge shares"
+            f"{overlapping} of the {scored} scored tiles overlap the training area of these weights, so the score is "
+            f"too high; they were not trained on column {column} of easting (data.fold={column}), except for tiles "
+            "that reach over its edge"
         )
-    return {"file": str(given.file), "form": given.card.get("form", "sn6"), "scored_tiles_seen": seen, "note": note}
+    return {
+        "file": str(given.file),
+        "format": given.metadata.get("form", "sn6"),
+        "scored_tiles_in_training_area": overlapping,
+        "note": note,
+    }

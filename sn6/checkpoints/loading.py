@@ -1,8 +1,9 @@
-"""What a training left of its network: the weights, and the card that tells how to use them."""
+"""Read a trained network: its weights, and the metadata that describes how to use them."""
 
 import platform
 import re
 from collections.abc import Sequence
+from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from pickle import UnpicklingError
@@ -11,116 +12,145 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sn6.checkpoints.init_options import INIT_KEYS
-from sn6.checkpoints.published import translate
-from sn6.checkpoints.state_dict import first_of, network_state
+from sn6.checkpoints.init_options import network_arguments
+from sn6.checkpoints.published import rename_published
+from sn6.checkpoints.state_dict import abbreviate, network_state
 from sn6.checkpoints.weights_file import SUFFIX, read_weights
 from sn6.errors import UserError, first_line
+from sn6.footprints import PolygonOptions
 
 PACKAGES = ("sn6", "torch", "lightning", "timm")
-WRAPPERS = ("state_dict", "model", "model_state_dict")  # keys under which others keep the state dict
-PARALLEL = "module."  # what DataParallel puts before every name
-RULE = ("threshold", "min_area", "simplify")  # from logits to footprints
+WRAPPERS = ("state_dict", "model", "model_state_dict")  # keys that other programs store a state dict under
+PARALLEL = "module."  # prefix that DataParallel adds to every name
 
 
-def find_weights(path: Path, key: str, inside: Sequence[str]) -> Path:
-    """The file that holds the weights, of whatever of a run is given.
+def find_weights(path: Path, key: str, candidates: Sequence[str]) -> Path:
+    """Return the file of weights: `path` itself, or the first of the candidates in a run's folder.
 
     Args:
-        path: a checkpoint of Lightning, a file of safetensors, or a run's folder
-        key: of the config or command line, for messages
-        inside: the files of a run's folder to look for, the first that there is
+        path: a checkpoint of Lightning, a safetensors file, or a run's folder
+        key: the option that names it, for messages
+        candidates: names of files relative to a run's folder
 
     Raises:
-        UserError: there is none
+        UserError: there is no such file
     """
     if path.is_dir():
-        found = [path / name for name in inside if (path / name).exists()]
-        if not found:
+        existing = [path / name for name in candidates if (path / name).exists()]
+        if not existing:
             raise UserError(
-                f"{key}={path}: the folder holds none of {', '.join(inside)}; give the folder of a finished run"
+                f"{key}={path}: the folder has none of {', '.join(candidates)}; give the folder of a finished run",
+                kind="not_found",
+                key=key,
+                value=str(path),
             )
-        return found[0]
+        return existing[0]
     if not path.is_file():
         raise UserError(
-            f"{key}={path}: there is no such file; give weights.safetensors, a checkpoint or a run's folder"
+            f"{key}={path} does not exist; give weights.safetensors, a checkpoint or a run's folder",
+            kind="not_found",
+            key=key,
+            value=str(path),
         )
     return path
 
 
 def read_checkpoint(file: Path, key: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The network's tensors under our names, and their card.
+    """Read the network's tensors by our names, and their metadata.
 
-    The card of an own file holds all that is known of its training; that of published weights tells their `form` and
-    the `network` that they fit (`sn6.checkpoints.published`); that of a state dict of unknown names is empty.
+    The metadata of sn6's own files describes the network and its training. That of published weights contains their
+    `form` and the `network` that they fit (`sn6.checkpoints.published`); that of any other state dict is empty.
+
+    Args:
+        file: a checkpoint or a safetensors file
+        key: the option that names it, for messages
 
     Raises:
-        UserError: the file cannot be read without unpickling code, or holds no weights by name
+        UserError: the file cannot be read without unpickling code, or contains no named tensors
     """
-    where = f"{key}={file}"
     if file.suffix == SUFFIX:
-        weights, card = read_weights(file)
-        return (weights, card) if card else translate(weights, where)
-    held = load_tensors(file, where)
-    weights = network_state(held) if "state_dict" in held else {}
-    return (weights, checkpoint_metadata(held)) if weights else translate(plain_weights(held, where), where)
+        weights, metadata = read_weights(file)
+        return (weights, metadata) if metadata else rename_published(weights, file, key)
+    checkpoint = load_tensors(file, key)
+    weights = network_state(checkpoint) if "state_dict" in checkpoint else {}
+    if weights:
+        return weights, checkpoint_metadata(checkpoint)
+    return rename_published(unwrap_state_dict(checkpoint, file, key), file, key)
 
 
-def load_tensors(file: Path, where: str) -> dict[str, Any]:
-    """What torch.save wrote, as far as it is tensors and plain values; no code of it is run."""
+def load_tensors(file: Path, key: str) -> dict[str, Any]:
+    """Load the tensors and plain values that torch.save wrote, without running code from the file."""
     try:
-        held = torch.load(file, map_location="cpu", weights_only=True)
+        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # zip, pickle and torch each raise their own
         if code := re.search(r"GLOBAL ([\w.]+)", str(error)):
-            raise UserError(
-                f"{where} cannot be read without running code from it: it pickles {code[1]} and not its weights alone; "
-                "if you trust it, save torch.load(FILE, weights_only=False).state_dict() where that class can be "
+            message = (
+                f"{key}={file} cannot be read without running code from it: it pickles {code[1]} besides tensors; if "
+                "you trust it, save torch.load(FILE, weights_only=False).state_dict() where that class can be "
                 "imported, and give that file"
-            ) from None
-        # What torch says of a file that is no pickle is advice to run its code.
-        reason = "not written by torch" if isinstance(error, UnpicklingError) else first_line(error)
+            )
+        else:
+            # For a file that is no pickle, torch's own message advises to run code from it.
+            reason = "not written by torch" if isinstance(error, UnpicklingError) else first_line(error)
+            message = (
+                f"{key}={file} cannot be read, it is broken, truncated or not a checkpoint ({reason}); give a "
+                "checkpoint"
+            )
+        raise UserError(message, kind="unreadable", key=key, value=str(file)) from None
+    if not isinstance(checkpoint, dict):
         raise UserError(
-            f"{where} cannot be read, it is broken, cut short or no checkpoint ({reason}); give a checkpoint"
-        ) from None
-    if not isinstance(held, dict):
-        raise UserError(f"{where} holds no weights by name but a {type(held).__name__}; give a checkpoint")
-    return held
+            f"{key}={file} contains a {type(checkpoint).__name__} instead of named tensors; give a checkpoint",
+            kind="wrong_data",
+            key=key,
+            value=str(file),
+        )
+    return checkpoint
 
 
-def plain_weights(held: dict[str, Any], where: str) -> dict[str, Tensor]:
-    """The tensors of a state dict, without what was wrapped around it or around the network."""
-    inner = next((held[name] for name in WRAPPERS if isinstance(held.get(name), dict)), held)
+def unwrap_state_dict(checkpoint: dict[str, Any], file: Path, key: str) -> dict[str, Tensor]:
+    """Return the named tensors of another program's checkpoint, without the prefix of DataParallel.
+
+    Raises:
+        UserError: there are none
+    """
+    inner = next((checkpoint[name] for name in WRAPPERS if isinstance(checkpoint.get(name), dict)), checkpoint)
     weights = {name: value for name, value in inner.items() if isinstance(value, Tensor)}
     if not weights:
-        raise UserError(f"{where} holds no weights by name; it has {first_of(list(map(str, held)))}")
+        raise UserError(
+            f"{key}={file} contains no named tensors but {abbreviate(list(map(str, checkpoint)))}; give a checkpoint",
+            kind="wrong_data",
+            key=key,
+            value=str(file),
+        )
     is_parallel = all(name.startswith(PARALLEL) for name in weights)
     return {name.removeprefix(PARALLEL): value for name, value in weights.items()} if is_parallel else weights
 
 
-def checkpoint_metadata(held: dict[str, Any]) -> dict[str, Any]:
-    """What a checkpoint of Lightning tells of its network, in plain values."""
-    config = held.get("hyper_parameters", {}).get("config", {})
+def checkpoint_metadata(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Return the metadata of the network in a checkpoint of Lightning, as plain values."""
+    config = checkpoint.get("hyper_parameters", {}).get("config", {})
     return {
-        "network": {key: value for key, value in config.get("model", {}).items() if key not in INIT_KEYS},
+        "network": network_arguments(config.get("model", {})),
         "building_class": config.get("model", {}).get("building_class"),
-        **held.get("TileDataModule", {}),
+        **checkpoint.get("TileDataModule", {}),
         "window": config.get("window"),
         "window_overlap": config.get("window_overlap"),
         "precision": config.get("trainer", {}).get("precision"),
-        "footprints": polygon_options(held, config),
-        "epoch": held.get("epoch"),
-        "versions": {name: version_of(name) for name in PACKAGES} | {"python": platform.python_version()},
+        "footprints": polygon_options(checkpoint, config),
+        "epoch": checkpoint.get("epoch"),
+        "versions": {name: installed_version(name) for name in PACKAGES} | {"python": platform.python_version()},
     }
 
 
-def polygon_options(held: dict[str, Any], config: dict[str, Any]) -> dict[str, float]:
-    """Threshold, least area and tolerance: those that were found for the checkpoint, else those of the run's config."""
-    told = config.get("callbacks", {}).get("polygon_f1", {}) | held.get("callbacks", {}).get("PolygonF1", {})
-    return {key: told[key] for key in RULE if told.get(key) is not None}
+def polygon_options(checkpoint: dict[str, Any], config: dict[str, Any]) -> dict[str, float]:
+    """Return the fields of PolygonOptions: those calibrated for the checkpoint, else those of the run's config."""
+    options = config.get("callbacks", {}).get("polygon_f1", {}) | checkpoint.get("callbacks", {}).get("PolygonF1", {})
+    names = [field.name for field in fields(PolygonOptions)]
+    return {name: options[name] for name in names if options.get(name) is not None}
 
 
-def version_of(package: str) -> str | None:
-    """None where it runs from a folder that was never installed."""
+def installed_version(package: str) -> str | None:
+    """Return the version of a package; None if it runs from a folder that is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

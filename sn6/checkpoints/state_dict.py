@@ -1,4 +1,4 @@
-"""The tensors of a network in a checkpoint, and in words how they differ from those of another."""
+"""Extract a network's tensors from a checkpoint, and describe how they differ from those of another network."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -6,36 +6,38 @@ from typing import Any
 from torch import Tensor, nn
 
 PREFIX = "network."  # of the network's tensors in a checkpoint of Lightning
-NAMED = 3  # tensors of each kind that a message names
+MAX_NAMES = 3  # tensors of each kind that a message lists
 
 
-def network_state(held: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The network's tensors in what a checkpoint of a run holds; empty where it is of another program."""
-    return {k.removeprefix(PREFIX): v for k, v in held["state_dict"].items() if k.startswith(PREFIX)}
+def network_state(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the network's tensors in a checkpoint of a run; an empty dict for a checkpoint of another program."""
+    return {k.removeprefix(PREFIX): v for k, v in checkpoint["state_dict"].items() if k.startswith(PREFIX)}
 
 
-def mismatch(network: nn.Module, weights: Mapping[str, Tensor], named: Callable[[str], str] = str) -> str:
-    """In words, the tensors that `weights` lacks, has too many, or has in another shape; empty where all fit.
+def describe_mismatch(
+    network: nn.Module, weights: Mapping[str, Tensor], display_name: Callable[[str], str] = str
+) -> str:
+    """List the tensors that are missing in `weights`, unknown to `network` or of another shape; "" if all fit.
 
     Args:
-        network: what they are meant for
-        weights: by the network's names
-        named: what to call a tensor
+        network: the network to load the weights into
+        weights: tensors by the network's names
+        display_name: maps a tensor's name to the one to show
     """
-    wanted = network.state_dict()
+    expected = network.state_dict()
     kinds = {
-        "missing": [named(name) for name in wanted if name not in weights],
-        "unknown": [named(name) for name in weights if name not in wanted],
+        "missing": [display_name(name) for name in expected if name not in weights],
+        "unknown": [display_name(name) for name in weights if name not in expected],
         "of another shape": [
-            f"{named(name)} {tuple(weights[name].shape)}, not {tuple(wanted[name].shape)}"
-            for name in wanted
-            if name in weights and weights[name].shape != wanted[name].shape
+            f"{display_name(name)} {tuple(weights[name].shape)}, not {tuple(expected[name].shape)}"
+            for name in expected
+            if name in weights and weights[name].shape != expected[name].shape
         ],
     }
-    return "; ".join(f"{kind}: {first_of(names)}" for kind, names in kinds.items() if names)
+    return "; ".join(f"{kind}: {abbreviate(names)}" for kind, names in kinds.items() if names)
 
 
-def first_of(names: list[str]) -> str:
-    """The first few, and how many more."""
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
+def abbreviate(names: list[str]) -> str:
+    """Return the first few names and the number of the others."""
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    return ", ".join(names[:MAX_NAMES]) + more

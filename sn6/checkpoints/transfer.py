@@ -1,36 +1,37 @@
-"""From the weights of one network to the start of another: what is loaded, adapted and left, tensor by tensor."""
+"""Initialise a network with the weights of another, and report for each tensor what was done."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sn6.checkpoints.state_dict import mismatch
+from sn6.checkpoints.state_dict import describe_mismatch
 from sn6.errors import UserError
 from sn6.models.encoders import widen_first_layer
 
 Adapt = Literal["mean", "repeat", "names"]
+Action = Literal["loaded", "adapted", "initialised"]
 
 
 @dataclass(frozen=True)
 class TransferredTensor:
-    """What became of one tensor of the network.
+    """One row of the report: what was done with a tensor of the network.
 
     Attributes:
-        tensor: its name
-        what: "loaded" as it was, "adapted", or "left" as the network started it
-        rule: by which it was adapted, or why it was left
-        was: its shape in the weights, empty where they have none
-        shape: in the network
+        tensor: name
+        action: "loaded" unchanged, "adapted", or "initialised" by the network itself
+        rule: how it was adapted, or why it was initialised; "" if loaded
+        source_shape: shape in the weights, empty if they have no such tensor
+        shape: shape in the network
     """
 
     tensor: str
-    what: Literal["loaded", "adapted", "left"]
+    action: Action
     rule: str
-    was: tuple[int, ...]
+    source_shape: tuple[int, ...]
     shape: tuple[int, ...]
 
 
@@ -43,58 +44,85 @@ def transfer_weights(
     where: str,
     node: str,
 ) -> list[TransferredTensor]:
-    """Copies `weights` into `network`, all of them but for the exceptions that are asked for.
+    """Copy `weights` into `network`; adapt the first layer and skip the head where the arguments say so.
 
     Args:
-        network: with a class variable `head_parts`
-        weights: of a network of the same kind
-        bands: names of the bands that the weights know, and of those that the network will see
-        adapt: rule for a first layer of other bands
-        reset_head: whether the last layers stay as the network started them
-        where: file of the weights, for messages
-        node: of the config that holds `adapt`, for messages
+        network: network to fill, with a class variable `head_parts`
+        weights: tensors of a network of the same class
+        bands: names of the bands that the weights were trained on, and of the network's bands
+        adapt: rule for a first layer of other bands, see `adapt_first_layer`
+        reset_head: whether the last layers keep their initialisation
+        where: source of the weights, for messages
+        node: config node with the keys `weights` and `adapt`, for messages
 
     Returns:
-        A row for each tensor of the network, in its order.
+        A row for each tensor of the network, in the order of its state dict.
 
     Raises:
         UserError: tensors are missing, unknown or of another shape, or the bands differ and `adapt` is None
     """
     first = first_convolution(network)
     own = network.state_dict()
-    given = dict(weights)
+    fitted = dict(weights)
     head = [name for name in own if reset_head and name.split(".")[0] in getattr(network, "head_parts", ())]
     adapted: dict[str, str] = {}
-    if first in given and given[first].ndim == 4 and must_adapt(given[first], own[first], bands, adapt):
-        if adapt is None:
-            raise UserError(
-                f"{where} has a first layer for {given[first].shape[1]} bands, the network for {own[first].shape[1]}; "
-                f"choose a rule by {node}.adapt=mean|repeat|names"
-            )
-        given[first] = adapt_first_layer(given[first], own[first].shape[1], bands, adapt)
+    if first in fitted and fitted[first].ndim == 4 and must_adapt(fitted[first], own[first], bands, adapt):
+        rule = checked_rule(fitted[first], own[first], bands, adapt, where, node)
+        fitted[first] = adapt_first_layer(fitted[first], own[first].shape[1], bands, rule)
         adapted[first] = f"{adapt}: {len(weights[first][0])} bands to {own[first].shape[1]}"
     for name in head:
-        given[name] = own[name]
-    if differences := mismatch(network, given):
-        raise UserError(f"{where} does not fit {type(network).__name__}: {differences}; give weights of this network")
-    network.load_state_dict(given)
+        fitted[name] = own[name]
+    if mismatch := describe_mismatch(network, fitted):
+        raise UserError(
+            f"{where} does not fit {type(network).__name__}: {mismatch}; give weights of this network",
+            kind="mismatch",
+            key=f"{node}.weights",
+        )
+    network.load_state_dict(fitted)
     rows = []
     for name, tensor in own.items():
-        was = tuple(weights[name].shape) if name in weights else ()
-        what: Any = "left" if name in head else "adapted" if name in adapted else "loaded"
+        source_shape = tuple(weights[name].shape) if name in weights else ()
+        action: Action = "initialised" if name in head else "adapted" if name in adapted else "loaded"
         rule = "reset_head" if name in head else adapted.get(name, "")
-        rows.append(TransferredTensor(name, what, rule, was, tuple(tensor.shape)))
+        rows.append(TransferredTensor(name, action, rule, source_shape, tuple(tensor.shape)))
     return rows
 
 
 def first_convolution(network: nn.Module) -> str:
-    """The name of the weight that meets the image."""
+    """Return the name of the weight of the first convolution."""
     return next(name for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d)) + ".weight"
 
 
-def must_adapt(given: Tensor, own: Tensor, bands: tuple[Sequence[str], Sequence[str]], adapt: Adapt | None) -> bool:
-    """Whether the first layer needs a rule: for another number of bands, or bands of other names."""
-    return given.shape[1] != own.shape[1] or (adapt == "names" and list(bands[0]) != list(bands[1]))
+def must_adapt(weight: Tensor, own: Tensor, bands: tuple[Sequence[str], Sequence[str]], adapt: Adapt | None) -> bool:
+    """Return whether the first layer needs a rule: the bands differ in number, or with `adapt="names"` in name."""
+    return weight.shape[1] != own.shape[1] or (adapt == "names" and list(bands[0]) != list(bands[1]))
+
+
+def checked_rule(
+    weight: Tensor, own: Tensor, bands: tuple[Sequence[str], Sequence[str]], adapt: Adapt | None, where: str, node: str
+) -> Adapt:
+    """Return the rule for the first layer.
+
+    Raises:
+        UserError: there is none, or with `names`, no band has the name of an old band
+    """
+    if adapt is None:
+        raise UserError(
+            f"{where} has a first layer for {weight.shape[1]} bands, the network for {own.shape[1]}; "
+            f"set {node}.adapt=mean|repeat|names",
+            kind="missing_value",
+            key=f"{node}.adapt",
+        )
+    before, after = bands
+    if adapt == "names" and not set(before) & set(after):
+        raise UserError(
+            f"{node}.adapt=names needs a band of the same name: {where} has {', '.join(before) or 'no known bands'}, "
+            f"the network {', '.join(after)}; choose mean or repeat",
+            kind="conflict",
+            key=f"{node}.adapt",
+            value="names",
+        )
+    return adapt
 
 
 def adapt_first_layer(
@@ -103,14 +131,11 @@ def adapt_first_layer(
     bands: tuple[Sequence[str], Sequence[str]],
     adapt: Adapt,
 ) -> Float[Tensor, "filters new_bands kh kw"]:
-    """The first layer for other bands.
+    """Adapt the weight of the first layer to `in_channels` other bands by a rule.
 
-    mean: every band gets the mean of the old ones, times old/new.
-    repeat: the old bands in turn, times old/new, so that the sum is kept where new is a multiple of old.
-    names: a band gets the weights of the old band of its name (their sum where there were several), the others 0.
-
-    Raises:
-        UserError: no band has the name of an old one
+    mean: every band gets the mean of the old bands, times old/new.
+    repeat: the old bands are repeated in turn, times old/new; the sum is kept if new is a multiple of old.
+    names: a band gets the weights of the old band of the same name (the sum of several), or 0 without one.
     """
     old = weight.shape[1]
     if adapt == "mean":
@@ -118,18 +143,13 @@ def adapt_first_layer(
     if adapt == "repeat":
         return weight[:, [band % old for band in range(in_channels)]] * (old / in_channels)
     before, after = bands
-    if not set(before) & set(after):
-        raise UserError(
-            f"adapt=names finds no band of the same name: {', '.join(before) or 'none that are known'} before, "
-            f"{', '.join(after)} now; choose mean or repeat"
-        )
     zero = torch.zeros_like(weight[:, 0])
-    layers = [sum((weight[:, i] for i, name in enumerate(before) if name == wanted), zero) for wanted in after]
+    layers = [sum((weight[:, i] for i, old_name in enumerate(before) if old_name == name), zero) for name in after]
     return torch.stack(layers, dim=1)
 
 
 def relative_change(start: Mapping[str, Tensor], end: Mapping[str, Tensor]) -> dict[str, float]:
-    """How far each tensor went: ‖end − start‖ / ‖start‖, infinite for one that started at zero and moved."""
+    """Return ‖end − start‖ / ‖start‖ of each tensor: 0 if it is unchanged, infinite if it changed from zero."""
     result = {}
     for name, before in start.items():
         before, after = before.double(), end[name].double().cpu()

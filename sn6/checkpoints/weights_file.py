@@ -1,4 +1,4 @@
-"""A network's weights as a small file that others can use: safetensors, with what a reader needs to know."""
+"""Read and write a network's weights as a small file: safetensors, with the metadata that a reader needs."""
 
 import json
 from pathlib import Path
@@ -12,34 +12,37 @@ from sn6.errors import UserError
 from sn6.files import atomic_write
 
 SUFFIX = ".safetensors"
-METADATA_KEY = "sn6"  # the entry of the file's metadata that holds all of ours, as JSON
+METADATA_KEY = "sn6"  # entry of the file's metadata that contains all of ours, as JSON
 
 
-def write_weights(path: Path, weights: dict[str, Tensor], card: dict[str, Any]) -> None:
-    """Writes tensors and their card; no optimizer state, nothing pickled.
+def write_weights(path: Path, weights: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+    """Write tensors and their metadata: no optimizer state, nothing pickled.
 
     Args:
-        path: ends in .safetensors
-        weights: of the network, by name
-        card: plain values: network and options, bands, normalisation, ground, score, epoch, versions
+        path: a file name that ends in .safetensors
+        weights: tensors of the network, by name
+        metadata: plain values: network and options, bands, normalisation, training area, score, epoch, versions
     """
     with atomic_write(path) as part:
         save_file(
-            {name: tensor.contiguous() for name, tensor in weights.items()}, part, {METADATA_KEY: json.dumps(card)}
+            {name: tensor.contiguous() for name, tensor in weights.items()}, part, {METADATA_KEY: json.dumps(metadata)}
         )
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and the card of a file; an empty card where another program wrote it.
+    """Read the tensors and the metadata of a file; the metadata is empty where another program wrote the file.
 
     Raises:
-        UserError: the file is broken or cut short
+        UserError: the file is broken or truncated
     """
     try:
         with safe_open(path, framework="pt") as file:
             names = file.keys()
-            return {name: file.get_tensor(name) for name in names}, json.loads(
-                (file.metadata() or {}).get(METADATA_KEY, "{}")
-            )
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} cannot be read, it is broken or cut short ({error}); make it again") from None
+            metadata = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
+            return {name: file.get_tensor(name) for name in names}, metadata
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(
+            f"{path} cannot be read, it is broken or truncated ({error}); write or download it again",
+            kind="unreadable",
+            key=path,
+        ) from None

@@ -1,17 +1,17 @@
-"""Which tiles train and which validate: parts of the ground, with no ground in two of them.
+"""Select the tiles that train, validate and test: parts of the ground that do not overlap.
 
-The strips of SpaceNet 6 fly over the same ground again and again, so a random split trains on the ground that it
-validates on and overstates the score by about 40%. The baseline of the challenge split by five columns of easting,
-and still 46.8% of its validation tiles touched a training tile. Here those training tiles are dropped.
+The strips of SpaceNet 6 cover the same ground many times, so that a random split trains on the ground that it
+validates on and overstates the score by about 40%. The baseline of the challenge split by five columns of easting, and
+still 46.8% of its validation tiles overlapped a training tile. Here those training tiles are dropped.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from sn6.data.partitions import PARTITIONS, PartitionName, overlapping_pairs
+from sn6.data.partitions import PARTITIONS, PartitionName, assign_columns, overlapping_pairs
 from sn6.datasets.archive import Tile
 from sn6.errors import UserError
 
@@ -22,9 +22,9 @@ class Fold:
 
     Attributes:
         train: tiles to train on
-        validation: tiles that choose the epoch
+        validation: tiles that select the epoch
         test: tiles that are only scored
-        dropped: training or validation tiles left out because they share ground with the others
+        dropped: training or validation tiles that overlap the other tiles, and are left out
     """
 
     train: list[Tile]
@@ -38,82 +38,134 @@ def make_fold(
     fold: int,
     test_column: int | None,
     test: Sequence[Tile] = (),
-    split: PartitionName = "columns",
+    partition: PartitionName = "columns",
 ) -> Fold:
-    """Splits the labelled training tiles of an archive.
+    """Divide the labelled training tiles of an archive.
 
     Args:
-        tiles: of the split "train"
-        fold: the part that validates, such as 0 (west) to 4 (east) of the columns
-        test_column: a part kept out of everything and scored at the end
-        test: tiles of the split "test_public" with known truth, scored at the end where `test_column` is None
-        split: how the ground is divided into parts
+        tiles: tiles of the split "train"
+        fold: the validation part, such as 0 (west) to 4 (east) of the columns
+        test_column: a part that neither trains nor validates and is scored at the end
+        test: tiles of the split "test_public" with known ground truth, scored at the end where `test_column` is None
+        partition: how the ground is divided into parts
 
     Returns:
-        The fold; its test tiles are the column's, else `test`, else the validation tiles once more.
+        The fold. Its test tiles are those of `test_column`, otherwise `test`, otherwise the validation tiles.
 
     Raises:
-        UserError: nothing to train on or to validate with
+        UserError: no tile to train or to validate with, or no such part
     """
-    check_parts(split, fold, test_column)
+    check_parts(partition, fold, test_column)
     if not tiles:
-        raise UserError("the archive has no training tile with labels; nothing can be trained on it")
-    parts = PARTITIONS[split].parts_of(bounds_of(tiles))
-    if test_column is not None:
-        test = of_parts(tiles, parts == test_column)
-        if not test:
-            raise UserError(f"data.test_column={test_column} holds no tile; {held(split, parts)}")
-    validation = without_overlap(of_parts(tiles, parts == fold), test)
-    kept_out = [part for part in (fold, test_column) if part is not None]
-    near = np.abs(parts[:, None] - kept_out).min(axis=1) <= PARTITIONS[split].gap
-    train = without_overlap(of_parts(tiles, ~near), [*validation, *test])
-    if not validation or not train:
-        part = "train" if validation else "validate"
         raise UserError(
-            f"data.fold={fold} leaves no tile to {part} with: {len(tiles)} tiles, {held(split, parts)}; "
-            "choose another data.fold or a larger archive"
+            "the archive has no training tile with labels; add the labels to data.root, or set another data.root",
+            kind="wrong_data",
+            key="data.root",
         )
-    ground = bounds_of(train)
-    assert not overlaps_any(ground, bounds_of(validation)).any(), "a training tile shares ground with a validation tile"
-    assert not overlaps_any(ground, bounds_of(test)).any(), "a training tile shares ground with a test tile"
-    kept = {tile.image_id for tile in (*train, *validation, *test)}
-    dropped = [tile for tile in tiles if tile.image_id not in kept]
+    parts = PARTITIONS[partition].assign(bounds_of(tiles))
+    if test_column is not None:
+        test = select_tiles(tiles, parts == test_column)
+        if not test:
+            raise UserError(
+                f"data.test_column={test_column} has no tiles; {occupied_parts(partition, parts)}",
+                kind="not_found",
+                key="data.test_column",
+                value=test_column,
+            )
+    validation = drop_overlapping(select_tiles(tiles, parts == fold), test)
+    excluded = [part for part in (fold, test_column) if part is not None]
+    is_near = np.abs(parts[:, None] - excluded).min(axis=1) <= PARTITIONS[partition].gap
+    train = drop_overlapping(select_tiles(tiles, ~is_near), [*validation, *test])
+    if not validation or not train:
+        raise UserError(
+            f"data.fold={fold} has no tiles to {'train' if validation else 'validate'} with; "
+            f"{occupied_parts(partition, parts)}; set another data.fold or use a larger archive",
+            kind="not_found",
+            key="data.fold",
+            value=fold,
+        )
+    area = bounds_of(train)
+    assert not overlaps_any(area, bounds_of(validation)).any(), "a training tile overlaps a validation tile"
+    assert not overlaps_any(area, bounds_of(test)).any(), "a training tile overlaps a test tile"
+    used = {tile.image_id for tile in (*train, *validation, *test)}
+    dropped = [tile for tile in tiles if tile.image_id not in used]
     return Fold(train, validation, list(test) or validation, dropped)
 
 
-def check_parts(split: PartitionName, fold: int, test_column: int | None) -> None:
-    """Raises a UserError where the split has no such parts, or both are one."""
-    count, noun, ends = PARTITIONS[split].count, PARTITIONS[split].noun, PARTITIONS[split].ends
+def with_product(fold: Fold, product: str) -> Fold:
+    """Return the tiles of a fold that have `product`; test tiles, which are SAR only, stay.
+
+    Raises:
+        UserError: no tile is left to train or to validate with
+    """
+    train, validation = (
+        [tile for tile in tiles if product in tile.products] for tiles in (fold.train, fold.validation)
+    )
+    if not train or not validation:
+        raise UserError(
+            f"too few tiles of the fold have {product}: {len(train)} to train and {len(validation)} to validate with; "
+            "set another data.fold or data.product",
+            kind="not_found",
+            key="data.product",
+            value=product,
+        )
+    test = [tile for tile in fold.test if tile.split == "test_public" or product in tile.products]
+    return replace(fold, train=train, validation=validation, test=test)
+
+
+def check_parts(partition: PartitionName, fold: int, test_column: int | None) -> None:
+    """Raise a UserError where the partition has no such parts, or both are the same."""
+    chosen = PARTITIONS[partition]
     for key, part in (("data.fold", fold), ("data.test_column", test_column)):
-        if part is not None and not 0 <= part < count:
-            raise UserError(f"{key}={part} is no {noun}; the {noun}s of data.split={split} are {ends}")
+        if part is not None and not 0 <= part < chosen.count:
+            raise UserError(
+                f"invalid {key}={part}: the {chosen.noun}s of data.partition={partition} are {chosen.numbers}",
+                kind="invalid_value",
+                key=key,
+                value=part,
+            )
     if test_column == fold:
-        raise UserError(f"data.test_column={fold} is the {noun} that validates; choose another, or another data.fold")
+        raise UserError(
+            f"data.test_column={fold} is also the validation {chosen.noun}; change data.test_column or data.fold",
+            kind="conflict",
+            key="data.test_column",
+            value=fold,
+        )
 
 
-def of_parts(tiles: Sequence[Tile], chosen: Bool[np.ndarray, " n"]) -> list[Tile]:
-    """The tiles whose part is chosen."""
-    return [tile for tile, is_chosen in zip(tiles, chosen, strict=True) if is_chosen]
+def select_tiles(tiles: Sequence[Tile], selected: Bool[np.ndarray, " n"]) -> list[Tile]:
+    """Return the tiles at which `selected` is true."""
+    return [tile for tile, is_selected in zip(tiles, selected, strict=True) if is_selected]
 
 
-def held(split: PartitionName, parts: Int[np.ndarray, " n"]) -> str:
-    """The parts that hold tiles, for a message."""
-    return f"{PARTITIONS[split].noun}s with tiles: {', '.join(map(str, np.unique(parts)))}"
+def occupied_parts(partition: PartitionName, parts: Int[np.ndarray, " n"]) -> str:
+    """Return the numbers of the parts that have tiles, for a message."""
+    return f"{PARTITIONS[partition].noun}s with tiles: {', '.join(map(str, np.unique(parts)))}"
 
 
 def bounds_of(tiles: Sequence[Tile]) -> Float[np.ndarray, "n 4"]:
-    """West, south, east and north of each tile in metres."""
+    """Return west, south, east and north of each tile in metres."""
     return np.array([tile.bounds for tile in tiles], dtype=np.float64).reshape(-1, 4)
 
 
 def overlaps_any(bounds: Float[np.ndarray, "n 4"], others: Float[np.ndarray, "m 4"]) -> Bool[np.ndarray, " n"]:
-    """Which squares share ground with any of the others; touching by up to a centimetre is not sharing."""
-    shared = np.zeros(len(bounds), dtype=bool)
-    shared[overlapping_pairs(bounds, others)[0]] = True
-    return shared
+    """Return which squares overlap any of the others by more than a centimetre."""
+    overlapping = np.zeros(len(bounds), dtype=bool)
+    overlapping[overlapping_pairs(bounds, others)[0]] = True
+    return overlapping
 
 
-def without_overlap(tiles: Sequence[Tile], others: Sequence[Tile]) -> list[Tile]:
-    """Those of `tiles` that share no ground with `others`."""
-    shared = overlaps_any(bounds_of(tiles), bounds_of(others))
-    return of_parts(tiles, ~shared)
+def drop_overlapping(tiles: Sequence[Tile], others: Sequence[Tile]) -> list[Tile]:
+    """Return those of `tiles` that overlap none of `others`."""
+    return select_tiles(tiles, ~overlaps_any(bounds_of(tiles), bounds_of(others)))
+
+
+def count_overlapping(tiles: Sequence[Tile], squares: Float[np.ndarray, "n 4"]) -> int:
+    """Count the tiles that overlap any of the squares (west, south, east, north in metres), such as a training area."""
+    return int(overlaps_any(bounds_of(tiles), squares).sum())
+
+
+def squares_outside_column(tiles: Sequence[Tile], column: int) -> Float[np.ndarray, "n 4"]:
+    """Return the bounds in metres of the tiles that are outside a column of the baseline's five."""
+    bounds = bounds_of(tiles)
+    return bounds[assign_columns(bounds) != column]

@@ -1,4 +1,4 @@
-"""How the training tiles are divided by place into parts, of which one validates and the others train."""
+"""Partition the ground into parts, of which one validates and the others train."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,63 +10,63 @@ from jaxtyping import Float, Int
 
 PartitionName = Literal["columns", "ten_columns", "blocks"]
 Bounds: TypeAlias = Float[np.ndarray, "n 4"]  # west, south, east, north of each tile, metres
-Parts: TypeAlias = Int[np.ndarray, " n"]  # the part of each tile
+Parts: TypeAlias = Int[np.ndarray, " n"]  # number of the part of each tile
 
-COLUMN_EDGES = np.linspace(591550.0, 596250.0, 6)  # metres of easting, the baseline's
-TEN_COLUMN_EDGES = np.linspace(591640.0, 596160.0, 11)  # the winner's
+COLUMN_EDGES = np.linspace(591550.0, 596250.0, 6)  # metres of easting, of the baseline
+TEN_COLUMN_EDGES = np.linspace(591640.0, 596160.0, 11)  # of the winner of the challenge
 BLOCKS = 5
-UNEVENNESS = 0.1  # of the tiles of a block: by how much the sides of a cut may differ from equal shares
-TOLERANCE = 0.01  # metres; tiles that only touch share no ground
+SLACK = 0.1  # of the tiles of a block: how far a cut may deviate from equal numbers of tiles
+TOLERANCE = 0.01  # metres; tiles that only touch do not overlap
 
 
 @dataclass(frozen=True)
 class Partition:
-    """One way to divide the ground.
+    """One way to divide the ground into parts.
 
     Attributes:
-        count: of parts
-        noun: what a part is called
-        ends: the first and the last part, in words
-        parts_of: bounds of the tiles → the part of each
-        gap: so many parts on either side of one that validates or tests do not train, sharing ground or not
+        count: number of parts
+        noun: name of a part
+        numbers: numbers of the parts, for messages
+        assign: bounds of the tiles → number of the part of each
+        gap: number of parts on either side of the validation or test part that do not train, overlapping or not
     """
 
     count: int
     noun: str
-    ends: str
-    parts_of: Callable[[Bounds], Parts]
+    numbers: str
+    assign: Callable[[Bounds], Parts]
     gap: int = 0
 
 
-def columns_of(bounds: Bounds) -> Parts:
-    """The baseline's five columns of easting by the left edges of the tiles, 0 in the west."""
-    return by_easting(bounds, COLUMN_EDGES)
+def assign_columns(bounds: Bounds) -> Parts:
+    """Return the baseline's column of easting of each tile by its left edge, 0 (west) to 4 (east)."""
+    return assign_by_easting(bounds, COLUMN_EDGES)
 
 
-def ten_columns_of(bounds: Bounds) -> Parts:
-    """The ten columns of easting of the challenge's winner by the left edges of the tiles, 0 in the west."""
-    return by_easting(bounds, TEN_COLUMN_EDGES)
+def assign_ten_columns(bounds: Bounds) -> Parts:
+    """Return the winner's column of easting of each tile by its left edge, 0 (west) to 9 (east)."""
+    return assign_by_easting(bounds, TEN_COLUMN_EDGES)
 
 
-def by_easting(bounds: Bounds, published: Float[np.ndarray, " edges"]) -> Parts:
-    """Columns between edges, the outer ones open.
+def assign_by_easting(bounds: Bounds, published: Float[np.ndarray, " edges"]) -> Parts:
+    """Return the column of each tile; the outer columns are open.
 
-    The edges are the `published` ones where the tiles span the baseline's columns, as in the real archive, else
-    equal parts of the extent of the left edges.
+    The edges are the `published` ones where the tiles span the baseline's columns, as in the published archive,
+    otherwise equal parts of the extent of the left edges.
     """
     west = bounds[:, 0]
-    is_real = west.min() <= COLUMN_EDGES[0] and west.max() >= COLUMN_EDGES[-1]
-    edges = published if is_real else np.linspace(west.min(), west.max(), len(published))
+    is_published = west.min() <= COLUMN_EDGES[0] and west.max() >= COLUMN_EDGES[-1]
+    edges = published if is_published else np.linspace(west.min(), west.max(), len(published))
     return np.digitize(west, edges[1:-1])
 
 
-def blocks_of(bounds: Bounds) -> Parts:
-    """Five blocks of about as many tiles each, between straight cuts that few tiles lie across.
+def assign_blocks(bounds: Bounds) -> Parts:
+    """Return the block of each tile: five blocks of about equal numbers of tiles, between straight cuts.
 
-    The tiles are cut in two, and the pieces again, from west to east or from south to north, whichever way loses the
-    fewest tiles: those that share ground with tiles on the other side of a cut are what a fold drops.
+    The tiles are cut in two, and the pieces again, from west to east or from south to north, where the fewest tiles
+    overlap tiles on the other side of the cut: those are the tiles that a fold drops.
     """
-    blocks = cut(np.arange(len(bounds)), BLOCKS, bounds, overlapping_pairs(bounds, bounds))
+    blocks = cut_blocks(np.arange(len(bounds)), BLOCKS, bounds, overlapping_pairs(bounds, bounds))
     parts = np.empty(len(bounds), dtype=np.int64)
     for number, tiles in enumerate(blocks.tiles):
         parts[tiles] = number
@@ -74,49 +74,50 @@ def blocks_of(bounds: Bounds) -> Parts:
 
 
 class Blocks(NamedTuple):
-    """Tiles divided into blocks, and how many of them lie across a cut."""
+    """Tiles divided into blocks, and how many of them overlap a tile on the other side of a cut."""
 
     across: int
     tiles: list[Int[np.ndarray, "_"]]
 
 
-def cut(tiles: Int[np.ndarray, " m"], count: int, bounds: Bounds, pairs: Int[np.ndarray, "2 p"]) -> Blocks:
-    """The best of all ways to cut `tiles` into `count` blocks by halves, each cut where it is cheapest.
+def cut_blocks(tiles: Int[np.ndarray, " m"], count: int, bounds: Bounds, pairs: Int[np.ndarray, "2 p"]) -> Blocks:
+    """Return the best of all ways to cut `tiles` recursively into `count` blocks, each cut where it is cheapest.
 
     Args:
-        tiles: places in `bounds`
-        count: of blocks
+        tiles: indices into `bounds`
+        count: number of blocks
         bounds: of all tiles
-        pairs: places of tiles that share ground
+        pairs: indices of tiles that overlap
     """
     if count == 1:
         return Blocks(0, [tiles])
     inside = np.zeros(len(bounds), dtype=bool)
     inside[tiles] = True
     pairs = pairs[:, inside[pairs].all(axis=0)]
-    ways = []
+    options = []
     for axis in (0, 1):
         order = tiles[np.argsort(bounds[tiles, axis], kind="stable")]
-        across = tiles_across(order, bounds[order, axis], pairs)
+        across = count_across(order, bounds[order, axis], pairs)
         for first in sorted({count // 2, count - count // 2}):
-            share, slack = len(tiles) * first / count, len(tiles) / count * UNEVENNESS
-            low = max(round(share - slack), min(first, len(tiles)))
-            high = max(low, min(round(share + slack), len(tiles) - (count - first)))
+            target, slack = len(tiles) * first / count, len(tiles) / count * SLACK
+            low = max(round(target - slack), min(first, len(tiles)))
+            high = max(low, min(round(target + slack), len(tiles) - (count - first)))
             at = low + int(across[low : high + 1].argmin())
-            one, other = cut(order[:at], first, bounds, pairs), cut(order[at:], count - first, bounds, pairs)
-            ways.append(Blocks(int(across[at]) + one.across + other.across, one.tiles + other.tiles))
-    return min(ways, key=lambda way: way.across)
+            one = cut_blocks(order[:at], first, bounds, pairs)
+            other = cut_blocks(order[at:], count - first, bounds, pairs)
+            options.append(Blocks(int(across[at]) + one.across + other.across, one.tiles + other.tiles))
+    return min(options, key=lambda blocks: blocks.across)
 
 
-def tiles_across(
-    order: Int[np.ndarray, " m"], places: Float[np.ndarray, " m"], pairs: Int[np.ndarray, "2 p"]
+def count_across(
+    order: Int[np.ndarray, " m"], coordinates: Float[np.ndarray, " m"], pairs: Int[np.ndarray, "2 p"]
 ) -> Int[np.ndarray, " cuts"]:
-    """For a cut after each number of tiles, 0 to m, how many tiles share ground with one on its other side.
+    """Count for a cut after each number of tiles, 0 to m, the tiles that overlap one on its other side.
 
     Args:
-        order: the tiles one after another
-        places: their coordinate; a cut between equal ones would be no straight line, and counts as m
-        pairs: of these tiles that share ground, each both ways round and each tile with itself
+        order: tiles in the order of their coordinates
+        coordinates: of the tiles; a cut between equal ones would not be a straight line, and counts as m
+        pairs: tiles of `order` that overlap, each pair in both orders and each tile with itself
     """
     size = len(order)
     rank = np.zeros(order.max(initial=-1) + 1, dtype=np.int64)
@@ -125,14 +126,14 @@ def tiles_across(
     first, last = np.arange(size), np.arange(size)
     np.minimum.at(first, one, other)
     np.maximum.at(last, one, other)
-    # A tile is across the cuts after its first partner up to its last.
+    # A tile is across the cuts after its first overlapping tile up to its last one.
     across = np.cumsum(np.bincount(first + 1, minlength=size + 1) - np.bincount(last + 1, minlength=size + 1))
-    across[1:-1][np.diff(places) == 0] = size
+    across[1:-1][np.diff(coordinates) == 0] = size
     return across
 
 
 def overlapping_pairs(bounds: Float[np.ndarray, "n 4"], others: Float[np.ndarray, "m 4"]) -> Int[np.ndarray, "2 p"]:
-    """The places of squares and of others that share ground; touching by up to a centimetre is not sharing."""
+    """Return the indices into `bounds` and `others` of squares that overlap by more than a centimetre."""
     if not len(bounds) or not len(others):
         return np.empty((2, 0), dtype=np.int64)
     inner = bounds + np.array([TOLERANCE, TOLERANCE, -TOLERANCE, -TOLERANCE])
@@ -140,8 +141,8 @@ def overlapping_pairs(bounds: Float[np.ndarray, "n 4"], others: Float[np.ndarray
 
 
 PARTITIONS: dict[PartitionName, Partition] = {
-    "columns": Partition(5, "column", "0 (west) to 4 (east)", columns_of),
-    # A tile of 450 m cannot reach over a column of 452 m: the winner dropped both neighbours whole.
-    "ten_columns": Partition(10, "column", "0 (west) to 9 (east)", ten_columns_of, gap=1),
-    "blocks": Partition(BLOCKS, "block", f"0 to {BLOCKS - 1}", blocks_of),
+    "columns": Partition(5, "column", "0 (west) to 4 (east)", assign_columns),
+    # A tile of 450 m cannot extend beyond a column of 452 m: the winner dropped both neighbouring columns.
+    "ten_columns": Partition(10, "column", "0 (west) to 9 (east)", assign_ten_columns, gap=1),
+    "blocks": Partition(BLOCKS, "block", f"0 to {BLOCKS - 1}", assign_blocks),
 }

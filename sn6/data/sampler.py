@@ -1,4 +1,4 @@
-"""Which crops a training looks at, and in what order: a function of (seed, epoch), also in the middle of an epoch."""
+"""Choose the crops of an epoch and their order: a function of (seed, epoch), also when resumed within an epoch."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -8,17 +8,18 @@ from torch.utils.data import DataLoader, Sampler
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
-    """The order of the draws, a function of (seed, epoch) alone, dealt out so that N ranks see the batches of one.
+    """Yield the (epoch, draw) pairs of an epoch in an order that depends only on (seed, epoch).
 
-    The draws are shuffled and wrapped around to whole batches. Of each batch every rank takes its equal share.
-    Lightning calls `set_epoch`; the epoch travels with each draw, so that persistent workers need not be told.
+    The draws are shuffled and wrapped around to full batches. Each rank takes an equal part of each batch, so that N
+    ranks see the same batches as one. Lightning calls `set_epoch`; the epoch is part of each draw, so that persistent
+    workers need not be informed of it.
 
     Args:
-        draws: in an epoch
+        draws: number of draws in an epoch
         batch_size: over all ranks
-        seed: of the run
-        rank: this process
-        ranks: how many there are; they divide `batch_size`
+        seed: seed of the run
+        rank: rank of this process
+        ranks: number of ranks; it divides `batch_size`
     """
 
     def __init__(self, draws: int, batch_size: int, seed: int, rank: int = 0, ranks: int = 1) -> None:
@@ -28,15 +29,15 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.rank = rank
         self.ranks = ranks
         self.epoch = 0
-        self.skip = 0  # batches of the epoch that are left out
+        self.skip = 0  # batches at the beginning of the epoch that are left out
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before an epoch begins."""
+        """Set the epoch; Lightning calls it before the epoch begins."""
         self.epoch = epoch
 
     @property
     def batches(self) -> int:
-        """Of an epoch, the same on every rank."""
+        """Return the number of batches of an epoch, which is equal on all ranks."""
         return -(-self.draws // self.batch_size)
 
     def __len__(self) -> int:
@@ -44,14 +45,14 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.draws)
-        dealt = np.resize(order, (self.batches, self.ranks, self.batch_size // self.ranks))
-        return iter((self.epoch, int(draw)) for draw in dealt[self.skip :, self.rank].ravel())
+        batches = np.resize(order, (self.batches, self.ranks, self.batch_size // self.ranks))
+        return iter((self.epoch, int(draw)) for draw in batches[self.skip :, self.rank].ravel())
 
 
 class ResumableLoader(DataLoader):
-    """A DataLoader over an EpochSampler that goes on in the middle of an epoch.
+    """Load batches from an EpochSampler, and resume in the middle of an epoch.
 
-    Lightning keeps `state_dict` in its checkpoints and loads it before the first epoch of a run that goes on.
+    Lightning saves `state_dict` in its checkpoints and loads it before the first epoch of a resumed run.
     """
 
     sampler: EpochSampler
@@ -59,11 +60,11 @@ class ResumableLoader(DataLoader):
     loaded: Mapping[str, int] | None = None
 
     def state_dict(self) -> dict[str, int]:
-        """How many batches of which epoch were given out."""
+        """Return the epoch and how many of its batches were given to the trainer."""
         return {"epoch": self.sampler.epoch, "given": self.given}
 
     def load_state_dict(self, state_dict: Mapping[str, int]) -> None:
-        """That epoch, if it comes again, begins after those batches."""
+        """Skip those batches if the next epoch is the saved one."""
         self.loaded = state_dict
 
     def __iter__(self) -> Any:

@@ -1,4 +1,4 @@
-"""Tiles decoded once into files that are mapped into memory: a crop then costs no decoding."""
+"""Store decoded tiles in files that are mapped into memory, so that a crop needs no decoding."""
 
 import hashlib
 import logging
@@ -12,8 +12,9 @@ from jaxtyping import Shaped
 from rich.console import Console
 from rich.progress import track
 
-from sn6.data.augment import Sample, cut, rotate_180, whole_tile
-from sn6.data.dataset import Choose, Source, is_rotated
+from sn6.data.augment import Sample, crop_sample, rotate_180, whole_tile
+from sn6.data.reader import SelectWindow
+from sn6.data.source import Source, is_rotated
 from sn6.data.store_layers import StoreTask, decode, map_array, store_tile
 from sn6.datasets.archive import Archive, Tile
 from sn6.datasets.layout import tile_path
@@ -22,37 +23,37 @@ from sn6.files import exclusive_lock
 from sn6.processes import in_processes
 from sn6.targets.boundary import PixelWeights
 
-FORMAT = 1  # to be raised whenever the same sources give other files
-PIXELS = ("image", "valid")  # the layers that know nothing of the labels
-MIN_PIXELS_FOR_POOL = 20_000_000  # pixels that one process stores sooner than others start
+FORMAT = 1  # increase it whenever the same sources give other files
+PIXEL_LAYERS = ("image", "valid")  # layers that do not depend on the labels
+MIN_PIXELS_FOR_POOL = 20_000_000  # one process stores fewer pixels in less time than other processes take to start
 log = logging.getLogger(__name__)
 
 
 class Store:
-    """A reader of tiles (see `sn6.data.dataset.Reader`) from arrays on disk, which all processes map and share.
+    """Read tiles (see `sn6.data.reader.Reader`) from arrays on disk, which all processes map and share.
 
-    `<folder>/<product>/<layer>/<image id>.<key>.npy`, each a whole tile in its own frame, with all bands:
+    Each file `<folder>/<product>/<layer>/<image id>.<key>.npy` is a whole tile in its own frame, with all bands:
 
     ====================  ===============  ===============================================================
     layer                 dtype
     ====================  ===============  ===============================================================
-    image                 uint16           radar: decibels × 512, from 0 to 127.99 dB within 1/1024 dB
+    image                 uint16           SAR: decibels × 512, from 0 to 127.99 dB within 1/1024 dB
     image                 uint8 or uint16  optical: as in the GeoTIFF, exact
     valid                 bool
     instances-<min area>  uint16           exact; int32 where a tile has more than 65,535 footprints
-    boundary-<options>    float32          the boundary term, where the loss weighs pixels; exact
+    boundary-<options>    float32          the boundary term, where the loss weights pixels; exact
     ====================  ===============  ===============================================================
 
-    Layers of other options lie beside one another, so that runs with other bands, orientation, fold or loss share the
-    rest. The key is a digest of what the file was made from: size and time of the GeoTIFF, for instances and boundary
-    term the tile's footprints too. A changed source gives another name, so a file that is there is right: no index has
-    to be kept in step.
+    Layers with other options have folders of their own, so that runs with other bands, orientation, fold or loss share
+    the rest. The key is a digest of what the file was made from: size and time of the GeoTIFF, for instances and
+    boundary term also the footprints of the tile. A changed source gives another name, so that an existing file is
+    always up to date, without an index to maintain.
 
     Args:
-        archive: where the GeoTIFFs and labels lie
+        archive: archive of the GeoTIFFs and labels
         source: product, bands and labels
-        pixel_weights: the loss's
-        folder: of the stores of this archive
+        pixel_weights: weights of the loss
+        folder: folder of the stores of this archive
     """
 
     def __init__(self, archive: Archive, source: Source, pixel_weights: PixelWeights | None, folder: Path) -> None:
@@ -62,45 +63,45 @@ class Store:
         self.folder = folder / source.product
         self._files: dict[str, dict[str, Path]] = {}  # by image id
 
-    def read(self, tile: Tile, choose: Choose = whole_tile) -> Sample:
-        """The part of a tile that `choose` wants; of the files only its pixels are touched.
+    def read(self, tile: Tile, select_window: SelectWindow = whole_tile) -> Sample:
+        """Read the window of a tile that `select_window` returns; only its pixels are read from the files.
 
         Raises:
-            UserError: a file is gone or broken
+            UserError: a file is missing or broken
         """
         stored: Sample = self.layers(tile) | {"image_id": tile.image_id}
         if is_rotated(tile, self.source):
             stored = rotate_180(stored)
-        part = cut(stored, choose(stored["valid"][0]))
-        bands = part.pop("image")[np.asarray(self.source.bands) - 1]
-        layers = {key: np.array(part[key]) for key in ("valid", "boundary") if key in part}  # no longer the file's
-        instances = part["instances"].astype(np.int32)
-        return part | layers | {"image": decode(bands, self.source.product), "instances": instances}
+        crop = crop_sample(stored, select_window(stored["valid"][0]))
+        bands = crop.pop("image")[np.asarray(self.source.bands) - 1]
+        copies = {key: np.array(crop[key]) for key in ("valid", "boundary") if key in crop}  # not mapped any more
+        instances = crop["instances"].astype(np.int32)
+        return crop | copies | {"image": decode(bands, self.source.product), "instances": instances}
 
     def layers(self, tile: Tile) -> dict[str, Shaped[np.ndarray, "c h w"]]:
-        """The files, mapped, in the tile's own frame: `image` has all bands, in the numbers of the store.
+        """Map the files of a tile, in its own frame: `image` has all bands, as stored.
 
         Raises:
-            UserError: a file is gone or broken
+            UserError: a file is missing or broken
         """
         return {layer: map_array(path) for layer, path in self.files(tile).items()}
 
     def files(self, tile: Tile) -> dict[str, Path]:
-        """The file of each layer of a tile, as the sources were when it was asked first."""
+        """Return the file of each layer of a tile; its key is that of the sources at the first call."""
         if tile.image_id not in self._files:
             geotiff = tile_path(self.archive.root, tile.split, self.source.product, tile.image_id).stat()
             pixels = f"{FORMAT} {geotiff.st_size} {geotiff.st_mtime_ns}".encode()
             labels = self.archive.labels(tile)
             outlines = [] if labels is None else shapely.to_wkb(labels.polygons)
-            of_pixels, of_outlines = digest(pixels), digest(pixels, *outlines)
+            pixel_key, label_key = digest(pixels), digest(pixels, *outlines)
             self._files[tile.image_id] = {
-                layer: self.folder / name / f"{tile.image_id}.{of_pixels if layer in PIXELS else of_outlines}.npy"
+                layer: self.folder / name / f"{tile.image_id}.{pixel_key if layer in PIXEL_LAYERS else label_key}.npy"
                 for layer, name in self._layers().items()
             }
         return self._files[tile.image_id]
 
     def _layers(self) -> dict[str, str]:
-        """Layer → its folder."""
+        """Return the folder name of each layer."""
         min_area = float(self.source.min_area)
         layers = {"image": "image", "valid": "valid", "instances": f"instances-{min_area}"}
         if self.pixel_weights is not None:
@@ -108,77 +109,82 @@ class Store:
         return layers
 
     def prepare(self, tiles: Sequence[Tile]) -> list[str]:
-        """Stores what is missing or was made from other sources; one process at a time, on several cores.
+        """Store what is missing or was made from other sources; one process at a time, on several cores.
 
-        A stop in the midst leaves whole files, and the next call goes on.
+        If it is interrupted, the files written so far are complete, and the next call stores the rest.
 
         Returns:
-            Image ids of the tiles of which something was stored.
+            Image ids of the tiles of which a layer was stored.
 
         Raises:
-            UserError: the folder cannot be written to or has no room, or a tile cannot be read or stored
+            UserError: the folder cannot be written, the disk has too little space, or a tile cannot be read or stored
         """
         if not self._missing(tiles):
             return []
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with exclusive_lock(self.folder / ".lock", f"writes to {self.folder}"):
-                jobs = self._missing(tiles)  # less, where another process was first
-                self._make(jobs)
+                tasks = self._missing(tiles)  # fewer, where another process has stored them meanwhile
+                self._store(tasks)
                 self._remove_outdated(tiles)
         except OSError as error:
             raise UserError(
-                f"{self.folder} cannot be written ({error.strerror}); set data.store_root to a folder that can, or "
-                "data.store=null to do without a store"
+                f"{self.folder} cannot be written ({error.strerror}); set data.store_root to a writable folder, or "
+                "data.store=null to run without a store",
+                kind="unwritable",
+                key=self.folder,
             ) from None
-        return [job.tile.image_id for job in jobs]
+        return [task.tile.image_id for task in tasks]
 
     def _missing(self, tiles: Sequence[Tile]) -> list[StoreTask]:
-        jobs = []
+        tasks = []
         for tile in {tile.image_id: tile for tile in tiles}.values():
             files = {layer: path for layer, path in self.files(tile).items() if not path.exists()}
             if files:
-                what = (self.source.product, self.source.min_area, self.pixel_weights, self.archive.labels(tile))
-                jobs.append(StoreTask(self.archive.root, tile, *what, files))
-        return jobs
+                options = (self.source.product, self.source.min_area, self.pixel_weights, self.archive.labels(tile))
+                tasks.append(StoreTask(self.archive.root, tile, *options, files))
+        return tasks
 
-    def _make(self, jobs: Sequence[StoreTask]) -> None:
-        size = sum(job.size for job in jobs)
+    def _store(self, tasks: Sequence[StoreTask]) -> None:
+        size = sum(task.size for task in tasks)
         check_disk_space(self.folder, size)
-        made = in_processes(store_tile, jobs, is_worth_it=sum(job.pixels for job in jobs) >= MIN_PIXELS_FOR_POOL)
+        is_worth_it = sum(task.pixels for task in tasks) >= MIN_PIXELS_FOR_POOL
+        stored = in_processes(store_tile, tasks, is_worth_it=is_worth_it)
         console = Console(stderr=True)
-        for _ in track(made, f"storing {len(jobs)} tiles", total=len(jobs), console=console, transient=True):
+        for _ in track(stored, "storing tiles", total=len(tasks), console=console, transient=True):
             pass
-        if jobs:
-            log.info("stored %d tiles in %s, %.1f GB", len(jobs), self.folder, size / 1e9)
+        if tasks:
+            log.info("tiles stored in %s: %d (%.1f GB)", self.folder, len(tasks), size / 1e9)
 
     def _remove_outdated(self, tiles: Sequence[Tile]) -> None:
-        """Files of the same tiles and options that were made from other sources, or were never finished."""
-        right = {path for tile in tiles for path in self.files(tile).values()}
+        """Remove files of these tiles and options that were made from other sources, or were never finished."""
+        current = {path for tile in tiles for path in self.files(tile).values()}
         image_ids = {tile.image_id for tile in tiles}
-        for folder in {path.parent for path in right}:
+        for folder in {path.parent for path in current}:
             for path in folder.iterdir():
-                if path not in right and path.name.removeprefix(".").partition(".")[0] in image_ids:
+                if path not in current and path.name.removeprefix(".").partition(".")[0] in image_ids:
                     path.unlink()
 
 
 def store_folder(root: Path, store_root: Path | None) -> Path:
-    """Where the stores of an archive lie: beside it, or in a folder of its own under `store_root`."""
+    """Return the folder of the stores of an archive: in the archive, or a folder of its own in `store_root`."""
     if store_root is None:
         return root / ".sn6" / "store"
     return store_root / f"{root.resolve().name}-{digest(bytes(root.resolve()))}"
 
 
 def digest(*parts: bytes) -> str:
-    """16 hexadecimal digits."""
+    """Return a digest of 16 hexadecimal digits."""
     return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
 
 
 def check_disk_space(folder: Path, size: int) -> None:
-    """Raises a UserError where `size` bytes do not fit."""
+    """Raise a UserError where the disk has less than `size` bytes free."""
     free = shutil.disk_usage(folder).free
     if size > free:
         raise UserError(
-            f"{folder} takes {size / 1e9:.1f} GB more, and {free / 1e9:.1f} GB are free; make room, set "
-            "data.store_root to another disk, or data.store=null to do without a store"
+            f"the store in {folder} needs {size / 1e9:.1f} GB, but only {free / 1e9:.1f} GB are free; free some space, "
+            "set data.store_root to another disk, or set data.store=null to run without a store",
+            kind="unwritable",
+            key=folder,
         )

@@ -1,4 +1,4 @@
-"""A tile as arrays on disk, one file a layer: how it is decoded, rounded, written and mapped."""
+"""Encode, write and map the layers of a stored tile, one file per layer."""
 
 import os
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Int32, Integer, Shaped, UInt8, UInt16
 
-from sn6.data.dataset import rasterize_labels
+from sn6.data.reader import rasterize_labels
 from sn6.datasets.archive import Archive, Tile
 from sn6.datasets.layout import PIXEL, PRODUCTS, tile_path
 from sn6.errors import UserError, first_line
@@ -20,16 +20,16 @@ STEPS_PER_DB = 512
 
 @dataclass(frozen=True)
 class StoreTask:
-    """What a process needs to store a tile.
+    """The input of a process that stores a tile.
 
     Attributes:
-        root: of the archive
-        tile: of it
-        product: whose pixels are stored
-        min_area: m²; smaller footprints are not among the instances
+        root: root of the archive
+        tile: tile to store
+        product: product to store
+        min_area: m²; smaller footprints are left out of the instances
         pixel_weights: for the boundary term, where the loss has one
-        labels: of the tile
-        files: to write, by their layer
+        labels: labels of the tile
+        files: files to write, by layer
     """
 
     root: Path
@@ -42,79 +42,91 @@ class StoreTask:
 
     @property
     def pixels(self) -> int:
-        """Of a band, on the grid of 0.5 m."""
+        """Return the number of pixels of a band on the grid of 0.5 m."""
         west, south, east, north = self.tile.bounds
         return round((east - west) / PIXEL) * round((north - south) / PIXEL)
 
     @property
     def size(self) -> int:
-        """Bytes of the files."""
+        """Return the size of the files in bytes."""
         depth = {"image": len(PRODUCTS[self.product].bands) * stored_dtype(self.product).itemsize}
         return self.pixels * sum((depth | {"valid": 1, "instances": 2, "boundary": 4})[layer] for layer in self.files)
 
 
-def store_tile(job: StoreTask) -> None:
-    """Decodes a tile and writes the layers that are asked for, in the tile's own frame.
+def store_tile(task: StoreTask) -> None:
+    """Decode a tile and write the layers of the task, in the tile's own frame.
 
     Raises:
-        UserError: the GeoTIFF cannot be read, or holds what the store does not keep
+        UserError: the GeoTIFF cannot be read, or contains a value that the store cannot represent
     """
-    bands = range(1, len(PRODUCTS[job.product].bands) + 1)
-    image, valid = Archive(job.root).read(job.tile, job.product, bands)
-    instances = rasterize_labels(job.labels, valid, job.min_area)
-    for layer, path in job.files.items():
+    bands = range(1, len(PRODUCTS[task.product].bands) + 1)
+    image, valid = Archive(task.root).read(task.tile, task.product, bands)
+    instances = rasterize_labels(task.labels, valid, task.min_area)
+    for layer, path in task.files.items():
         if layer == "image":
-            name = tile_path(job.root, job.tile.split, job.product, job.tile.image_id)
-            write_array(path, encode(image, job.product, name))
+            name = tile_path(task.root, task.tile.split, task.product, task.tile.image_id)
+            write_array(path, encode(image, task.product, name))
         elif layer == "valid":
             write_array(path, valid[None])
         elif layer == "instances":
             write_array(path, smallest_dtype(instances)[None])
-        elif job.pixel_weights is not None:
-            write_array(path, job.pixel_weights.boundary(instances)[None])
+        elif task.pixel_weights is not None:
+            write_array(path, task.pixel_weights.boundary(instances)[None])
 
 
 def stored_dtype(product: str) -> np.dtype:
-    """Of the image: the optical products' own; radar is rounded to 16 bits."""
+    """Return the dtype of the stored image: that of the product if it is optical; SAR is rounded to 16 bits."""
     return np.dtype(PRODUCTS[product].dtype if PRODUCTS[product].optical else np.uint16)
 
 
 def steps_per_unit(product: str) -> int:
-    """Stored numbers of one unit of the product: optical values are kept as they are."""
+    """Return the number of stored steps per unit of the product; optical values are stored unchanged."""
     return 1 if PRODUCTS[product].optical else STEPS_PER_DB
 
 
 def encode(
     image: Float32[np.ndarray, "c h w"], product: str, path: Path
 ) -> UInt8[np.ndarray, "c h w"] | UInt16[np.ndarray, "c h w"]:
-    """Radar: decibels × 512, rounded, which is within 1/1024 dB from 0 to 127.99 dB. Optical: exact.
+    """Encode SAR as decibels × 512, rounded: within 1/1024 dB from 0 to 127.99 dB. Optical values are exact.
+
+    Args:
+        image: all bands in the units of the product
+        product: its name
+        path: file to name in the message
 
     Raises:
-        UserError: a value lies outside; the message names `path`
+        UserError: a value is out of range
     """
     dtype = stored_dtype(product)
     encoded = np.rint(image * steps_per_unit(product)).clip(0, np.iinfo(dtype).max).astype(dtype)
-    apart = np.abs(decode(encoded, product) - image)
+    difference = np.abs(decode(encoded, product) - image)
     rounding = 0 if PRODUCTS[product].optical else 0.5 / steps_per_unit(product)
-    if apart.max(initial=0) > rounding:
-        worst = image.ravel()[apart.argmax()]
-        most = np.iinfo(dtype).max / steps_per_unit(product)
-        raise UserError(f"{path} holds {worst:g}, a store keeps {product} from 0 to {most:.5g}; set data.store=null")
+    if difference.max(initial=0) > rounding:
+        worst = image.ravel()[difference.argmax()]
+        maximum = np.iinfo(dtype).max / steps_per_unit(product)
+        numbers = "integers" if PRODUCTS[product].optical else "decibels"
+        raise UserError(
+            f"{path} contains {worst:g}, but a store represents {product} as {numbers} from 0 to {maximum:.5g}; "
+            "set data.store=null",
+            kind="wrong_data",
+            key=path,
+            value=float(worst),
+        )
     return encoded
 
 
 def decode(stored: Integer[np.ndarray, "c h w"], product: str) -> Float32[np.ndarray, "c h w"]:
-    """The numbers of the store in the units of the product."""
+    """Convert stored values to the units of the product."""
     return stored.astype(np.float32) / np.float32(steps_per_unit(product))
 
 
 def smallest_dtype(instances: Int32[np.ndarray, "h w"]) -> UInt16[np.ndarray, "h w"] | Int32[np.ndarray, "h w"]:
-    """In 16 bits where no label is lost: 8 would lose the 256th building."""
+    """Convert instances to 16 bits unless that loses a number; 8 bits would lose the 256th building."""
     return instances.astype(np.uint16) if instances.max(initial=0) <= np.iinfo(np.uint16).max else instances
 
 
 def write_array(path: Path, array: Shaped[np.ndarray, "..."]) -> None:
-    """Writes a .npy whole or not at all, also when the power fails."""
+    """Write a .npy file atomically, even if the power fails."""
     with atomic_write(path) as part, part.open("wb") as file:
         np.save(file, array)
         file.flush()
@@ -122,16 +134,22 @@ def write_array(path: Path, array: Shaped[np.ndarray, "..."]) -> None:
 
 
 def map_array(path: Path) -> Shaped[np.ndarray, "..."]:
-    """Maps a .npy into memory, of which others see no change.
+    """Map a .npy file into memory, copy-on-write.
 
     Raises:
-        UserError: it is gone or broken
+        UserError: the file is missing or broken
     """
     try:
         return np.asarray(np.load(path, mmap_mode="c"))
     except FileNotFoundError:
-        raise UserError(f"{path} is gone: the archive was changed under the run; run the same command again") from None
+        raise UserError(
+            f"{path} is missing: the archive was changed during the run; run the same command again",
+            kind="not_found",
+            key=path,
+        ) from None
     except (OSError, ValueError, EOFError) as error:
         raise UserError(
-            f"{path} is broken ({first_line(error)}); remove it and run again, which makes it anew"
+            f"{path} is broken ({first_line(error)}); remove it and run the same command again",
+            kind="unreadable",
+            key=path,
         ) from None

@@ -1,4 +1,4 @@
-"""An archive of SpaceNet 6 on disk, published or simulated: which tiles there are, their pixels and labels."""
+"""Read an archive of SpaceNet 6 on disk, published or simulated: its tiles, their pixels and their labels."""
 
 import re
 from collections.abc import Sequence
@@ -12,8 +12,9 @@ from jaxtyping import Bool, Float32, Shaped
 from rasterio.errors import RasterioError
 
 from sn6.datasets.headers import Bounds, check_header, index_bounds, read_bounds
-from sn6.datasets.labels import archive_labels
+from sn6.datasets.labels import load_labels
 from sn6.datasets.layout import (
+    CRS,
     NODATA,
     PIXEL,
     PRODUCTS,
@@ -28,7 +29,7 @@ from sn6.errors import UserError, first_line
 from sn6.footprints import Labels
 from sn6.formats.geojson import read_geojson_labels
 
-IMAGE_ID = re.compile(r"_(\d{14}_\d{14})_(tile_\d+)\.tif$")  # the strip, then the tile's number
+IMAGE_ID = re.compile(r"_(\d{14}_\d{14})_(tile_\d+)\.tif$")  # the strip, then the number of the tile
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,10 @@ class Tile:
     Attributes:
         image_id: such as `20190822070610_20190822070846_tile_3721`
         split: "train" or "test_public"
-        strip: the pass, start and end in UTC: the first two fields of the image id
-        orientation: 0 imaged from the north, 1 from the south, None where the table lacks the strip
+        strip: the pass, its start and end in UTC: the first two fields of the image id
+        orientation: look direction, 0 imaged from the north, 1 from the south, None where the table lacks the strip
         bounds: west, south, east, north in metres, EPSG:32631
-        products: the images that are there
+        products: products that have an image of the tile
     """
 
     image_id: str
@@ -53,23 +54,23 @@ class Tile:
 
 
 class Archive:
-    """Reads the layout of SpaceNet 6.
+    """Read an archive in the layout of SpaceNet 6.
 
     =============  =============  =======  ======  =====
     product        bands on disk  dtype    pixels  pixel
     =============  =============  =======  ======  =====
     SAR-Intensity  HH HV VH VV    float32  900     0.5 m   decibels
     PS-RGB         R G B          uint8    900     0.5 m
-    PS-RGBNIR      B G R NIR      uint16   900     0.5 m   in spite of its name
+    PS-RGBNIR      B G R NIR      uint16   900     0.5 m   not the order of its name
     RGBNIR         B G R NIR      uint16   450     1 m
     PAN            one            uint16   900     0.5 m
     =============  =============  =======  ======  =====
 
-    Tiles with products missing, without buildings and with nodata borders are normal. Files are opened where
-    they are read, so that an Archive can go to the workers of a DataLoader; what it has read itself stays behind.
+    Tiles with products missing, without buildings and with nodata borders are normal. Files are opened where they are
+    read, and an Archive is pickled without what it has read, so that it can be sent to the workers of a DataLoader.
 
     Args:
-        root: the folder that holds `train/AOI_11_Rotterdam` and, if at hand, `test_public/AOI_11_Rotterdam`
+        root: folder with `train/AOI_11_Rotterdam` and optionally `test_public/AOI_11_Rotterdam`
 
     Raises:
         UserError: `root` is not an archive
@@ -79,8 +80,10 @@ class Archive:
         self.root = Path(root)
         if not split_folder(self.root, "train").is_dir():
             raise UserError(
-                f"{self.root} is not an archive: {split_folder(self.root, 'train')} is missing; name "
-                "the folder that holds train/AOI_11_Rotterdam, or make one by `python -m sn6.simulate root=...`"
+                f"{self.root} is not an archive: {split_folder(self.root, 'train')} is missing; give the folder that "
+                "contains train/AOI_11_Rotterdam, or simulate an archive with `python -m sn6.simulate root=...`",
+                kind="not_found",
+                key=self.root,
             )
 
     def __getstate__(self) -> dict[str, Path]:
@@ -88,7 +91,7 @@ class Archive:
 
     @cached_property
     def orientations(self) -> dict[str, int]:
-        """Strip → 0 (imaged from the north) or 1 (from the south); empty where there is no table."""
+        """Return the look direction of each strip, 0 (north) or 1 (south); empty where there is no table."""
         path = orientations_path(self.root)
         if not path.exists():
             return {}
@@ -98,48 +101,60 @@ class Archive:
                 continue
             fields = line.split()
             if len(fields) != 2 or fields[1] not in ("0", "1"):
-                raise UserError(f"{path} line {number}: {line!r} is not 'strip 0' or 'strip 1'; mend the line")
+                raise UserError(
+                    f"{path}, line {number}: expected 'strip 0' or 'strip 1', not {line!r}; correct the line",
+                    kind="unreadable",
+                    key=path,
+                    value=line,
+                )
             table[fields[0]] = int(fields[1])
         return table
 
-    def has(self, split: Split, product: str) -> bool:
-        """Whether there is a tile of the product."""
+    def has_product(self, split: Split, product: str) -> bool:
+        """Return whether any tile of the split has the product."""
         return any(IMAGE_ID.search(path.name) for path in (split_folder(self.root, split) / product).glob("*.tif"))
 
     def tiles(self, split: Split, product: str) -> list[Tile]:
-        """The tiles of `split` that have `product`, by image id.
+        """Return the tiles of `split` that have `product`, sorted by image id.
 
         Raises:
             UserError: there is none, or one cannot be opened or has another CRS or number of bands
         """
         products = self.products(split)
-        found = sorted(image_id for image_id, names in products.items() if product in names)
-        if not found:
+        image_ids = sorted(image_id for image_id, names in products.items() if product in names)
+        if not image_ids:
+            folder = split_folder(self.root, split)
+            available = ", ".join(sorted({name for names in products.values() for name in names})) or "none"
             raise UserError(
-                f"{split_folder(self.root, split)} has no {product} tile; products there: "
-                f"{', '.join(sorted({name for names in products.values() for name in names})) or 'none'}"
+                f"{folder} has no {product} tile; products in this folder: {available}",
+                kind="not_found",
+                key=folder,
+                value=product,
             )
-        bounds = index_bounds(self.root, split, product, found)
-        return [self._tile(split, image_id, bounds[image_id], products[image_id]) for image_id in found]
+        bounds = index_bounds(self.root, split, product, image_ids)
+        return [self._tile(split, image_id, bounds[image_id], products[image_id]) for image_id in image_ids]
 
     def products(self, split: Split) -> dict[str, tuple[str, ...]]:
-        """Image id → products at hand, from the names of the files alone."""
-        found: dict[str, list[str]] = {}
+        """Return the products of each tile by image id, from the file names only."""
+        products: dict[str, list[str]] = {}
         for product in PRODUCTS:
             for path in (split_folder(self.root, split) / product).glob("*.tif"):
                 if match := IMAGE_ID.search(path.name):
-                    found.setdefault(f"{match[1]}_{match[2]}", []).append(product)
-        return {image_id: tuple(names) for image_id, names in found.items()}
+                    products.setdefault(f"{match[1]}_{match[2]}", []).append(product)
+        return {image_id: tuple(names) for image_id, names in products.items()}
 
     def tile(self, split: Split, image_id: str) -> Tile:
-        """One tile, without a look at the others.
+        """Return one tile without opening the files of the others.
 
         Raises:
-            UserError: there is no such tile, or it cannot be opened or has another CRS or number of bands
+            UserError: the tile does not exist, cannot be opened or has another CRS or number of bands
         """
         products = self.products(split).get(image_id)
         if products is None:
-            raise UserError(f"{split_folder(self.root, split)} has no tile {image_id}; check the image id")
+            folder = split_folder(self.root, split)
+            raise UserError(
+                f"{folder} has no tile {image_id}; check the image id", kind="not_found", key=folder, value=image_id
+            )
         bounds = read_bounds(tile_path(self.root, split, products[0], image_id), products[0])
         return self._tile(split, image_id, bounds, products)
 
@@ -150,18 +165,18 @@ class Archive:
     def read(
         self, tile: Tile, product: str, bands: Sequence[int]
     ) -> tuple[Float32[np.ndarray, "c h w"], Bool[np.ndarray, "h w"]]:
-        """The pixels of a tile on the grid of 0.5 m, in the tile's own frame, as they are on disk.
+        """Read the pixels of a tile on the grid of 0.5 m, in the tile's own frame and the units on disk.
 
         Args:
-            tile: of this archive
+            tile: a tile of this archive
             product: one that the tile has
-            bands: counted from 1, in the order wanted; a band may come several times
+            bands: counted from 1, in the order of the result; a band may be repeated
 
         Returns:
-            The bands, and where there is data: a pixel is nodata when all bands on disk are 0.
+            The bands, and which pixels are valid: a pixel is nodata where all bands on disk are 0.
 
         Raises:
-            UserError: the file is broken, holds NaN or infinity, or has no such band
+            UserError: the file is broken or contains NaN or infinity
         """
         path = tile_path(self.root, tile.split, product, tile.image_id)
         try:
@@ -170,20 +185,24 @@ class Archive:
                 pixels = source.read(out_dtype=np.float32)
         except RasterioError as error:
             raise UserError(
-                f"{path} cannot be read, it is broken or cut short; fetch it again ({first_line(error)})"
+                f"{path} is broken or truncated ({first_line(error)}); download it again", kind="unreadable", key=path
             ) from None
         if not np.isfinite(pixels).all():
             row, column = np.argwhere(~np.isfinite(pixels).all(axis=0))[0]
-            raise UserError(f"{path} holds NaN or infinity, first at row {row}, column {column}; fetch it again")
-        pixels = on_label_grid(pixels, product)
+            raise UserError(
+                f"{path} contains NaN or infinity, first at row {row}, column {column}; download it again",
+                kind="wrong_data",
+                key=path,
+            )
+        pixels = to_label_grid(pixels, product)
         valid = (pixels != NODATA).any(axis=0)
-        return chosen_bands(pixels, bands), valid
+        return select_bands(pixels, bands), valid
 
     def labels(self, tile: Tile) -> Labels | None:
-        """The footprints of a tile in its own frame (float pixels of 0.5 m, x then y); None where unknown.
+        """Return the footprints of a tile in its own frame (float pixels of 0.5 m, x then y); None where unknown.
 
-        Of the two forms the CSV wins where it names the tile: the organisers score against it and it alone has
-        heights. The GeoJSON is read for the tiles that the CSV lacks, or where there is no CSV.
+        The CSV takes precedence where it lists the tile: it is the ground truth of the challenge's score, and only it
+        has heights. The GeoJSON is read for tiles that the CSV lacks, or where there is no CSV.
 
         Raises:
             UserError: the file is malformed
@@ -194,29 +213,29 @@ class Archive:
             return labels
         path = geojson_path(self.root, tile.image_id)
         west, _, _, north = tile.bounds
-        return read_geojson_labels(path, (west, north)) if path.exists() else None
+        return read_geojson_labels(path, (west, north), CRS, PIXEL) if path.exists() else None
 
     def has_labels(self, tile: Tile) -> bool:
-        """Whether the footprints of a tile are known; none of them is made."""
+        """Return whether the footprints of a tile are known, without building them."""
         if tile.split == "test_public":
             return tile.image_id in self._test_labels
         return tile.image_id in self._train_labels or geojson_path(self.root, tile.image_id).exists()
 
     @cached_property
     def _train_labels(self) -> PackedLabels:
-        return archive_labels(self.root, "train")
+        return load_labels(self.root, "train")
 
     @cached_property
     def _test_labels(self) -> PackedLabels:
-        return archive_labels(self.root, "test_public")
+        return load_labels(self.root, "test_public")
 
 
-def chosen_bands(pixels: Shaped[np.ndarray, "c h w"], bands: Sequence[int]) -> Shaped[np.ndarray, "_ h w"]:
-    """The bands that are wanted, counted from 1; no copy where these are all in their order."""
+def select_bands(pixels: Shaped[np.ndarray, "c h w"], bands: Sequence[int]) -> Shaped[np.ndarray, "_ h w"]:
+    """Return the given bands, counted from 1; no copy if these are all bands in their order."""
     return pixels if list(bands) == list(range(1, len(pixels) + 1)) else pixels[np.asarray(bands) - 1]
 
 
-def on_label_grid(pixels: Shaped[np.ndarray, "c h w"], product: str) -> Shaped[np.ndarray, "c _ _"]:
-    """Pixels of a product on the grid of 0.5 m: those of the 1 m product come twice in each direction."""
+def to_label_grid(pixels: Shaped[np.ndarray, "c h w"], product: str) -> Shaped[np.ndarray, "c _ _"]:
+    """Return the pixels of a product on the grid of 0.5 m; pixels of 1 m are repeated in both directions."""
     repeat = round(PRODUCTS[product].pixel / PIXEL)
     return pixels.repeat(repeat, axis=1).repeat(repeat, axis=2) if repeat > 1 else pixels

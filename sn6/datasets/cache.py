@@ -1,7 +1,15 @@
-"""What is kept beside the archive, in `<root>/.sn6`, so that the next start need not find it out again.
+"""Cache what takes long to read from an archive in `<root>/.sn6`, so that the next start need not read it again.
 
-Nothing here is needed: a kept file tells the size and time of the files that it was made from, and where it is gone,
-outdated or broken, or its folder cannot be written, all is read from the archive itself.
+==============================  =======================================  =====================
+file                            contents                                 module
+==============================  =======================================  =====================
+index-<split>-<product>.json    bounds of the tiles, from their headers  `sn6.datasets.headers`
+labels-<split>.npz              footprints and heights, from the CSV     `sn6.datasets.labels`
+statistics-<product>.json       sums over the pixels of each tile        `sn6.datasets.statistics`
+==============================  =======================================  =====================
+
+The cache is optional: each file records the size and time of the files that it was made from. Where it is missing,
+outdated or broken, or where the folder cannot be written, the archive itself is read.
 """
 
 import logging
@@ -18,21 +26,26 @@ log = logging.getLogger(__name__)
 
 
 def cache_path(root: Path, name: str) -> Path:
-    """Where the file `name` of the archive `root` lies."""
+    """Return the path of the cached file `name` of the archive `root`."""
     return root / ".sn6" / name
 
 
 def fingerprint(path: Path) -> tuple[int, int]:
-    """Size in bytes and time of the last change in ns."""
+    """Return the size of a file in bytes and the time of its last change in ns."""
     status = path.stat()
     return status.st_size, status.st_mtime_ns
 
 
 @contextmanager
 def lock(path: Path) -> Iterator[bool]:
-    """Waits while another process makes `path`; whether it may be written: not where there can be no lock."""
+    """Hold the lock of a cached file, after waiting for a process that holds it.
+
+    Yields:
+        Whether the lock is held, and so whether `path` may be written: not in a folder or file system that cannot be
+        written or locked.
+    """
     lock = FileLock(path.with_suffix(".lock"), timeout=LOCK_TIMEOUT)
-    with suppress(OSError, NotImplementedError):  # a folder or a file system that cannot be written or locked
+    with suppress(OSError, NotImplementedError):
         path.parent.mkdir(exist_ok=True)
         lock.acquire()
     try:
@@ -42,9 +55,14 @@ def lock(path: Path) -> Iterator[bool]:
 
 
 def save(path: Path, write: Callable[[Path], object]) -> None:
-    """Has the file written whole by `write`, who is `alone`; does without where there is no room."""
+    """Write a cached file atomically; the caller holds its `lock`. Without free space there is no cache.
+
+    Args:
+        path: the cached file
+        write: writes the contents to the path that it is given
+    """
     try:
         with atomic_write(path) as part:
             write(part)
     except OSError as error:
-        log.debug("%s is not kept: %s", path, error)
+        log.debug("%s is not cached: %s", path, error)

@@ -1,7 +1,7 @@
-"""The headers of GeoTIFFs: whether a file is of its product, and where its tile lies.
+"""Read the headers of GeoTIFFs: check that a file is of its product, and return the bounds of its tile.
 
-What they say is kept beside the archive, in `<root>/.sn6/index-<split>-<product>.json`: to open thousands of files
-takes seconds at every start, to ask for their size and time takes milliseconds.
+The bounds are cached in `<root>/.sn6/index-<split>-<product>.json`: opening thousands of files takes seconds at every
+start, reading their sizes and times takes milliseconds.
 """
 
 import json
@@ -21,7 +21,7 @@ Bounds = tuple[float, float, float, float]  # west, south, east, north in metres
 
 
 class Header(NamedTuple):
-    """What was read of a file that is of its product, and the file's size in bytes and time in ns then."""
+    """The bounds of a tile, and the size in bytes and the time in ns of its file when they were read."""
 
     size: int
     time: int
@@ -32,66 +32,81 @@ class Header(NamedTuple):
 
 
 def index_bounds(root: Path, split: Split, product: str, image_ids: Sequence[str]) -> dict[str, Bounds]:
-    """Where tiles lie, by image id. Only files that are new or changed since the last time are opened.
+    """Return the bounds of tiles by image id. Only files that are new or changed since the last call are opened.
 
-    Several processes may ask at once: one opens the files while the others wait.
+    If several processes call it at the same time, one opens the files and the others wait.
 
     Args:
-        root: of the archive
-        split: of the tiles
-        product: whose files are looked at
-        image_ids: of all tiles of the split that have the product
+        root: folder of the archive
+        split: train or test_public
+        product: its files are read
+        image_ids: all tiles of the split that have the product
 
     Raises:
         UserError: a file cannot be opened or has another CRS or number of bands
     """
     paths = {image_id: tile_path(root, split, product, image_id) for image_id in image_ids}
-    stamps = {}
+    fingerprints = {}
     for image_id, path in paths.items():
-        with suppress(OSError):  # a link that leads nowhere; opening it tells
-            stamps[image_id] = fingerprint(path)
-    kept = cache_path(root, f"index-{split}-{product}.json")
-    known = up_to_date(kept, stamps)
-    if known.keys() != paths.keys():
-        with lock(kept) as may_write:
-            known = up_to_date(kept, stamps)  # more, where another process was first
-            new = [image_id for image_id in paths if image_id not in known]
+        with suppress(OSError):  # a broken link: opening it below raises the UserError
+            fingerprints[image_id] = fingerprint(path)
+    cache = cache_path(root, f"index-{split}-{product}.json")
+    headers = read_current(cache, fingerprints)
+    if headers.keys() != paths.keys():
+        with lock(cache) as may_write:
+            headers = read_current(cache, fingerprints)  # another process may have written it meanwhile
+            new = [image_id for image_id in paths if image_id not in headers]
             for image_id in new:
                 bounds = read_bounds(paths[image_id], product)
-                known[image_id] = Header(*stamps.get(image_id, (0, 0)), *bounds)
+                headers[image_id] = Header(*fingerprints.get(image_id, (0, 0)), *bounds)
             if new and may_write:
-                save(kept, lambda part: part.write_text(json.dumps(known), encoding="utf-8"))
-    return {image_id: known[image_id][2:] for image_id in image_ids}
+                save(cache, lambda part: part.write_text(json.dumps(headers), encoding="utf-8"))
+    return {image_id: headers[image_id][2:] for image_id in image_ids}
 
 
-def up_to_date(kept: Path, stamps: dict[str, tuple[int, int]]) -> dict[str, Header]:
-    """What is kept of the files that are still as they were; nothing where it cannot be read."""
+def read_current(cache: Path, fingerprints: dict[str, tuple[int, int]]) -> dict[str, Header]:
+    """Read the cached headers of the files that have not changed; none where the cache cannot be read."""
     try:
-        table = json.loads(kept.read_text(encoding="utf-8"))
-        rows = {image_id: Header(*map(int, row[:2]), *map(float, row[2:])) for image_id, row in table.items()}
+        table = json.loads(cache.read_text(encoding="utf-8"))
+        headers = {image_id: Header(*map(int, row[:2]), *map(float, row[2:])) for image_id, row in table.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
-    return {image_id: row for image_id, row in rows.items() if stamps.get(image_id) == row[:2]}
+    return {image_id: header for image_id, header in headers.items() if fingerprints.get(image_id) == header[:2]}
 
 
 def read_bounds(path: Path, product: str) -> Bounds:
-    """Where the tile of a GeoTIFF lies.
+    """Read the bounds of a tile from the header of its GeoTIFF.
 
     Raises:
-        UserError: it cannot be opened or has another CRS or number of bands
+        UserError: the file cannot be opened or has another CRS or number of bands
     """
     try:
         with rasterio.open(path) as source:
             check_header(source, product, path)
             return tuple(source.bounds)
     except RasterioError as error:
-        raise UserError(f"{path} cannot be opened as a GeoTIFF; fetch it again ({first_line(error)})") from None
+        raise UserError(
+            f"{path} cannot be opened as a GeoTIFF ({first_line(error)}); download it again",
+            kind="unreadable",
+            key=path,
+        ) from None
 
 
 def check_header(source: rasterio.DatasetReader, product: str, path: Path) -> None:
-    """Raises a UserError where the number of bands or the CRS is not the product's."""
+    """Raise a UserError where the number of bands or the CRS is not the product's."""
     expected = PRODUCTS[product].bands
     if source.count != len(expected):
-        raise UserError(f"{path} has {source.count} bands, {product} has {len(expected)} ({', '.join(expected)})")
+        raise UserError(
+            f"{path} has the wrong number of bands: {source.count}, not the {len(expected)} of {product} "
+            f"({', '.join(expected)}); replace or remove the tile",
+            kind="wrong_data",
+            key=path,
+            value=source.count,
+        )
     if source.crs is None or source.crs.to_epsg() != int(CRS.removeprefix("EPSG:")):
-        raise UserError(f"{path} has the CRS {source.crs}, the archive's is {CRS}; reproject or remove the tile")
+        raise UserError(
+            f"{path} has the CRS {source.crs}, but the archive has {CRS}; reproject or remove the tile",
+            kind="wrong_data",
+            key=path,
+            value=None if source.crs is None else source.crs.to_string(),
+        )

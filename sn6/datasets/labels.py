@@ -1,4 +1,7 @@
-"""The labels of an archive's CSV, kept beside it as arrays: the text of 214,682 outlines takes seconds to read."""
+"""Load the labels of an archive from its CSV, or from the arrays cached in `<root>/.sn6/labels-<split>.npz`.
+
+Parsing the text of 214,682 polygons takes seconds at every start, loading the arrays milliseconds.
+"""
 
 from dataclasses import fields
 from pathlib import Path
@@ -10,14 +13,14 @@ from sn6.datasets.layout import Split, labels_path, test_truth_path
 from sn6.datasets.packed_labels import PackedLabels, pack
 from sn6.formats.challenge_csv import read_labels
 
-FORMAT = 1  # to be raised whenever the same CSV gives other labels
+FORMAT = 1  # increase it whenever the same CSV gives other labels
 
 
-def archive_labels(root: Path, split: Split) -> PackedLabels:
-    """The labels of the tiles that the CSV of `split` names; of none where there is no CSV.
+def load_labels(root: Path, split: Split) -> PackedLabels:
+    """Return the labels of the tiles that the CSV of `split` lists; of no tile where there is no CSV.
 
-    They lie in `<root>/.sn6/labels-<split>.npz` as long as the CSV has the size and time that it had then. Several
-    processes may ask at once: one reads the CSV while the others wait.
+    The cache is used as long as the CSV has the size and time that it had when it was read. If several processes call
+    this at the same time, one reads the CSV and the others wait.
 
     Raises:
         UserError: the CSV is malformed
@@ -25,25 +28,30 @@ def archive_labels(root: Path, split: Split) -> PackedLabels:
     path = labels_path(root) if split == "train" else test_truth_path(root)
     if not path.exists():
         return pack({})
-    kept, made_from = cache_path(root, f"labels-{split}.npz"), (FORMAT, *fingerprint(path))
-    if (labels := read_cached(kept, made_from)) is not None:
+    cache, made_from = cache_path(root, f"labels-{split}.npz"), (FORMAT, *fingerprint(path))
+    if (labels := read_cached(cache, made_from)) is not None:
         return labels
-    with lock(kept) as may_write:
-        if (labels := read_cached(kept, made_from)) is not None:  # another process was first
+    with lock(cache) as may_write:
+        if (labels := read_cached(cache, made_from)) is not None:  # another process has written it meanwhile
             return labels
         labels = pack(read_labels(path))
         if may_write:
             arrays = {field.name: getattr(labels, field.name) for field in fields(labels)}
-            save(kept, lambda part: np.savez(part, made_from=np.array(made_from), **arrays))
+            save(cache, lambda part: np.savez(part, made_from=np.array(made_from), **arrays))
     return labels
 
 
-def read_cached(kept: Path, made_from: tuple[int, ...]) -> PackedLabels | None:
-    """The labels, where the file can be read and was made from these."""
+def read_cached(cache: Path, made_from: tuple[int, ...]) -> PackedLabels | None:
+    """Read the cached labels; None where the file cannot be read or was made from another CSV.
+
+    Args:
+        cache: the file
+        made_from: FORMAT, and size and time of the CSV
+    """
     try:
-        with kept.open("rb") as opened, np.load(opened) as file:
+        with cache.open("rb") as opened, np.load(opened) as file:
             if tuple(file["made_from"].tolist()) != made_from:
                 return None
             return PackedLabels(**{field.name: file[field.name] for field in fields(PackedLabels)})
-    except Exception:  # zip, NumPy and a file of anything else each raise their own
+    except Exception:  # zipfile and NumPy raise errors of many types on a broken file
         return None

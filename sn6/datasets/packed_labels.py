@@ -1,6 +1,6 @@
-"""The labels of thousands of tiles in a few arrays, from which those of a tile are made when they are asked for.
+"""Hold the labels of thousands of tiles in a few arrays, from which the polygons of a tile are built on access.
 
-The polygons of Rotterdam, 214,682 objects, take 220 MB and seconds to make; their coordinates 30 MB.
+The 214,682 polygons of Rotterdam take 220 MB and seconds to build as objects; their coordinates take 30 MB.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,17 +17,17 @@ from sn6.footprints import Labels
 
 @dataclass(frozen=True, eq=False)
 class PackedLabels(Mapping[str, Labels]):
-    """Image id → the true buildings of the tile, coordinates to the bit as they were packed.
+    """Map the image id of a tile to its labels; coordinates are bit-identical to those that were packed.
 
-    Offsets are those of shapely's ragged arrays: of i the things from offset i to offset i + 1.
+    Offsets are those of shapely's ragged arrays: item i has the elements from offset i up to offset i + 1.
 
     Attributes:
-        image_ids: of the tiles
-        buildings: offsets of the tiles' buildings
-        heights: of each building in m
-        rings: offsets of the buildings' rings, the shell first
-        points: offsets of the rings' points
-        xy: of each point, in pixels
+        image_ids: the tiles
+        buildings: offsets of the buildings of each tile
+        heights: height of each building in m
+        rings: offsets of the rings of each building, the shell first
+        points: offsets of the points of each ring
+        xy: coordinates of each point in pixels
     """
 
     image_ids: Shaped[np.ndarray, " tiles"]
@@ -38,12 +38,12 @@ class PackedLabels(Mapping[str, Labels]):
     xy: Float64[np.ndarray, "_ 2"]
 
     @cached_property
-    def _places(self) -> dict[str, int]:
-        return {image_id: place for place, image_id in enumerate(self.image_ids.tolist())}
+    def _numbers(self) -> dict[str, int]:
+        return {image_id: number for number, image_id in enumerate(self.image_ids.tolist())}
 
     def __getitem__(self, image_id: str) -> Labels:
-        place = self._places[image_id]
-        first, end = self.buildings[place : place + 2]
+        number = self._numbers[image_id]
+        first, end = self.buildings[number : number + 2]
         if first == end:
             return Labels(np.array([], dtype=object), self.heights[:0])
         rings = self.rings[first : end + 1]
@@ -52,24 +52,24 @@ class PackedLabels(Mapping[str, Labels]):
         return Labels(shapely.from_ragged_array(GeometryType.POLYGON, xy, offsets), self.heights[first:end])
 
     def __contains__(self, image_id: object) -> bool:
-        return image_id in self._places
+        return image_id in self._numbers
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
+        return iter(self._numbers)
 
     def __len__(self) -> int:
         return len(self.image_ids)
 
 
 def pack(labels: Mapping[str, Labels]) -> PackedLabels:
-    """The same labels; their polygons are Polygons, none of them empty."""
-    numbers = [len(tile) for tile in labels.values()]
+    """Pack labels whose polygons are non-empty Polygons."""
+    counts = [len(tile) for tile in labels.values()]
     polygons = np.concatenate([np.array([], dtype=object), *(tile.polygons for tile in labels.values())])
     shells, ring = shapely.get_rings(polygons, return_index=True)
     xy, point = shapely.get_coordinates(shells, return_index=True)
     return PackedLabels(
         np.array(list(labels), dtype=np.str_),
-        offsets(np.array(numbers, dtype=np.int64)),
+        offsets(np.array(counts, dtype=np.int64)),
         np.concatenate([np.array([]), *(tile.heights for tile in labels.values())]),
         offsets(np.bincount(ring, minlength=len(polygons))),
         offsets(np.bincount(point, minlength=len(shells))),
@@ -78,5 +78,5 @@ def pack(labels: Mapping[str, Labels]) -> PackedLabels:
 
 
 def offsets(lengths: Integer[np.ndarray, " n"]) -> Integer[np.ndarray, " n+1"]:
-    """Where each of several things one after another starts, and where the last one ends."""
+    """Return the offset at which each of n consecutive items begins, and at which the last one ends."""
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)

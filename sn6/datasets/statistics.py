@@ -1,7 +1,7 @@
-"""Sums over the valid pixels of each tile, from which the mean and deviation of any fold follow.
+"""Measure sums over the valid pixels of each tile, from which the mean and standard deviation of any fold follow.
 
-They are kept beside the archive, in `<root>/.sn6/statistics-<product>.json`, so that a training need not read its tiles
-before it starts. A tile is measured anew when its file has another size or time, or its labels are others.
+The sums are cached in `<root>/.sn6/statistics-<product>.json`, so that a run need not read its training tiles before it
+starts. A tile is measured again when the size or time of its file, or its labels, have changed.
 """
 
 import json
@@ -24,13 +24,13 @@ from sn6.targets.rasterize import rasterize_instances
 
 @dataclass(frozen=True)
 class TileStatistics:
-    """What one tile adds to the statistics, on the grid of 0.5 m.
+    """Sums over the valid pixels of one tile, on the grid of 0.5 m.
 
     Attributes:
         file: size in bytes and time in ns of the file that was measured
         labels: fingerprint of the footprints that were counted
-        pixels: that are valid
-        building: pixels of them that are building
+        pixels: number of valid pixels
+        building: number of valid pixels on a building
         total: sum of each band on disk
         squares: sum of the squares of each band on disk
     """
@@ -49,15 +49,15 @@ def compute_tile_statistics(
     footprints: Polygons,
     file: tuple[int, int],
 ) -> TileStatistics:
-    """The sums of one tile.
+    """Compute the sums of one tile.
 
     Args:
         image: all bands on disk
         valid: false on nodata
-        footprints: those of the mask, in pixels
-        file: `stamp` of the image's file
+        footprints: polygons of the mask, in pixels
+        file: `fingerprint` of the image's file
     """
-    pixels = image[:, valid].astype(np.float64)
+    pixels = image[:, valid].astype(np.float64)  # (c, valid pixels)
     building = rasterize_instances(footprints, *valid.shape)[valid] > 0
     total = pixels.sum(axis=1)
     return TileStatistics(
@@ -71,74 +71,77 @@ def compute_tile_statistics(
 
 
 def polygons_in_mask(labels: Labels | None, min_area: float) -> np.ndarray:
-    """The footprints of at least `min_area` m², as an array of polygons in pixels; none where they are not known."""
+    """Return the polygons (pixels) of at least `min_area` m²; none where the labels are unknown."""
     if labels is None:
         return np.empty(0, dtype=object)
     return labels.polygons[shapely.area(labels.polygons) * PIXEL**2 >= min_area]
 
 
 def labels_fingerprint(footprints: Polygons) -> str:
-    """The same for the same polygons in the same order."""
+    """Return a digest that is equal for the same polygons in the same order."""
     return blake2b(b"".join(shapely.to_wkb(np.asarray(footprints, dtype=object))), digest_size=8).hexdigest()
 
 
 def tile_statistics(archive: Archive, tiles: Sequence[Tile], product: str, min_area: float) -> list[TileStatistics]:
-    """The sums of each tile, from beside the archive where they are still right, else measured and put there.
+    """Return the sums of each tile, from the cache where they are up to date, otherwise measured and cached.
 
-    Several processes may ask at once: one measures while the others wait. Where the archive's folder cannot be
-    written, each measures for itself.
+    If several processes call this at the same time, one measures and the others wait. Where the cache cannot be
+    written, each process measures the tiles itself.
 
     Raises:
         UserError: a tile cannot be read
     """
     with lock(statistics_path(archive.root, product)) as may_write:
-        known = read_statistics(archive.root, product)
-        found = [up_to_date(archive, tile, product, min_area, known.get(tile.image_id)) for tile in tiles]
-        new = {t.image_id: sums for t, sums in zip(tiles, found, strict=True) if sums is not known.get(t.image_id)}
+        cached = read_statistics(archive.root, product)
+        measured = [measure_if_changed(archive, t, product, min_area, cached.get(t.image_id)) for t in tiles]
+        new = {t.image_id: one for t, one in zip(tiles, measured, strict=True) if one is not cached.get(t.image_id)}
         if new and may_write:
-            write_statistics(archive.root, product, known | new)
-    return found
+            write_statistics(archive.root, product, cached | new)
+    return measured
 
 
-def up_to_date(
-    archive: Archive, tile: Tile, product: str, min_area: float, known: TileStatistics | None
+def measure_if_changed(
+    archive: Archive, tile: Tile, product: str, min_area: float, cached: TileStatistics | None
 ) -> TileStatistics:
-    """What is `known` of the tile if it is still right, else what its files hold."""
+    """Return the `cached` sums of the tile if they are up to date, otherwise measure its files."""
     footprints = polygons_in_mask(archive.labels(tile), min_area)
     file = fingerprint(tile_path(archive.root, tile.split, product, tile.image_id))
-    if known is not None and known.file == file and known.labels == labels_fingerprint(footprints):
-        return known
+    if cached is not None and cached.file == file and cached.labels == labels_fingerprint(footprints):
+        return cached
     image, valid = archive.read(tile, product, range(1, len(PRODUCTS[product].bands) + 1))
     return compute_tile_statistics(image, valid, footprints, file)
 
 
 def save_statistics(root: Path, product: str, measured: Mapping[str, TileStatistics]) -> None:
-    """Puts the sums of tiles, by image id, beside those that are there."""
+    """Add the sums of tiles, by image id, to the cache."""
     with lock(statistics_path(root, product)) as may_write:
         if may_write:
             write_statistics(root, product, read_statistics(root, product) | dict(measured))
 
 
 def statistics_path(root: Path, product: str) -> Path:
-    """Where the sums of a product lie."""
+    """Return the path of the cached sums of a product."""
     return cache_path(root, f"statistics-{product}.json")
 
 
 def read_statistics(root: Path, product: str) -> dict[str, TileStatistics]:
-    """Image id → sums; empty where there are none that can be read."""
+    """Read the cached sums by image id; none where the cache cannot be read."""
     try:
         table = json.loads(statistics_path(root, product).read_text(encoding="utf-8"))
-        return {image_id: TileStatistics(**{k: frozen(v) for k, v in row.items()}) for image_id, row in table.items()}
+        return {
+            image_id: TileStatistics(**{key: as_tuple(value) for key, value in row.items()})
+            for image_id, row in table.items()
+        }
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
 
 
-def frozen(value: Any) -> Any:
-    """A list of JSON as a tuple."""
+def as_tuple(value: Any) -> Any:
+    """Return a list from JSON as a tuple, and any other value unchanged."""
     return tuple(value) if isinstance(value, list) else value
 
 
-def write_statistics(root: Path, product: str, sums: Mapping[str, TileStatistics]) -> None:
-    """Keeps them, by image id."""
-    text = json.dumps({image_id: asdict(row) for image_id, row in sorted(sums.items())})
+def write_statistics(root: Path, product: str, statistics: Mapping[str, TileStatistics]) -> None:
+    """Write the sums by image id to the cache; the caller holds its lock."""
+    text = json.dumps({image_id: asdict(row) for image_id, row in sorted(statistics.items())})
     save(statistics_path(root, product), lambda part: part.write_text(text, encoding="utf-8"))

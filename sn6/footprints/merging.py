@@ -1,4 +1,4 @@
-"""Footprints of tiles that lie over one another to one footprint a building."""
+"""Merge the footprints of overlapping tiles into one footprint per building."""
 
 import numpy as np
 import shapely
@@ -6,36 +6,33 @@ from jaxtyping import Bool, Float64, Int64, Shaped
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-SAME = 0.5  # of the smaller footprint: two that share more are one building
+SAME_BUILDING = 0.5  # fraction of the smaller footprint; two that share more are one building
 
 
-def best_of_overlapping(
+def suppress_overlaps(
     polygons: Shaped[np.ndarray, "n"],
     confidences: Float64[np.ndarray, "n"],
     tiles: Int64[np.ndarray, "n"],
     cut: Bool[np.ndarray, "n"],
 ) -> Int64[np.ndarray, "kept"]:
-    """The footprints that stay when of each building the best one does.
+    """Return the indices of the best footprint of each building, rising (non-maximum suppression).
 
-    One after another takes its place: whole ones before those that a tile's edge cuts, then in order of falling
-    confidence. Those of other tiles that share more than half of the smaller one's area with it are dropped: so the
-    same building is not there twice, and a row of houses is there as one block or house by house, not both.
+    Footprints that no tile edge cuts come before those that one cuts, then they come by falling confidence. Each one
+    that is kept drops the footprints of other tiles that share more than half of the smaller area with it. So a
+    building is kept once, and a row of houses either as one block or house by house.
 
     Args:
         polygons: valid shapely Polygons in one CRS
-        confidences: of each
-        tiles: that each is from; footprints of one tile never drop one another
-        cut: whether the edge of its tile cuts it
-
-    Returns:
-        Their indices, rising.
+        confidences: of each polygon
+        tiles: number of each polygon's tile; footprints of one tile never drop each other
+        cut: whether the edge of its tile cuts the polygon
     """
     one, other = shapely.STRtree(polygons).query(polygons, predicate="intersects")
     apart = (one < other) & (tiles[one] != tiles[other])
     one, other = one[apart], other[apart]
     areas = shapely.area(polygons)
     shared = shapely.area(shapely.intersection(polygons[one], polygons[other]))
-    same = shared > SAME * np.minimum(areas[one], areas[other])
+    same = shared > SAME_BUILDING * np.minimum(areas[one], areas[other])
     one, other = np.concatenate([one[same], other[same]]), np.concatenate([other[same], one[same]])
     rivals = coo_array((np.ones(len(one)), (one, other)), shape=(len(polygons),) * 2).tocsr()
     dropped = np.zeros(len(polygons), dtype=bool)
@@ -45,23 +42,23 @@ def best_of_overlapping(
     return np.flatnonzero(~dropped)
 
 
-def joined_halves(
+def join_halves(
     polygons: Shaped[np.ndarray, "n"], confidences: Float64[np.ndarray, "n"], cut: Bool[np.ndarray, "n"]
 ) -> tuple[Shaped[np.ndarray, "m"], Float64[np.ndarray, "m"], Int64[np.ndarray, "m"]]:
-    """Footprints that the edge between two tiles cuts, in one where they share a stretch of it or overlap.
+    """Join footprints that the edge between two tiles cuts, where they share part of that edge or overlap.
 
     Args:
         polygons: valid shapely Polygons in one CRS
-        confidences: of each
-        cut: whether the edge of its tile cuts it
+        confidences: of each polygon
+        cut: whether the edge of its tile cuts the polygon
 
     Returns:
-        The footprints; their confidences, the mean by area; the most confident part of each.
+        The footprints; their confidences, averaged by area; the index of the most confident part of each.
     """
     halves = np.flatnonzero(cut)
     one, other = halves[shapely.STRtree(polygons[halves]).query(polygons[halves], predicate="intersects")]
-    meet = (one < other) & (shapely.length(shapely.intersection(polygons[one], polygons[other])) > 0)
-    links = coo_array((np.ones(meet.sum()), (one[meet], other[meet])), shape=(len(polygons),) * 2)
+    touching = (one < other) & (shapely.length(shapely.intersection(polygons[one], polygons[other])) > 0)
+    links = coo_array((np.ones(touching.sum()), (one[touching], other[touching])), shape=(len(polygons),) * 2)
     count, group = connected_components(links, directed=False)
     areas = shapely.area(polygons)
     order = np.lexsort((-confidences, group))

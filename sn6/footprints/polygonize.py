@@ -1,4 +1,4 @@
-"""Maps to polygons: outlines of regions, and the footprints that a network proposes."""
+"""Convert maps to polygons: outlines of labelled regions, and footprints from the logits of a network."""
 
 import math
 from collections.abc import Sequence
@@ -11,19 +11,19 @@ from jaxtyping import Bool, Float, Float64, Int32, Int64, Shaped
 from scipy import ndimage
 from scipy.special import expit
 
-from sn6.footprints import Footprints
+from sn6.footprints import Footprints, PolygonOptions
 
-MAX_VERTICES = 20_000  # a building has fewer: the simpler outlines of a map of noise help nobody
+MAX_VERTICES = 20_000  # more than any building has; simplifying the outlines of a map of noise would take seconds
 
 
 @dataclass(frozen=True, eq=False)
 class Regions:
-    """The 4-connected regions of building pixels of a map, with their outlines along the pixels' edges.
+    """The 4-connected regions of building pixels of a map, with their outlines along the pixel edges.
 
     Attributes:
         polygons: shapely Polygons in pixels
-        sizes: pixels of each
-        sums: of the probabilities of its pixels
+        sizes: number of pixels of each region
+        sums: sum of the building probabilities of its pixels
     """
 
     polygons: Shaped[np.ndarray, "n"]
@@ -36,68 +36,64 @@ class Regions:
     def __getitem__(self, chosen: Shaped[np.ndarray, " k"]) -> "Regions":
         return Regions(self.polygons[chosen], self.sizes[chosen], self.sums[chosen])
 
-    def footprints(self, min_area: float, simplify: float, pixel: float) -> Footprints:
-        """The regions of at least `min_area` (m²) as footprints; arguments of `footprints_from_logits`."""
-        large = self[self.sizes * pixel**2 >= min_area]
-        polygons = simplify_polygons(large.polygons, simplify / pixel, min_area / pixel**2)
+    def footprints(self, options: PolygonOptions, pixel_size: float) -> Footprints:
+        """Convert the regions of at least the minimum area to footprints; see `footprints_from_logits`."""
+        large = self[self.sizes * pixel_size**2 >= options.min_area]
+        min_pixels = options.min_area / pixel_size**2
+        polygons = simplify_polygons(large.polygons, options.simplify / pixel_size, min_pixels)
         return Footprints(polygons, large.sums / large.sizes)
 
 
 def footprints_from_logits(
     logits: Float[np.ndarray, "height width"],
     valid: Bool[np.ndarray, "height width"],
-    threshold: float = 0.5,
-    min_area: float = 20.0,
-    simplify: float = 0.5,
-    pixel: float = 0.5,
+    options: PolygonOptions,
+    pixel_size: float,
 ) -> Footprints:
-    """The 4-connected regions of building pixels as polygons.
+    """Convert the 4-connected regions of building pixels to polygons, one polygon per region.
 
     Args:
         logits: of the class building
         valid: false on nodata, where nothing is proposed
-        threshold: probability, between 0 and 1; a pixel above it is building
-        min_area: in m²; a region of fewer pixels is dropped, one of just this area stays
-        simplify: by how much an outline may leave the pixels' edges, in m; 0 follows them
-        pixel: size of a pixel in m
+        options: threshold, minimum area (a region of exactly this area is kept), tolerance of the outlines
+        pixel_size: m
 
     Returns:
-        One polygon a region, none smaller than `min_area`. Its confidence is the mean probability of the
-        region's pixels.
+        Footprints of at least the minimum area. The confidence is the mean probability of the region's pixels.
     """
-    regions, _ = building_regions(logits, valid, threshold, min_area / pixel**2)
-    return regions.footprints(min_area, simplify, pixel)
+    regions, _ = building_regions(logits, valid, options.threshold, options.min_area / pixel_size**2)
+    return regions.footprints(options, pixel_size)
 
 
 def building_regions(
     logits: Float[np.ndarray, "height width"],
     valid: Bool[np.ndarray, "height width"],
     threshold: float,
-    least: float,
+    min_pixels: float,
     open_sides: Sequence[Any] = (),
 ) -> tuple[Regions, Int32[np.ndarray, "height width"]]:
-    """The regions of at least about `least` pixels, and for each pixel the number of its region, from 1 up.
+    """Return the regions of at least about `min_pixels` pixels, and the number of the region at each pixel, from 1.
 
     Args:
         logits: of the class building
         valid: false on nodata
-        threshold: probability, between 0 and 1; a pixel above it is building
-        least: pixels; a smaller region is left out
-        open_sides: indices into the map, such as `np.s_[0]` for its first row, beyond which it goes on: a region
-            there is never too small
+        threshold: probability between 0 and 1; a pixel above it is building
+        min_pixels: regions of at most one pixel less are dropped
+        open_sides: indices into the map, such as `np.s_[0]` for its first row, beyond which it continues; a region
+            that touches one is kept whatever its size
     """
-    regions, count = ndimage.label(is_building(logits, threshold) & valid)  # 4-connected is scipy's default
-    pixels = np.flatnonzero(regions)  # few of a tile: what follows looks at no other
+    regions, count = ndimage.label(is_building(logits, threshold) & valid)  # 4-connected by default
+    pixels = np.flatnonzero(regions)  # a small part of a tile: the rest is not visited again
     region = regions.ravel()[pixels]
     sizes = np.bincount(region, minlength=count + 1)
-    kept = sizes > least - 1
+    kept = sizes > min_pixels - 1
     for side in open_sides:
         kept[regions[side]] = True
     kept[0] = False  # the background
     number = np.where(kept, np.cumsum(kept), 0).astype(np.int32)[region]
     regions.ravel()[pixels] = number
     sums = np.bincount(number, weights=expit(logits.ravel()[pixels]), minlength=kept.sum() + 1)[1:]
-    return Regions(_outlines(regions)[0], sizes[kept], sums.astype(np.float64)), regions  # int where there is none
+    return Regions(_outlines(regions)[0], sizes[kept], sums.astype(np.float64)), regions  # bincount of nothing is int
 
 
 def is_building(logits: Float[np.ndarray, "height width"], threshold: float) -> Bool[np.ndarray, "height width"]:
@@ -107,45 +103,44 @@ def is_building(logits: Float[np.ndarray, "height width"], threshold: float) -> 
 
     Args:
         logits: of the class building
-        threshold: probability, between 0 and 1
+        threshold: probability between 0 and 1
     """
     return logits > math.log(threshold / (1 - threshold))
 
 
 def simplify_polygons(polygons: Shaped[np.ndarray, "n"], tolerance: float, min_area: float) -> Shaped[np.ndarray, "n"]:
-    """Polygons with fewer corners, by Douglas and Peucker (1973).
+    """Simplify polygons by the algorithm of Douglas and Peucker (1973).
 
-    A polygon stays as it is where the simpler one would be invalid, empty, in parts or smaller than `min_area`:
-    the score drops small polygons, and a building is not to be lost for its looks. So does one of more than
-    `MOST_CORNERS`.
+    A polygon is left unchanged where the simplified one would be invalid, empty, in parts or smaller than `min_area`:
+    the score drops small polygons, and simplifying must not lose a building. So is one with more than `MAX_VERTICES`.
 
     Args:
-        polygons: valid ones
-        tolerance: how far the new outline may lie from the old corners, in px; smaller holes may close
-        min_area: in px²
+        polygons: valid shapely Polygons
+        tolerance: maximum distance of the new outline from the old corners in px; smaller holes may close
+        min_area: px²
     """
-    # What comes out depends on the corner that a ring begins with: here the leftmost one, wherever it was traced from.
+    # The result depends on the corner that a ring begins with: normalised, it is the leftmost one in every case.
     polygons = shapely.normalize(polygons)
-    # GEOS repairs what this makes. Its topology-preserving simplification takes minutes on a polygon with 100,000
-    # holes, such as the map of an untrained network gives, and even this one seconds.
+    # GEOS repairs the polygons that this makes. Its topology-preserving simplification takes minutes on a polygon with
+    # 100,000 holes, which the map of an untrained network may contain, and even this one takes seconds.
     simple = polygons.copy()
     few = shapely.get_num_coordinates(polygons) <= MAX_VERTICES
     simple[few] = shapely.simplify(polygons[few], tolerance, preserve_topology=False)
     areas = shapely.area(simple)
-    whole = (shapely.get_type_id(simple) == shapely.GeometryType.POLYGON) & shapely.is_valid(simple)
-    return np.where(whole & (areas > 0) & (areas >= min_area), simple, polygons)
+    usable = (shapely.get_type_id(simple) == shapely.GeometryType.POLYGON) & shapely.is_valid(simple)
+    return np.where(usable & (areas > 0) & (areas >= min_area), simple, polygons)
 
 
 def polygonize(
     labels: Int32[np.ndarray, "height width"],
 ) -> tuple[Shaped[np.ndarray, "n"], Int32[np.ndarray, "n"]]:
-    """The outlines of the 4-connected regions of equal label along the pixels' edges, holes kept.
+    """Trace the outlines of the 4-connected regions of equal label along the pixel edges, with their holes.
 
     Args:
-        labels: from 1 up; 0 is background
+        labels: from 1; 0 is background
 
     Returns:
-        polygons, valid in the OGC's sense and as large as their pixels; the label of each, rising
+        Polygons, valid by the OGC rules and with exactly the area of their pixels; the label of each, rising.
     """
     regions = np.zeros_like(labels)
     values: list[int] = []
@@ -160,10 +155,10 @@ def polygonize(
 def _outlines(
     regions: Int32[np.ndarray, "height width"],
 ) -> tuple[Shaped[np.ndarray, "n"], Int32[np.ndarray, "n"]]:
-    """The outlines of regions that are numbered, each 4-connected, and their numbers, rising.
+    """Trace the outlines of numbered regions, each 4-connected; return them with their numbers, rising.
 
-    Where two pixels of a region meet at a corner alone, the outline passes between the two others. So no ring
-    meets itself, and two rings of a region share no more than a corner, as the OGC's rules want it.
+    Where two pixels of a region touch only at a corner, the outline passes between the two other pixels. So no ring
+    touches itself, and two rings of a region share at most a corner, as the OGC rules require.
     """
     corners, ring_of_corner, region = _trace_rings(regions)
     rings = shapely.linearrings(corners, indices=ring_of_corner)
@@ -175,27 +170,27 @@ def _outlines(
 def _trace_rings(
     regions: Int32[np.ndarray, "height width"],
 ) -> tuple[Float64[np.ndarray, "corners 2"], Int64[np.ndarray, " corners"], Int32[np.ndarray, " rings"]]:
-    """Walks around each region along the sides of its pixels, the region on the right hand.
+    """Follow the boundary of each region along the sides of its pixels, the region on the right.
 
     Returns:
-        corners (x, y), the ring of each corner, the region of each ring
+        The corners (x, y), the ring of each corner, the region of each ring.
     """
     grid = np.pad(regions, 1)
     width = grid.shape[1]
-    flat = grid.ravel()  # a pixel's number is also that of its top left corner
+    flat = grid.ravel()  # the index of a pixel is also that of its top left corner
     step = np.array([1, width, -1, -width])  # headings: right, down, left, up
-    first_corner = np.array([0, 1, width + 1, width])  # of the side of a pixel that is walked with this heading
+    first_corner = np.array([0, 1, width + 1, width])  # of the side of a pixel that is followed with this heading
     beside = np.flatnonzero(flat[1:] != flat[:-1])  # pixels that differ from the next one
     below = np.flatnonzero(flat[width:] != flat[:-width])
     borders = [pixels[flat[pixels] > 0] for pixels in (below + width, beside, below, beside + 1)]
-    pixel = np.concatenate(borders)  # on the right hand
+    pixel = np.concatenate(borders)  # on the right
     heading = np.repeat(np.arange(4), [border.size for border in borders])
     start = pixel + first_corner[heading]
 
     end = start + step[heading]
     ahead = pixel + step[heading]
     left_ahead = ahead + step[heading - 1]
-    # To the left wherever the region goes on there, so that two pixels which meet at a corner are walked as one.
+    # Left wherever the region continues there, so that two pixels that touch at a corner share one ring.
     turn = np.where(flat[left_ahead] == flat[pixel], -1, np.where(flat[ahead] == flat[pixel], 0, 1))
     number = np.empty(4 * flat.size, dtype=np.int64)  # of the side that starts at a corner with a heading
     number[4 * start + heading] = np.arange(start.size)
@@ -210,7 +205,7 @@ def _trace_rings(
 def _cycles(
     following: Int64[np.ndarray, " n"],
 ) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"], Int64[np.ndarray, " cycles"]]:
-    """The cycles of a permutation: its elements cycle by cycle, the cycle of each, the first of each cycle."""
+    """Return the cycles of a permutation: elements cycle by cycle, the cycle of each, the first of each cycle."""
     successor = following.tolist()
     walk: list[int] = []
     starts: list[int] = []
@@ -218,7 +213,7 @@ def _cycles(
         if successor[element] >= 0:
             starts.append(len(walk))
         while (after := successor[element]) >= 0:
-            successor[element] = -1  # walked
+            successor[element] = -1  # visited
             walk.append(element)
             element = after
     order, first = np.array(walk, dtype=np.int64), np.array(starts, dtype=np.int64)

@@ -1,4 +1,9 @@
-"""Footprints in the challenge's CSVs: pixels of the tile, a row a building, a row for a tile without any."""
+"""Read and write footprints in the CSV formats of the challenge, in pixels of the tile.
+
+Each row is a building; a tile without buildings has one row with `POLYGON EMPTY`. Columns of proposals: `ImageId`,
+`BuildingId`, `PolygonWKT_Pix`, `Confidence`; of labels: `ImageId`, `TileBuildingId`, `PolygonWKT_Pix`,
+`Mean_Building_Height` (m).
+"""
 
 import csv
 from collections.abc import Iterator
@@ -14,24 +19,34 @@ from jaxtyping import Float64
 from sn6.errors import UserError
 from sn6.footprints import Footprints, Labels
 from sn6.footprints.ground import Corner
-from sn6.formats.outlines import CHUNK, InvalidGeometry, Outlines, concatenate, pack, parse_polygons, parts
+from sn6.formats.outlines import (
+    CHUNK,
+    InvalidGeometry,
+    Outlines,
+    concatenate,
+    pack,
+    parse_polygons,
+    parts,
+    read_error,
+)
 from sn6.formats.writer import FootprintWriter
 
-NO_BUILDING = "POLYGON EMPTY"  # or the BuildingId -1: the row names its tile alone
+NO_BUILDING = "POLYGON EMPTY"  # as is the BuildingId -1: the row only names its tile
 
 
 class ChallengeCSVWriter(FootprintWriter):
-    """A tile without footprints has a row too: a tile that is not named is not scored.
+    """Write the challenge's CSV of proposals.
 
-    Numbers are written in full, so that the file's score is that of the footprints. There is no place for corners.
-    A tile may come in several pieces, one after another and none of them empty.
+    A tile without footprints has a row as well: a tile without a row is not scored. Numbers are written with all
+    digits, so that the file has the same score as the footprints. The corners of the tiles are not written. A tile may
+    be written in several consecutive pieces, none of them empty.
     """
 
     def _begin(self, stack: ExitStack) -> None:
         self._image_id, self._next = "", 0
         self._file.write(b"ImageId,BuildingId,PolygonWKT_Pix,Confidence\n")
 
-    def _add(self, image_id: str, corner: Corner, footprints: Footprints) -> None:
+    def write(self, image_id: str, corner: Corner, footprints: Footprints) -> None:
         outlines = shapely.to_wkt(footprints.polygons, rounding_precision=-1)
         first = self._next if image_id == self._image_id else 0
         self._image_id, self._next = image_id, first + len(footprints)
@@ -44,7 +59,7 @@ class ChallengeCSVWriter(FootprintWriter):
 
 
 def read_labels(path: Path) -> dict[str, Labels]:
-    """The labels of the challenge tile by tile in the order of the file; each part of a MultiPolygon is a building.
+    """Read the challenge's labels tile by tile in the order of the file; each part of a MultiPolygon is a building.
 
     Raises:
         UserError: as `read_truth_csv`
@@ -53,7 +68,7 @@ def read_labels(path: Path) -> dict[str, Labels]:
 
 
 def read_proposals(path: Path) -> dict[str, Footprints]:
-    """Proposals tile by tile in the order of the file, which settles ties; each part of a MultiPolygon is one.
+    """Read proposals tile by tile in the order of the file, which decides ties; each part of a MultiPolygon is one.
 
     Raises:
         UserError: as `read_proposals_csv`
@@ -62,60 +77,67 @@ def read_proposals(path: Path) -> dict[str, Footprints]:
 
 
 def read_truth_csv(path: Path) -> Outlines:
-    """The labels' CSV of the challenge.
+    """Read the challenge's CSV of labels.
 
-    Columns: `ImageId`, `TileBuildingId` or `BuildingId`, `PolygonWKT_Pix`, and `Mean_Building_Height` where the
-    heights are known; others are not read. A tile without buildings is a row with `POLYGON EMPTY`.
+    Columns: `ImageId`, `TileBuildingId` or `BuildingId`, `PolygonWKT_Pix`, and optionally `Mean_Building_Height`;
+    others are ignored. A tile without buildings has one row with `POLYGON EMPTY`.
 
     Raises:
-        UserError: a file that cannot be read, a column that is missing, a row without a sound polygon
+        UserError: a file that cannot be read, a column that is missing, a row without a valid polygon
     """
     return concatenate(_outlines(table, table.heights()) for table in _read_tables(path))
 
 
 def read_proposals_csv(path: Path) -> Outlines:
-    """The proposals' CSV of the challenge.
+    """Read the challenge's CSV of proposals.
 
     Columns: `ImageId`, `BuildingId`, `PolygonWKT_Pix`, `Confidence`. Lines that are blank or start with `#` are
-    skipped. A row with BuildingId -1 or `POLYGON EMPTY` registers its tile alone; an empty Confidence is 0.
+    skipped. A row with BuildingId -1 or `POLYGON EMPTY` only names its tile; an empty Confidence is 0.
 
     Raises:
-        UserError: a file that cannot be read, a column that is missing, a row without a sound polygon or with a
-            confidence that is no finite number
+        UserError: a file that cannot be read, a column that is missing, a row without a valid polygon or with a
+            confidence that is not a finite number
     """
     return concatenate(_outlines(table, table.confidences()) for table in _read_tables(path))
 
 
 @dataclass(frozen=True)
 class _Table:
-    """Rows of a CSV with a header: their texts column by column, and the line of each."""
+    """Rows of a CSV with a header: the text of each column, and the line number of each row."""
 
     path: Path
     lines: list[int]
     columns: dict[str, list[str]]
 
     def column(self, *names: str) -> list[str]:
-        """The first of these columns that there is."""
+        """Return the first of these columns that the file has."""
         for name in names:
             if name in self.columns:
                 return self.columns[name]
-        there = ", ".join(self.columns)
-        raise UserError(f"{self.path}: there is no column {' or '.join(names)} in the header, but {there}")
+        raise UserError(
+            f"{self.path}: the column {' or '.join(names)} is missing; the header has {', '.join(self.columns)}",
+            kind="wrong_data",
+            key=self.path,
+            value=names[0],
+        )
 
     def heights(self) -> Float64[np.ndarray, " rows"]:
-        """NaN where they are not known."""
+        """Return the mean heights in m, NaN where unknown."""
         if "Mean_Building_Height" not in self.columns:
             return np.full(len(self.lines), np.nan)
         return self.numbers("Mean_Building_Height", empty=np.nan)
 
     def confidences(self) -> Float64[np.ndarray, " rows"]:
-        """All finite."""
-        found = self.numbers("Confidence", empty=0.0)
-        if not np.isfinite(found).all():
-            raise self.error(int(np.isfinite(found).argmin()), "the Confidence is NaN or infinite; mend it")
-        return found
+        """Return the confidences, which must be finite."""
+        confidences = self.numbers("Confidence", empty=0.0)
+        if not np.isfinite(confidences).all():
+            row = int(np.isfinite(confidences).argmin())
+            text = self.column("Confidence")[row]
+            raise self.error(row, f"invalid Confidence {text}: must be a finite number", text)
+        return confidences
 
     def numbers(self, name: str, empty: float) -> Float64[np.ndarray, " rows"]:
+        """Return a column of numbers, with `empty` for blank fields."""
         texts = self.column(name)
         numbers = np.full(len(texts), empty)
         for row, text in enumerate(texts):
@@ -123,30 +145,34 @@ class _Table:
                 try:
                     numbers[row] = float(text)
                 except ValueError:
-                    raise self.error(row, f"{name} {_short(text)} is no number; mend it") from None
+                    raise self.error(row, f"invalid {name} {_short(text)}: must be a number", text) from None
         return numbers
 
-    def error(self, row: int, message: str) -> UserError:
-        return UserError(f"{self.path}, line {self.lines[row]}, tile {self.column('ImageId')[row]}: {message}")
+    def error(self, row: int, message: str, value: str) -> UserError:
+        """Return the UserError for a row, which names its line and tile."""
+        where = f"{self.path}, line {self.lines[row]}, tile {self.column('ImageId')[row]}"
+        return UserError(f"{where}: {message}", kind="invalid_value", key=self.path, value=value)
 
 
 def _read_tables(path: Path) -> Iterator[_Table]:
-    """The file in pieces, at least one."""
-    csv.field_size_limit(2**31 - 1)  # the outline of a large region has more than the default's 131,072 characters
+    """Yield the file in chunks, at least one."""
+    csv.field_size_limit(2**31 - 1)  # the outline of a large region exceeds the default of 131,072 characters
     with _readable(path) as file:
-        # What is skipped stays as an empty line, so that the reader's count of lines is that of the file.
+        # Skipped lines stay as empty lines, so that the reader counts the lines of the file.
         kept = ("\n" if line.isspace() or line.lstrip().startswith("#") else line for line in file)
         reader = csv.reader(kept, skipinitialspace=True)
         header = next(filter(None, reader), None)
         if header is None:
-            raise UserError(f"{path} is empty; the first line names the columns")
+            raise UserError(f"{path} is empty; the first line must name the columns", kind="unreadable", key=path)
         lines: list[int] = []
         columns: list[list[str]] = [[] for _ in header]
         for row in filter(None, reader):
             if len(row) > len(header):
                 raise UserError(
-                    f"{path}, line {reader.line_num}: {len(row)} fields under {len(header)} columns;"
-                    " put the WKT into double quotes"
+                    f"{path}, line {reader.line_num}: {len(row)} fields for {len(header)} columns;"
+                    " put the WKT into double quotes",
+                    kind="unreadable",
+                    key=path,
                 )
             lines.append(reader.line_num)
             row += [""] * (len(header) - len(row))
@@ -159,22 +185,22 @@ def _read_tables(path: Path) -> Iterator[_Table]:
 
 
 def _outlines(table: _Table, values: Float64[np.ndarray, " rows"]) -> Outlines:
-    """The polygons of the table with the values of their rows."""
+    """Return the polygons of the table with the values of their rows."""
     image_ids = table.column("ImageId")
-    written = np.array(table.column("PolygonWKT_Pix"), dtype=object)
-    marked = np.array([building.strip() == "-1" for building in table.column("TileBuildingId", "BuildingId")], bool)
-    unread = sum("((" in text for text in written[marked])
-    written[marked] = NO_BUILDING
+    encoded = np.array(table.column("PolygonWKT_Pix"), dtype=object)
+    no_building = np.array([number.strip() == "-1" for number in table.column("TileBuildingId", "BuildingId")], bool)
+    ignored = sum("((" in text for text in encoded[no_building])
+    encoded[no_building] = NO_BUILDING
     try:
-        geometries = parse_polygons(written, shapely.from_wkt)
+        geometries = parse_polygons(encoded, shapely.from_wkt)
     except InvalidGeometry as error:
-        where = f"{_short(written[error.row])} {error.reason}"
-        raise table.error(error.row, f"{where}; mend or drop the row") from None
+        text = encoded[error.row]
+        raise table.error(error.row, f"{_short(text)} {error.reason}; correct or remove the row", text) from None
     number = {image_id: i for i, image_id in enumerate(dict.fromkeys(image_ids))}
     tile = np.array([number[image_id] for image_id in image_ids], dtype=np.int64)
-    there = ~shapely.is_empty(geometries)
-    polygons = shapely.force_2d(geometries[there])
-    return pack(dict.fromkeys(number), tile[there], polygons, values[there], unread)
+    filled = ~shapely.is_empty(geometries)
+    polygons = shapely.force_2d(geometries[filled])
+    return pack(dict.fromkeys(number), tile[filled], polygons, values[filled], ignored)
 
 
 def _short(text: str) -> str:
@@ -183,10 +209,9 @@ def _short(text: str) -> str:
 
 @contextmanager
 def _readable(path: Path) -> Iterator[TextIO]:
-    """An open text file; what goes wrong in reading it is told as a UserError."""
+    """Open a text file; raise a UserError where it cannot be read."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             yield file
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise UserError(f"{path} cannot be read ({reason}); check the path and the file") from None
+        raise read_error(path, error) from None

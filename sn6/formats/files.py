@@ -1,33 +1,32 @@
-"""Files of footprints by their suffix: the challenge's CSV, GeoJSON or GeoParquet."""
+"""Read files of footprints by their suffix: the challenge's CSV, GeoJSON or GeoParquet."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from sn6.errors import UserError
-from sn6.footprints.ground import Corner
+from sn6.footprints.ground import TileGrid
 from sn6.formats.outlines import Outlines
 
 
-def read_truth(path: Path, corners: Mapping[str, Corner]) -> Outlines:
-    """The buildings of a file; a CSV has their heights.
+def read_truth(path: Path, grid: TileGrid | None = None) -> Outlines:
+    """Read the buildings of a file; a CSV has their heights.
 
     Args:
-        path: the file
-        corners: of tiles, for a GeoJSON or GeoParquet of another program, which does not tell them
+        path: file to read
+        grid: of the tiles, for a GeoJSON or GeoParquet of another program, which does not contain it
 
     Raises:
-        UserError: another suffix, or what the reader of the format raises
+        UserError: another suffix, or an error of the format's reader
     """
-    return _read(path, corners, proposals=False)
+    return _read(path, grid, proposals=False)
 
 
-def read_proposals(path: Path, corners: Mapping[str, Corner]) -> Outlines:
-    """The proposals of a file and their confidences; else as `read_truth`."""
-    return _read(path, corners, proposals=True)
+def read_proposals(path: Path, grid: TileGrid | None = None) -> Outlines:
+    """Read the proposals of a file with their confidences; arguments and errors as for `read_truth`."""
+    return _read(path, grid, proposals=True)
 
 
-def _read(path: Path, corners: Mapping[str, Corner], proposals: bool) -> Outlines:
-    # Each format brings its own libraries, so that a door starts with those alone that it needs.
+def _read(path: Path, grid: TileGrid | None, proposals: bool) -> Outlines:
+    # Each format imports its own libraries, so that a command starts with only those that it needs.
     match path.suffix.lower():
         case ".csv":
             from sn6.formats.challenge_csv import read_proposals_csv, read_truth_csv
@@ -36,9 +35,14 @@ def _read(path: Path, corners: Mapping[str, Corner], proposals: bool) -> Outline
         case ".geojson" | ".json":
             from sn6.formats.geojson import read_geojson
 
-            return read_geojson(path, corners, "confidence" if proposals else None)
+            return read_geojson(path, "confidence" if proposals else None, grid)
         case ".parquet" | ".geoparquet":
             from sn6.formats.geoparquet import read_geoparquet
 
-            return read_geoparquet(path, corners, "confidence" if proposals else None)
-    raise UserError(f"{path} has the suffix {path.suffix!r}; give a .csv, .geojson or .parquet")
+            return read_geoparquet(path, "confidence" if proposals else None, grid)
+    raise UserError(
+        f"unknown suffix {path.suffix!r} of {path}; use .csv, .geojson or .parquet",
+        kind="unknown_value",
+        key=path,
+        value=path.suffix,
+    )

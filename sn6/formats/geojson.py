@@ -1,7 +1,8 @@
-"""Footprints as GeoJSON in metres: one collection for all tiles, and the archive's own labels, one file a tile.
+"""Read and write footprints as GeoJSON in metres: one collection for all tiles, or labels with one file per tile.
 
-A feature that is written here has the properties `image_id`, `confidence` and `area_m2`. The collection's own members
-`tiles` and `pixel` say which tiles were looked at, each with its corner, so that the file can be scored.
+A feature has the properties `image_id`, `confidence` (0 to 1) and `area_m2`. Two members of the collection make it
+possible to score the file: `tiles` maps the image id of every evaluated tile to its west and north edge in metres,
+`pixel_size` is the size of a pixel in the units of the CRS.
 """
 
 import json
@@ -12,17 +13,16 @@ from typing import Any
 
 import shapely
 
-from sn6.datasets.layout import CRS
 from sn6.errors import UserError
 from sn6.footprints import Footprints, Labels
-from sn6.footprints.ground import Corner, to_ground
+from sn6.footprints.ground import Corner, TileGrid, to_ground
 from sn6.formats.ground_table import GroundTable
-from sn6.formats.outlines import Outlines, parts
-from sn6.formats.writer import FootprintWriter
+from sn6.formats.outlines import Outlines, parts, read_error
+from sn6.formats.writer import GroundWriter
 
 
-class GeoJSONWriter(FootprintWriter):
-    """Memory holds one tile and the names of the others."""
+class GeoJSONWriter(GroundWriter):
+    """Write a GeoJSON FeatureCollection; memory contains the footprints of one tile and the names of the others."""
 
     def _begin(self, stack: ExitStack) -> None:
         members = ['"type": "FeatureCollection"']
@@ -33,8 +33,8 @@ class GeoJSONWriter(FootprintWriter):
         self._separator = "\n"
 
     def _add(self, image_id: str, corner: Corner, footprints: Footprints) -> None:
-        geometries = shapely.to_geojson(to_ground(footprints.polygons, corner, self.pixel))
-        areas = shapely.area(footprints.polygons) * self.pixel**2
+        geometries = shapely.to_geojson(to_ground(footprints.polygons, corner, self.pixel_size))
+        areas = shapely.area(footprints.polygons) * self.pixel_size**2
         rows = zip(geometries, footprints.confidences.tolist(), areas.tolist(), strict=True)
         for geometry, confidence, area in rows:
             properties = json.dumps({"image_id": image_id, "confidence": confidence, "area_m2": area})
@@ -43,56 +43,62 @@ class GeoJSONWriter(FootprintWriter):
             self._separator = ",\n"
 
     def _end(self) -> None:
-        self._file.write(f"\n], {json.dumps(self.looked_at())[1:-1]}}}\n".encode())
+        self._file.write(f"\n], {json.dumps(self.evaluated_tiles())[1:-1]}}}\n".encode())
 
 
-def read_geojson(path: Path, corners: Mapping[str, Corner], value: str | None) -> Outlines:
-    """The footprints of a collection whose features name their tile by the property `image_id`.
+def read_geojson(path: Path, value: str | None = None, grid: TileGrid | None = None) -> Outlines:
+    """Read the footprints of a collection whose features name their tile in the property `image_id`.
 
     Args:
-        path: the file
-        corners: of tiles, for a file of another program, which does not tell them
-        value: the property of the values; None where there are none, which are NaN then
+        path: file to read
+        value: property of the values; None where there are none, which makes them NaN
+        grid: of the tiles, for a file without the members `tiles` and `pixel_size`; also its CRS if it names none
 
     Raises:
-        UserError: a file that cannot be read, a property that is missing, a feature without a sound polygon, a tile
-            whose corner is not known, another CRS where the file does not tell the corners
+        UserError: a file that cannot be read, a property that is missing, a feature without a valid polygon, a tile
+            whose corner is unknown, another CRS than that of the grid
     """
     collection = _read_collection(path)
     properties = [feature.get("properties") or {} for feature in collection["features"]]
-    if value and any(value not in found for found in properties):
-        first = next(i for i, found in enumerate(properties) if value not in found)
-        raise UserError(f"{path}, footprint {first + 1}: there is no property {value}; add it")
+    for number, named in enumerate(properties, start=1):
+        if value and value not in named:
+            raise UserError(
+                f"{path}, footprint {number}: the property {value} is missing; add it",
+                kind="wrong_data",
+                key=path,
+                value=value,
+            )
     table = GroundTable(
         path,
-        [found.get("image_id") for found in properties],
+        [named.get("image_id") for named in properties],
         _geometries(collection),
-        [found[value] for found in properties] if value else None,
-        _crs_of(collection),
-        {key: collection[key] for key in ("tiles", "pixel") if key in collection},
+        [named[value] for named in properties] if value else None,
+        _crs_of(collection, default=grid.crs if grid else "unknown"),
+        {key: collection[key] for key in ("tiles", "pixel_size") if key in collection},
     )
-    return table.outlines(shapely.from_geojson, corners)
+    return table.outlines(shapely.from_geojson, grid)
 
 
-def read_geojson_labels(path: Path, corner: Corner) -> Labels:
-    """The buildings of one tile from the archive's GeoJSON in EPSG:32631, heights not known.
+def read_geojson_labels(path: Path, corner: Corner, crs: str, pixel_size: float) -> Labels:
+    """Read the buildings of one tile from its label file, whose features need no properties; heights are unknown.
 
-    An empty file is a tile without buildings. Features without a geometry are skipped, each part of a
-    multipolygon is a building.
+    An empty file is a tile without buildings. Features without a geometry are skipped, each part of a MultiPolygon is
+    a building.
 
     Args:
-        path: the tile's own file
+        path: label file of the tile
         corner: of the tile
+        crs: of the corner, as "EPSG:<code>"; also that of a file without the member `crs`
+        pixel_size: of the tile in m
 
     Raises:
-        UserError: a file that cannot be read, another CRS, a geometry that is no sound polygon
+        UserError: a file that cannot be read, another CRS, a geometry that is not a valid polygon
     """
     collection = _read_collection(path)
     geometries = _geometries(collection)
-    rows = len(geometries)
-    tile = path.stem  # the name of the file stands in messages for that of the tile
-    table = GroundTable(path, [tile] * rows, geometries, None, _crs_of(collection), {})
-    _, _, polygons, heights = table.footprints(shapely.from_geojson, {tile: corner})
+    tile = path.stem  # names the tile in messages
+    table = GroundTable(path, [tile] * len(geometries), geometries, None, _crs_of(collection, crs), {})
+    _, _, polygons, heights = table.footprints(shapely.from_geojson, TileGrid({tile: corner}, crs, pixel_size))
     return Labels(*parts((polygons, heights)))
 
 
@@ -103,22 +109,27 @@ def _read_collection(path: Path) -> dict[str, Any]:
         if not all(isinstance(feature["geometry"], dict | None) for feature in collection["features"]):
             raise TypeError
     except json.JSONDecodeError as error:
-        raise UserError(f"{path}, line {error.lineno}: no JSON ({error.msg}); fetch the file again") from None
+        raise UserError(
+            f"{path}, line {error.lineno}: invalid JSON ({error.msg}); download or write the file again",
+            kind="unreadable",
+            key=path,
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise UserError(f"{path} cannot be read ({reason}); check the path and the file") from None
+        raise read_error(path, error) from None
     except (AttributeError, KeyError, TypeError):
-        raise UserError(f"{path} is no GeoJSON FeatureCollection; convert it to one") from None
+        raise UserError(
+            f"{path} is not a GeoJSON FeatureCollection; convert it to one", kind="wrong_data", key=path
+        ) from None
     return collection
 
 
 def _geometries(collection: Mapping[str, Any]) -> list[str | None]:
-    """The text of each feature's geometry."""
-    found = [feature["geometry"] for feature in collection["features"]]
-    return [None if geometry is None else json.dumps(geometry) for geometry in found]
+    """Return the JSON of each feature's geometry."""
+    geometries = [feature["geometry"] for feature in collection["features"]]
+    return [None if geometry is None else json.dumps(geometry) for geometry in geometries]
 
 
-def _crs_of(collection: Mapping[str, Any]) -> str:
-    """The CRS as "EPSG:<code>"; without the member it is the archive's, whose labels have it."""
-    name = str((collection.get("crs") or {}).get("properties", {}).get("name", CRS))
+def _crs_of(collection: Mapping[str, Any], default: str) -> str:
+    """Return the CRS as "EPSG:<code>" or its name; `default` where the collection names none."""
+    name = str((collection.get("crs") or {}).get("properties", {}).get("name", default))
     return f"EPSG:{name.rpartition(':')[2]}" if "EPSG:" in name else name

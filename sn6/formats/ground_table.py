@@ -1,4 +1,4 @@
-"""Footprints in metres, as GeoJSON and GeoParquet hold them, on the way to the pixels of their tiles."""
+"""Convert footprints in metres, as GeoJSON and GeoParquet contain them, to the pixels of their tiles."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,9 +9,8 @@ import numpy as np
 import shapely
 from jaxtyping import Float64, Int64, Shaped
 
-from sn6.datasets.layout import CRS, PIXEL
-from sn6.errors import UserError
-from sn6.footprints.ground import Corner, to_pixels
+from sn6.errors import Kind, UserError
+from sn6.footprints.ground import Corner, TileGrid, to_pixels
 from sn6.formats.outlines import Corners, InvalidGeometry, Outlines, pack, parse_polygons
 
 
@@ -20,87 +19,111 @@ class GroundTable:
     """The rows of a file in metres.
 
     Attributes:
-        path: the file
+        path: file that was read
         image_ids: of each row
-        written: the geometry of each row in the file's own form, None where there is none
-        values: of each row, None where there are none
+        geometries: of each row in the encoding of the file, None where there is none
+        values: of each row, None if the file has none
         crs: of the geometries, as "EPSG:<code>"
-        looked_at: what our own writers say of the tiles: `{"pixel": 0.5, "tiles": {"<image id>": [west, north]}}`;
+        evaluated_tiles: members that GroundWriter adds, `{"pixel_size": 0.5, "tiles": {"<image id>": [west, north]}}`;
             empty in a file of another program
-        first: the number of the first row in the file
+        first: number of the first row in the file, from 0
     """
 
     path: Path
     image_ids: Sequence[Any]
-    written: Sequence[Any]
+    geometries: Sequence[Any]
     values: Sequence[Any] | None
     crs: str
-    looked_at: Mapping[str, Any]
+    evaluated_tiles: Mapping[str, Any]
     first: int = 0
 
-    def outlines(self, parse: Callable[..., Any], corners: Mapping[str, Corner]) -> Outlines:
-        """As `footprints`, packed."""
-        return pack(*self.footprints(parse, corners))
+    def outlines(self, parse: Callable[..., Any], grid: TileGrid | None) -> Outlines:
+        """Return the rows as Outlines; see `footprints`."""
+        return pack(*self.footprints(parse, grid))
 
     def footprints(
-        self, parse: Callable[..., Any], corners: Mapping[str, Corner]
+        self, parse: Callable[..., Any], grid: TileGrid | None
     ) -> tuple[Corners, Int64[np.ndarray, "n"], Shaped[np.ndarray, "n"], Float64[np.ndarray, "n"]]:
-        """The rows as footprints in pixels: the tiles, the place there of each one's, the geometries and the values.
+        """Return the corners of the tiles and, for each footprint, the position of its tile, its polygon, its value.
+
+        Polygons are in pixels. Rows without a geometry name their tile and have no footprint.
 
         Args:
-            parse: shapely's function for what is written
-            corners: of the tiles, for a file that does not tell them
+            parse: shapely's function for the encoding of the geometries
+            grid: of the tiles, for a file without evaluated tiles
 
         Raises:
-            UserError: a row without image id, value or sound polygon, a tile whose corner is not known
+            UserError: a row without image id, value or valid polygon; a tile whose corner is unknown; another CRS
         """
-        told, pixel = self._looked_at()
-        tiles: Corners = dict(told)
+        own_tiles, own_pixel_size = self._read_evaluated_tiles()
+        tiles: Corners = dict(own_tiles)
         for row, image_id in enumerate(self.image_ids):
             if not isinstance(image_id, str):
-                raise self._error(row, "there is no image_id; name the tile that it lies in")
+                raise self._error(row, "image_id is missing; add it", "wrong_data", "image_id")
             if image_id not in tiles:
-                tiles[image_id] = self._corner(row, corners)
-        rows = [row for row, geometry in enumerate(self.written) if geometry is not None]
-        written = np.array([self.written[row] for row in rows], dtype=object)
+                tiles[image_id] = self._corner(row, grid)
+        rows = [row for row, geometry in enumerate(self.geometries) if geometry is not None]
+        encoded = np.array([self.geometries[row] for row in rows], dtype=object)
         try:
-            geometries = parse_polygons(written, parse)
+            geometries = parse_polygons(encoded, parse)
         except InvalidGeometry as error:
-            raise self._error(rows[error.row], f"the geometry {error.reason}; mend or drop it") from None
+            message = f"the geometry {error.reason}; correct or remove it"
+            raise self._error(rows[error.row], message, value=encoded[error.row]) from None
         xy = shapely.get_coordinates(geometries)
-        if not told and len(xy) and (np.abs(xy) <= (180, 90)).all():
-            raise UserError(f"{self.path}: the coordinates look like degrees; reproject the file to {CRS}")
+        if grid is not None and not own_tiles and len(xy) and (np.abs(xy) <= (180, 90)).all():
+            raise UserError(
+                f"{self.path}: the coordinates seem to be in degrees; reproject the file to {grid.crs}",
+                kind="wrong_data",
+                key=self.path,
+            )
         number = {image_id: i for i, image_id in enumerate(tiles)}
         tile = np.array([number[self.image_ids[row]] for row in rows], dtype=np.int64)
         corner_of_tile = np.array([*tiles.values()], dtype=np.float64).reshape(-1, 2)
         values = np.array([self._value(row) for row in rows], dtype=np.float64)
-        there = ~shapely.is_empty(geometries)
-        polygons = to_pixels(geometries[there], corner_of_tile[tile[there]], pixel)
-        return tiles, tile[there], polygons, values[there]
+        filled = ~shapely.is_empty(geometries)
+        pixel_size = own_pixel_size or (grid.pixel_size if grid else np.nan)  # NaN only where there are no rows
+        polygons = to_pixels(geometries[filled], corner_of_tile[tile[filled]], pixel_size)
+        return tiles, tile[filled], polygons, values[filled]
 
-    def _looked_at(self) -> tuple[dict[str, Corner], float]:
+    def _read_evaluated_tiles(self) -> tuple[dict[str, Corner], float | None]:
         try:
-            told = {str(tile): (float(west), float(north)) for tile, (west, north) in self.looked_at["tiles"].items()}
-            return told, float(self.looked_at["pixel"])
+            corners = self.evaluated_tiles["tiles"].items()
+            tiles = {str(tile): (float(west), float(north)) for tile, (west, north) in corners}
+            return tiles, float(self.evaluated_tiles["pixel_size"])
         except KeyError:
-            return {}, PIXEL
+            return {}, None
         except (AttributeError, TypeError, ValueError):
-            raise UserError(f"{self.path}: its list of tiles is damaged; write the file again") from None
+            raise UserError(
+                f"{self.path}: the list of evaluated tiles is malformed; write the file again",
+                kind="unreadable",
+                key=self.path,
+                value="tiles",
+            ) from None
 
-    def _corner(self, row: int, corners: Mapping[str, Corner]) -> Corner:
-        if self.image_ids[row] not in corners:
-            raise self._error(row, "the file does not tell where this tile lies; give root= of the archive that has it")
-        if self.crs != CRS:
-            raise UserError(f"{self.path} is in {self.crs}; reproject it to {CRS}")
-        return corners[self.image_ids[row]]
+    def _corner(self, row: int, grid: TileGrid | None) -> Corner:
+        image_id = self.image_ids[row]
+        if grid is None or image_id not in grid.corners:
+            message = "the position of the tile is unknown; give root= (the archive that contains it)"
+            raise self._error(row, message, "missing_value", image_id, key="root")
+        if self.crs != grid.crs:
+            raise UserError(
+                f"{self.path}: the CRS is {self.crs}; reproject the file to {grid.crs}",
+                kind="wrong_data",
+                key=self.path,
+                value=self.crs,
+            )
+        return grid.corners[image_id]
 
     def _value(self, row: int) -> float:
         if self.values is None:
             return np.nan
         value = self.values[row]
         if not isinstance(value, int | float) or not np.isfinite(value):
-            raise self._error(row, f"the value {value!r} is no finite number; mend it")
+            raise self._error(row, f"invalid value {value!r}: must be a finite number", value=value)
         return float(value)
 
-    def _error(self, row: int, message: str) -> UserError:
-        return UserError(f"{self.path}, footprint {self.first + row + 1}, tile {self.image_ids[row]}: {message}")
+    def _error(
+        self, row: int, message: str, kind: Kind = "invalid_value", value: Any = None, key: str | None = None
+    ) -> UserError:
+        where = f"{self.path}, footprint {self.first + row + 1}, tile {self.image_ids[row]}"
+        return UserError(f"{where}: {message}", kind=kind, key=key or self.path, value=value)

@@ -1,39 +1,31 @@
-"""What the writers of footprints share: tiles come in one after another, and the file is whole or not there."""
+"""Write footprints tile by tile into a file that appears only when it is complete."""
 
 from abc import ABC, abstractmethod
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Self
 
-from sn6.datasets.layout import CRS, PIXEL
 from sn6.files import atomic_write
 from sn6.footprints import Footprints
 from sn6.footprints.ground import Corner
 
-Writer = TypeVar("Writer", bound="FootprintWriter")
-
 
 class FootprintWriter(ABC):
-    """A context manager that takes the footprints tile by tile; the file is there once all went well.
+    """Write footprints tile by tile, as a context manager; the file is moved into place when the block succeeds.
 
     Args:
-        path: the file; its folder is made
-        crs: of the tiles, as "EPSG:<code>"; None where they have none, so that the file does not claim one
-        pixel: size of a pixel in the units of the CRS
+        path: file to write; its folder is created
     """
 
-    def __init__(self, path: Path, crs: str | None = CRS, pixel: float = PIXEL) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self.crs = crs
-        self.pixel = pixel
 
-    def __enter__(self: Writer) -> Writer:
-        self._tiles: dict[str, Corner] = {}
+    def __enter__(self) -> Self:
         with ExitStack() as stack:
             self._file = stack.enter_context(stack.enter_context(atomic_write(self.path)).open("wb"))
             self._begin(stack)
-            stack.push(self._end_unless_stopped)
+            stack.push(self._end_if_complete)
             self._opened = stack.pop_all()
         return self
 
@@ -42,33 +34,52 @@ class FootprintWriter(ABC):
     ) -> None:
         self._opened.__exit__(kind, error, trace)
 
-    def _end_unless_stopped(self, kind: type[BaseException] | None, *_: Any) -> None:
+    def _end_if_complete(self, kind: type[BaseException] | None, *_: Any) -> None:
         if kind is None:
             self._end()
 
+    @abstractmethod
     def write(self, image_id: str, corner: Corner, footprints: Footprints) -> None:
-        """Adds a tile that was looked at, with footprints or without.
+        """Add an evaluated tile, with footprints or without.
 
         Args:
             image_id: of the tile
-            corner: its west and north edge in metres
+            corner: of the tile
             footprints: in pixels of the tile
         """
-        self._tiles[image_id] = corner
-        self._add(image_id, corner, footprints)
-
-    def looked_at(self) -> dict[str, Any]:
-        """What a file says of its tiles, so that it can be scored: the size of a pixel, and each tile's corner."""
-        return {"pixel": self.pixel, "tiles": self._tiles}
 
     @abstractmethod
     def _begin(self, stack: ExitStack) -> None:
-        """Writes what stands before the first tile; what is to be closed goes onto the stack."""
-
-    @abstractmethod
-    def _add(self, image_id: str, corner: Corner, footprints: Footprints) -> None:
-        """Writes a tile."""
+        """Write what precedes the first tile; push what must be closed onto the stack."""
 
     @abstractmethod
     def _end(self) -> None:
-        """Writes what stands after the last tile."""
+        """Write what follows the last tile."""
+
+
+class GroundWriter(FootprintWriter):
+    """Write footprints in metres, with the list of all evaluated tiles, so that the file can be scored.
+
+    Args:
+        path: file to write; its folder is created
+        crs: of the tiles, as "EPSG:<code>"; None for images without a CRS, whose file gets none either
+        pixel_size: in the units of the CRS
+    """
+
+    def __init__(self, path: Path, crs: str | None, pixel_size: float) -> None:
+        super().__init__(path)
+        self.crs = crs
+        self.pixel_size = pixel_size
+        self._tiles: dict[str, Corner] = {}
+
+    def write(self, image_id: str, corner: Corner, footprints: Footprints) -> None:
+        self._tiles[image_id] = corner
+        self._add(image_id, corner, footprints)
+
+    def evaluated_tiles(self) -> dict[str, Any]:
+        """Return the members `pixel_size` and `tiles` of the file: `tiles` maps image ids to corners."""
+        return {"pixel_size": self.pixel_size, "tiles": self._tiles}
+
+    @abstractmethod
+    def _add(self, image_id: str, corner: Corner, footprints: Footprints) -> None:
+        """Write the footprints of a tile."""

@@ -1,1 +1,1 @@
-"""Every file of an archive read and held against what SpaceNet 6 is: its faults, its values and its folds."""
+"""Inspect an archive: its faults, its values, its folds, and how it compares with the published SpaceNet 6."""

@@ -1,10 +1,11 @@
-"""A whole archive inspected: every tile in several processes, and what shows when all are known."""
+"""Inspect a whole archive: every tile in several processes, then the faults that need all tiles."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from sn6.datasets.archive import Archive, Tile
 from sn6.datasets.layout import SPLIT_NAMES, Split, labels_path, test_truth_path
@@ -13,155 +14,173 @@ from sn6.errors import UserError
 from sn6.footprints import Labels
 from sn6.formats.challenge_csv import read_labels
 from sn6.inspection.faults import Fault
+from sn6.inspection.histograms import Histogram
 from sn6.inspection.images import Image
-from sn6.inspection.index import index_of
-from sn6.inspection.tiles import Inspected, Task, inspect
+from sn6.inspection.index import Index, list_files
+from sn6.inspection.tiles import InspectedTile, Task, inspect_tile
 from sn6.processes import in_processes
 
-RADAR = "SAR-Intensity"
-MIN_TILES_FOR_POOL = 64  # tiles that one process reads sooner than others start
-APART = 0.5  # metres by which the corners of a tile's products may differ
+SAR = "SAR-Intensity"
+MIN_TILES_FOR_POOL = 64  # one process reads fewer tiles sooner than other processes start
+MAX_OFFSET = 0.5  # metres between the corners of a tile's products
 
-Track = Callable[[Iterable[Inspected], int], Iterable[Inspected]]
+Track = Callable[[Iterable[Any], int], Iterable[Any]]
 
 
 @dataclass(frozen=True, eq=False)
 class Inspection:
-    """What is known of an archive.
+    """The result of the inspection of an archive.
 
     Attributes:
-        root: its folder
-        orientations: strip → 0 or 1
-        tiles: all, those of the split "train" first
-        faults: all
+        root: folder of the archive
+        orientations: strip → 0 (imaged from the north) or 1 (from the south)
+        tiles: all tiles, those of the split "train" first
+        histograms: product → values of the training tiles
+        faults: all faults
     """
 
     root: Path
     orientations: dict[str, int]
-    tiles: list[Inspected]
+    tiles: list[InspectedTile]
+    histograms: dict[str, Histogram]
     faults: list[Fault]
 
     @cached_property
     def labelled(self) -> dict[Split, list[Tile]]:
-        """The tiles of each split that a training takes: with radar, where there is any, and with labels."""
+        """Return the tiles of each split that training can use: with labels, and with radar if there is any."""
         main = main_product(self.tiles)
         return {
             split: [
-                self.tile(t, main)
-                for t in self.tiles
-                if t.split == split and main in t.images and t.buildings is not None
+                self.as_tile(tile, main)
+                for tile in self.tiles
+                if tile.split == split and main in tile.images and tile.buildings is not None
             ]
             for split in SPLIT_NAMES
         }
 
-    def tile(self, inspected: Inspected, product: str) -> Tile:
-        """As the archive tells it."""
+    def as_tile(self, inspected: InspectedTile, product: str) -> Tile:
+        """Return the tile of the archive, with the bounds of its `product`."""
         strip, image = inspected.strip, inspected.images[product]
         orientation = self.orientations.get(strip)
         return Tile(inspected.image_id, inspected.split, strip, orientation, image.bounds, tuple(inspected.images))
 
 
-def main_product(tiles: Sequence[Inspected]) -> str:
-    """The radar, or in an archive without it the product that most tiles have."""
-    having = Counter(product for tile in tiles for product in tile.images)
-    return RADAR if RADAR in having or not having else having.most_common(1)[0][0]
+def main_product(tiles: Sequence[InspectedTile]) -> str:
+    """Return the radar product; where there is none, the product that most tiles have."""
+    counts = Counter(product for tile in tiles for product in tile.images)
+    return SAR if SAR in counts or not counts else counts.most_common(1)[0][0]
 
 
 def inspect_archive(root: Path, workers: int | None, track: Track) -> Inspection:
-    """Reads every file of an archive, and keeps the sums of its training tiles beside it.
+    """Read every file of an archive, and cache the statistics of its training tiles.
 
     Args:
         root: the folder that holds `train/AOI_11_Rotterdam`
-        workers: processes; None for one a core, or one in all where there are few tiles
-        track: goes through the tiles as they come, with their number, and shows how far it is
+        workers: number of processes; None for one per core, or a single one for few tiles
+        track: iterates over the results, whose number it is given, and shows the progress
 
     Raises:
         UserError: `root` is not an archive
     """
     archive = Archive(root)
-    index = index_of(root)
-    orientations, faults = orientations_of(archive)
-    faults += index.faults
-    tasks = []
-    tables: dict[Split, Path] = {"train": labels_path(root), "test_public": test_truth_path(root)}
-    for split, path in tables.items():
-        labels, found = table_of_labels(path)
-        ids = [image_id for of, image_id in index.files if of == split]
-        faults += found + [
-            Fault("unknown tile", image_id, f"{path} has labels of it, and there is no image")
-            for image_id in sorted(set(labels) - set(ids))
-        ]
-        tasks += [Task(root, split, i, index.files[split, i], labels.get(i)) for i in ids]
-    reading = in_processes(
-        inspect, tasks, is_worth_it=workers is not None or len(tasks) >= MIN_TILES_FOR_POOL, processes=workers
-    )
-    tiles = list(track(reading, len(tasks)))
-    faults += [fault for tile in tiles for fault in tile.faults]
-    faults += [*without_orientation(tiles, orientations), *other_sizes(tiles), *apart(tiles), *identical(tiles)]
-    for product in {product for tile in tiles for product in tile.images}:
-        images = {t.image_id: t.images[product] for t in tiles if t.split == "train" and product in t.images}
-        save_statistics(root, product, {name: image.sums for name, image in images.items() if image.sums is not None})
-    return Inspection(root, orientations, tiles, faults)
+    index = list_files(root)
+    orientations, faults = read_orientations(archive)
+    tasks, label_faults = make_tasks(root, index)
+    faults += [*index.faults, *label_faults]
+    is_worth_it = workers is not None or len(tasks) >= MIN_TILES_FOR_POOL
+    tiles: list[InspectedTile] = []
+    histograms: dict[str, Histogram] = {}
+    for tile, counted in track(in_processes(inspect_tile, tasks, is_worth_it, processes=workers), len(tasks)):
+        tiles.append(tile)
+        faults += tile.faults
+        for product, histogram in counted.items():
+            histograms.setdefault(product, Histogram(product)).merge(histogram)
+    faults += [*unknown_strips(tiles, orientations), *other_sizes(tiles), *other_positions(tiles), *identical(tiles)]
+    cache_statistics(root, tiles)
+    return Inspection(root, orientations, tiles, histograms, faults)
 
 
-def orientations_of(archive: Archive) -> tuple[dict[str, int], list[Fault]]:
-    """Strip → orientation, and what is wrong with the table."""
+def read_orientations(archive: Archive) -> tuple[dict[str, int], list[Fault]]:
+    """Read strip → orientation, and the fault of a malformed table."""
     try:
         return archive.orientations, []
     except UserError as error:
         return {}, [Fault("orientation", "SAR_orientations.txt", str(error))]
 
 
-def table_of_labels(path: Path) -> tuple[dict[str, Labels], list[Fault]]:
-    """Image id → labels of a CSV, and what is wrong with it."""
-    if not path.exists():
-        return {}, []
-    try:
-        return read_labels(path), []
-    except UserError as error:
-        return {}, [Fault("labels", str(path), str(error))]
+def make_tasks(root: Path, index: Index) -> tuple[list[Task], list[Fault]]:
+    """Pair the files of each tile with its labels in the CSV of its split."""
+    tasks: list[Task] = []
+    faults: list[Fault] = []
+    tables: dict[Split, Path] = {"train": labels_path(root), "test_public": test_truth_path(root)}
+    for split, path in tables.items():
+        labels: dict[str, Labels] = {}
+        if path.exists():
+            try:
+                labels = read_labels(path)
+            except UserError as error:
+                faults.append(Fault("labels", str(path), str(error)))
+        image_ids = [image_id for of, image_id in index.files if of == split]
+        unknown = sorted(set(labels) - set(image_ids))
+        faults += [
+            Fault("unknown tile", image_id, f"{path} has its labels, but it has no image") for image_id in unknown
+        ]
+        tasks += [Task(root, split, one, index.files[split, one], labels.get(one)) for one in image_ids]
+    return tasks, faults
 
 
-def without_orientation(tiles: Sequence[Inspected], orientations: dict[str, int]) -> Iterator[Fault]:
-    """Radar strips that the table lacks."""
-    strips = Counter(tile.strip for tile in tiles if RADAR in tile.images and tile.strip not in orientations)
+def cache_statistics(root: Path, tiles: Sequence[InspectedTile]) -> None:
+    """Cache the statistics of the training tiles for the normalisation."""
+    training = [tile for tile in tiles if tile.split == "train"]
+    for product in {product for tile in tiles for product in tile.images}:
+        images = {tile.image_id: tile.images[product] for tile in training if product in tile.images}
+        measured = {name: image.statistics for name, image in images.items() if image.statistics is not None}
+        save_statistics(root, product, measured)
+
+
+def unknown_strips(tiles: Sequence[InspectedTile], orientations: dict[str, int]) -> Iterator[Fault]:
+    """Find radar strips that are not in the table of orientations."""
+    strips = Counter(tile.strip for tile in tiles if SAR in tile.images and tile.strip not in orientations)
     for strip, count in strips.items():
-        told = f"SAR_orientations.txt lacks the strip of {count} tiles; add a line '{strip} 0' (from the north) or 1"
-        yield Fault("orientation", strip, told)
+        message = (
+            f"SAR_orientations.txt lacks this strip, of {count} tile{'s' * (count > 1)}; "
+            f"add a line '{strip} 0' (imaged from the north) or '{strip} 1' (from the south)"
+        )
+        yield Fault("orientation", strip, message)
 
 
-def other_sizes(tiles: Sequence[Inspected]) -> Iterator[Fault]:
-    """Images of another size than most of their product."""
+def other_sizes(tiles: Sequence[InspectedTile]) -> Iterator[Fault]:
+    """Find images whose size is not the most common one of their product."""
     sizes: defaultdict[str, Counter[tuple[int, int]]] = defaultdict(Counter)
-    for image in images_of(tiles):
+    for image in all_images(tiles):
         sizes[image.product][image.shape] += 1
-    for image in images_of(tiles):
+    for image in all_images(tiles):
         usual = sizes[image.product].most_common(1)[0][0]
         if image.shape != usual:
-            told = f"{image.shape[1]} × {image.shape[0]} pixels, most have {usual[1]} × {usual[0]}"
-            yield Fault("size", str(image.path), told)
+            message = f"{image.shape[1]} × {image.shape[0]} pixels; most images have {usual[1]} × {usual[0]}"
+            yield Fault("size", str(image.path), message)
 
 
-def apart(tiles: Sequence[Inspected]) -> Iterator[Fault]:
-    """Images whose upper left corner is not that of their tile's first product."""
+def other_positions(tiles: Sequence[InspectedTile]) -> Iterator[Fault]:
+    """Find images whose upper left corner is not that of their tile's first product."""
     for tile in tiles:
         images = list(tile.images.values())
-        for first, image in zip(images[:1] * len(images), images, strict=True):
-            east, north = image.bounds[0] - first.bounds[0], image.bounds[3] - first.bounds[3]
-            if max(abs(east), abs(north)) > APART:
-                told = f"{east:.1f} m east and {north:.1f} m north of {first.product}"
-                yield Fault("place", str(image.path), told)
+        for image in images[1:]:
+            east, north = image.bounds[0] - images[0].bounds[0], image.bounds[3] - images[0].bounds[3]
+            if max(abs(east), abs(north)) > MAX_OFFSET:
+                message = f"{east:.1f} m east and {north:.1f} m north of {images[0].product}"
+                yield Fault("position", str(image.path), message)
 
 
-def identical(tiles: Sequence[Inspected]) -> Iterator[Fault]:
-    """Images with the pixels of another one."""
+def identical(tiles: Sequence[InspectedTile]) -> Iterator[Fault]:
+    """Find images with the same pixels as another image of their product."""
     first: dict[tuple[str, str], Path] = {}
-    for image in images_of(tiles):
+    for image in all_images(tiles):
         other = first.setdefault((image.product, image.digest), image.path)
         if other != image.path and image.valid:
             yield Fault("identical pixels", str(image.path), f"{other} has the same pixels")
 
 
-def images_of(tiles: Sequence[Inspected]) -> Iterator[Image]:
-    """All images of all tiles."""
+def all_images(tiles: Sequence[InspectedTile]) -> Iterator[Image]:
+    """Iterate over all images of all tiles."""
     return (image for tile in tiles for image in tile.images.values())

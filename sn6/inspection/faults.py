@@ -1,48 +1,49 @@
-"""What can be wrong with an archive, and whether it can be trained on all the same."""
+"""List the kinds of faults of an archive, and which of them prevent training."""
 
 from typing import NamedTuple
 
-FATAL = {  # a training would stop at these, or learn what is wrong
-    "unreadable": "a file is no GeoTIFF, or broken or cut short",
-    "bands": "another number of bands than the product's",
-    "dtype": "another type of pixels than the product's",
-    "crs": "another CRS than the archive's",
-    "size": "another size than most tiles of the product",
-    "place": "the products of a tile lie at different places",
-    "values": "NaN or infinity",
-    "misnamed": "a tile's file has not the name of the published archive, so it is not found",
-    "labels": "labels that cannot be read",
-    "labels off tile": "footprints that lie wholly outside their tile",
-    "orientation": "a radar strip that the table of orientations lacks (data.orient=false does without)",
-    "folds": "no fold of data.split=columns has tiles to train and to validate with",
+FATAL = {  # training would stop, or learn from wrong data
+    "unreadable": "the file is not a GeoTIFF, or is corrupt or truncated",
+    "bands": "the number of bands is not that of the product",
+    "dtype": "the data type is not that of the product",
+    "crs": "the CRS is not that of the archive",
+    "size": "the image size is not that of most tiles of the product",
+    "position": "the products of a tile are at different positions",
+    "values": "the image contains NaN or infinity",
+    "misnamed": "the file name is not as in the published archive, so the tile is not found",
+    "labels": "the labels cannot be read",
+    "labels outside tile": "footprints are entirely outside their tile",
+    "orientation": "SAR_orientations.txt lacks a strip, or cannot be read (not needed with data.orient=false)",
+    "folds": "no fold of data.partition=columns has both training and validation tiles",
 }
-WARNINGS = {  # a training leaves these out, or they do no harm
+WARNINGS = {  # training leaves these tiles out, or is not affected
     "missing": "a tile lacks a product that most tiles have",
-    "no labels": "a training tile that neither form of the labels knows: it is left out",
-    "unknown tile": "labels of a tile that is not there",
-    "labels over edge": "footprints that reach more than a pixel over the edge of their tile",
-    "labels on nodata": "a tile of which all footprints lie on nodata",
-    "geojson": "a GeoJSON that cannot be read, of a tile whose labels the CSV has",
-    "nodata": "a tile without a valid pixel",
-    "negative": "negative decibels",
-    "duplicate tile": "an image id or a tile's number twice",
-    "identical pixels": "the same pixels under two names",
+    "no labels": "a training tile is in neither the CSV nor the GeoJSON labels; training leaves it out",
+    "unknown tile": "the labels contain a tile that has no image",
+    "labels over edge": "footprints extend over the edge of their tile by more than a pixel",
+    "labels on nodata": "all footprints of a tile are on nodata",
+    "geojson": "the GeoJSON of a tile cannot be read; the CSV has its labels",
+    "nodata": "a tile has no valid pixel",
+    "negative": "the image contains negative values",
+    "duplicate tile": "an image id or a tile number occurs twice",
+    "identical pixels": "two files contain the same pixels",
 }
 
 
 class Fault(NamedTuple):
-    """One thing that is wrong.
+    """One fault of an archive.
 
     Attributes:
         kind: a key of FATAL or WARNINGS
-        where: the file, or the tile or strip where it has none
-        what: in words
+        where: the file, or the tile or strip where there is no file
+        message: what is wrong with it
     """
 
     kind: str
     where: str
-    what: str
+    message: str
 
     @property
     def is_fatal(self) -> bool:
+        """Return whether the archive cannot be used for training."""
         return self.kind in FATAL

@@ -1,4 +1,4 @@
-"""The folds of an archive: how many tiles each keeps, and how much ground its parts share."""
+"""Measure the folds of an archive: their sizes, and how many validation tiles overlap training tiles."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,69 +13,67 @@ from sn6.inspection.faults import Fault
 
 SEED = 0  # of the random split
 
+Folds = Mapping[PartitionName, Mapping[int, Fold]]
+
 
 @dataclass(frozen=True)
 class Overlap:
-    """A fold in numbers of tiles.
+    """The numbers of tiles of a fold.
 
     Attributes:
-        train, validation, dropped: its tiles
-        seen: validation tiles that share ground with a training tile
-        seen_undropped: the same if nothing were dropped
-        seen_at_random: the same of a random split into parts of these sizes
+        train, validation, dropped: tiles of the fold
+        overlapping: validation tiles that overlap a training tile
+        overlapping_before_dropping: the same if no tile were dropped
+        overlapping_in_random_split: the same in a random split of these sizes
     """
 
     train: int
     validation: int
     dropped: int
-    seen: int
-    seen_undropped: int
-    seen_at_random: int
+    overlapping: int
+    overlapping_before_dropping: int
+    overlapping_in_random_split: int
 
 
-Folds = Mapping[PartitionName, Mapping[int, Fold]]
-
-
-def folds_of(tiles: Sequence[Tile], test: Sequence[Tile]) -> tuple[dict[PartitionName, dict[int, Fold]], list[Fault]]:
-    """Every fold of every split that has tiles in all parts, by the number of the part that validates.
+def make_folds(tiles: Sequence[Tile], test: Sequence[Tile]) -> tuple[Folds, list[Fault]]:
+    """Make every fold of every partition that has both training and validation tiles, by the number of the fold.
 
     Args:
-        tiles: labelled ones of the split "train"
-        test: those of the split "test_public" whose truth is known, from whose ground all keep away
+        tiles: labelled tiles of the split "train"
+        test: tiles of the split "test_public" with known ground truth; tiles that overlap them are dropped
     """
-    folds: dict[PartitionName, dict[int, Fold]] = {split: {} for split in PARTITIONS}
-    told = ""
-    for split in PARTITIONS:
-        for number in range(PARTITIONS[split].count):
+    folds: dict[PartitionName, dict[int, Fold]] = {partition: {} for partition in PARTITIONS}
+    message = ""
+    for partition in PARTITIONS:
+        for number in range(PARTITIONS[partition].count):
             try:
-                folds[split][number] = make_fold(tiles, number, None, test, split)
+                folds[partition][number] = make_fold(tiles, number, None, test, partition)
             except UserError as error:
-                told = told or str(error)
-    return folds, [] if folds["columns"] else [Fault("folds", "train", told)]
+                message = message or str(error)
+    return folds, [] if folds["columns"] else [Fault("folds", "train", message)]
 
 
 def measure_overlap(fold: Fold, tiles: Sequence[Tile]) -> Overlap:
-    """Counts the tiles of a fold, and those that validate on ground of the others.
+    """Count the tiles of a fold, and its validation tiles that overlap other tiles.
 
     Args:
-        fold: of `tiles`
-        tiles: all that it was made of
+        fold: a fold of `tiles`
+        tiles: all tiles that the fold was made of
     """
     validation = {tile.image_id for tile in fold.validation}
     others = [tile for tile in tiles if tile.image_id not in validation]
-    order = np.random.default_rng(SEED).permutation(len(tiles))
-    drawn = [tiles[i] for i in order]
+    shuffled = [tiles[i] for i in np.random.default_rng(SEED).permutation(len(tiles))]
     size, rest = len(fold.validation), len(fold.train)
     return Overlap(
-        len(fold.train),
-        len(fold.validation),
-        len(fold.dropped),
-        count_overlapping(fold.validation, fold.train),
-        count_overlapping(fold.validation, others),
-        count_overlapping(drawn[:size], drawn[size : size + rest]),
+        train=rest,
+        validation=size,
+        dropped=len(fold.dropped),
+        overlapping=count_overlapping(fold.validation, fold.train),
+        overlapping_before_dropping=count_overlapping(fold.validation, others),
+        overlapping_in_random_split=count_overlapping(shuffled[:size], shuffled[size : size + rest]),
     )
 
 
-def count_overlapping(tiles: Sequence[Tile], training: Sequence[Tile]) -> int:
-    """How many of `tiles` share ground with a training tile."""
-    return int(overlaps_any(bounds_of(tiles), bounds_of(training)).sum())
+def count_overlapping(tiles: Sequence[Tile], others: Sequence[Tile]) -> int:
+    """Count the tiles that overlap one of `others`."""
+    return int(overlaps_any(bounds_of(tiles), bounds_of(others)).sum())

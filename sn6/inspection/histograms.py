@@ -1,58 +1,69 @@
-"""How the values of an image product spread, gathered tile by tile in constant memory."""
+"""Count the values of an image product over many tiles, in constant memory."""
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64, Shaped
 
-STEPS = 1 << 14
+from sn6.datasets.layout import PRODUCTS
+
+BINS = 1 << 14
+TOP = {"SAR-Intensity": 128.0, "PS-RGBNIR": 2048.0}  # greater than the largest values of the published archive
 
 
 class Histogram:
-    """A histogram of each band over valid pixels.
+    """A histogram of each band of a product over valid pixels, from 0 to TOP; histograms of tiles can be merged.
 
     Args:
-        bands: names
-        top: values lie from 0 to below it, and are told apart by top / 16384
+        product: a key of TOP
     """
 
-    def __init__(self, bands: tuple[str, ...], top: float) -> None:
-        self.bands = bands
-        self.step = top / STEPS
-        self.counts: Int64[np.ndarray, "bands steps"] = np.zeros((len(bands), STEPS), np.int64)
+    def __init__(self, product: str) -> None:
+        self.bands = PRODUCTS[product].bands
+        self.bin_width = TOP[product] / BINS
+        self.counts: Int64[np.ndarray, "bands bins"] = np.zeros((len(self.bands), BINS), np.int64)
         self.pixels = 0
 
     def add(self, image: Shaped[np.ndarray, "bands h w"], valid: Bool[np.ndarray, "h w"]) -> None:
-        """Counts the valid pixels of a tile."""
+        """Count the valid pixels of a tile; values outside 0..TOP are counted in the first or last bin."""
         for counts, band in zip(self.counts, image[:, valid], strict=True):
-            counts += np.bincount((band / self.step).astype(np.int64).clip(0, STEPS - 1), minlength=STEPS)
+            counts += np.bincount((band / self.bin_width).astype(np.int64).clip(0, BINS - 1), minlength=BINS)
         self.pixels += valid.size
+
+    def merge(self, other: "Histogram") -> None:
+        """Add the counts of another histogram of the same product."""
+        self.counts += other.counts
+        self.pixels += other.pixels
 
     @property
     def valid_pixels(self) -> int:
+        """Return the number of valid pixels."""
         return int(self.counts[0].sum())
 
     @property
-    def nodata_share(self) -> float:
+    def nodata_fraction(self) -> float:
+        """Return the fraction of pixels that are nodata."""
         return 1 - self.valid_pixels / self.pixels
 
     @property
-    def values(self) -> Float64[np.ndarray, " steps"]:
-        """The middle of each step of the histograms."""
-        return (np.arange(STEPS) + 0.5) * self.step
+    def values(self) -> Float64[np.ndarray, " bins"]:
+        """Return the centre of each bin."""
+        return (np.arange(BINS) + 0.5) * self.bin_width
 
     def percentile(self, percent: float) -> Float64[np.ndarray, " bands"]:
-        """The value that `percent` of the valid pixels of each band do not pass."""
-        share = self.counts.cumsum(axis=1) / self.valid_pixels
-        return self.values[(share >= percent / 100).argmax(axis=1)]
+        """Return the percentile of the valid pixels of each band."""
+        cumulative = self.counts.cumsum(axis=1) / self.valid_pixels
+        return self.values[(cumulative >= percent / 100).argmax(axis=1)]
 
     @property
     def mean(self) -> Float64[np.ndarray, " bands"]:
+        """Return the mean of each band."""
         return self.counts @ self.values / self.valid_pixels
 
     @property
-    def deviation(self) -> Float64[np.ndarray, " bands"]:
+    def std(self) -> Float64[np.ndarray, " bands"]:
+        """Return the standard deviation of each band."""
         return np.sqrt(self.counts @ self.values**2 / self.valid_pixels - self.mean**2)
 
     @property
-    def largest(self) -> float:
-        """Of all bands."""
+    def maximum(self) -> float:
+        """Return the largest value of all bands."""
         return float(self.values[np.flatnonzero(self.counts.sum(axis=0))[-1]])

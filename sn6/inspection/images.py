@@ -1,4 +1,4 @@
-"""One image of a tile read whole: what is wrong with it, and what its values are."""
+"""Inspect one image of a tile: its header and all its pixels."""
 
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -9,66 +9,75 @@ import rasterio
 from jaxtyping import Bool, Float64, Shaped
 from rasterio.errors import RasterioError
 
-from sn6.datasets.archive import on_label_grid
+from sn6.datasets.archive import to_label_grid
 from sn6.datasets.cache import fingerprint
+from sn6.datasets.headers import Bounds
 from sn6.datasets.layout import CRS, NODATA, PRODUCTS
 from sn6.datasets.statistics import TileStatistics, compute_tile_statistics
 from sn6.errors import first_line
 from sn6.footprints import Polygons
 from sn6.inspection.faults import Fault
+from sn6.inspection.histograms import Histogram
 
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """What was read of an image.
+    """The measured values of one image.
 
     Attributes:
-        path: of the file
-        product: that it is of
+        path: the file
+        product: its product
         shape: height and width in pixels on disk
         bounds: west, south, east, north in metres
         pixels: height times width
-        valid: pixels that are not nodata
-        low, high: least and largest finite value of each band over valid pixels, NaN where there is none
-        infinite: values that are NaN or infinite
-        negative: values under 0
-        digest: of the decoded pixels
-        sums: what the tile adds to the statistics; None where a value is not finite
+        valid: number of pixels that are not nodata
+        minimum, maximum: finite extremes of each band over valid pixels, NaN where there are none
+        not_finite: number of values that are NaN or infinite
+        negative: number of values below 0
+        digest: digest of the decoded pixels
+        statistics: sums for the normalisation; None where a value is not finite
     """
 
     path: Path
     product: str
     shape: tuple[int, int]
-    bounds: tuple[float, float, float, float]
+    bounds: Bounds
     pixels: int
     valid: int
-    low: Float64[np.ndarray, " bands"]
-    high: Float64[np.ndarray, " bands"]
-    infinite: int
+    minimum: Float64[np.ndarray, " bands"]
+    maximum: Float64[np.ndarray, " bands"]
+    not_finite: int
     negative: int
     digest: str
-    sums: TileStatistics | None
+    statistics: TileStatistics | None
 
 
 def header_faults(source: rasterio.DatasetReader, path: Path, product: str) -> list[Fault]:
-    """Where the header is not the product's."""
-    wanted, found = PRODUCTS[product], []
-    if source.count != len(wanted.bands):
-        found.append(Fault("bands", str(path), f"{source.count} bands, {product} has {len(wanted.bands)}"))
-    if set(source.dtypes) != {wanted.dtype}:
-        found.append(Fault("dtype", str(path), f"{'/'.join(sorted(set(source.dtypes)))}, {product} is {wanted.dtype}"))
+    """Return the differences between the header of a file and its product."""
+    expected, faults = PRODUCTS[product], []
+    if source.count != len(expected.bands):
+        faults.append(Fault("bands", str(path), f"{source.count} bands; {product} has {len(expected.bands)}"))
+    if set(source.dtypes) != {expected.dtype}:
+        dtypes = "/".join(sorted(set(source.dtypes)))
+        faults.append(Fault("dtype", str(path), f"data type {dtypes}; {product} has {expected.dtype}"))
     if source.crs is None or source.crs.to_epsg() != int(CRS.removeprefix("EPSG:")):
-        found.append(Fault("crs", str(path), f"{source.crs}, the archive's is {CRS}"))
-    return found
+        faults.append(Fault("crs", str(path), f"CRS {source.crs}; the archive has {CRS}"))
+    return faults
 
 
-def inspect_image(path: Path, product: str, footprints: Polygons) -> tuple[Image | None, list[Fault]]:
-    """Reads an image; no values where its header is not the product's.
+def inspect_image(
+    path: Path, product: str, footprints: Polygons, histogram: Histogram | None
+) -> tuple[Image | None, list[Fault]]:
+    """Read an image and measure its values.
 
     Args:
-        path: of the GeoTIFF
-        product: that it should be of
-        footprints: those of the mask, in pixels of 0.5 m
+        path: GeoTIFF to read
+        product: product that it should be of
+        footprints: polygons of the mask, in pixels of 0.5 m
+        histogram: counts the pixels of the image as well, if its values are finite; None for none
+
+    Returns:
+        The image, None where it cannot be read or its header is not that of the product; and its faults.
     """
     try:
         with rasterio.open(path) as source:
@@ -76,12 +85,16 @@ def inspect_image(path: Path, product: str, footprints: Polygons) -> tuple[Image
             faults = header_faults(source, path, product)
             values = source.read()
     except (RasterioError, OSError) as error:
-        return None, [Fault("unreadable", str(path), f"{first_line(error)}; fetch it again")]
+        return None, [Fault("unreadable", str(path), f"{first_line(error)}; download it again")]
     if faults:
         return None, faults
-    image = values_of(values, path, product, bounds, footprints)
-    if image.infinite:
-        faults.append(Fault("values", str(path), f"{image.infinite} values are NaN or infinite; fetch it again"))
+    valid = (values != NODATA).any(axis=0)
+    image = measure_image(values, valid, path, product, bounds, footprints)
+    if image.not_finite:
+        message = f"{image.not_finite} values are NaN or infinite; download it again"
+        faults.append(Fault("values", str(path), message))
+    elif histogram is not None:
+        histogram.add(values, valid)
     if image.negative:
         faults.append(Fault("negative", str(path), f"{image.negative} values are negative"))
     if not image.valid:
@@ -89,21 +102,21 @@ def inspect_image(path: Path, product: str, footprints: Polygons) -> tuple[Image
     return image, faults
 
 
-def values_of(
+def measure_image(
     values: Shaped[np.ndarray, "bands h w"],
+    valid: Bool[np.ndarray, "h w"],
     path: Path,
     product: str,
-    bounds: tuple[float, float, float, float],
+    bounds: Bounds,
     footprints: Polygons,
 ) -> Image:
-    """What the pixels of a file on disk hold."""
-    valid = (values != NODATA).any(axis=0)
-    low, high = extremes(values, valid)
-    infinite = int(values.size - np.isfinite(values).sum())
-    sums = None
-    if not infinite:
-        fine = on_label_grid(values.astype(np.float32), product)
-        sums = compute_tile_statistics(fine, on_label_grid(valid[None], product)[0], footprints, fingerprint(path))
+    """Measure the pixels of an image as they are on disk; `valid` is false on nodata."""
+    minimum, maximum = extremes(values, valid)
+    not_finite = int(values.size - np.isfinite(values).sum())
+    statistics = None
+    if not not_finite:
+        pixels, mask = to_label_grid(values.astype(np.float32), product), to_label_grid(valid[None], product)[0]
+        statistics = compute_tile_statistics(pixels, mask, footprints, fingerprint(path))
     return Image(
         path=path,
         product=product,
@@ -111,22 +124,22 @@ def values_of(
         bounds=bounds,
         pixels=valid.size,
         valid=int(valid.sum()),
-        low=low,
-        high=high,
-        infinite=infinite,
+        minimum=minimum,
+        maximum=maximum,
+        not_finite=not_finite,
         negative=int((values < 0).sum()),
         digest=blake2b(values.tobytes(), digest_size=16).hexdigest(),
-        sums=sums,
+        statistics=statistics,
     )
 
 
 def extremes(
     values: Shaped[np.ndarray, "bands h w"], valid: Bool[np.ndarray, "h w"]
 ) -> tuple[Float64[np.ndarray, " bands"], Float64[np.ndarray, " bands"]]:
-    """The least and the largest finite value of each band over valid pixels."""
-    seen = values[:, valid]
-    if not seen.size:
+    """Return the smallest and the largest finite value of each band over valid pixels; NaN where there are none."""
+    inside = values[:, valid]  # (bands, valid pixels)
+    if not inside.size:
         return np.full(len(values), np.nan), np.full(len(values), np.nan)
-    if not (finite := np.isfinite(seen)).all():
-        seen = np.where(finite, seen, np.nan)
-    return np.fmin.reduce(seen, axis=1).astype(np.float64), np.fmax.reduce(seen, axis=1).astype(np.float64)
+    if not (finite := np.isfinite(inside)).all():
+        inside = np.where(finite, inside, np.nan)
+    return np.fmin.reduce(inside, axis=1).astype(np.float64), np.fmax.reduce(inside, axis=1).astype(np.float64)

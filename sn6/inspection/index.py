@@ -1,4 +1,4 @@
-"""Which files an archive has, from their names alone."""
+"""List the files of an archive, from their names only."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -16,15 +16,15 @@ class Index:
 
     Attributes:
         files: split and image id → product → path, in the order of the splits and ids
-        faults: of their names
+        faults: faults of the names
     """
 
     files: dict[tuple[Split, str], dict[str, Path]]
     faults: list[Fault]
 
 
-def index_of(root: Path) -> Index:
-    """Looks through the folders of all products."""
+def list_files(root: Path) -> Index:
+    """List the files of all products of an archive."""
     files: defaultdict[tuple[Split, str], dict[str, Path]] = defaultdict(dict)
     others = []
     for split in SPLIT_NAMES:
@@ -41,16 +41,20 @@ def index_of(root: Path) -> Index:
 
 
 def misnamed(others: list[tuple[Path, Path]]) -> Iterator[Fault]:
-    """Files with another name than that of their tile: beside it, or in its place."""
-    for path, wanted in others:
-        if wanted.exists():
-            yield Fault("duplicate tile", str(path), f"the tile has the file {wanted.name} already; remove one")
+    """Find files whose name is not that of their tile.
+
+    Args:
+        others: path of each such file, and the path that its tile should have
+    """
+    for path, expected in others:
+        if expected.exists():
+            yield Fault("duplicate tile", str(path), f"the tile has the file {expected.name} as well; remove one")
         else:
-            yield Fault("misnamed", str(path), f"rename it to {wanted.name}")
+            yield Fault("misnamed", str(path), f"rename it to {expected.name}")
 
 
 def repeated(files: dict[tuple[Split, str], dict[str, Path]]) -> Iterator[Fault]:
-    """Numbers of tiles, which are unique over both splits, that come twice."""
+    """Find tile numbers that occur twice; they are unique over both splits."""
     first: dict[str, Path] = {}
     for (_, image_id), images in files.items():
         path = next(iter(images.values()))
@@ -60,10 +64,10 @@ def repeated(files: dict[tuple[Split, str], dict[str, Path]]) -> Iterator[Fault]
 
 
 def missing(files: dict[tuple[Split, str], dict[str, Path]]) -> Iterator[Fault]:
-    """Tiles that lack a product which more than half of the tiles of their split have."""
+    """Find tiles that lack a product that more than half of the tiles of their split have."""
     tiles = Counter(split for split, _ in files)
-    having = Counter((split, product) for (split, _), images in files.items() for product in images)
+    images_of = Counter((split, product) for (split, _), images in files.items() for product in images)
     for (split, image_id), images in files.items():
         for product in PRODUCTS:
-            if product not in images and 2 * having[split, product] > tiles[split]:
-                yield Fault("missing", image_id, f"there is no {product}; fetch the archive's files again")
+            if product not in images and 2 * images_of[split, product] > tiles[split]:
+                yield Fault("missing", image_id, f"no {product}; download the archive again")

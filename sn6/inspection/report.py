@@ -1,128 +1,100 @@
-"""An inspection as tables for a terminal and as JSON."""
+"""Report an inspection: folds, comparison and faults, written as JSON and pictures."""
 
+import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from math import isfinite
+from pathlib import Path
 from typing import Any
-
-from rich.box import SIMPLE_HEAD
-from rich.console import RenderableType
-from rich.markup import escape
-from rich.table import Table
 
 from sn6.data.partitions import PartitionName
 from sn6.datasets.layout import PRODUCTS
-from sn6.inspection.archive import RADAR, Inspection
-from sn6.inspection.faults import FATAL, WARNINGS, Fault
-from sn6.inspection.folds import Overlap
-from sn6.inspection.values import Strip, Values, by_product, by_strip
+from sn6.files import write_text
+from sn6.inspection.archive import Inspection
+from sn6.inspection.comparison_figure import comparison_figure
+from sn6.inspection.faults import Fault
+from sn6.inspection.folds import Folds, Overlap, make_folds, measure_overlap
+from sn6.inspection.maps import partition_figure
+from sn6.inspection.published_comparison import Row, compare
+from sn6.inspection.summary import ProductSummary, StripSummary, summarise_products, summarise_strips
+from sn6.plots.tiles import save_figure
 
-Leaks = Mapping[PartitionName, Mapping[int, Overlap]]
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """Everything to report about an archive.
+
+    Attributes:
+        inspection: the inspected tiles
+        strips: values of each strip
+        products: product → values of the training tiles
+        folds: partition → number → fold
+        overlaps: partition → number → overlap of the fold
+        comparison: values of the training tiles and the published ones
+        faults: all faults
+    """
+
+    inspection: Inspection
+    strips: list[StripSummary]
+    products: dict[str, ProductSummary]
+    folds: Folds
+    overlaps: dict[PartitionName, dict[int, Overlap]]
+    comparison: list[Row]
+    faults: list[Fault]
 
 
-def as_json(inspection: Inspection, leaks: Leaks, faults: Sequence[Fault]) -> dict[str, Any]:
-    """All that was found. Statistics are those of the training tiles; what is not known is null."""
-    report = {
-        "root": str(inspection.root),
-        "can_be_trained_on": not any(fault.is_fatal for fault in faults),
-        "tiles": Counter(tile.split for tile in inspection.tiles),
-        "faults": [fault._asdict() | {"fatal": fault.is_fatal} for fault in faults],
+def make_report(inspection: Inspection) -> Report:
+    """Make the folds of the inspected tiles, and summarise everything."""
+    tiles = inspection.labelled["train"]
+    folds, fold_faults = make_folds(tiles, inspection.labelled["test_public"])
+    return Report(
+        inspection=inspection,
+        strips=summarise_strips(inspection.tiles, inspection.orientations),
+        products=summarise_products([tile for tile in inspection.tiles if tile.split == "train"]),
+        folds=folds,
+        overlaps={name: {k: measure_overlap(fold, tiles) for k, fold in of.items()} for name, of in folds.items()},
+        comparison=compare(inspection),
+        faults=inspection.faults + fold_faults,
+    )
+
+
+def write_report(report: Report, folder: Path) -> None:
+    """Write check.json, a map of the folds of each partition, and the picture of the comparison.
+
+    Raises:
+        UserError: a file cannot be written
+    """
+    write_text(folder / "check.json", json.dumps(as_json(report), indent=2) + "\n")
+    for partition, folds in report.folds.items():
+        if folds:
+            save_figure(partition_figure(partition, folds), folder / f"folds_{partition}.png")
+    figure = comparison_figure(report.inspection)
+    if figure is not None:
+        save_figure(figure, folder / "comparison.png")
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """Return the report as JSON values; null for NaN. Values are in decibels (radar) or counts (optical)."""
+    values = {
+        "root": str(report.inspection.root),
+        "can_be_trained_on": not any(fault.is_fatal for fault in report.faults),
+        "tiles": Counter(tile.split for tile in report.inspection.tiles),
+        "faults": [fault._asdict() | {"fatal": fault.is_fatal} for fault in report.faults],
         "products": {
-            product: {"bands": PRODUCTS[product].bands} | asdict(values)
-            for product, values in by_product([t for t in inspection.tiles if t.split == "train"]).items()
+            product: {"bands": PRODUCTS[product].bands} | asdict(summary)
+            for product, summary in report.products.items()
         },
-        "strips": [asdict(strip) for strip in by_strip(inspection.tiles, inspection.orientations)],
-        "folds": {split: {str(k): asdict(leak) for k, leak in folds.items()} for split, folds in leaks.items()},
+        "strips": [asdict(strip) for strip in report.strips],
+        "folds": {name: {str(k): asdict(one) for k, one in of.items()} for name, of in report.overlaps.items()},
+        "comparison": [row._asdict() | {"within_tolerance": row.within_tolerance} for row in report.comparison],
     }
-    return without_nan(report)
+    return without_nan(values)
 
 
 def without_nan(node: Any) -> Any:
-    """JSON has no NaN: None in its place."""
+    """Replace NaN, which JSON does not have, by None."""
     if isinstance(node, dict):
         return {key: without_nan(value) for key, value in node.items()}
     if isinstance(node, list | tuple):
         return [without_nan(value) for value in node]
     return None if isinstance(node, float) and not isfinite(node) else node
-
-
-def tables(inspection: Inspection, leaks: Leaks, faults: Sequence[Fault]) -> list[RenderableType]:
-    """Strips, products, folds and faults, the most urgent last."""
-    return [
-        strip_table(by_strip(inspection.tiles, inspection.orientations)),
-        product_table(by_product([tile for tile in inspection.tiles if tile.split == "train"])),
-        fold_table(leaks),
-        *([fault_table(faults)] if faults else []),
-    ]
-
-
-def table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
-    """With columns of words and columns of numbers."""
-    made = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for column in left:
-        made.add_column(column, no_wrap=True)
-    for column in right:
-        made.add_column(column, justify="right", no_wrap=True)
-    return made
-
-
-def strip_table(strips: Sequence[Strip]) -> Table:
-    """The radar of each strip; the values are over its four bands, in decibels."""
-    numbers = ("flag", "tiles", "buildings", "nodata", "min", "mean", "max", "not finite", "negative")
-    made = table("Radar by strip", ("strip", "split"), numbers)
-    for strip in strips:
-        flag = "?" if strip.orientation is None else str(strip.orientation)
-        radar = over_bands(strip.products[RADAR]) if RADAR in strip.products else []
-        made.add_row(strip.name, strip.split, flag, str(strip.tiles), str(strip.buildings), *radar)
-    return made
-
-
-def over_bands(values: Values) -> list[str]:
-    """Nodata, least, mean and largest value, and the numbers of values that are not finite or negative."""
-    mean = sum(values.mean) / len(values.mean)
-    told = [f"{values.nodata:.1%}", f"{min(values.low):.1f}", f"{mean:.1f}", f"{max(values.high):.1f}"]
-    return [*told, str(values.infinite), str(values.negative)]
-
-
-def product_table(products: Mapping[str, Values]) -> Table:
-    """What normalisation uses: a row for each band of the training tiles."""
-    numbers = ("tiles", "nodata", "min", "mean", "deviation", "max", "not finite", "negative")
-    made = table("Training tiles, over valid pixels", ("product", "band"), numbers)
-    for product, values in products.items():
-        for k, band in enumerate(PRODUCTS[product].bands):
-            of_file = [f"{values.tiles}", f"{values.nodata:.1%}"] if k == 0 else ["", ""]
-            of_band = [f"{x[k]:.2f}" for x in (values.low, values.mean, values.deviation, values.high)]
-            counts = [f"{values.infinite}", f"{values.negative}"] if k == 0 else ["", ""]
-            made.add_row(product if k == 0 else "", band, *of_file, *of_band, *counts)
-    return made
-
-
-def fold_table(leaks: Leaks) -> Table:
-    """The folds, and how many of their validation tiles share ground with training tiles.
-
-    So as they are, then if no tile were dropped, then in a random split of the same sizes.
-    """
-    numbers = ("train", "validation", "dropped", "leak", "undropped", "random")
-    made = table("Folds, and validation tiles on training ground", ("data.split", "data.fold"), numbers)
-    for split, folds in leaks.items():
-        for number, leak in folds.items():
-            shares = (leak.seen_undropped, leak.seen_at_random)
-            told = [f"{seen / leak.validation:.1%}" for seen in shares]
-            row = (leak.train, leak.validation, leak.dropped, leak.seen)
-            made.add_row(split, str(number), *map(str, row), *told)
-    return made
-
-
-def fault_table(faults: Sequence[Fault]) -> Table:
-    """A row for each kind with its first example."""
-    made = table("Faults", ("", "kind"), ("count",))
-    made.add_column("what it means, and the first of them", overflow="fold")
-    meanings = FATAL | WARNINGS
-    for kind in meanings:
-        of_kind = [fault for fault in faults if fault.kind == kind]
-        if of_kind:
-            mark = "[bold red]fatal" if kind in FATAL else "warning"
-            first = escape(f"{of_kind[0].where}: {of_kind[0].what}")
-            made.add_row(mark, kind, str(len(of_kind)), f"{meanings[kind]}\n{first}")
-    return made

@@ -1,4 +1,4 @@
-"""One tile inspected: its images, and whether its labels lie on them."""
+"""Inspect one tile: its images, and whether its labels are on them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,17 +9,18 @@ import rasterio
 import shapely
 from rasterio.errors import RasterioError
 
-from sn6.datasets.layout import PIXEL, PRODUCTS, Split, geojson_path
+from sn6.datasets.layout import CRS, PIXEL, PRODUCTS, Split, geojson_path
 from sn6.datasets.statistics import polygons_in_mask
 from sn6.errors import UserError
 from sn6.footprints import Labels
 from sn6.footprints.ground import Corner
 from sn6.formats.geojson import read_geojson_labels
 from sn6.inspection.faults import Fault
+from sn6.inspection.histograms import TOP, Histogram
 from sn6.inspection.images import Image, inspect_image
 
-MIN_AREA = 20.0  # m²; the default of data.min_area, so that a training finds the sums that it wants
-OVER_EDGE = 1.0  # pixels by which a footprint may reach over the edge
+MIN_AREA = 20.0  # m²; the default of data.min_area, so that the cached statistics are those that a run needs
+MAX_OVER_EDGE = 1.0  # pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,11 +28,11 @@ class Task:
     """A tile to inspect.
 
     Attributes:
-        root: of the archive
-        split: "train" or "test_public"
-        image_id: of the tile
+        root: folder of the archive
+        split: split of the tile
+        image_id: image id of the tile
         files: product → path
-        labels: that the CSV has of the tile, None where it has none
+        labels: labels in the CSV, None where it does not have the tile
     """
 
     root: Path
@@ -42,15 +43,15 @@ class Task:
 
 
 @dataclass(frozen=True, eq=False)
-class Inspected:
-    """A tile after inspection.
+class InspectedTile:
+    """The result of the inspection of a tile.
 
     Attributes:
-        split: "train" or "test_public"
-        image_id: of the tile
-        images: product → what was read of it, the radar first; without those that cannot be used
-        buildings: footprints in its labels, None where they are not known
-        faults: of the tile alone
+        split: split of the tile
+        image_id: image id of the tile
+        images: product → usable image, the radar first
+        buildings: number of footprints in its labels, None where they are unknown
+        faults: faults of this tile only
     """
 
     split: Split
@@ -61,39 +62,46 @@ class Inspected:
 
     @property
     def strip(self) -> str:
+        """Return the strip: the first two fields of the image id."""
         return self.image_id.rpartition("_tile_")[0]
 
 
-def inspect(task: Task) -> Inspected:
-    """Reads all files of a tile."""
-    labels, faults = labels_of(task)
+def inspect_tile(task: Task) -> tuple[InspectedTile, dict[str, Histogram]]:
+    """Read all files of a tile.
+
+    Returns:
+        The tile, and of a training tile the histograms of the products in TOP.
+    """
+    labels, faults = read_labels(task)
     footprints, images = polygons_in_mask(labels, MIN_AREA), {}
+    histograms = {product: Histogram(product) for product in task.files if product in TOP and task.split == "train"}
     for product, path in task.files.items():
-        image, found = inspect_image(path, product, footprints)
-        faults += found
+        image, image_faults = inspect_image(path, product, footprints, histograms.get(product))
+        faults += image_faults
         if image is not None:
             images[product] = image
     if labels is not None and images:
         faults += label_faults(labels, next(iter(images.values())), task.image_id)
-    return Inspected(task.split, task.image_id, images, None if labels is None else len(labels), faults)
+    buildings = None if labels is None else len(labels)
+    return InspectedTile(task.split, task.image_id, images, buildings, faults), histograms
 
 
-def labels_of(task: Task) -> tuple[Labels | None, list[Fault]]:
-    """The labels as a training reads them: the CSV's, else the GeoJSON's, which is looked at all the same."""
+def read_labels(task: Task) -> tuple[Labels | None, list[Fault]]:
+    """Return the labels that training uses: the CSV's, otherwise the GeoJSON's, which is checked in any case."""
     path = geojson_path(task.root, task.image_id)
     if task.split == "test_public" or (task.labels is not None and not path.exists()):
         return task.labels, []
     if not path.exists():
-        return None, [Fault("no labels", task.image_id, "neither the CSV nor a GeoJSON knows the tile")]
+        return None, [Fault("no labels", task.image_id, "the tile is in neither the CSV nor a GeoJSON")]
     try:
-        read = read_geojson_labels(path, corner_of(next(iter(task.files.values()))))
+        labels = read_geojson_labels(path, read_corner(next(iter(task.files.values()))), CRS, PIXEL)
     except UserError as error:
         return task.labels, [Fault("labels" if task.labels is None else "geojson", str(path), str(error))]
-    return (read if task.labels is None else task.labels), []
+    return (labels if task.labels is None else task.labels), []
 
 
-def corner_of(path: Path) -> Corner:
-    """West and north edge in metres of a file; of one that cannot be opened, which is told elsewhere, any place."""
+def read_corner(path: Path) -> Corner:
+    """Read the west and north edge of an image in metres; (0, 0) where it is unreadable, a fault of its own."""
     try:
         with rasterio.open(path) as source:
             return source.bounds.left, source.bounds.top
@@ -102,22 +110,21 @@ def corner_of(path: Path) -> Corner:
 
 
 def label_faults(labels: Labels, image: Image, where: str) -> Iterator[Fault]:
-    """Where footprints do not lie on their tile.
+    """Find footprints that are not on valid pixels of their tile.
 
     Args:
-        labels: in pixels of 0.5 m
-        image: of the tile, with its mask counted
-        where: the tile
+        labels: footprints in pixels of 0.5 m
+        image: an image of the tile
+        where: image id of the tile
     """
-    height, width = (side * PRODUCTS[image.product].pixel / PIXEL for side in image.shape)
+    height, width = (pixels * PRODUCTS[image.product].pixel / PIXEL for pixels in image.shape)
     west, north, east, south = shapely.bounds(labels.polygons).reshape(-1, 4).T
     outside = (east <= 0) | (south <= 0) | (west >= width) | (north >= height)
-    over = np.maximum.reduce([-west, -north, east - width, south - height]) > OVER_EDGE
+    over_edge = ~outside & (np.maximum.reduce([-west, -north, east - width, south - height]) > MAX_OVER_EDGE)
     if outside.any():
-        yield Fault("labels off tile", where, f"{outside.sum()} of {len(labels)} footprints lie outside the tile")
-    if (over & ~outside).any():
-        told = f"{(over & ~outside).sum()} of {len(labels)} footprints reach over its edge"
-        yield Fault("labels over edge", where, told)
+        yield Fault("labels outside tile", where, f"{outside.sum()} of {len(labels)} footprints are outside the tile")
+    if over_edge.any():
+        yield Fault("labels over edge", where, f"{over_edge.sum()} of {len(labels)} footprints extend over the edge")
     on_tile = len(polygons_in_mask(labels, MIN_AREA)) and not outside.all()
-    if on_tile and image.valid and image.sums is not None and not image.sums.building:
-        yield Fault("labels on nodata", where, f"all of its {len(labels)} footprints lie on nodata")
+    if on_tile and image.valid and image.statistics is not None and not image.statistics.building:
+        yield Fault("labels on nodata", where, f"all {len(labels)} footprints are on nodata")

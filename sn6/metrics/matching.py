@@ -1,6 +1,6 @@
-"""The challenge's score: which proposal hits which building, and F1 over the pooled counts.
+"""Match proposals with buildings by the rules of the challenge, and compute F1 from pooled counts.
 
-Source: the organisers' scorer as it behaves when run, whose areas are the shoelace's: outer ring minus holes.
+Source: the organisers' scorer as it behaves when run; its areas follow the shoelace formula, outer ring minus holes.
 """
 
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ import shapely
 from jaxtyping import Bool, Float, Float64, Int64, Shaped
 from shapely.geometry.base import BaseGeometry
 
-MIN_AREA = 80.0  # px², 20 m²: smaller polygons do not count
-MIN_IOU = 0.5  # a hit lies over it
+MIN_AREA = 80.0  # px², 20 m² at 0.5 m; smaller polygons do not count
+MIN_IOU = 0.5  # a match must be above it
 
 
 @dataclass(frozen=True)
 class Counts:
-    """True positives, false positives, false negatives; those of tiles are summed before F1 is taken."""
+    """True positives, false positives, false negatives; summed over tiles before F1 is computed."""
 
     tp: int = 0
     fp: int = 0
@@ -27,26 +27,26 @@ class Counts:
 
     @property
     def precision(self) -> float:
-        """The share of the proposals that are hits; 0 where there is no proposal."""
+        """Return TP / (TP + FP): the fraction of the proposals that match; 0 where there is no proposal."""
         return self.tp / max(self.tp + self.fp, 1)
 
     @property
     def recall(self) -> float:
-        """The share of the buildings that are found; 0 where there is no building."""
+        """Return TP / (TP + FN): the fraction of the buildings that are matched; 0 where there is no building."""
         return self.tp / max(self.tp + self.fn, 1)
 
     @property
     def f1(self) -> float:
-        """2TP / (2TP + FP + FN); 0 where nothing is counted."""
+        """Return 2TP / (2TP + FP + FN); 0 where nothing is counted."""
         return 2 * self.tp / max(2 * self.tp + self.fp + self.fn, 1)
 
 
 @dataclass(frozen=True, eq=False)
 class Match:
-    """What became of the polygons of one tile.
+    """The matched and unmatched polygons of one tile.
 
     Attributes:
-        truth_of_proposal: the index of the building that each proposal took, -1 where it took none
+        truth_of_proposal: index of the building that each proposal matches, -1 where it matches none
         proposals_counted: false where a proposal is too small to count
         truths_counted: false where a building is too small to count
     """
@@ -56,26 +56,26 @@ class Match:
     truths_counted: Bool[np.ndarray, "truths"]
 
     @property
-    def hits(self) -> Bool[np.ndarray, "proposals"]:
-        """The proposals that took a building: the true positives."""
+    def true_positives(self) -> Bool[np.ndarray, "proposals"]:
+        """Return which proposals match a building."""
         return self.truth_of_proposal >= 0
 
     @property
-    def invented(self) -> Bool[np.ndarray, "proposals"]:
-        """The proposals that count and took no building: the false positives."""
-        return self.proposals_counted & ~self.hits
+    def false_positives(self) -> Bool[np.ndarray, "proposals"]:
+        """Return which proposals count and match no building."""
+        return self.proposals_counted & ~self.true_positives
 
     @property
-    def missed(self) -> Bool[np.ndarray, "truths"]:
-        """The buildings that count and that no proposal took: the false negatives."""
-        missed = self.truths_counted.copy()
-        missed[self.truth_of_proposal[self.hits]] = False
-        return missed
+    def false_negatives(self) -> Bool[np.ndarray, "truths"]:
+        """Return which buildings count and are matched by no proposal."""
+        unmatched = self.truths_counted.copy()
+        unmatched[self.truth_of_proposal[self.true_positives]] = False
+        return unmatched
 
     @property
     def counts(self) -> Counts:
-        """Of hits, invented and missed."""
-        return Counts(int(self.hits.sum()), int(self.invented.sum()), int(self.missed.sum()))
+        """Return the numbers of true positives, false positives and false negatives."""
+        return Counts(int(self.true_positives.sum()), int(self.false_positives.sum()), int(self.false_negatives.sum()))
 
 
 def match_tile(
@@ -83,13 +83,13 @@ def match_tile(
     proposals: Shaped[np.ndarray, "proposals"],
     confidences: Float[np.ndarray, "proposals"],
 ) -> Match:
-    """Gives each proposal, in the order of falling confidence, the free building of the highest IoU.
+    """Match each proposal, in the order of falling confidence, with the unmatched building of the highest IoU.
 
-    The proposal is a hit if that IoU is over 0.5. Of equal confidences the first goes first, of equal IoUs the
-    first building is taken. Polygons of less than 80 px² do not take part, on either side.
+    The IoU must be above 0.5. Proposals of equal confidence are matched in their order; of buildings with equal IoU
+    the first is matched. Polygons smaller than 80 px² are left out on both sides.
 
     Args:
-        truths: the tile's buildings, shapely Polygons in pixels, which may overlap one another
+        truths: the tile's buildings, shapely Polygons in pixels, which may overlap each other
         proposals: shapely Polygons in pixels
         confidences: of the proposals, any real numbers
     """
@@ -113,12 +113,12 @@ def match_tile(
 def _overlapping_pairs(
     proposals: Shaped[np.ndarray, " proposals"], truths: Shaped[np.ndarray, " truths"]
 ) -> tuple[Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"], Float64[np.ndarray, " pairs"]]:
-    """The pairs whose IoU is over 0.5: proposal, truth, IoU."""
+    """Return the pairs whose IoU is above 0.5: proposal, building, IoU."""
     proposal, truth = shapely.STRtree(truths).query(proposals)
     areas = shapely.area(proposals)[proposal] + shapely.area(truths)[truth]
     proposal_boxes, truth_boxes = shapely.bounds(proposals)[proposal], shapely.bounds(truths)[truth]
     low, high = np.maximum(proposal_boxes, truth_boxes)[:, :2], np.minimum(proposal_boxes, truth_boxes)[:, 2:]
-    # IoU > 1/2 says overlap > areas / 3, and the boxes overlap no less; 0.33 leaves room for rounding.
+    # IoU > 1/2 means overlap > areas / 3, and the boxes overlap by at least as much; 0.33 leaves room for rounding.
     near = (high - low).prod(axis=1) > 0.33 * areas
     proposal, truth, areas = proposal[near], truth[near], areas[near]
     overlaps = shapely.area(shapely.intersection(make_valid(proposals[proposal]), make_valid(truths[truth])))
@@ -129,15 +129,15 @@ def _overlapping_pairs(
 
 
 def make_valid(polygons: Shaped[np.ndarray, "n"]) -> Shaped[np.ndarray, "n"]:
-    """The polygons, an invalid one as what its outer ring fills (even-odd) less what its holes fill."""
-    mended = polygons.copy()
+    """Repair invalid polygons: the area inside the outer ring by the even-odd rule, minus that inside the holes."""
+    repaired = polygons.copy()
     for i in np.flatnonzero(~shapely.is_valid(polygons)):
         outer, *holes = (_filled(ring) for ring in shapely.get_rings(polygons[i]))
-        mended[i] = shapely.difference(outer, shapely.union_all(holes))
-    return mended
+        repaired[i] = shapely.difference(outer, shapely.union_all(holes))
+    return repaired
 
 
 def _filled(ring: shapely.LinearRing) -> BaseGeometry:
-    """The ground inside a ring that may cross itself, without the lines and points that it may leave."""
+    """Return the area inside a ring that may cross itself, without the lines and points that a repair may leave."""
     parts = shapely.get_parts(shapely.make_valid(shapely.polygons(ring)))
     return shapely.union_all(parts[shapely.get_dimensions(parts) == 2])

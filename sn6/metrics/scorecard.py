@@ -1,16 +1,13 @@
-"""The figures of a score: over all tiles, by area, height, orientation, distance to nodata and strip."""
+"""Compute a score overall and by area, height, look direction, distance to nodata and strip, as in score.json."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import shapely
 from jaxtyping import Bool, Float64, Int64, Shaped
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
-from sn6.datasets.layout import PIXEL
 from sn6.footprints import Footprints, Labels
 from sn6.footprints.ground import Corner
 from sn6.metrics.breakdown import (
@@ -26,48 +23,38 @@ from sn6.metrics.breakdown import (
 )
 from sn6.metrics.matching import Counts, match_tile
 
-if TYPE_CHECKING:
-    from sn6.datasets.archive import Tile
-
-AREAS = (20, 40, 80, 160, 320, 640)  # m²; the first is the least that counts
+AREAS = (20, 40, 80, 160, 320, 640)  # m²; the first is the minimum area that counts
 HEIGHTS = (0, 3, 6, 12, 24, 48)  # m
-ORIENTATIONS = {0: "north", 1: "south", None: None}  # where the sensor stood; not every strip is in the table
-LEVEL = 0.95
-GROUPS = {
-    "by_area": "by area",
-    "by_height": "by height",
-    "by_nodata": "by nodata",
-    "by_orientation": "imaged from",
-}
+LEVEL = 0.95  # of the confidence interval
 
 
 @dataclass(frozen=True, eq=False)
 class Properties:
-    """What the parts of a score ask of the buildings of a tile that count, or of its proposals.
+    """The properties of the buildings of a tile that count, or of its proposals, by which the score is broken down.
 
     Attributes:
-        areas: in m²
-        heights: in m, NaN where not known
-        nearness: to nodata, see `sn6.metrics.nodata_distance`; None where the tile is in no archive
-        met: whether each is one of a pair
+        areas: m²
+        heights: m, NaN where unknown
+        nodata_bins: distance to nodata as an index into `sn6.metrics.nodata_distance.NAMES`; None where unknown
+        matched: whether each is part of a matched pair
     """
 
     areas: Float64[np.ndarray, "n"]
     heights: Float64[np.ndarray, "n"]
-    nearness: Int64[np.ndarray, "n"] | None
-    met: Bool[np.ndarray, "n"]
+    nodata_bins: Int64[np.ndarray, "n"] | None
+    matched: Bool[np.ndarray, "n"]
 
 
 @dataclass(frozen=True, eq=False)
 class ScoredTile:
-    """A tile whose proposals have been matched; of its polygons the properties are left.
+    """A tile after matching.
 
     Attributes:
         image_id: of the tile
-        corner: its west and north edge in metres, None where not known
-        counts: of hits, invented and missed
-        buildings: of the truth
-        proposals: what was proposed
+        corner: of the tile, None where unknown
+        counts: true positives, false positives, false negatives
+        buildings: properties of the ground truth
+        proposals: properties of the proposals
     """
 
     image_id: str
@@ -78,141 +65,126 @@ class ScoredTile:
 
 
 def score_tile(
-    image_id: str, corner: Corner | None, truth: Labels, proposed: Footprints, valid: Bool[np.ndarray, "h w"] | None
+    image_id: str,
+    corner: Corner | None,
+    truth: Labels,
+    proposed: Footprints,
+    valid: Bool[np.ndarray, "h w"] | None,
+    pixel_size: float,
 ) -> ScoredTile:
-    """Matches the proposals of a tile.
+    """Match the proposals of a tile with its ground truth.
 
     Args:
         image_id: of the tile
-        corner: of the tile, None where not known
-        truth: the buildings
-        proposed: the proposals
-        valid: false on nodata; None where the tile is in no archive
+        corner: of the tile, None where unknown
+        truth: ground truth buildings
+        proposed: proposals
+        valid: false on nodata; None where unknown
+        pixel_size: m
     """
     match = match_tile(truth.polygons, proposed.polygons, proposed.confidences)
-    found = match.truths_counted & ~match.missed
-    unknown = np.full(len(proposed), np.nan)
+    buildings, proposals = match.truths_counted, match.proposals_counted
+    unknown = np.full(proposals.sum(), np.nan)
     return ScoredTile(
         image_id,
         corner,
         match.counts,
-        properties(truth.polygons, truth.heights, found, match.truths_counted, valid),
-        properties(proposed.polygons, unknown, match.hits, match.proposals_counted, valid),
+        properties(
+            truth.polygons[buildings], truth.heights[buildings], ~match.false_negatives[buildings], valid, pixel_size
+        ),
+        properties(proposed.polygons[proposals], unknown, match.true_positives[proposals], valid, pixel_size),
     )
 
 
 def properties(
     polygons: Shaped[np.ndarray, "n"],
     heights: Float64[np.ndarray, "n"],
-    met: Bool[np.ndarray, "n"],
-    counted: Bool[np.ndarray, "n"],
+    matched: Bool[np.ndarray, "n"],
     valid: Bool[np.ndarray, "h w"] | None,
+    pixel_size: float,
 ) -> Properties:
-    """Of those of the polygons that are counted."""
-    areas, nearness = shapely.area(polygons[counted]) * PIXEL**2, None
+    """Compute the properties of the polygons of one side that count."""
+    nodata_bins = None
     if valid is not None:
-        from sn6.metrics.nodata_distance import distance_bin
+        from sn6.metrics.nodata_distance import distance_bin  # imports SciPy, which takes longer than a small score
 
-        nearness = distance_bin(polygons[counted], valid)
-    return Properties(areas, heights[counted], nearness, met[counted])
+        nodata_bins = distance_bin(polygons, valid, pixel_size)
+    return Properties(shapely.area(polygons) * pixel_size**2, heights, nodata_bins, matched)
 
 
-def scorecard(tiles: Sequence[ScoredTile], sites: dict[str, "Tile"], place: float, resamples: int) -> dict[str, Any]:
-    """The figures of a score, for a file of JSON; a group that nothing is known of is empty, an interval is None.
+def scorecard(
+    tiles: Sequence[ScoredTile],
+    strips: Mapping[str, str],
+    look_directions: Mapping[str, str | None],
+    block_size: float,
+    resamples: int,
+) -> dict[str, Any]:
+    """Compute the score in all its breakdowns, as JSON values; one that nothing is known about is empty or None.
 
     Args:
         tiles: at least one
-        sites: the tiles of the archive by image id, where it is at hand
-        place: side of a place in metres
+        strips: image id → strip, where known
+        look_directions: image id → "north" or "south", the side that the tile was imaged from, where known
+        block_size: edge length of a spatial block in m
         resamples: of the bootstrap
     """
     counts = [tile.counts for tile in tiles]
-    there = [sites.get(tile.image_id) for tile in tiles]
-    orientations = [None if site is None else ORIENTATIONS[site.orientation] for site in there]
-    strips = [None if site is None else site.strip for site in there]
     return {
         "overall": rates(sum(counts, Counts())),
         "by_area": two_sided(tiles, bin_names(AREAS, "m2"), lambda side: bins(side.areas, AREAS)),
         "by_height": by_height(tiles),
-        "by_orientation": by_group(orientations, counts),
-        "by_nodata": by_nodata(tiles),
-        "by_strip": by_group(strips, counts),
-        "interval": interval(tiles, counts, place, resamples),
+        "by_look_direction": by_group([look_directions.get(tile.image_id) for tile in tiles], counts),
+        "by_nodata_distance": by_nodata_distance(tiles),
+        "by_strip": by_group([strips.get(tile.image_id) for tile in tiles], counts),
+        "interval": interval(tiles, block_size, resamples),
     }
 
 
 def by_height(tiles: Sequence[ScoredTile]) -> dict[str, Rates]:
-    """Recall by the height of the building, which a proposal has not."""
+    """Compute the recall by height of the building; proposals have no height."""
     heights = np.concatenate([tile.buildings.heights for tile in tiles])
     if np.isnan(heights).all():
         return {}
     names = [*bin_names(HEIGHTS, "m"), "unknown"]
-    found = np.concatenate([tile.buildings.met for tile in tiles])
-    return by_building(names, np.where(np.isnan(heights), len(HEIGHTS), bins(heights, HEIGHTS)), found)
+    matched = np.concatenate([tile.buildings.matched for tile in tiles])
+    return by_building(names, np.where(np.isnan(heights), len(HEIGHTS), bins(heights, HEIGHTS)), matched)
 
 
-def by_nodata(tiles: Sequence[ScoredTile]) -> dict[str, Rates]:
-    """Recall by the distance of the building to nodata, precision by that of the proposal."""
-    seen = [tile for tile in tiles if tile.buildings.nearness is not None]
-    if not seen:
+def by_nodata_distance(tiles: Sequence[ScoredTile]) -> dict[str, Rates]:
+    """Compute the recall by the building's distance to nodata, and the precision by that of the proposal."""
+    known = [tile for tile in tiles if tile.buildings.nodata_bins is not None]
+    if not known:
         return {}
     from sn6.metrics.nodata_distance import NAMES
 
-    def nearness(side: Properties) -> Int64[np.ndarray, "_"]:
-        assert side.nearness is not None
-        return side.nearness
+    def bin_of(side: Properties) -> Int64[np.ndarray, "_"]:
+        assert side.nodata_bins is not None
+        return side.nodata_bins
 
-    return two_sided(seen, NAMES, nearness)
+    return two_sided(known, NAMES, bin_of)
 
 
 def two_sided(
     tiles: Sequence[ScoredTile], names: Sequence[str], bin_of: Callable[[Properties], Int64[np.ndarray, "_"]]
 ) -> dict[str, Rates]:
-    """Recall by a property of the building and precision by the same property of the proposal."""
-    bins_and_met = [
-        [np.concatenate([bin_of(side) for side in sides]), np.concatenate([side.met for side in sides])]
-        for sides in ([tile.buildings for tile in tiles], [tile.proposals for tile in tiles])
-    ]
-    recalls, precisions = by_building(names, *bins_and_met[0]), by_proposal(names, *bins_and_met[1])
+    """Compute the recall by a property of the buildings and the precision by the same property of the proposals."""
+
+    def pooled(sides: Sequence[Properties]) -> tuple[Int64[np.ndarray, "_"], Bool[np.ndarray, "_"]]:
+        return np.concatenate([bin_of(side) for side in sides]), np.concatenate([side.matched for side in sides])
+
+    recalls = by_building(names, *pooled([tile.buildings for tile in tiles]))
+    precisions = by_proposal(names, *pooled([tile.proposals for tile in tiles]))
     return {name: recalls[name] | precisions[name] for name in names}
 
 
-def interval(
-    tiles: Sequence[ScoredTile], counts: Sequence[Counts], place: float, resamples: int
-) -> dict[str, Any] | None:
-    """The interval of the overall F1; None where a tile's place is not known or all tiles are one place."""
+def interval(tiles: Sequence[ScoredTile], block_size: float, resamples: int) -> dict[str, Any] | None:
+    """Compute the interval of the overall F1; None where a corner is unknown or all tiles are in one spatial block."""
     corners = [tile.corner for tile in tiles if tile.corner is not None]
     if len(corners) < len(tiles):
         return None
-    places = spatial_blocks(np.array(corners, dtype=np.float64), place)
-    if not places.any():
+    blocks = spatial_blocks(np.array(corners, dtype=np.float64), block_size)
+    if not blocks.any():
         return None
-    table = np.array([(count.tp, count.fp, count.fn) for count in counts])
-    low, high = bootstrap_f1(table, places, resamples, LEVEL)
-    return {"f1": [low, high], "level": LEVEL, "places": int(places.max()) + 1, "resamples": resamples}
-
-
-def table_of(card: dict[str, Any]) -> Table:
-    """The figures for a terminal. Strips, of which there may be hundreds, are for the file."""
-    caption = "buildings by their own area, height and nodata; proposals by theirs"
-    table = Table(title="polygon F1", caption=caption, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for column in ("", "buildings", "found", "recall", "proposals", "hits", "precision", "F1"):
-        table.add_column(column, justify="right" if column else "left", no_wrap=True)
-    table.add_row("all tiles", *cells(card["overall"]), style="bold")
-    for group, heading in GROUPS.items():
-        if card[group]:
-            table.add_section()
-            table.add_row(heading, style="italic")
-        for name, figures in card[group].items():
-            if figures.get("buildings", 1) or figures.get("proposals"):
-                table.add_row(f"  {name}", *cells(figures))
-    return table
-
-
-def cells(figures: Rates) -> list[str]:
-    """What stands under the columns of the table; what a group does not tell stays empty."""
-    if "tp" in figures:
-        tp, fp, fn = figures["tp"], figures["fp"], figures["fn"]
-        figures = figures | {"buildings": tp + fn, "found": tp, "proposals": tp + fp, "hits": tp}
-    columns = {"buildings": "d", "found": "d", "recall": ".3f", "proposals": "d", "hits": "d", "precision": ".3f"}
-    return [format(figures[key], style) if key in figures else "" for key, style in {**columns, "f1": ".3f"}.items()]
+    table = np.array([(tile.counts.tp, tile.counts.fp, tile.counts.fn) for tile in tiles])
+    low, high = bootstrap_f1(table, blocks, resamples, LEVEL)
+    return {"f1": [low, high], "level": LEVEL, "spatial_blocks": int(blocks.max()) + 1, "resamples": resamples}

@@ -1,4 +1,4 @@
-"""A metric that counts every tile once, on whichever rank and however often it was shown."""
+"""Count each tile once, on any rank and however often it is evaluated."""
 
 from dataclasses import asdict
 from typing import SupportsFloat
@@ -15,18 +15,18 @@ UNSEEN = float("-inf")
 
 
 class TileTable(Metric):
-    """One row a tile: its loss, its pixel intersection and union, its true and false positives and misses.
+    """Collect one row per tile: loss, pixel intersection and union, true positives, false positives, false negatives.
 
-    Ranks are joined by the maximum of each entry. A padded sampler shows some tiles twice, and a rank may have
-    seen none: an entry is the same wherever it was computed, and UNSEEN elsewhere.
+    Ranks are reduced by the maximum of each entry: an entry is the same on every rank that computed it and UNSEEN on
+    the others. A padded sampler may evaluate a tile twice, and a rank may evaluate none.
 
     Args:
-        tiles: how many there are
+        tiles: number of tiles
 
     Example:
         >>> table = TileTable(tiles=3)
         >>> table.update(torch.tensor([0, 2]), torch.tensor([[0.5, 10, 20, 1, 0, 1], [0.1, 5, 5, 1, 0, 0]]))
-        >>> table.update(torch.tensor([2]), torch.tensor([[0.1, 5, 5, 1, 0, 0]]))  # shown twice, counted once
+        >>> table.update(torch.tensor([2]), torch.tensor([[0.1, 5, 5, 1, 0, 0]]))  # evaluated twice, counted once
         >>> {key: round(value, 3) for key, value in table.compute().items()}
         {'loss': 0.3, 'iou': 0.6, 'precision': 1.0, 'recall': 0.667, 'f1': 0.8, 'tp': 2, 'fp': 0, 'fn': 1, 'tiles': 2}
     """
@@ -34,29 +34,29 @@ class TileTable(Metric):
     higher_is_better = True
     full_state_update = False
     rows: Tensor
-    by_tile: Tensor  # the rows over all ranks, after `compute`
+    by_tile: Tensor  # rows of all ranks, after `compute`
 
     def __init__(self, tiles: int) -> None:
         super().__init__()
-        # float32 holds the counts exactly: a tile has fewer than 2**24 pixels
+        # float32 represents the counts exactly: a tile has fewer than 2**24 pixels
         self.add_state("rows", torch.full((tiles, len(COLUMNS)), UNSEEN), dist_reduce_fx="max")
 
     def update(self, index: Int[Tensor, " n"], rows: Float[Tensor, "n 6"]) -> None:
-        """Enters tiles.
+        """Set the rows of tiles.
 
         Args:
-            index: which tiles
-            rows: their COLUMNS
+            index: numbers of the tiles
+            rows: values of COLUMNS
         """
         self.rows[index] = rows.to(self.rows)
 
     def enter(self, index: int, loss: float, intersection: SupportsFloat, union: SupportsFloat, counts: Counts) -> None:
-        """Enters one tile."""
+        """Set the row of one tile."""
         row = [float(loss), float(intersection), float(union), counts.tp, counts.fp, counts.fn]
         self.update(torch.tensor([index]), torch.tensor([row]))
 
     def compute(self) -> dict[str, float]:
-        """The mean loss over tiles, and the scores from the counts pooled over tiles."""
+        """Compute the mean loss over tiles, and the scores from the counts pooled over tiles."""
         self.by_tile = self.rows.cpu()
         seen = self.by_tile[self.by_tile[:, 0] != UNSEEN].double()
         loss, intersection, union, tp, fp, fn = seen.sum(dim=0).tolist()

@@ -1,1 +1,1 @@
-"""Networks: `image (b, c, h, w)` of any height and width → logits `(b, classes, h, w)`."""
+"""Networks, which map `image (b, c, h, w)` of any height and width to logits `(b, classes, h, w)`."""

@@ -1,4 +1,4 @@
-"""Several classes seen as one: building or not."""
+"""Reduce the logits of several classes to those of building or not."""
 
 import torch
 from jaxtyping import Float
@@ -6,13 +6,13 @@ from torch import Tensor
 
 
 def building_logits(logits: Float[Tensor, "b k h w"], building_class: int | None) -> Float[Tensor, "b 1 h w"]:
-    """The logit of building: by how much its class is over the highest of the others.
+    """Return the logit of building: that of its class minus the highest of the other classes.
 
-    It is above 0 just where building is the argmax. One class is its own logit.
+    It is above 0 exactly where building is the argmax. The logits of a single class are returned unchanged.
 
     Args:
-        logits: of one class, or of several before any softmax
-        building_class: the channel of building among several; None for one class
+        logits: one class, or several before any softmax
+        building_class: channel of building among several classes; None for one class
     """
     if building_class is None:
         return logits

@@ -10,37 +10,38 @@ from torch import Tensor, nn
 
 from sn6.models.encoders import Pretrained, he_initialise, load_pretrained, vgg_features
 
-# Geometry of the published nets. The image is extended by 100 pixels of zeros, of which conv1_1 brings 1
-# itself, so that fc6, 7×7 without padding, has an output for images of any size. The margin that is left
-# over is cut away: at these offsets from pool4 and pool3, and at `FCN.offset` from the upsampled scores.
+# Geometry of the published nets. The image is padded with 100 zeros on each side, 1 of them by conv1_1 itself,
+# so that fc6, 7×7 without padding, has an output for images of any size. The remaining margin is cropped: at these
+# offsets from pool4 and pool3, and at `FCN.offset` from the upsampled scores.
 MARGIN = 99
 SKIP_OFFSETS = (5, 9)
 
 
 class FCN(nn.Module):
-    """What FCN-32s, 16s and 8s share: section 4 of the paper, figure 3.
+    """Compute the logits of FCN-32s, FCN-16s or FCN-8s: section 4 of the paper, figure 3.
 
-    VGG-16 with fc6 and fc7 as convolutions; 1×1 scores on fc7 and on the skips; each transposed convolution
-    brings the scores to the next skip, where they are summed, and the last one to the pixels. Upsampling
-    starts as bilinear interpolation and is learned; scores start at zero, as in the paper. The first step
-    from there moves the scores alone, after it all layers have gradients.
+    VGG-16 with fc6 and fc7 as convolutions; 1×1 convolutions compute scores from fc7 and from the skips. Each
+    transposed convolution upsamples the scores to the next skip, where they are summed, and the last one to the size
+    of the image. Upsampling is initialised to bilinear interpolation and learned; scores start at zero, as in the
+    paper, so the first optimizer step changes the scores only and all layers have gradients after it.
 
     Args:
         in_channels: bands of the image
         classes: channels of the logits
-        width: filters of the first convolution; all others keep VGG's proportions to it
+        width: filters of the first convolution; all other layers scale with it as in VGG
         dropout: probability, after fc6 and after fc7
         pretrained: `imagenet` for VGG-16's weights, fc6 and fc7 included; null for He initialisation
         weights_file: `.safetensors` or `.pth` to read these weights from; null for the Hugging Face hub
 
     Raises:
-        UserError: pretrained weights that do not fit or cannot be had
+        UserError: pretrained weights that do not fit or could not be downloaded
     """
 
-    head_parts: ClassVar = ("score", "skip_scores", "doublings", "upsampling")  # those whose shapes are of the classes
+    head_parts: ClassVar = ("score", "skip_scores", "doublings", "upsampling")  # their shapes depend on the classes
+    architecture_keys: ClassVar = ("classes", "width")  # options that fix the shapes of the weights
     skips: ClassVar[int]  # 0, 1 (pool4) or 2 (pool4, pool3)
-    stride: ClassVar[int]  # of the last upsampling, pixels
-    offset: ClassVar[int]  # of the image's corner in the upsampled scores, pixels
+    stride: ClassVar[int]  # pixels, of the last upsampling
+    offset: ClassVar[int]  # pixels, of the image's corner in the upsampled scores
 
     def __init__(
         self,
@@ -91,25 +92,25 @@ class FCN(nn.Module):
 
 
 class FCN32s(FCN):
-    """Scores of fc7 alone, upsampled 32 times. Arguments, shapes and source: `FCN`."""
+    """Upsample the scores of fc7 32 times. Arguments, shapes and source: `FCN`."""
 
     skips, stride, offset = 0, 32, 19
 
 
 class FCN16s(FCN):
-    """With the skip from pool4, upsampled 16 times. Arguments, shapes and source: `FCN`."""
+    """Add the skip from pool4 and upsample 16 times. Arguments, shapes and source: `FCN`."""
 
     skips, stride, offset = 1, 16, 27
 
 
 class FCN8s(FCN):
-    """With the skips from pool4 and pool3, upsampled 8 times. Arguments, shapes and source: `FCN`."""
+    """Add the skips from pool4 and pool3 and upsample 8 times. Arguments, shapes and source: `FCN`."""
 
     skips, stride, offset = 2, 8, 31
 
 
 def bilinear_upsampling(classes: int, factor: int) -> nn.ConvTranspose2d:
-    """A transposed convolution that starts as bilinear interpolation of each class (section 3.3)."""
+    """Build a transposed convolution that is initialised to bilinear interpolation of each class (section 3.3)."""
     layer = nn.ConvTranspose2d(classes, classes, kernel_size=2 * factor, stride=factor, bias=False)
     tent = 1 - (torch.arange(2 * factor) - (factor - 0.5)).abs() / factor
     with torch.no_grad():
@@ -120,6 +121,6 @@ def bilinear_upsampling(classes: int, factor: int) -> nn.ConvTranspose2d:
 
 
 def crop(x: Float[Tensor, "b c h w"], offset: int, shape: torch.Size) -> Float[Tensor, "b c _ _"]:
-    """The part of `x` that begins at `offset` on both axes and is as high and wide as `shape` says."""
+    """Crop `x` to the height and width of `shape`, from `offset` on both axes."""
     height, width = shape[-2:]
     return x[..., offset : offset + height, offset : offset + width]

@@ -1,4 +1,4 @@
-"""Prediction of a whole tile in overlapping windows, where memory does not hold it at once."""
+"""Predict a large image in overlapping windows and blend their logits."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,44 +10,44 @@ from torch import Tensor
 
 from sn6.errors import UserError
 
-STRIDE = 32  # of the deepest networks: a window that starts at a multiple of it is pooled as the whole image is
+STRIDE = 32  # of the deepest networks: windows that start at its multiples are pooled as in a single pass
 
 
 @dataclass(frozen=True, eq=False)
 class Window1D:
-    """What one window covers of one side of an image.
+    """Extent and blend weights of one window along one axis of an image.
 
     Attributes:
-        start: its first pixel
-        share: of the window in the blend, pixel by pixel; those of all windows sum to 1 everywhere
+        start: first pixel
+        blend_weight: weight of each pixel of the window; the weights of all windows sum to 1 at every pixel
     """
 
     start: int
-    share: Float32[np.ndarray, "size"]
+    blend_weight: Float32[np.ndarray, "size"]
 
     @property
     def stop(self) -> int:
-        """One past its last pixel."""
-        return self.start + len(self.share)
+        """Return the end, one past the last pixel."""
+        return self.start + len(self.blend_weight)
 
 
 def predict_windows(
     network: Callable[[Tensor], Tensor], image: Float[Tensor, "b c h w"], window: int, overlap: int
 ) -> Float[Tensor, "b k h w"]:
-    """Logits of `image`, one window at a time, blended by shares that go over smoothly from one to the next.
+    """Predict `image` one window at a time and blend the logits by weights that change smoothly between windows.
 
-    An image no larger than the window goes through `network` as it is. The mean of the windows is kept in
-    float32 on the image's device: where that is the CPU and `network` moves what it gets to another device,
-    that device never holds more than one window.
+    An image no larger than the window is passed to `network` in one piece. The blend is accumulated in float32 on the
+    device of the image: if that is the CPU and `network` moves its input to another device, that device holds one
+    window at a time.
 
     Args:
         network: (b, c, h, w) → (b, k, h, w)
-        image: of any size
-        window: side of a window, pixels
-        overlap: pixels that neighbouring windows share at least, under `window`
+        image: an image of any height and width
+        window: edge length of a window in pixels
+        overlap: minimum overlap of neighbouring windows in pixels, less than `window`
 
     Raises:
-        UserError: an overlap that is negative or not under `window`
+        UserError: the overlap is negative or not less than `window`
     """
     height, width = image.shape[-2:]
     rows, columns = windows_1d(height, window, overlap), windows_1d(width, window, overlap)
@@ -56,29 +56,35 @@ def predict_windows(
     total = None
     for row in rows:
         for column in columns:
-            place = (..., slice(row.start, row.stop), slice(column.start, column.stop))
-            logits = network(image[place]).to(image.device, torch.float32)
+            region = (..., slice(row.start, row.stop), slice(column.start, column.stop))
+            logits = network(image[region]).to(image.device, torch.float32)
             if total is None:
                 total = logits.new_zeros((*logits.shape[:2], height, width))
-            total[place] += logits * torch.from_numpy(np.outer(row.share, column.share)).to(image.device)
-    assert total is not None  # there is a window at least
+            weight = np.outer(row.blend_weight, column.blend_weight)
+            total[region] += logits * torch.from_numpy(weight).to(image.device)
+    assert total is not None  # there is at least one window
     return total
 
 
 def windows_1d(size: int, window: int, overlap: int) -> list[Window1D]:
-    """The windows along one side of `size` pixels, and the share of each in the blend.
+    """Return the windows along an axis of `size` pixels, with their blend weights.
 
-    Windows start at multiples of `STRIDE` where `window` leaves room for that, so the overlap may be a little more than
-    asked for; the last one ends with the side, and may be shorter.
+    If `window - overlap` is larger than `STRIDE`, windows start at its multiples and the overlap may be larger than
+    given. The last window ends at the end of the axis and may be shorter.
 
-    >>> [(one.start, one.stop) for one in stretches(2000, window=1024, overlap=256)]
+    >>> [(one.start, one.stop) for one in windows_1d(2000, window=1024, overlap=256)]
     [(0, 1024), (768, 1792), (1536, 2000)]
 
     Raises:
-        UserError: an overlap that is negative or not under `window`
+        UserError: the overlap is negative or not less than `window`
     """
     if not 0 <= overlap < window:
-        raise UserError(f"overlap={overlap} does not go with window={window}; it is at least 0 and under the window")
+        raise UserError(
+            f"invalid overlap={overlap}: must be at least 0 and less than window={window}",
+            kind="invalid_value",
+            key="overlap",
+            value=overlap,
+        )
     step = window - overlap
     step -= step % STRIDE if step > STRIDE else 0
     starts = range(0, max(size - (window - step), 1), step)
@@ -98,13 +104,13 @@ def windows_1d(size: int, window: int, overlap: int) -> list[Window1D]:
 
 
 def taper(size: int, overlap: int) -> Float64[np.ndarray, "size"]:
-    """Weights over `size` pixels from a border that cuts an image: as good as 0 over 3/8 of `overlap`, then up to 1.
+    """Return weights over `size` pixels from a border inside the image: about 0 over 3/8 of `overlap`, then up to 1.
 
-    What lies near such a border is computed from the network's padding instead of the image. With the reach of a
-    network (how far a pixel changes its logits) under 3/8 of the overlap, that never comes into the blend.
+    Logits near such a border depend on the network's padding instead of the image. If the reach of a network (how far
+    away a pixel changes logits) is less than 3/8 of the overlap, these logits get no weight.
     """
     if not overlap:
         return np.ones(size)
     inward = (np.arange(size) + 0.5) / overlap
-    # not quite 0, for the pixels that no window has in its inside, of overlaps of more than half a window
+    # not exactly 0: with overlaps of more than half a window, some pixels are near a border of all their windows
     return np.sin(np.pi / 2 * np.clip(4 * inward - 1.5, 1e-6 * (1 + inward), 1)) ** 2

@@ -12,11 +12,11 @@ from sn6.models.unet import pad_to_multiple
 
 
 class TernausNet(nn.Module):
-    """VGG as the contracting path, five concatenated skips: figure 1 of the paper.
+    """Compute logits with VGG as the contracting path and five concatenated skips: figure 1 of the paper.
 
-    With `vgg11` it is the paper's UNet11, whose decoder doubles by transposed convolutions. With `vgg16` it is the
-    UNet16 that the authors published beside it, whose decoder doubles by bilinear interpolation. An image whose sides
-    are no multiples of 32 gets zeros (nodata) below and right.
+    With `vgg11` it is the paper's UNet11, whose decoder upsamples by transposed convolutions. With `vgg16` it is the
+    authors' UNet16, whose decoder upsamples by bilinear interpolation. An image whose height or width is not a
+    multiple of 32 is padded with zeros (nodata) below and right.
 
     Args:
         in_channels: bands of the image
@@ -27,10 +27,11 @@ class TernausNet(nn.Module):
         weights_file: `.safetensors` or `.pth` to read these weights from; null for the Hugging Face hub
 
     Raises:
-        UserError: pretrained weights that do not fit or cannot be had
+        UserError: pretrained weights that do not fit or could not be downloaded
     """
 
-    head_parts: ClassVar = ("head",)  # the modules whose shapes are of the classes
+    head_parts: ClassVar = ("head",)  # their shapes depend on the classes
+    architecture_keys: ClassVar = ("classes", "width", "encoder")  # options that fix the shapes of the weights
 
     def __init__(
         self,
@@ -74,17 +75,17 @@ class TernausNet(nn.Module):
 
 
 def convolution(inputs: int, outputs: int) -> nn.Sequential:
-    """A 3×3 convolution and ReLU."""
+    """Build a 3×3 convolution and ReLU."""
     return nn.Sequential(nn.Conv2d(inputs, outputs, kernel_size=3, padding=1), nn.ReLU(inplace=True))
 
 
 def transposed_block(inputs: int, middle: int, outputs: int) -> nn.Sequential:
-    """A 3×3 convolution, then a transposed one that doubles height and width; ReLU after both."""
-    doubling = nn.ConvTranspose2d(middle, outputs, kernel_size=3, stride=2, padding=1, output_padding=1)
-    return nn.Sequential(*convolution(inputs, middle), doubling, nn.ReLU(inplace=True))
+    """Build a 3×3 convolution and a transposed one that doubles height and width, each followed by ReLU."""
+    upsampling = nn.ConvTranspose2d(middle, outputs, kernel_size=3, stride=2, padding=1, output_padding=1)
+    return nn.Sequential(*convolution(inputs, middle), upsampling, nn.ReLU(inplace=True))
 
 
 def interpolated_block(inputs: int, middle: int, outputs: int) -> nn.Sequential:
-    """Height and width doubled by bilinear interpolation between pixel centres, then two 3×3 convolutions with ReLU."""
-    doubling = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
-    return nn.Sequential(doubling, *convolution(inputs, middle), *convolution(middle, outputs))
+    """Build a bilinear interpolation that doubles height and width, and two 3×3 convolutions, each followed by ReLU."""
+    upsampling = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
+    return nn.Sequential(upsampling, *convolution(inputs, middle), *convolution(middle, outputs))

@@ -13,23 +13,25 @@ from sn6.models.encoders import he_initialise
 
 
 class UNet(nn.Module):
-    """Contracting and expanding path, joined by one concatenated skip a level: figure 1 of the paper.
+    """Compute logits by a contracting and an expanding path with one concatenated skip per level: figure 1.
 
     Args:
         in_channels: bands of the image
         classes: channels of the logits
-        width: filters of the first level; each level below has twice as many
-        depth: poolings, and skips
-        batch_norm: normalise after each 3×3 convolution, which the paper does not
-        padded: zeros around each 3×3 convolution, and zeros (nodata) below and right of an image whose sides
-            are no multiples of 2^`depth`. If false, convolutions are unpadded as in the paper, and the image
-            is extended by mirroring (section 2, overlap-tile strategy): logits never see a made-up zero,
-            at the price of a margin of 92 pixels (depth 4) on each side.
-        dropout: probability at the end of the contracting path (section 3.1): after its last two levels
-        pretrained: nothing but None: the network is not one that ImageNet weights exist for
+        width: filters of the first level, doubled at each level below
+        depth: number of poolings and of skips
+        batch_norm: add batch norm after each 3×3 convolution, unlike the paper
+        padded: pad each 3×3 convolution with zeros, and the image with zeros (nodata) below and right to multiples of
+            2^`depth`. If false, convolutions are unpadded as in the paper, and the image is extended by mirroring
+            (section 2, overlap-tile strategy): no logit depends on padding zeros, but each side needs a margin of
+            92 pixels (depth 4).
+        dropout: probability after the last two levels of the contracting path (section 3.1)
+        pretrained: always None, as no ImageNet weights exist for this network
     """
 
-    head_parts: ClassVar = ("head",)  # the modules whose shapes are of the classes
+    head_parts: ClassVar = ("head",)  # their shapes depend on the classes
+    # options that fix the shapes of the weights
+    architecture_keys: ClassVar = ("classes", "width", "depth", "batch_norm", "padded")
 
     def __init__(
         self,
@@ -72,7 +74,7 @@ class UNet(nn.Module):
 
 
 def double_convolution(inputs: int, outputs: int, batch_norm: bool, padded: bool) -> nn.Sequential:
-    """Two 3×3 convolutions, each followed by batch norm, if wanted, and ReLU."""
+    """Build two 3×3 convolutions, each followed by ReLU, with batch norm in between if `batch_norm`."""
     layers: list[nn.Module] = []
     for channels in (inputs, outputs):
         layers.append(nn.Conv2d(channels, outputs, 3, padding=int(padded), bias=not batch_norm))
@@ -83,16 +85,16 @@ def double_convolution(inputs: int, outputs: int, batch_norm: bool, padded: bool
 
 
 def pad_to_multiple(image: Float[Tensor, "b c h w"], multiple: int) -> Float[Tensor, "b c _ _"]:
-    """Zeros below and right of `image`, so that both sides are multiples of `multiple`."""
+    """Pad `image` with zeros below and right, so that height and width are multiples of `multiple`."""
     height, width = image.shape[-2:]
     return F.pad(image, (0, -width % multiple, 0, -height % multiple))
 
 
 def mirror_for_valid(image: Float[Tensor, "b c h w"], depth: int) -> Float[Tensor, "b c _ _"]:
-    """Extends `image` so that the unpadded network gives logits for all of it, from its corner on.
+    """Extend `image` by mirroring, so that the logits of the unpadded network cover all of it, from its corner.
 
-    An unpadded network of depth d gives sides of 4 plus a multiple of 2^d, with every pooling on even sizes,
-    and loses 6·2^d - 4 pixels on each side (92 for the paper's d = 4: 572 in, 388 out).
+    An unpadded network of depth d, with every pooling on even sizes, returns heights and widths of 4 plus a multiple
+    of 2^d and loses 6·2^d - 4 pixels on each side (92 for the paper's d = 4: 572 in, 388 out).
     """
     margin = 6 * 2**depth - 4
     rows, columns = (mirrored(size, margin, margin + (4 - size) % 2**depth, image.device) for size in image.shape[-2:])
@@ -100,7 +102,7 @@ def mirror_for_valid(image: Float[Tensor, "b c h w"], depth: int) -> Float[Tenso
 
 
 def mirrored(size: int, before: int, after: int, device: torch.device) -> Tensor:
-    """Indices of 0..size-1 with `before` and `after` mirrored ones around them, the border not repeated.
+    """Return the indices 0..size-1 with `before` and `after` mirrored ones around them, the border not repeated.
 
     >>> mirrored(3, 3, 4, torch.device("cpu")).tolist()
     [1, 2, 1, 0, 1, 2, 1, 0, 1, 2]
@@ -111,7 +113,7 @@ def mirrored(size: int, before: int, after: int, device: torch.device) -> Tensor
 
 
 def centre_crop(x: Float[Tensor, "b c h w"], shape: torch.Size) -> Float[Tensor, "b c _ _"]:
-    """The centre of `x`, as high and wide as `shape` says."""
+    """Crop the centre of `x` to the height and width of `shape`."""
     height, width = shape[-2:]
     top, left = (x.shape[-2] - height) // 2, (x.shape[-1] - width) // 2
     return x[..., top : top + height, left : left + width]

@@ -1,4 +1,4 @@
-"""Pixels to pictures: what is drawn under footprints. Arrays alone, no drawing."""
+"""Render the pixels of an image as a picture: arrays in, arrays out."""
 
 from collections.abc import Sequence
 
@@ -8,23 +8,23 @@ from jaxtyping import Bool, Float32
 from sn6.datasets.layout import PRODUCTS
 
 SAR_BANDS = PRODUCTS["SAR-Intensity"].bands
-COMPOSITE = ("HH", "VV", "VH")  # as red, green and blue: the usual order for these tiles
+COMPOSITE = ("HH", "VV", "VH")  # as red, green and blue, the usual order for SpaceNet 6
 COMPOSITE_RANGE = (10.0, 60.0)  # dB
 
 
 def span(decibels: Float32[np.ndarray, "c h w"]) -> Float32[np.ndarray, "h w"]:
-    """The total power of the polarisations, in decibels: 10·log10 Σ 10^(dB/10)."""
+    """Return the total power of the polarisations in decibels: 10·log10 Σ 10^(dB/10)."""
     return 10 * np.log10((10 ** (decibels / 10)).sum(axis=0, dtype=np.float32))
 
 
 def composite(decibels: Float32[np.ndarray, "4 h w"], valid: Bool[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w 3"]:
-    """HH as red, VV as green and VH as blue, each from 10 to 60 dB as 0 to 1; nodata is black.
+    """Return HH as red, VV as green and VH as blue, each scaled from 10..60 dB to 0..1; nodata is black.
 
-    The range is fixed, so that the colours of two tiles compare.
+    The range is fixed, so that the colours of different tiles are comparable.
 
     Args:
         decibels: HH, HV, VH, VV
-        valid: where there is data
+        valid: false on nodata
     """
     low, high = COMPOSITE_RANGE
     channels = decibels[[SAR_BANDS.index(band) for band in COMPOSITE]]
@@ -32,7 +32,7 @@ def composite(decibels: Float32[np.ndarray, "4 h w"], valid: Bool[np.ndarray, "h
 
 
 def contrast(image: Float32[np.ndarray, "h w"], valid: Bool[np.ndarray, "h w"]) -> tuple[float, float]:
-    """The values that `grey` shows as black and as white: percentiles 1 and 99.5 over valid pixels."""
+    """Return the values that `grey` maps to black and to white: percentiles 1 and 99.5 over valid pixels."""
     if not valid.any():
         return 0.0, 1.0
     low, high = np.percentile(image[valid], [1, 99.5])
@@ -40,7 +40,7 @@ def contrast(image: Float32[np.ndarray, "h w"], valid: Bool[np.ndarray, "h w"]) 
 
 
 def grey(image: Float32[np.ndarray, "h w"], valid: Bool[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
-    """An image between the limits of its `contrast` as 0 to 1; nodata is 0."""
+    """Return an image scaled from the limits of its `contrast` to 0..1; nodata is 0."""
     low, high = contrast(image, valid)
     return np.where(valid, np.clip((image - low) / max(high - low, 1e-6), 0, 1), 0).astype(np.float32)
 
@@ -48,12 +48,12 @@ def grey(image: Float32[np.ndarray, "h w"], valid: Bool[np.ndarray, "h w"]) -> F
 def render_background(
     image: Float32[np.ndarray, "c h w"], valid: Bool[np.ndarray, "h w"], names: Sequence[str]
 ) -> Float32[np.ndarray, "h w *rgb"]:
-    """What is drawn under footprints: the span of a radar tile, the colours of an optical one.
+    """Return the background for footprints, 0 to 1: the span of a radar image, the colours of an optical one.
 
     Args:
-        image: as on disk, not normalised
-        valid: where there is data
-        names: of the bands, such as `["HH", "HV", "VH", "VV"]` or `["B", "R", "R", "G"]`
+        image: pixels as on disk, not normalised
+        valid: false on nodata
+        names: names of the bands, such as `["HH", "HV", "VH", "VV"]` or `["B", "R", "R", "G"]`
     """
     if set("RGB") <= set(names):
         return np.stack([grey(image[list(names).index(colour)], valid) for colour in "RGB"], axis=-1)

@@ -1,4 +1,4 @@
-"""Which tiles to look at: by name, by their buildings, or by how well they were predicted."""
+"""Select the tiles to draw: by name, by their number of buildings, or by their F1."""
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,115 +14,126 @@ from sn6.errors import UserError
 from sn6.footprints import Footprints
 from sn6.metrics.matching import Counts, match_tile
 
-CHOICES = ("even", "worst", "best")
+CRITERIA = ("even", "worst", "best")
 T = TypeVar("T")
 
 
-def find_tile(archive: Archive, name: int | str, split: Split | None) -> Tile:
-    """The tile of an image id or of a tile number, `3721` or `tile_3721`.
+def find_tile(archive: Archive, name: str, split: Split | None) -> Tile:
+    """Return the tile with an image id or a tile number, such as `3721` or `tile_3721`.
+
+    A number is compared as it is written; only if there is no such tile, without leading zeros.
 
     Args:
-        archive: to look in
-        name: of the tile
-        split: to look in; None for both
+        archive: archive to search
+        name: image id or number
+        split: split to search; None for both
 
     Raises:
-        UserError: there is none, with those that are near, or there are several
+        UserError: there is no such tile, or there are several
     """
-    wanted = str(name).removeprefix("tile_")
+    requested = name.removeprefix("tile_")
     everywhere = [(image_id, where) for where in SPLIT_NAMES for image_id in sorted(archive.products(where))]
-    named = [(image_id, where) for image_id, where in everywhere if wanted in (image_id, number_of(image_id))]
-    found = [(image_id, where) for image_id, where in named if split in (None, where)]
-    if len(found) == 1:
-        ((image_id, where),) = found
+    named = [tile for tile in everywhere if requested in (tile[0], number_of(tile[0]))]
+    if not named and requested.isdecimal():
+        named = [tile for tile in everywhere if int(number_of(tile[0])) == int(requested)]
+    matches = [(image_id, where) for image_id, where in named if split in (None, where)]
+    if len(matches) == 1:
+        ((image_id, where),) = matches
         return archive.tile(where, image_id)
-    if found:
-        listed = ", ".join(f"{image_id} ({where})" for image_id, where in found)
-        raise UserError(f"tile={name} is {len(found)} tiles: {listed}; give the image id, and split=")
+    if matches:
+        listed = ", ".join(f"{image_id} ({where})" for image_id, where in matches)
+        message = f"tile={name} matches {len(matches)} tiles: {listed}; use the image id, and set split="
+        raise UserError(message, kind="invalid_value", key="tile", value=name)
     if named:
-        raise UserError(f"tile={name} is not in {split} but in {named[0][1]}; leave split= out")
-    near = nearest(wanted, [image_id for image_id, where in everywhere if split in (None, where)])
-    raise UserError(
-        f"{archive.root} has no tile {name} in {split or 'train or test_public'}; near it: {', '.join(near) or 'none'}"
+        message = f"tile={name} is not in split={split} but in {named[0][1]}; leave out split="
+        raise UserError(message, kind="not_found", key="tile", value=name)
+    near = nearest([image_id for image_id, where in everywhere if split in (None, where)], requested)
+    message = (
+        f"unknown tile={name}: not in {split or 'train or test_public'} of {archive.root}; "
+        f"nearest tiles: {', '.join(near) or 'none'}"
     )
+    raise UserError(message, kind="not_found", key="tile", value=name)
 
 
 def number_of(image_id: str) -> str:
-    """The tile's number, as it is written."""
+    """Return the number of a tile, as it is written."""
     return image_id.rpartition("_tile_")[2]
 
 
-def nearest(wanted: str, image_ids: Sequence[str]) -> list[str]:
-    """The three image ids of the nearest numbers, or of the most alike spelling where `wanted` is no number."""
-    if wanted.isdecimal():
-        return sorted(image_ids, key=lambda image_id: abs(int(number_of(image_id)) - int(wanted)))[:3]
-    return difflib.get_close_matches(wanted, image_ids, n=3, cutoff=0)
+def nearest(image_ids: Sequence[str], requested: str) -> list[str]:
+    """Return the three image ids with the nearest numbers, or the most similar ones to a text."""
+    if requested.isdecimal():
+        return sorted(image_ids, key=lambda image_id: abs(int(number_of(image_id)) - int(requested)))[:3]
+    return difflib.get_close_matches(requested, image_ids, n=3, cutoff=0)
 
 
 def choose_by_buildings(archive: Archive, tiles: Sequence[Tile], number: int) -> list[Tile]:
-    """`number` of the tiles, evenly spread from many buildings to few."""
-    counts = [len(archive.labels(tile) or ()) for tile in looked_at(tiles)]
+    """Return `number` of the tiles, evenly spread from many buildings to few."""
+    counts = [len(archive.labels(tile) or ()) for tile in with_progress(tiles)]
     return [tiles[index] for index in spread_by_buildings(counts, number)]
 
 
 def spread_by_buildings(buildings: Sequence[int], number: int) -> list[int]:
-    """The indices of `number` tiles, evenly spread from many buildings to few.
+    """Return the indices of `number` tiles, evenly spread from many buildings to few.
 
-    Tiles without buildings are chosen only where there are no others.
+    Tiles without buildings are used only if there are no others.
     """
     counts = np.asarray(buildings)
     order = np.argsort(-counts, kind="stable")
-    return evenly((order[counts[order] > 0] if counts.any() else order).tolist(), number)
+    return evenly_spaced((order[counts[order] > 0] if counts.any() else order).tolist(), number)
 
 
-def evenly(items: Sequence[T], number: int) -> list[T]:
-    """`number` of the items at equal steps from the first to the last; all where there are no more."""
-    places = np.linspace(0, len(items) - 1, min(number, len(items))).astype(int)
-    return [items[place] for place in places]
+def evenly_spaced(items: Sequence[T], number: int) -> list[T]:
+    """Return `number` of the items at equal steps from the first to the last; all if there are fewer."""
+    indices = np.linspace(0, len(items) - 1, min(number, len(items))).astype(int)
+    return [items[index] for index in indices]
 
 
 def choose_by_f1(
-    archive: Archive, tiles: Sequence[Tile], proposed: Mapping[str, Footprints], choice: str, number: int
+    archive: Archive, tiles: Sequence[Tile], proposals: Mapping[str, Footprints], criterion: str, number: int
 ) -> list[Tile]:
-    """`number` of the tiles that the proposals name: the worst or best by F1, or evenly from the best to the worst.
+    """Return `number` of the tiles that have proposals: the worst or best by F1, or evenly from the best to the worst.
 
-    Tiles without truth, or without buildings and proposals, are left out; where no truth is known, `even` is by the
-    tiles' order.
+    Tiles without ground truth are left out, and so are tiles with neither buildings nor proposals. Where no ground
+    truth is known, "even" is by the order of the tiles.
 
     Raises:
-        UserError: the proposals name none of the tiles, or no truth is known to tell the worst or the best
+        UserError: none of the tiles has proposals, or there is no ground truth to find the worst or the best
     """
-    named = [tile for tile in tiles if tile.image_id in proposed]
-    if not named:
-        raise UserError(
-            f"the proposals name no tile of {archive.root} but {named_by(proposed)}; give those of this archive"
+    with_proposals = [tile for tile in tiles if tile.image_id in proposals]
+    if not with_proposals:
+        message = (
+            f"proposals= has no tile of {archive.root}, only {summarise_tiles(proposals)}; "
+            "use proposals for this archive, or another split="
         )
-    best_first = rank_by_f1(archive, named, proposed)
-    if choice == "even":
-        return evenly(best_first or named, number)
+        raise UserError(message, kind="wrong_data", key="proposals")
+    best_first = rank_by_f1(archive, with_proposals, proposals)
+    if criterion == "even":
+        return evenly_spaced(best_first or with_proposals, number)
     if not best_first:
-        raise UserError(f"tile={choice} is by F1, and no truth is known of the tiles that are named; give tile=even")
-    return (best_first if choice == "best" else best_first[::-1])[:number]
+        message = f"tile={criterion} needs ground truth, and none of the tiles in proposals= has any; use tile=even"
+        raise UserError(message, kind="conflict", key="tile", value=criterion)
+    return (best_first if criterion == "best" else best_first[::-1])[:number]
 
 
-def rank_by_f1(archive: Archive, tiles: Sequence[Tile], proposed: Mapping[str, Footprints]) -> list[Tile]:
-    """The tiles with something to count: the best F1 first, of equal ones the fewest errors, then the most hits."""
+def rank_by_f1(archive: Archive, tiles: Sequence[Tile], proposals: Mapping[str, Footprints]) -> list[Tile]:
+    """Return the tiles with any counts, by falling F1, then by rising errors, then by falling true positives."""
     ranks = []
-    for place, tile in enumerate(looked_at(tiles)):
-        truth, found = archive.labels(tile), proposed[tile.image_id]
+    for index, tile in enumerate(with_progress(tiles)):
+        truth, proposed = archive.labels(tile), proposals[tile.image_id]
         if truth is not None:
-            counts = match_tile(truth.polygons, found.polygons, found.confidences).counts
+            counts = match_tile(truth.polygons, proposed.polygons, proposed.confidences).counts
             if counts != Counts():
-                ranks.append((-counts.f1, counts.fp + counts.fn, -counts.tp, place))
-    return [tiles[place] for *_, place in sorted(ranks)]
+                ranks.append((-counts.f1, counts.fp + counts.fn, -counts.tp, index))
+    return [tiles[index] for *_, index in sorted(ranks)]
 
 
-def looked_at(tiles: Sequence[Tile]) -> Iterable[Tile]:
-    """The tiles, with a progress bar."""
-    return track(tiles, f"looking at {len(tiles)} tiles", console=Console(stderr=True), transient=True)
+def with_progress(tiles: Sequence[Tile]) -> Iterable[Tile]:
+    """Iterate over the tiles with a progress bar on stderr."""
+    return track(tiles, f"reading labels of {len(tiles)} tiles", console=Console(stderr=True), transient=True)
 
 
-def named_by(proposed: Mapping[str, Footprints]) -> str:
-    """The tiles that a file names, in a few words."""
-    first, others = next(iter(proposed), "none at all"), len(proposed) - 1
-    return first if others < 0 else f"{first} alone" if others == 0 else f"{first} and {others} more"
+def summarise_tiles(proposals: Mapping[str, Footprints]) -> str:
+    """Return the tiles of a file of proposals in a few words."""
+    first, others = next(iter(proposals), "no tile"), len(proposals) - 1
+    return f"{first} and {others} more" if others > 0 else first

@@ -1,7 +1,6 @@
-"""Pictures of tiles and their footprints. Drawn without a display.
+"""Draw tiles and their footprints, without a display.
 
-Tiles stand in their own frame, north up. The colours of a figure are told apart by those who see red and green, or
-blue and yellow, alike.
+Tiles are drawn in their own frame, north up. The colours of a figure can be distinguished with any colour blindness.
 """
 
 from collections.abc import Mapping
@@ -27,18 +26,28 @@ from sn6.footprints import Footprints, Labels, Polygons
 from sn6.metrics.matching import Match
 
 TRUTH, PROPOSAL = "#ffcc00", "#4cc9f0"
-HIT, MISSED, INVENTED = "#0d86ff", TRUTH, "#ff266f"
-SCALE = ListedColormap(colormaps["viridis"](np.linspace(0.2, 1, 256)))  # its darkest fifth is lost on a dark picture
-DIM = 0.55  # the brightness of a picture under filled footprints
-LEGEND: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "ncols": 3, "frameon": False}  # below
+TRUE_POSITIVE, FALSE_NEGATIVE, FALSE_POSITIVE = "#0d86ff", TRUTH, "#ff266f"
+COLOUR_MAP = ListedColormap(colormaps["viridis"](np.linspace(0.2, 1, 256)))  # its darkest fifth is too dark to see
+DIMMED = 0.55  # brightness of the background under filled footprints
+LEGEND: dict[str, Any] = {  # below the panel, narrow enough for three entries with three digits
+    "loc": "upper center",
+    "bbox_to_anchor": (0.5, 0),
+    "ncols": 3,
+    "frameon": False,
+    "handlelength": 1.2,
+    "handletextpad": 0.5,
+    "columnspacing": 1.0,
+}
 LAYOUT = ConstrainedLayoutEngine(h_pad=0.08)  # inches
-PER_ROW = 4  # pictures
-EDGED = [withStroke(linewidth=2.5, foreground="black")]
-INK: dict[str, Any] = {"color": "white", "path_effects": EDGED}  # is seen on any picture
+PANELS_PER_ROW = 4
+MARK: dict[str, Any] = {  # white with a black edge is visible on any background
+    "color": "white",
+    "path_effects": [withStroke(linewidth=2.5, foreground="black")],
+}
 
 
 def outline(polygons: Polygons, **style: Any) -> PathCollection:
-    """Polygons with their holes as one collection of matplotlib."""
+    """Return polygons with their holes as one collection for matplotlib, drawn with `style`."""
     paths = [
         Outline.make_compound_path(*(Outline(np.asarray(ring.coords), closed=True) for ring in rings(polygon)))
         for polygon in polygons
@@ -48,18 +57,18 @@ def outline(polygons: Polygons, **style: Any) -> PathCollection:
 
 
 def rings(polygon: shapely.Geometry) -> list[shapely.LinearRing]:
-    """The outer and inner rings of a polygon or of the parts of one, which run against each other: so holes stay."""
+    """Return the outer and inner rings of a (Multi)Polygon, in opposite directions, so that holes stay empty."""
     parts = [part for part in shapely.get_parts(shapely.orient_polygons(polygon)) if part.geom_type == "Polygon"]
     return [ring for part in parts for ring in (part.exterior, *part.interiors)]
 
 
 def draw_picture(axis: Axes, picture: Float32[np.ndarray, "h w *rgb"], title: str) -> None:
-    """A picture of a tile with a scale bar.
+    """Draw a picture of a tile with a scale bar.
 
     Args:
-        axis: to draw on; its coordinates become pixels of 0.5 m
-        picture: grey or coloured, 0 to 1, in the tile's own frame
-        title: stands above
+        axis: panel to draw on; its coordinates become pixels of 0.5 m
+        picture: grey or RGB, 0 to 1, in the tile's own frame
+        title: title of the panel
     """
     height, width = picture.shape[:2]
     axis.imshow(picture, cmap="gray", vmin=0, vmax=1, extent=(0, width, height, 0))
@@ -68,14 +77,14 @@ def draw_picture(axis: Axes, picture: Float32[np.ndarray, "h w *rgb"], title: st
     axis.set_title(title)
     metres = round_length(width * PIXEL / 4)
     left, right, y = 0.03 * width, 0.03 * width + metres / PIXEL, 0.97 * height
-    axis.plot([left, right], [y, y], linewidth=3, solid_capstyle="butt", **INK)
-    axis.text((left + right) / 2, y - 0.015 * height, f"{metres:g} m", ha="center", va="bottom", **INK)
+    axis.plot([left, right], [y, y], linewidth=3, solid_capstyle="butt", **MARK)
+    axis.text((left + right) / 2, y - 0.015 * height, f"{metres:g} m", ha="center", va="bottom", **MARK)
 
 
 def draw_compass(axis: Axes, orientation: int | None) -> None:
-    """Marks the north, and where the radar stands: 0 in the north, 1 in the south, None not known or no radar."""
-    arrow = {"arrowstyle": "-|>,head_width=0.35,head_length=0.7", "linewidth": 1.8, **INK}
-    style: dict[str, Any] = {"xycoords": "axes fraction", "ha": "center", "size": "large", "arrowprops": arrow, **INK}
+    """Mark north, and the side of the radar: 0 north, 1 south, None where it is unknown or there is no radar."""
+    arrow = {"arrowstyle": "-|>,head_width=0.35,head_length=0.7", "linewidth": 1.8, **MARK}
+    style: dict[str, Any] = {"xycoords": "axes fraction", "ha": "center", "size": "large", "arrowprops": arrow, **MARK}
     axis.annotate("N", (0.04, 0.99), (0.04, 0.89), **style)
     if orientation == 0:
         axis.annotate("radar", (0.5, 0.88), (0.5, 0.98), va="top", **style)
@@ -84,20 +93,20 @@ def draw_compass(axis: Axes, orientation: int | None) -> None:
 
 
 def round_length(longest: float) -> float:
-    """The largest of ..., 1, 2, 5, 10, 20, 50, ... that is not over `longest`."""
+    """Return the largest of ..., 1, 2, 5, 10, 20, 50, ... that is at most `longest`."""
     power = 10 ** np.floor(np.log10(longest))
     return float(max(step * power for step in (1, 2, 5) if step * power <= longest))
 
 
 def draw_values(axis: Axes, polygons: Polygons, values: Float[np.ndarray, "_"], label: str, top: float | None) -> None:
-    """Polygons filled by a value each, with a colour bar from 0; where the value is NaN, white and hatched.
+    """Draw polygons coloured by their values, with a colour bar from 0; those with the value NaN are white and hatched.
 
     Args:
-        axis: with a picture of the tile
-        polygons: in pixels
-        values: of the polygons
-        label: of the colour bar
-        top: the end of the colour bar; None for one that 98% of the values do not pass
+        axis: panel with a picture of the tile
+        polygons: polygons in pixels
+        values: value of each polygon
+        label: label of the colour bar
+        top: end of the colour bar; None for the 98th percentile of the values
     """
     shapes = np.asarray(polygons, dtype=object)
     drawn = ~shapely.is_empty(shapes)
@@ -105,7 +114,7 @@ def draw_values(axis: Axes, polygons: Polygons, values: Float[np.ndarray, "_"], 
     known = np.isfinite(values)
     if known.any():
         end = top if top is not None else max(float(np.percentile(values[known], 98)), 1.0)
-        filled = outline(shapes[known], cmap=SCALE, norm=Normalize(0, end), edgecolors="white", linewidths=0.4)
+        filled = outline(shapes[known], cmap=COLOUR_MAP, norm=Normalize(0, end), edgecolors="white", linewidths=0.4)
         filled.set_array(values[known])
         axis.add_collection(filled)
         extend = "max" if values[known].max() > end else "neither"
@@ -113,30 +122,30 @@ def draw_values(axis: Axes, polygons: Polygons, values: Float[np.ndarray, "_"], 
     if not known.all():
         style = {"facecolors": "none", "edgecolors": "white", "hatch": "//////", "linewidths": 0.6}
         axis.add_collection(outline(shapes[~known], **style))
-        mark = Patch(facecolor="0.3", edgecolor="white", hatch="//////", label=f"height not known: {(~known).sum()}")
-        axis.legend(handles=[mark], **LEGEND)
+        hatched = Patch(facecolor="0.3", edgecolor="white", hatch="//////", label=f"height unknown: {(~known).sum()}")
+        axis.legend(handles=[hatched], **LEGEND)
 
 
 def overview_figure(
     pictures: Mapping[str, Float32[np.ndarray, "_ _ *_"]],
-    under: Float32[np.ndarray, "h w *rgb"],
+    background: Float32[np.ndarray, "h w *rgb"],
     labels: Labels | None,
     title: str,
     orientation: int | None,
 ) -> Figure:
-    """All that there is of a tile side by side, and its footprints coloured by height.
+    """Draw the images of a tile side by side, and its footprints coloured by height.
 
     Args:
-        pictures: by their titles, each grey or coloured, 0 to 1, in the tile's own frame
-        under: the picture that the footprints are drawn on
-        labels: None where they are not known
-        title: stands above
-        orientation: 0 imaged from the north, 1 from the south, None where it is not known
+        pictures: title → picture, grey or RGB, 0 to 1, in the tile's own frame
+        background: picture to draw the footprints on
+        labels: ground truth; None where it is unknown
+        title: title of the figure
+        orientation: 0 imaged from the north, 1 from the south, None where it is unknown
     """
     count = len(pictures) + (labels is not None)
-    columns = min(count, PER_ROW)
+    columns = min(count, PANELS_PER_ROW)
     rows = -(-count // columns)
-    size = (max(4.9 * columns + 0.7, 8.0), 5.05 * rows + 1.1)  # a narrower one cuts the title
+    size = (max(4.9 * columns + 0.7, 8.0), 5.05 * rows + 1.1)  # inches; narrower figures cut the title
     figure = Figure(figsize=size, layout=LAYOUT)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis in axes:
@@ -145,7 +154,7 @@ def overview_figure(
         draw_picture(axis, picture, name)
     draw_compass(axes[0], orientation)
     if labels is not None:
-        draw_picture(axes[-1], under * DIM, f"footprints: {len(labels)}")
+        draw_picture(axes[-1], background * DIMMED, f"footprints: {len(labels)}")
         draw_compass(axes[-1], orientation)
         draw_values(axes[-1], labels.polygons, labels.heights, "mean height in m", top=None)
     figure.suptitle(title)
@@ -155,19 +164,19 @@ def overview_figure(
 def proposals_figure(
     picture: Float32[np.ndarray, "h w *rgb"], proposals: Footprints, title: str, orientation: int | None
 ) -> Figure:
-    """A tile whose truth is not known: alone, and with its proposals coloured by confidence.
+    """Draw a tile whose ground truth is unknown: the image, and its proposals coloured by confidence.
 
     Args:
-        picture: grey or coloured, 0 to 1, in the tile's own frame
-        proposals: in pixels
-        title: stands above
-        orientation: 0 imaged from the north, 1 from the south, None where it is not told
+        picture: grey or RGB, 0 to 1, in the tile's own frame
+        proposals: footprints in pixels
+        title: title of the figure
+        orientation: 0 imaged from the north, 1 from the south, None where it is unknown
     """
     figure = Figure(figsize=(12, 6.4), layout=LAYOUT)
     left, right = figure.subplots(1, 2)
-    draw_picture(left, picture, "the tile")
+    draw_picture(left, picture, "image")
     draw_compass(left, orientation)
-    draw_picture(right, picture * DIM, f"proposals: {len(proposals)}, truth not known")
+    draw_picture(right, picture * DIMMED, f"proposals: {len(proposals)}; ground truth unknown")
     draw_values(right, proposals.polygons, proposals.confidences, "confidence", top=1.0)
     figure.suptitle(title)
     return figure
@@ -181,42 +190,44 @@ def tile_figure(
     title: str,
     orientation: int | None = None,
 ) -> Figure:
-    """A tile three times: with the truth, with the proposals, and with its F1: what was hit, missed and invented.
+    """Draw a tile with its ground truth, with its proposals, and with the true and false positives and false negatives.
 
     Args:
-        picture: grey or coloured, 0 to 1, in the tile's own frame
-        truth: in pixels
-        proposals: in pixels
-        match: which of them met
-        title: stands above
-        orientation: 0 imaged from the north, 1 from the south, None where it is not told
+        picture: grey or RGB, 0 to 1, in the tile's own frame
+        truth: ground truth in pixels
+        proposals: proposals in pixels
+        match: result of matching the proposals with the ground truth
+        title: title of the figure
+        orientation: 0 imaged from the north, 1 from the south, None where it is unknown
     """
     figure = Figure(figsize=(16.5, 6.8), layout=LAYOUT)
     axes = figure.subplots(1, 3)
-    sides = (
-        (f"ground truth: {len(truth)} buildings", truth, TRUTH),
-        (f"proposals: {len(proposals)}", proposals, PROPOSAL),
-    )
-    for axis, (name, polygons, colour) in zip(axes, sides, strict=False):
+    panels = ((f"ground truth: {len(truth)}", truth, TRUTH), (f"proposals: {len(proposals)}", proposals, PROPOSAL))
+    for axis, (name, polygons, colour) in zip(axes, panels, strict=False):
         draw_picture(axis, picture, name)
         axis.add_collection(outline(polygons, edgecolors=colour, facecolors="none", linewidths=1.2))
     draw_compass(axes[0], orientation)
-    draw_picture(axes[2], picture * DIM, f"F1 {match.counts.f1:.2f}")
-    groups = (
-        (proposals, match.hits, HIT, "hit"),
-        (truth, match.missed, MISSED, "missed"),
-        (proposals, match.invented, INVENTED, "invented"),
+    draw_picture(axes[2], picture * DIMMED, f"F1 {match.counts.f1:.2f}")
+    outcomes = (
+        ("true positive", proposals, match.true_positives, TRUE_POSITIVE),
+        ("false negative", truth, match.false_negatives, FALSE_NEGATIVE),
+        ("false positive", proposals, match.false_positives, FALSE_POSITIVE),
     )
-    for polygons, chosen, colour, _ in groups:
-        shown = [polygon for polygon, is_chosen in zip(polygons, chosen, strict=True) if is_chosen]
+    for _, polygons, selected, colour in outcomes:
+        shown = [polygon for polygon, is_selected in zip(polygons, selected, strict=True) if is_selected]
         axes[2].add_collection(outline(shown, edgecolors=colour, facecolors=colour + "66", linewidths=1.2))
-    names = [Patch(color=colour, label=f"{name} {chosen.sum()}") for _, chosen, colour, name in groups]
-    axes[2].legend(handles=names, **LEGEND)
+    patches = [Patch(color=colour, label=f"{name}: {selected.sum()}") for name, _, selected, colour in outcomes]
+    axes[2].legend(handles=patches, **LEGEND)
     figure.suptitle(title)
     return figure
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Writes a PNG, whole or not at all, and makes its folder."""
+    """Write a PNG atomically, and create its folder.
+
+    Raises:
+        OSError: it cannot be written
+    """
     with atomic_write(path) as part:
-        figure.savefig(part, dpi=100, pil_kwargs={"compress_level": 3})  # speckle: 6 takes twice the time for nothing
+        # Speckle hardly compresses: matplotlib's default level 6 takes twice the time and saves nothing.
+        figure.savefig(part, dpi=100, pil_kwargs={"compress_level": 3})

@@ -1,1 +1,1 @@
-"""From trained networks and images to files of footprints: what `python -m sn6.predict` does."""
+"""Predict footprints with trained networks, from images to files: the steps of `python -m sn6.predict`."""

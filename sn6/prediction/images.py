@@ -1,4 +1,4 @@
-"""What is predicted: tiles of an archive or GeoTIFFs of any size, read a rectangle at a time."""
+"""Read rectangles of the images to predict, tiles of an archive or GeoTIFFs of any size."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -10,32 +10,28 @@ from typing import Any
 import numpy as np
 import rasterio
 from jaxtyping import Bool, Float32
-from rasterio.crs import CRS as RasterioCRS
-from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
-from sn6.data.dataset import Source, is_rotated
-from sn6.datasets.archive import IMAGE_ID, Archive, chosen_bands
-from sn6.datasets.layout import CRS, NODATA, PIXEL, PRODUCTS, Split, tile_path
+from sn6.datasets.archive import select_bands
+from sn6.datasets.layout import CRS, NODATA, PIXEL
 from sn6.errors import UserError, first_line
-
-SUFFIXES = (".tif", ".tiff")
 
 
 @dataclass(frozen=True)
 class Image:
-    """A GeoTIFF in the frame of the network: turned by 180° where it was taken from the south, on a grid of 0.5 m.
+    """A GeoTIFF in the frame of the network: on a grid of 0.5 m, rotated by 180° if imaged from the south.
 
     Attributes:
-        image_id: names it in the files of footprints
-        path: of the GeoTIFF
+        image_id: name in the files of footprints
+        path: the GeoTIFF
         height: pixels
         width: pixels
-        corner: west and north edge in the units of the CRS; (0, 0) where it has no place
-        pixel: size in the units of the CRS; 1 where it has no place
-        crs: as "EPSG:<code>", None where it has none
-        turned: whether the network sees it turned by 180°
-        repeat: how often a pixel on disk is repeated along each side: twice in the product of 1 m
+        corner: west and north edge in the units of the CRS; (0, 0) without georeference
+        pixel: pixel size in the units of the CRS; 1 without georeference
+        crs: "EPSG:<code>", None without CRS
+        rotated: whether the network sees the image rotated by 180°
+        repeat: how often a pixel of the file is repeated along both axes: 2 for products of 1 m
     """
 
     image_id: str
@@ -45,42 +41,51 @@ class Image:
     corner: tuple[float, float]
     pixel: float = PIXEL
     crs: str | None = CRS
-    turned: bool = False
+    rotated: bool = False
     repeat: int = 1
 
     @property
-    def metres(self) -> float:
-        """The size of a pixel for areas and tolerances; without a CRS, that of the training tiles."""
+    def pixel_metres(self) -> float:
+        """Return the pixel size in metres for areas and tolerances; without a CRS that of the training tiles."""
         return PIXEL if self.crs is None else self.pixel
+
+    def to_file(self, rows: slice, columns: slice) -> tuple[slice, slice]:
+        """Convert rows and columns from the frame of the network to that of the file, or back."""
+        if not self.rotated:
+            return rows, columns
+        return (
+            slice(self.height - rows.stop, self.height - rows.start),
+            slice(self.width - columns.stop, self.width - columns.start),
+        )
 
     def read(
         self, rows: slice, columns: slice, bands: Sequence[int]
     ) -> tuple[Float32[np.ndarray, "c h w"], Bool[np.ndarray, "h w"]]:
-        """A rectangle of the image in the frame of the network, as it is on disk.
+        """Read a rectangle in the frame of the network, in the units of the file.
 
         Args:
-            rows: with start and stop
-            columns: with start and stop
-            bands: counted from 1, in the order wanted; a band may come several times
+            rows: slice with start and stop
+            columns: slice with start and stop
+            bands: counted from 1, in the order of the result, repeated ones included
 
         Returns:
-            The bands, and where there is data: nodata is a pixel whose bands are all 0 or all the file's own nodata
-            value, or one with NaN or infinity; these come as 0.
+            The bands, and whether each pixel is valid. Nodata are pixels whose bands are all 0 or all the file's
+            nodata value, or with NaN or infinity in any band; the latter are returned as 0.
 
         Raises:
-            UserError: the file is broken
+            UserError: the file is broken or truncated
         """
-        if self.turned:
-            rows = slice(self.height - rows.stop, self.height - rows.start)
-            columns = slice(self.width - columns.stop, self.width - columns.start)
-        places = [slice(side.start // self.repeat, -(-side.stop // self.repeat)) for side in (rows, columns)]
+        region = self.to_file(rows, columns)
+        window = [slice(side.start // self.repeat, -(-side.stop // self.repeat)) for side in region]
         try:
-            with opened(self.path) as source:
-                pixels = source.read(window=Window.from_slices(*places), out_dtype=np.float32)
-                nodata = source.nodata
+            with open_raster(self.path) as raster:
+                pixels = raster.read(window=Window.from_slices(*window), out_dtype=np.float32)
+                nodata = raster.nodata
         except RasterioError as error:
             raise UserError(
-                f"{self.path} cannot be read, it is broken or cut short; fetch it again ({first_line(error)})"
+                f"{self.path} cannot be read, it is broken or truncated; download it again ({first_line(error)})",
+                kind="unreadable",
+                key=self.path,
             ) from None
         finite = np.isfinite(pixels).all(axis=0)
         valid = (pixels != NODATA).any(axis=0) & finite
@@ -88,134 +93,18 @@ class Image:
             valid &= (pixels != np.float32(nodata)).any(axis=0)
         if not finite.all():
             pixels[:, ~finite] = 0
-        chosen = chosen_bands(pixels, bands)
+        image = select_bands(pixels, bands)
         if self.repeat > 1:
-            down, right = (
-                slice(side.start % self.repeat, side.start % self.repeat + side.stop - side.start)
-                for side in (rows, columns)
+            inner = tuple(slice(s.start % self.repeat, s.start % self.repeat + s.stop - s.start) for s in region)
+            image, valid = (
+                array.repeat(self.repeat, axis=-2).repeat(self.repeat, axis=-1)[..., *inner] for array in (image, valid)
             )
-            chosen, valid = (
-                array.repeat(self.repeat, axis=-2).repeat(self.repeat, axis=-1)[..., down, right]
-                for array in (chosen, valid)
-            )
-        return (chosen[:, ::-1, ::-1], valid[::-1, ::-1]) if self.turned else (chosen, valid)
-
-
-def archive_images(root: Path, split: Split, source: Source, wanted: Sequence[str | int] | None) -> list[Image]:
-    """The tiles of an archive, turned as in training.
-
-    Args:
-        root: of the archive
-        split: of the archive
-        source: what the network was trained on
-        wanted: image ids or numbers of tiles; None for all
-
-    Raises:
-        UserError: `root` is no archive, has no such tile, or does not know which way one was taken
-    """
-    archive = Archive(root)
-    tiles = archive.tiles(split, source.product)
-    if wanted is not None:
-        names = {str(name) for tile in tiles for name in (tile.image_id, tile.image_id.rpartition("_")[2])}
-        if unknown := [name for name in wanted if str(name) not in names]:
-            raise UserError(f"tiles: {split} of {root} has no tile {unknown[0]}; give an image id or a tile's number")
-        chosen = {str(name) for name in wanted}
-        tiles = [tile for tile in tiles if {tile.image_id, tile.image_id.rpartition("_")[2]} & chosen]
-    images = []
-    for tile in tiles:
-        west, south, east, north = tile.bounds
-        images.append(
-            Image(
-                tile.image_id,
-                tile_path(root, split, source.product, tile.image_id),
-                round((north - south) / PIXEL),
-                round((east - west) / PIXEL),
-                (west, north),
-                turned=is_rotated(tile, source),
-                repeat=round(PRODUCTS[source.product].pixel / PIXEL),
-            )
-        )
-    return images
-
-
-def geotiff_images(path: Path, source: Source, turn: bool) -> list[Image]:
-    """A GeoTIFF, or those of a folder in the order of their names.
-
-    Args:
-        path: of the file or of the folder
-        source: what the network was trained on
-        turn: whether they were taken from the south
-
-    Raises:
-        UserError: there is none; one cannot be opened, has other bands or no usable grid; two have the same name, or
-            another CRS or pixel than the rest
-    """
-    if not path.exists():
-        raise UserError(f"images={path}: there is no such file or folder; give a GeoTIFF or a folder of them")
-    is_image = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
-    if not is_image:
-        raise UserError(f"images={path}: the folder holds no {' or '.join(SUFFIXES)} file; give another")
-    images = [geotiff_image(one, source, turn) for one in is_image]
-    named: dict[str, Image] = {}
-    for image in images:
-        if image.image_id in named:
-            raise UserError(f"{image.path} and {named[image.image_id].path} have one name; rename one of them")
-        named[image.image_id] = image
-        if (image.crs, image.pixel) != (images[0].crs, images[0].pixel):
-            raise UserError(
-                f"{image.path} has the CRS {image.crs} and pixels of {image.pixel}, {images[0].path} {images[0].crs} "
-                f"and {images[0].pixel}; predict them apart, or reproject one"
-            )
-    return images
-
-
-def geotiff_image(path: Path, source: Source, turn: bool) -> Image:
-    """What the header of a GeoTIFF tells."""
-    bands = PRODUCTS[source.product].bands
-    try:
-        with opened(path) as file:
-            count, crs, transform, (height, width) = file.count, file.crs, file.transform, file.shape
-    except RasterioError as error:
-        raise UserError(f"{path} cannot be opened as a GeoTIFF; give another ({first_line(error)})") from None
-    if count != len(bands):
-        raise UserError(
-            f"{path} has {count} bands; the network was trained on the {len(bands)} of {source.product} "
-            f"({', '.join(bands)})"
-        )
-    match = IMAGE_ID.search(path.name)
-    image_id = f"{match[1]}_{match[2]}" if match else path.stem
-    if set(image_id) & set(',"\n'):
-        raise UserError(f"{path} has a comma or a quote in its name, which becomes the ImageId of a CSV; rename it")
-    repeat = round(PRODUCTS[source.product].pixel / PIXEL)
-    size = (height * repeat, width * repeat)
-    if transform.is_identity:
-        return Image(image_id, path, *size, (0.0, 0.0), 1.0, None, turn, repeat)
-    if not transform.is_rectilinear or transform.a <= 0 or abs(transform.a + transform.e) > 1e-3 * transform.a:
-        raise UserError(f"{path} is not north-up with square pixels; warp it, by gdalwarp for example")
-    corner = (transform.c, transform.f)
-    return Image(image_id, path, *size, corner, transform.a / repeat, crs_name(crs, path), turn, repeat)
-
-
-def crs_name(crs: RasterioCRS | None, path: Path) -> str | None:
-    """ "EPSG:<code>" of a CRS in metres.
-
-    Raises:
-        UserError: it is in degrees or feet, or has no code
-    """
-    if crs is None:
-        return None
-    try:
-        in_metres = crs.is_projected and crs.linear_units_factor[1] == 1
-    except CRSError:
-        in_metres = False
-    if not in_metres or crs.to_epsg() is None:
-        raise UserError(f"{path} has the CRS {crs}, which is not in metres or has no EPSG code; warp it to {CRS}")
-    return f"EPSG:{crs.to_epsg()}"
+        return (image[:, ::-1, ::-1], valid[::-1, ::-1]) if self.rotated else (image, valid)
 
 
 @contextmanager
-def opened(path: Path, mode: str = "r", **profile: Any) -> Iterator[Any]:
-    """A dataset of rasterio. One without a place is told of once, where its footprints are written."""
+def open_raster(path: Path, mode: str = "r", **profile: Any) -> Iterator[Any]:
+    """Open a dataset of rasterio, without rasterio's warning about a missing georeference."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         with rasterio.open(path, mode, **profile) as dataset:

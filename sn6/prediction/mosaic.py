@@ -1,4 +1,4 @@
-"""The logits of a large image, window by window on disk, blended where they are read."""
+"""Store the logits of a large image on disk by window, and blend them when they are read."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,17 +9,19 @@ from jaxtyping import Float32
 from sn6.files import atomic_write
 from sn6.models.sliding_window import windows_1d
 
+Region = tuple[slice, slice]  # rows and columns, with start and stop
+
 
 @dataclass(frozen=True)
 class Mosaic:
-    """A map of logits that memory need not hold. Windows may be written in any order and by several processes.
+    """Write and read the logits of an image; windows may be written in any order and by several processes.
 
     Attributes:
-        folder: of the windows
-        height: of the image in pixels
-        width: of the image in pixels
-        window: side of a window in pixels
-        overlap: pixels that neighbouring windows share at least
+        folder: folder of the windows
+        height: height of the image in pixels
+        width: width of the image in pixels
+        window: edge length of a window in pixels
+        overlap: minimum overlap of neighbouring windows in pixels
     """
 
     folder: Path
@@ -28,22 +30,22 @@ class Mosaic:
     window: int
     overlap: int
 
-    def places(self) -> list[tuple[slice, slice]]:
-        """Rows and columns of each window."""
+    def regions(self) -> list[Region]:
+        """Return rows and columns of each window; errors of `windows_1d`."""
         rows, columns = (windows_1d(size, self.window, self.overlap) for size in (self.height, self.width))
         return [(slice(r.start, r.stop), slice(c.start, c.stop)) for r in rows for c in columns]
 
-    def path(self, place: tuple[slice, slice]) -> Path:
-        """The file of a window."""
-        return self.folder / f"{place[0].start}_{place[1].start}.npy"
+    def path(self, region: Region) -> Path:
+        """Return the file of a window."""
+        return self.folder / f"{region[0].start}_{region[1].start}.npy"
 
-    def write(self, place: tuple[slice, slice], logits: Float32[np.ndarray, "h w"]) -> None:
-        """Keeps the logits of a window, NaN on nodata."""
-        with atomic_write(self.path(place)) as part:
+    def write(self, region: Region, logits: Float32[np.ndarray, "h w"]) -> None:
+        """Write the logits of a window, NaN on nodata."""
+        with atomic_write(self.path(region)) as part:
             np.save(part, logits)
 
     def read(self, rows: slice, columns: slice) -> Float32[np.ndarray, "h w"]:
-        """The blended logits of a rectangle, NaN on nodata. All windows must be there."""
+        """Read the blended logits of a rectangle, NaN on nodata; all windows must be written."""
         logits = np.zeros((rows.stop - rows.start, columns.stop - columns.start), dtype=np.float32)
         for row in windows_1d(self.height, self.window, self.overlap):
             top, bottom = max(row.start, rows.start), min(row.stop, rows.stop)
@@ -52,8 +54,8 @@ class Mosaic:
                 if top >= bottom or left >= right:
                     continue
                 file = self.path((slice(row.start, row.stop), slice(column.start, column.stop)))
-                inside = np.s_[top - row.start : bottom - row.start, left - column.start : right - column.start]
-                share = np.outer(row.share[inside[0]], column.share[inside[1]])
-                part = np.load(file, mmap_mode="r")[inside] * share
+                inner = np.s_[top - row.start : bottom - row.start, left - column.start : right - column.start]
+                weight = np.outer(row.blend_weight[inner[0]], column.blend_weight[inner[1]])
+                part = np.load(file, mmap_mode="r")[inner] * weight
                 logits[top - rows.start : bottom - rows.start, left - columns.start : right - columns.start] += part
         return logits

@@ -1,4 +1,4 @@
-"""The folder of a prediction: one prediction's alone, and gone on with where that was stopped."""
+"""Reserve an output folder for one prediction, and resume or finish that prediction."""
 
 import json
 from pathlib import Path
@@ -8,43 +8,54 @@ from sn6.errors import UserError
 from sn6.files import write_text
 
 METADATA_FILE = "prediction.json"
+UNFINISHED = "unfinished"  # folder of the results of a prediction that is not finished
 
 
-def claim(out: Path, settings: dict[str, Any]) -> bool:
-    """Makes `out` the folder of the prediction of these settings, or finds that it is so already.
+def claim_folder(out: Path, settings: dict[str, Any]) -> bool:
+    """Reserve `out` for the prediction with these settings, or check that it belongs to it already.
 
     Returns:
         Whether the prediction is finished.
 
     Raises:
-        UserError: it holds something else
+        UserError: the folder contains something else
     """
-    card, plain = out / METADATA_FILE, json.loads(json.dumps(settings))
-    if not card.exists():
+    path, plain = out / METADATA_FILE, json.loads(json.dumps(settings))
+    if not path.exists():
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise UserError(f"out={out} is not empty, and holds no prediction to go on with; choose another folder")
-        write_text(card, json.dumps({"settings": plain}, indent=2) + "\n")
+            raise UserError(
+                f"out={out} is not an empty folder and contains no prediction to resume; choose another folder",
+                kind="conflict",
+                key="out",
+                value=str(out),
+            )
+        write_text(path, json.dumps({"settings": plain}, indent=2) + "\n")
         return False
     try:
-        held = json.loads(card.read_text())
-        theirs = dict(held["settings"])
+        metadata = json.loads(path.read_text())
+        earlier = dict(metadata["settings"])
     except (ValueError, KeyError, TypeError):
-        raise UserError(f"{card} is broken; choose another folder for out=, or remove this one") from None
-    for key in {**plain, **theirs}:
-        if plain.get(key) != theirs.get(key):
+        raise UserError(
+            f"{path} is broken; choose another folder for out=, or delete this one", kind="unreadable", key=path
+        ) from None
+    for key in {**plain, **earlier}:
+        if plain.get(key) != earlier.get(key):
             raise UserError(
-                f"out={out} holds a prediction of {key}={shortened(theirs.get(key))}, not "
-                f"{shortened(plain.get(key))}; choose another folder"
+                f"out={out} contains a prediction with {key}={shorten(earlier.get(key))}, not "
+                f"{shorten(plain.get(key))}; choose another folder",
+                kind="conflict",
+                key=key,
+                value=plain.get(key),
             )
-    return "result" in held
+    return "result" in metadata
 
 
-def finish(out: Path, settings: dict[str, Any], result: dict[str, Any]) -> None:
-    """Writes down what came out: the prediction is finished."""
+def mark_finished(out: Path, settings: dict[str, Any], result: dict[str, Any]) -> None:
+    """Write the result to the metadata of the folder, which marks the prediction as finished."""
     write_text(out / METADATA_FILE, json.dumps({"settings": settings, "result": result}, indent=2) + "\n")
 
 
-def shortened(value: Any) -> str:
-    """For a message."""
+def shorten(value: Any) -> str:
+    """Return a value as JSON of at most 80 characters, for a message."""
     text = json.dumps(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,4 +1,4 @@
-"""The footprints of one image while the others are not done: a small table that is read a piece at a time."""
+"""Store the footprints of one image until all images are finished, in a table that is read in chunks."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,16 +15,16 @@ SCHEMA = pa.schema({"polygon": pa.binary(), "confidence": pa.float64()})
 CHUNK = 4096  # footprints
 
 
-def write_part(path: Path, pieces: Iterable[Footprints]) -> None:
-    """Writes the footprints of an image, in its pixels; the file is there when all of them are in it."""
+def write_part(path: Path, chunks: Iterable[Footprints]) -> None:
+    """Write the footprints of an image, in its pixels; the file appears when it is complete."""
     with atomic_write(path) as unfinished, pq.ParquetWriter(unfinished, SCHEMA) as table:
-        for piece in pieces:
-            columns = {"polygon": shapely.to_wkb(piece.polygons), "confidence": piece.confidences}
+        for chunk in chunks:
+            columns = {"polygon": shapely.to_wkb(chunk.polygons), "confidence": chunk.confidences}
             table.write_table(pa.Table.from_pydict(columns, schema=SCHEMA))
 
 
 def read_part(path: Path) -> Iterator[Footprints]:
-    """The same, in pieces of up to PIECE footprints and in their order; one empty piece where there is none."""
+    """Yield the footprints of an image in order, up to CHUNK at a time; one empty chunk if there are none."""
     with pq.ParquetFile(path) as table:
         for rows in table.iter_batches(CHUNK):
             yield Footprints(

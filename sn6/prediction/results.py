@@ -1,80 +1,95 @@
-"""The files that a prediction leaves, joined from the parts of its images."""
+"""Write the files of a prediction from the partial results of its images."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import shapely
 
+from sn6.data.source import Source
 from sn6.footprints import Footprints
 from sn6.footprints.ground import to_ground, to_pixels
-from sn6.footprints.merging import best_of_overlapping, joined_halves
+from sn6.footprints.merging import join_halves, suppress_overlaps
 from sn6.formats.challenge_csv import ChallengeCSVWriter
 from sn6.formats.geojson import GeoJSONWriter
 from sn6.formats.geoparquet import GeoParquetWriter
-from sn6.formats.writer import FootprintWriter, Writer
+from sn6.formats.writer import FootprintWriter
 from sn6.prediction.images import Image
 from sn6.prediction.partial_results import read_part
-from sn6.prediction.workers import Plan
+from sn6.prediction.pictures import draw_pictures
+from sn6.prediction.plan import Plan
+
+
+def write_results(out: Path, plan: Plan, merge: bool, pictures: int, source: Source) -> dict[str, int]:
+    """Write all files of a prediction and return the number of images and footprints.
+
+    Args:
+        out: folder to write to
+        plan: a plan whose images are finished
+        merge: whether to write merged footprints too
+        pictures: number of images to draw
+        source: product and bands of the images
+    """
+    counts = {"images": len(plan.images), "footprints": write_footprints(out, plan)}
+    if merge:
+        counts["merged"] = write_merged(out, plan)
+    if pictures:
+        draw_pictures(out / "pictures", plan, source, pictures)
+    return counts
 
 
 def write_footprints(out: Path, plan: Plan) -> int:
-    """`proposals.csv`, `footprints.geojson` and `footprints.parquet` of all images; returns how many there are."""
-    count = 0
+    """Write `proposals.csv`, `footprints.geojson` and `footprints.parquet`, and return the number of footprints."""
+    count, first = 0, plan.images[0]
     with (
-        opened(ChallengeCSVWriter, out / "proposals.csv", plan) as submission,
-        opened(GeoJSONWriter, out / "footprints.geojson", plan) as collection,
-        opened(GeoParquetWriter, out / "footprints.parquet", plan) as table,
+        ChallengeCSVWriter(out / "proposals.csv") as csv,
+        GeoJSONWriter(out / "footprints.geojson", first.crs, first.pixel) as geojson,
+        GeoParquetWriter(out / "footprints.parquet", first.crs, first.pixel) as geoparquet,
     ):
-        files: tuple[FootprintWriter, ...] = (submission, collection, table)
+        writers: tuple[FootprintWriter, ...] = (csv, geojson, geoparquet)
         for number, image in enumerate(plan.images):
-            for piece in read_part(plan.part(number)):
-                count += len(piece)
-                for file in files:
-                    file.write(image.image_id, image.corner, piece)
+            for chunk in read_part(plan.part(number)):
+                count += len(chunk)
+                for writer in writers:
+                    writer.write(image.image_id, image.corner, chunk)
     return count
 
 
-def opened(writer: Callable[[Path, str | None, float], Writer], path: Path, plan: Plan) -> Writer:
-    """A writer in the CRS that the images share."""
-    return writer(path, plan.images[0].crs, plan.images[0].pixel)
-
-
 def write_merged(out: Path, plan: Plan) -> int:
-    """`merged.geojson` and `merged.parquet`: one footprint a building for the whole area; returns how many there are.
+    """Write `merged.geojson` and `merged.parquet`, one footprint per building, and return their number.
 
-    See `sn6.footprints.merging` for the rule. Memory holds the footprints of all images.
+    `sn6.footprints.merging` has the rules. The footprints of all images are in memory at the same time.
     """
-    pieces = [(i, image, piece) for i, image in enumerate(plan.images) for piece in read_part(plan.part(i))]
-    owners = np.repeat([i for i, _, _ in pieces], [len(piece) for _, _, piece in pieces])
-    cut = np.concatenate([is_cut(piece.polygons, image) for _, image, piece in pieces])
-    ground = np.concatenate([to_ground(piece.polygons, image.corner, image.pixel) for _, image, piece in pieces])
-    found = Footprints(ground, np.concatenate([piece.confidences for _, _, piece in pieces]))
-    kept = best_of_overlapping(found.polygons, found.confidences, owners, cut)
-    polygons, confidences, best = joined_halves(found.polygons[kept], found.confidences[kept], cut[kept])
-    owners = owners[kept][best]
-    order = np.argsort(owners, kind="stable")
-    pixel = plan.images[0].pixel
+    chunks = [(i, image, chunk) for i, image in enumerate(plan.images) for chunk in read_part(plan.part(i))]
+    numbers = np.repeat([i for i, _, _ in chunks], [len(chunk) for _, _, chunk in chunks])
+    cut = np.concatenate([touches_edge(chunk.polygons, image) for _, image, chunk in chunks])
+    polygons = np.concatenate([to_ground(chunk.polygons, image.corner, image.pixel) for _, image, chunk in chunks])
+    confidences = np.concatenate([chunk.confidences for _, _, chunk in chunks])
+    kept = suppress_overlaps(polygons, confidences, numbers, cut)
+    polygons, confidences, best = join_halves(polygons[kept], confidences[kept], cut[kept])
+    numbers = numbers[kept][best]
+    first = plan.images[0]
     with (
-        opened(GeoJSONWriter, out / "merged.geojson", plan) as collection,
-        opened(GeoParquetWriter, out / "merged.parquet", plan) as table,
+        GeoJSONWriter(out / "merged.geojson", first.crs, first.pixel) as geojson,
+        GeoParquetWriter(out / "merged.parquet", first.crs, first.pixel) as geoparquet,
     ):
-        for number, chosen in by_owner(owners[order], order):
+        for number, indices in group_by_image(numbers):
             image = plan.images[number]
-            corners = np.tile(np.array(image.corner, dtype=np.float64), (len(chosen), 1))
-            merged = Footprints(to_pixels(polygons[chosen], corners, pixel), confidences[chosen])
-            collection.write(image.image_id, image.corner, merged)
-            table.write(image.image_id, image.corner, merged)
+            corners = np.tile(np.array(image.corner, dtype=np.float64), (len(indices), 1))
+            merged = Footprints(to_pixels(polygons[indices], corners, first.pixel), confidences[indices])
+            geojson.write(image.image_id, image.corner, merged)
+            geoparquet.write(image.image_id, image.corner, merged)
     return len(polygons)
 
 
-def by_owner(owners: np.ndarray, chosen: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Each owner with what is its own."""
-    numbers, starts = np.unique(owners, return_index=True)
-    yield from zip(numbers.tolist(), np.split(chosen, starts[1:]), strict=False)
+def group_by_image(numbers: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield each number of an image in `numbers` (n) with the indices at which it is."""
+    order = np.argsort(numbers, kind="stable")
+    images, starts = np.unique(numbers[order], return_index=True)
+    yield from zip(images.tolist(), np.split(order, starts[1:]), strict=False)
 
 
-def is_cut(polygons: np.ndarray, image: Image) -> np.ndarray:
-    """Whether footprints (n), in pixels of the image, meet its edge (n)."""
+def touches_edge(polygons: np.ndarray, image: Image) -> np.ndarray:
+    """Return whether each polygon (n), in pixels of the image, touches the edge of the image (n)."""
     bounds = shapely.bounds(polygons).reshape(-1, 4)
     return (bounds[:, :2] <= 0).any(axis=1) | (bounds[:, 2:] >= (image.width, image.height)).any(axis=1)

@@ -1,4 +1,4 @@
-"""What stands on the ground, as polygons: lawns, water, cars, trees and buildings in one table."""
+"""Describe the objects of the scene as one table of polygons: lawns, water, cars, trees and buildings."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -10,15 +10,15 @@ from jaxtyping import Bool, Float, Int, Shaped
 
 
 class Cover(IntEnum):
-    """What a pixel shows: the material of what is on top."""
+    """The material that a pixel shows, that of the topmost object."""
 
-    STREET = 0  # what nothing else covers
+    STREET = 0  # where there is no object
     PAVING = 1
     LAWN = 2
     GARDEN = 3
     RAIL = 4
     WATER = 5
-    CAR = 6  # the first that stands on the ground
+    CAR = 6  # the first that rises above the ground
     METAL = 7  # ships, cranes, containers, masts
     TREE = 8
     TILES = 9  # the first roof: clay, on a slope
@@ -27,22 +27,22 @@ class Cover(IntEnum):
     SHEET = 12  # profiled metal
 
 
-STANDING, ROOFS = Cover.CAR, Cover.TILES  # the first of each, the rest of the covers after it
+FIRST_RAISED, FIRST_ROOF = Cover.CAR, Cover.TILES  # all later covers are raised, or roofs, too
 
 
 @dataclass(frozen=True)
 class Ground:
-    """A table of things, one row a thing.
+    """A table of objects, one row each.
 
     Attributes:
-        shape: polygons; metres in EPSG:32631 once placed, before that in the frame of their block
+        shape: polygons; metres in EPSG:32631 in a scene, metres in the frame of the block before that
         cover: a Cover
         height: metres above the ground; of a pitched roof, of its eaves
-        rise: metres of the ridge over the eaves, 0 where the roof is flat
+        rise: metres from the eaves to the ridge, 0 for a flat roof
         angle: direction of the ridge in radians from east, counterclockwise
-        tone: two random numbers in -1..1 that make this thing unlike the next of its kind, the first for the
-            radar, the second for the optical images
-        surveyed: whether the labels tell the height
+        tone: two random numbers in -1..1 by which objects of one cover differ, the first for the radar, the second
+            for the optical images
+        surveyed: whether the labels give the height
     """
 
     shape: Shaped[np.ndarray, " n"]
@@ -53,32 +53,32 @@ class Ground:
     tone: Float[np.ndarray, "n 2"]
     surveyed: Bool[np.ndarray, " n"]
 
-    def where(self, chosen: Shaped[np.ndarray, " _"]) -> "Ground":
-        """The rows that `chosen` names, as a mask or as indices."""
-        return type(self)(**{f.name: getattr(self, f.name)[chosen] for f in fields(self)})
+    def where(self, rows: Shaped[np.ndarray, " _"]) -> "Ground":
+        """Return the selected rows, given as a mask or as indices."""
+        return type(self)(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
 
-    def placed(self, angle: float, x: float, y: float) -> "Ground":
-        """Turned counterclockwise by `angle` about the origin, then moved by (x, y)."""
-        turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    def transformed(self, angle: float, x: float, y: float) -> "Ground":
+        """Rotate counterclockwise by `angle` (radians) about the origin, then shift by (x, y)."""
+        rotation = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
         columns = {f.name: getattr(self, f.name) for f in fields(self)}
-        columns["shape"] = shapely.transform(self.shape, lambda xy: xy @ turn + (x, y))
+        columns["shape"] = shapely.transform(self.shape, lambda xy: xy @ rotation + (x, y))
         columns["angle"] = self.angle + angle
         return type(self)(**columns)
 
     @property
     def is_building(self) -> Bool[np.ndarray, " n"]:
-        return self.cover >= ROOFS
+        return self.cover >= FIRST_ROOF
 
     @property
-    def is_standing(self) -> Bool[np.ndarray, " n"]:
-        return self.cover >= STANDING
+    def is_raised(self) -> Bool[np.ndarray, " n"]:
+        return self.cover >= FIRST_RAISED
 
-    def in_order(self) -> "Ground":
-        """As it is painted: what lies on the ground by its cover, then what stands there from low to high."""
-        return self.where(np.argsort(np.where(self.is_standing, 100.0 + self.height, self.cover), kind="stable"))
+    def in_paint_order(self) -> "Ground":
+        """Sort by the order of rasterizing: flat objects by cover, then raised ones from low to high."""
+        return self.where(np.argsort(np.where(self.is_raised, 100.0 + self.height, self.cover), kind="stable"))
 
 
-def things(
+def make_objects(
     rng: np.random.Generator,
     cover: Cover,
     shapes: Sequence[shapely.Polygon],
@@ -87,7 +87,13 @@ def things(
     rise: float = 0.0,
     alike: bool = False,
 ) -> Ground:
-    """Things of one kind, of one tone where they are `alike`; 4 in 100 have no height in the labels."""
+    """Make a table of objects of one cover; the heights of 4% of them are missing in the labels.
+
+    Args:
+        rng: draws the tones and the missing heights
+        cover, shapes, height, angle, rise: columns of Ground
+        alike: whether the objects have nearly the same tone
+    """
     n = len(shapes)
     tone = rng.uniform(-1.0, 1.0, (n, 2))
     if alike:
@@ -105,6 +111,6 @@ def things(
     )
 
 
-def joined(grounds: Sequence[Ground]) -> Ground:
-    """One table of several (at least one), in their order."""
+def concatenate(grounds: Sequence[Ground]) -> Ground:
+    """Concatenate one or more tables, in their order."""
     return Ground(**{f.name: np.concatenate([getattr(g, f.name) for g in grounds]) for f in fields(Ground)})

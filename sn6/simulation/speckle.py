@@ -1,4 +1,4 @@
-"""Speckle of a multilook polarimetric radar: circular Gaussian fields through the sensor's impulse response.
+"""Draw the speckle of a multilook polarimetric radar: circular Gaussian fields through the sensor's impulse response.
 
 The statistics are those of fully developed speckle: J. W. Goodman, Speckle Phenomena in Optics, 2007; the number of
 looks of correlated samples as in C. Oliver and S. Quegan, Understanding Synthetic Aperture Radar Images, 2004, 4.3.
@@ -7,30 +7,31 @@ looks of correlated samples as in C. Oliver and S. Quegan, Understanding Synthet
 import numpy as np
 from jaxtyping import Complex64, Float32
 
-RESPONSE = np.float32(0.4)  # amplitude of a point in the next single-look sample, half a pixel on; 1 in its own
-# What follows from RESPONSE for a flat field. Two single-look samples have the complex correlations 0.606, 0.121
-# and 0 at distances 1, 2, 3 in a row or a column; of 2x2 of them LOOKS = 4 / (1 + 0.606²)² stay, and two pixels side
-# by side share (0.606² + 2·0.121²) / (2 + 2·0.606²) of the variance.
+RESPONSE = np.float32(0.4)  # amplitude of a point in the next single-look sample, half a pixel away; 1 in its own
+# These follow from RESPONSE for a flat field. Two single-look samples have the complex correlations 0.606, 0.121
+# and 0 at distances 1, 2, 3 in a row or a column; 2x2 of them have LOOKS = 4 / (1 + 0.606²)², and adjacent pixels
+# share (0.606² + 2·0.121²) / (2 + 2·0.606²) of the variance.
 LOOKS = 2.14  # mean² / variance of the intensity
-NEIGHBOURS = 0.145  # correlation of the intensities of two pixels side by side
-COPOLAR = 0.5  # complex correlation of HH and VV; of HV and VH, 1 by reciprocity, the noise leaves signal / power
+NEIGHBOURS = 0.145  # correlation of the intensities of two adjacent pixels
+COPOLAR = 0.5  # complex correlation of HH and VV; that of HV and VH is 1 by reciprocity, less with receiver noise
 
 
-def speckled(
+def add_speckle(
     signal: Float32[np.ndarray, "4 h w"], noise: Float32[np.ndarray, "4"], rng: np.random.Generator
 ) -> Float32[np.ndarray, "4 h w"]:
-    """The intensity of a 2x2 multilook, whose mean is `signal` + `noise`.
+    """Draw the intensity of a 2x2 multilook whose mean is `signal` + `noise`.
 
     Args:
-        signal: HH, HV, VH, VV: mean power from the ground
-        noise: mean power of the receiver's noise, which is its own in each band
+        signal: mean power from the ground in HH, HV, VH, VV
+        noise: mean power of the receiver's noise, which is independent in each band
+        rng: draws the fields
     """
     _, height, width = signal.shape
     copolar, crosspolar, other = (single_look(rng, height, width) for _ in range(3))
     vv = np.float32(COPOLAR) * copolar + np.float32(np.sqrt(1 - COPOLAR**2)) * other
     intensity = np.empty_like(signal)
     for band, field in enumerate((copolar, crosspolar, crosspolar, vv)):
-        amplitude = np.sqrt(signal[band]).repeat(2, axis=0).repeat(2, axis=1)  # the same over the samples of a pixel
+        amplitude = np.sqrt(signal[band]).repeat(2, axis=0).repeat(2, axis=1)  # equal in the samples of a pixel
         echo = single_look(rng, height, width)
         echo *= np.sqrt(noise[band])
         echo += amplitude * field
@@ -41,7 +42,7 @@ def speckled(
 
 
 def single_look(rng: np.random.Generator, height: int, width: int) -> Complex64[np.ndarray, "2*{height} 2*{width}"]:
-    """A circular Gaussian field of mean intensity 1, two samples a pixel in rows and in columns."""
+    """Draw a circular Gaussian field of mean intensity 1 with two samples per pixel in rows and in columns."""
     white = rng.standard_normal((2 * height + 2, 4 * width + 4), np.float32)
     rows = white[:-2] + white[2:]
     rows *= RESPONSE

@@ -1,9 +1,9 @@
-"""The passes of the aircraft over the ground, and the tiles that each is cut into.
+"""Plan the passes of the aircraft over the ground, and the tiles that each strip is cut into.
 
-As in the published archive a strip has one or two rows of tiles that abut, its own offset and orientation, and shows
-a slightly turned rectangle that is narrower than its tiles; strips fly over the same ground again and again. They
-lie in belts from north to south, the training tiles' in the north, the test tiles' on ground of their own south of
-them.
+As in the published archive, a strip has one or two rows of adjacent tiles, its own offset and look direction, and its
+images show a slightly rotated rectangle that is narrower than its tiles; strips cover the same ground many times. They
+are arranged in belts from north to south, those of the training tiles in the north, those of the test tiles south of
+them, without overlap.
 """
 
 from collections.abc import Iterator
@@ -19,21 +19,21 @@ from shapely import Polygon, affinity, box
 from sn6.datasets.layout import PIXEL, Split
 from sn6.simulation.scene import Box
 
-# Upper left corners of tiles, metres. North, south and west are those of the published tiles; the east ends just
-# before, so that folds divide the extent of a simulated archive, not the published one.
+# Upper left corners of tiles, metres. North, south and west are those of the published tiles; the east is slightly
+# less, so that folds divide the extent of a simulated archive, not the published one.
 WEST, EAST, SOUTH, NORTH = 590112.0, 596245.0, 5745920.0, 5753195.0
-LONGEST = 10  # tiles in a row of a strip
-TWO_ROWS_FROM = 36  # tiles of a split
-HARD_FROM = 12  # tiles of a split: with slivers, and in the training split water
-GAIN, BAND_GAIN = 2.5, 0.5  # dB: deviation of the calibration from pass to pass, of all bands and of each
-GOLDEN = (5**0.5 - 1) / 2  # its multiples modulo 1 fill 0..1 evenly, so that few passes spread as many do
-OFFSET_ERROR = 0.6  # metres: deviation of the position
-SHOWN = 0.89  # of the ground of its tiles that a strip shows
+MAX_COLUMNS = 10  # tiles in a row of a strip
+MIN_TILES_FOR_TWO_ROWS = 36  # of a split
+MIN_TILES_FOR_HARD_CASES = 12  # of a split: strips that begin with slivers, and a harbour in the training split
+GAIN, BAND_GAIN = 2.5, 0.5  # dB: standard deviation of the calibration between passes, common and of each band
+GOLDEN = (5**0.5 - 1) / 2  # its multiples modulo 1 fill 0..1 evenly, so that few passes vary as much as many
+OFFSET_ERROR = 0.6  # metres: standard deviation of the position
+COVERAGE = 0.89  # of the area of a strip's tiles that its images show
 # In units of a tile's side:
-OFFSET = 0.9  # by how much the strips of a belt differ in easting, where three fly over it
-SLACK = 0.2  # and in northing
-SLIVER = 0.05  # what the first tiles of every third strip show, from west to east
-EDGE = 0.02  # what the outer tiles of a strip do not show
+OFFSET = 0.9  # range of the eastings of the strips of a belt with three passes
+SLACK = 0.2  # range of their northings
+SLIVER = 0.05  # width that is shown of the first tiles of every third strip
+EDGE = 0.02  # width that is not shown of the outer tiles of a strip
 
 
 @dataclass(frozen=True)
@@ -43,26 +43,26 @@ class Strip:
     Attributes:
         split: "train" or "test_public"
         name: start and end of the pass, UTC
-        orientation: 0 imaged from the north, 1 from the south
-        seen: the ground that its images show, metres
-        gain: dB by which its radar images depart from the calibration: HH, HV, VH, VV
-        offset: metres by which they lie too far east and north
+        orientation: look direction: 0 from the north, 1 from the south
+        imaged: the ground that its images show, metres
+        gain: dB by which its radar images deviate from the calibration: HH, HV, VH, VV
+        offset: metres by which its radar images are displaced to the east and to the north
     """
 
     split: Split
     name: str
     orientation: int
-    seen: Polygon
+    imaged: Polygon
     gain: tuple[float, ...]
     offset: tuple[float, ...]
 
 
 @dataclass(frozen=True)
-class Tile:
-    """One tile to make.
+class PlannedTile:
+    """One tile to simulate.
 
     Attributes:
-        strip: that it is cut from
+        strip: the pass that shows it
         number: unique over both splits
         x, y: upper left corner, metres
         size: pixels of 0.5 m on each side
@@ -80,16 +80,16 @@ class Tile:
 
     @property
     def bounds(self) -> Box:
-        """West, south, east, north in metres."""
+        """Return west, south, east, north in metres."""
         side = self.size * PIXEL
         return self.x, self.y - side, self.x + side, self.y
 
 
 @dataclass(frozen=True)
-class Belts:
-    """How the tiles of a split are spread: strips of `rows` x `columns` tiles, `passes` over each of `belts`.
+class BeltLayout:
+    """The arrangement of a split: strips of `rows` x `columns` tiles, `passes` over each of `belts`.
 
-    The strips of a belt start within `offset` tiles' sides of each other, so few of them reach its ends.
+    The strips of a belt start within `offset` sides of a tile from each other.
     """
 
     rows: int
@@ -99,70 +99,82 @@ class Belts:
     offset: float
 
 
-def plan(tiles: int, test_tiles: int, size: int, seed: int) -> list[Tile]:
-    """The tiles of an archive strip by strip, those of the test split last.
+def plan_tiles(tiles: int, test_tiles: int, size: int, seed: int) -> list[PlannedTile]:
+    """Plan the tiles of an archive strip by strip, those of the test split last.
 
     Args:
         tiles: of the training split, at least 1
         test_tiles: of the test split
         size: pixels of a tile on each side
-        seed: of offsets, turns and times
+        seed: of offsets, rotations and times
     """
     rng = np.random.default_rng((seed, 4))
     side = size * PIXEL
-    room = int((NORTH - SOUTH) / side - 2 * SLACK) + 1  # rows of tiles from north to south
-    test_room = min(max(round(room * test_tiles / (tiles + test_tiles)), 2), room - 2)
+    max_rows = int((NORTH - SOUTH) / side - 2 * SLACK) + 1  # of tiles from north to south
+    max_test_rows = min(max(round(max_rows * test_tiles / (tiles + test_tiles)), 2), max_rows - 2)
     names = pass_names(rng)
-    train = spread(tiles, side, room - test_room)
-    placed = list(places("train", tiles, train, side, NORTH, names, rng))
+    train = belt_layout(tiles, side, max_rows - max_test_rows)
+    placed = list(place_tiles("train", tiles, train, side, NORTH, names, rng))
     if test_tiles:
         south = NORTH - (train.rows * train.belts + SLACK) * side
-        placed += places("test_public", test_tiles, spread(test_tiles, side, test_room), side, south, names, rng)
-    return [Tile(strip, number, x, y, size) for number, (strip, x, y) in enumerate(placed, start=1)]
+        test = belt_layout(test_tiles, side, max_test_rows)
+        placed += place_tiles("test_public", test_tiles, test, side, south, names, rng)
+    return [PlannedTile(strip, number, x, y, size) for number, (strip, x, y) in enumerate(placed, start=1)]
 
 
-def spread(tiles: int, side: float, room: int) -> Belts:
-    """Few tiles: up to three passes over one belt. More: longer strips, then more belts, then more passes.
+def belt_layout(tiles: int, side: float, max_rows: int) -> BeltLayout:
+    """Choose the layout of a split: up to three passes over one belt, then longer strips, more belts, more passes.
 
     Args:
         tiles: of the split, at least 1
         side: of a tile, metres
-        room: rows of tiles from north to south
+        max_rows: rows of tiles that fit from north to south
     """
-    rows = 1 if tiles < TWO_ROWS_FROM else 2
-    passes = min(tiles, 2) if tiles < HARD_FROM else 3
-    belts = min(max(tiles // (8 * rows * passes), 1), room // rows)
-    columns = min(ceil(tiles / (rows * passes * belts)), LONGEST, int((EAST - WEST) / side - OFFSET) + 1)
+    rows = 1 if tiles < MIN_TILES_FOR_TWO_ROWS else 2
+    passes = min(tiles, 2) if tiles < MIN_TILES_FOR_HARD_CASES else 3
+    belts = min(max(tiles // (8 * rows * passes), 1), max_rows // rows)
+    columns = min(ceil(tiles / (rows * passes * belts)), MAX_COLUMNS, int((EAST - WEST) / side - OFFSET) + 1)
     passes = ceil(tiles / (rows * columns * belts))
     offset = OFFSET if passes <= 3 else (EAST - WEST) / side - (columns - 1)
-    return Belts(rows, columns, belts, passes, offset)
+    return BeltLayout(rows, columns, belts, passes, offset)
 
 
-def places(
-    split: Split, tiles: int, belts: Belts, side: float, north: float, names: Iterator[str], rng: np.random.Generator
+def place_tiles(
+    split: Split,
+    tiles: int,
+    layout: BeltLayout,
+    side: float,
+    north: float,
+    names: Iterator[str],
+    rng: np.random.Generator,
 ) -> Iterator[tuple[Strip, float, float]]:
-    """The strip and the upper left corner of each tile of a split, column by column as the published numbers go."""
-    strips = min(belts.belts * belts.passes, tiles)
+    """Yield the strip and the upper left corner of each tile of a split, column by column as the published numbers."""
+    strips = min(layout.belts * layout.passes, tiles)
     for index in range(strips):
-        share = tiles * (index + 1) // strips - tiles * index // strips
-        repeat, belt = divmod(index, belts.belts)
-        x = WEST + side * belts.offset * ((0.38 * repeat + 0.1 * rng.random()) % 1)
-        y = north - side * (belts.rows * belt + SLACK * rng.random())
+        tiles_of_strip = tiles * (index + 1) // strips - tiles * index // strips
+        repeat, belt = divmod(index, layout.belts)
+        x = WEST + side * layout.offset * ((0.38 * repeat + 0.1 * rng.random()) % 1)
+        y = north - side * (layout.rows * belt + SLACK * rng.random())
         x, y = round(x, 3), round(y, 3)
-        columns, hidden = ceil(share / belts.rows), EDGE
-        if tiles >= HARD_FROM and index % 3 == 0:
-            hidden = 1 - SLIVER
-        bounds = (x + hidden * side, y - belts.rows * side, x + (columns - EDGE) * side, y)
-        seen = turned_rectangle(bounds, SHOWN * columns * belts.rows * side**2, rng)
+        columns = ceil(tiles_of_strip / layout.rows)
+        hidden = 1 - SLIVER if tiles >= MIN_TILES_FOR_HARD_CASES and index % 3 == 0 else EDGE
+        bounds = (x + hidden * side, y - layout.rows * side, x + (columns - EDGE) * side, y)
+        imaged = rotated_rectangle(bounds, COVERAGE * columns * layout.rows * side**2, rng)
         gain = tuple(GAIN * ndtri((0.5 + index * GOLDEN) % 1) + rng.normal(0.0, BAND_GAIN, 4))
         offset = tuple(rng.normal(0.0, OFFSET_ERROR, 2))
-        strip = Strip(split, next(names), (repeat + belt) % 2, seen, gain, offset)
-        for column, row in (divmod(i, belts.rows) for i in range(share)):
+        strip = Strip(split, next(names), (repeat + belt) % 2, imaged, gain, offset)
+        for column, row in (divmod(i, layout.rows) for i in range(tiles_of_strip)):
             yield strip, round(x + column * side, 3), round(y - row * side, 3)
 
 
-def turned_rectangle(bounds: Box, area: float, rng: np.random.Generator) -> Polygon:
-    """A rectangle of `area` square metres, or as much as fits, as long as `bounds` and turned by half a degree."""
+def rotated_rectangle(bounds: Box, area: float, rng: np.random.Generator) -> Polygon:
+    """Draw a rectangle within `bounds`, of their length, rotated by about half a degree.
+
+    Args:
+        bounds: metres
+        area: square metres; less where the rectangle would not fit
+        rng: draws the rotation and the northing
+    """
     west, south, east, north = bounds
     angle = rng.choice([-1, 1]) * rng.uniform(0.25, 0.6)
     drift = (east - west) * np.tan(np.radians(abs(angle)))
@@ -172,7 +184,7 @@ def turned_rectangle(bounds: Box, area: float, rng: np.random.Generator) -> Poly
 
 
 def pass_names(rng: np.random.Generator) -> Iterator[str]:
-    """Start and end of one pass after another, UTC: 24 passes a day, each of about two minutes."""
+    """Yield start and end of one pass after another, UTC: 24 passes per day, each of about two minutes."""
     for index in count():
         start = datetime(2019, 8, 4, 11, 12, 24) + timedelta(days=index // 24, seconds=index % 24 * 330)
         start += timedelta(seconds=int(rng.integers(0, 60)))
@@ -180,9 +192,12 @@ def pass_names(rng: np.random.Generator) -> Iterator[str]:
         yield f"{start:%Y%m%d%H%M%S}_{end:%Y%m%d%H%M%S}"
 
 
-def basins_of(tiles: list[Tile]) -> tuple[Box, ...]:
-    """Where the scene has a harbour: all that the first two tiles of the first row show, the first being a sliver."""
-    if sum(tile.strip.split == "train" for tile in tiles) < HARD_FROM:
+def harbour_basins(tiles: list[PlannedTile]) -> tuple[Box, ...]:
+    """Return the basin that covers what the first two tiles show (the first is a sliver), so that both have no labels.
+
+    A small training split has none.
+    """
+    if sum(tile.strip.split == "train" for tile in tiles) < MIN_TILES_FOR_HARD_CASES:
         return ()
     west, south, east, north = tiles[0].bounds
     side, edge = east - west, EDGE * (east - west)

@@ -1,4 +1,4 @@
-"""What one tile holds: its images, and the footprints of what it shows."""
+"""Render the images of one tile, and cut the footprints that it shows."""
 
 from dataclasses import dataclass
 from math import ceil, nan, sqrt
@@ -9,26 +9,26 @@ from jaxtyping import Shaped
 from shapely import Polygon, box
 
 from sn6.datasets.layout import PIXEL, PRODUCTS
-from sn6.simulation.blocks import HIGHEST
-from sn6.simulation.optical import multispectral, natural_colour, optical_image, panchromatic, sharpened
-from sn6.simulation.radar import radar_image, reach
+from sn6.simulation.blocks import MAX_HEIGHT
+from sn6.simulation.optical import multispectral, natural_colour, optical_image, pan_sharpen, panchromatic
+from sn6.simulation.radar import max_displacement, radar_image
 from sn6.simulation.scene import Scene
-from sn6.simulation.strips import Tile
-from sn6.simulation.surface import TALLEST, painted, surface_of
+from sn6.simulation.strips import PlannedTile
+from sn6.simulation.surface import MAX_CROWN, rasterize_ground, rasterize_shapes
 
-LABEL_EDGE = 1.5  # metres: the labels are cut a little outside the radar's ground, so some lie over nodata
-OPTICAL_EDGE = 1.0  # metres: the optical images are cut to about the radar's ground, here a little within it
-SMALLEST = 5.0  # square pixels: a piece of a building of which less is shown is no label
+LABEL_EDGE = 1.5  # metres outside the radar's ground at which labels are cut, so that some are over nodata as published
+OPTICAL_EDGE = 1.0  # metres inside the radar's ground at which the optical images are cut
+MIN_LABEL_PIXELS = 5.0  # square pixels of a footprint that the radar must show
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """A label.
+    """One label.
 
     Attributes:
         polygon: x and y in pixels from the upper left corner of the tile
-        height: mean height in metres, NaN where it is not known
-        deviation: of the heights within the footprint, metres
+        height: mean height in metres, NaN where it is unknown
+        deviation: standard deviation of the height within the footprint, metres
     """
 
     polygon: Polygon
@@ -36,54 +36,54 @@ class Footprint:
     deviation: float
 
 
-def images(scene: Scene, tile: Tile) -> dict[str, Shaped[np.ndarray, "bands h w"]]:
-    """The pixels of each product of a tile as on disk; a test tile has no optical ones. Nodata is 0."""
+def render_products(scene: Scene, tile: PlannedTile) -> dict[str, Shaped[np.ndarray, "bands h w"]]:
+    """Render the pixels of each product of a tile as on disk, with 0 for nodata; a test tile has only the radar."""
     shape = (tile.size, tile.size)
     west, south, east, north = tile.bounds
-    away_east, away_north = tile.strip.offset
-    far, beside = reach(HIGHEST), abs(away_east)
-    ground = scene.ground((west - beside, south - far, east + beside, north + far))
-    highest = max((ground.height + ground.rise)[ground.is_standing], default=0.0)
-    margin = ceil(TALLEST * reach(highest) / PIXEL)  # rows from which something shows in the tile
+    offset_east, offset_north = tile.strip.offset
+    reach = max_displacement(MAX_HEIGHT)
+    ground = scene.ground((west - abs(offset_east), south - reach, east + abs(offset_east), north + reach))
+    highest = max((ground.height + ground.rise)[ground.is_raised], default=0.0)
+    margin = ceil(MAX_CROWN * max_displacement(highest) / PIXEL)  # rows whose objects may be displaced into the tile
     top = north + margin * PIXEL
     padded = (tile.size + 2 * margin, tile.size)
-    shifted = surface_of(ground, scene.seed, west - away_east, top - away_north, padded)
-    noise = np.random.default_rng((scene.seed, 5, tile.number))
-    seen = painted([tile.strip.seen], west, north, shape)
-    radar = radar_image(shifted, margin, tile.strip.orientation, np.array(tile.strip.gain), noise)
-    made = {"SAR-Intensity": radar * seen}
+    displaced = rasterize_ground(ground, scene.seed, west - offset_east, top - offset_north, padded)
+    rng = np.random.default_rng((scene.seed, 5, tile.number))
+    imaged = rasterize_shapes([tile.strip.imaged], west, north, shape)
+    radar = radar_image(displaced, margin, tile.strip.orientation, np.array(tile.strip.gain), rng)
+    rendered = {"SAR-Intensity": radar * imaged}
     if tile.strip.split == "train":
-        image = optical_image(surface_of(ground, scene.seed, west, top, padded), margin)
-        colours = sharpened(image)
+        image = optical_image(rasterize_ground(ground, scene.seed, west, top, padded), margin)
+        colours = pan_sharpen(image)
         optical = {
             "PS-RGB": natural_colour(colours),
             "PS-RGBNIR": colours,
             "RGBNIR": multispectral(image),
             "PAN": panchromatic(image),
         }
+        inner = tile.strip.imaged.buffer(-OPTICAL_EDGE, join_style="mitre")
         for product, pixels in optical.items():
-            inner = tile.strip.seen.buffer(-OPTICAL_EDGE, join_style="mitre")
-            mask = painted([inner], west, north, pixels.shape[1:], PRODUCTS[product].pixel)
-            made[product] = pixels * mask
-    return {product: pixels.astype(PRODUCTS[product].dtype) for product, pixels in made.items()}
+            mask = rasterize_shapes([inner], west, north, pixels.shape[1:], PRODUCTS[product].pixel)
+            rendered[product] = pixels * mask
+    return {product: pixels.astype(PRODUCTS[product].dtype) for product, pixels in rendered.items()}
 
 
-def footprints(scene: Scene, tile: Tile) -> list[Footprint]:
-    """The buildings of a tile, cut at its edge and LABEL_EDGE outside what its strip shows."""
+def cut_footprints(scene: Scene, tile: PlannedTile) -> list[Footprint]:
+    """Cut the buildings at the edge of a tile and at LABEL_EDGE outside the ground that its strip shows."""
     ground = scene.ground(tile.bounds)
     ground = ground.where(ground.is_building)
-    labelled = tile.strip.seen.buffer(LABEL_EDGE, join_style="mitre")
-    pieces, owner = shapely.get_parts(
+    labelled = tile.strip.imaged.buffer(LABEL_EDGE, join_style="mitre")
+    parts, owner = shapely.get_parts(
         shapely.intersection(ground.shape, box(*tile.bounds).intersection(labelled)), return_index=True
     )
-    shown = shapely.area(shapely.intersection(pieces, tile.strip.seen)) / PIXEL**2
-    pixels = shapely.transform(pieces, lambda xy: (xy - (tile.x, tile.y)) / (PIXEL, -PIXEL))
-    large = (shapely.get_type_id(pixels) == shapely.GeometryType.POLYGON) & (shown >= SMALLEST)
+    shown = shapely.area(shapely.intersection(parts, tile.strip.imaged)) / PIXEL**2
+    pixels = shapely.transform(parts, lambda xy: (xy - (tile.x, tile.y)) / (PIXEL, -PIXEL))
+    kept = (shapely.get_type_id(pixels) == shapely.GeometryType.POLYGON) & (shown >= MIN_LABEL_PIXELS)
     return [
         Footprint(
             polygon,
             height=ground.height[i] + ground.rise[i] / 2 if ground.surveyed[i] else nan,
             deviation=0.03 * ground.height[i] + ground.rise[i] / sqrt(12),
         )
-        for polygon, i in zip(pixels[large], owner[large], strict=True)
+        for polygon, i in zip(pixels[kept], owner[kept], strict=True)
     ]

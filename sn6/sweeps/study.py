@@ -1,4 +1,4 @@
-"""A study of Optuna in a database: it can be reached, and it goes on where it was stopped."""
+"""A study of Optuna in a database: open it, and resume it after a stop."""
 
 import json
 import logging
@@ -13,50 +13,59 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sn6.errors import UserError, first_line
 from sn6.sweeps.job import JOB_FILE
-from sn6.sweeps.sweep import direction_of
+from sn6.sweeps.objective import direction_of
 from sn6.training.resume import LOCKS
 
 DIRECTIONS = {"minimize": StudyDirection.MINIMIZE, "maximize": StudyDirection.MAXIMIZE}
 OBJECTIVE = "objective"
-TRIES = 4  # processes that start at once on a new database disturb each other
+TRIES = 4  # processes that start together on a new database disturb one another
 log = logging.getLogger(__name__)
 
 
 def resume_study(config: DictConfig) -> None:
-    """Makes `hydra.sweeper.n_trials` the trials that are still to do, and has stopped ones trained to their end.
+    """Reduce `hydra.sweeper.n_trials` to the trials that are missing, and queue stopped ones again.
 
     Args:
         config: of the sweep; its `hydra.sweeper` is changed
 
     Raises:
-        UserError: the storage cannot be reached
+        UserError: the storage is out of reach, or the study has another objective
     """
     sweeper, folder = config.hydra.sweeper, Path(config.hydra.sweep.dir)
     if not isinstance(sweeper.n_trials, int) or sweeper.n_trials < 1:
-        raise UserError(f"hydra.sweeper.n_trials={sweeper.n_trials} does not do; it is 1 or more")
+        raise UserError(
+            f"invalid hydra.sweeper.n_trials={sweeper.n_trials}: must be at least 1",
+            key="hydra.sweeper.n_trials",
+            value=sweeper.n_trials,
+        )
     folder.mkdir(parents=True, exist_ok=True)  # SQLite makes the file, but no folder
     study = open_study(sweeper.storage, sweeper.study_name, DIRECTIONS[direction_of(config)])
     if (other := study.user_attrs.get(OBJECTIVE, config.objective)) != config.objective:
-        raise UserError(f"the study {study.study_name} is of objective={other}; give another name=...")
+        raise UserError(
+            f"the study {study.study_name} has objective={other}; choose another name=...",
+            kind="conflict",
+            key="objective",
+            value=config.objective,
+        )
     study.set_user_attr(OBJECTIVE, config.objective)
     for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
         if was_stopped(trial, folder):
             study.tell(trial.number, state=TrialState.FAIL)
-            study.enqueue_trial(trial.params)  # the same values, so the same folder, whose checkpoint it goes on from
+            study.enqueue_trial(trial.params)  # the same values, so the same folder, whose checkpoint it resumes from
     done = len(study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]))
     if done:
         log.info("the study %s has %d of %d trials", study.study_name, done, sweeper.n_trials)
     with read_write(config.hydra):
         sweeper.n_trials = max(0, sweeper.n_trials - done)
-        # Hydra wants to find the sweeper of each job as it is here
+        # Hydra compares the sweeper of each job with this one
         config.hydra.overrides.hydra.append(f"hydra.sweeper.n_trials={sweeper.n_trials}")
 
 
 def open_study(storage: str, name: str | None, direction: StudyDirection) -> Study:
-    """The study of this name, new or as it is.
+    """Open the study of this name, or create it.
 
     Raises:
-        UserError: the storage cannot be reached
+        UserError: the storage is out of reach, or the study has the other direction
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # Hydra's sweeper says the same
     for left in reversed(range(TRIES)):
@@ -66,17 +75,25 @@ def open_study(storage: str, name: str | None, direction: StudyDirection) -> Stu
         except Exception as error:  # SQLAlchemy, its drivers and Optuna each raise their own
             if not left:
                 raise UserError(
-                    f"hydra.sweeper.storage={without_password(storage)} cannot be reached ({first_line(error)}); give "
-                    "the URL of a database that can be, such as sqlite:///study.db, and install its driver"
+                    f"cannot open hydra.sweeper.storage={without_password(storage)} ({first_line(error)}); set the URL "
+                    "of a reachable database, such as sqlite:///study.db, and install its driver",
+                    kind="unavailable",
+                    key="hydra.sweeper.storage",
+                    value=without_password(storage),
                 ) from None
             time.sleep(0.5)
     if study.direction != direction:
-        raise UserError(f"the study {study.study_name} is to {study.direction.name.lower()}; give another name=...")
+        raise UserError(
+            f"the study {study.study_name} has direction={study.direction.name.lower()}; choose another name=...",
+            kind="conflict",
+            key="hydra.sweeper.direction",
+            value=direction.name.lower(),
+        )
     return study
 
 
 def without_password(url: str) -> str:
-    """`postgresql://me:secret@host/db` → `postgresql://me:***@host/db`."""
+    """Return a URL without its password: `postgresql://me:secret@host/db` → `postgresql://me:***@host/db`."""
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
@@ -87,10 +104,10 @@ def without_password(url: str) -> str:
 
 
 def was_stopped(trial: FrozenTrial, folder: Path) -> bool:
-    """Whether a trial that the storage takes for running has a folder which no process is training in."""
-    said = {f"{key}={value}" for key, value in trial.params.items()}
+    """Return whether a trial that the storage takes for running has a folder in which no process is training."""
+    given = {f"{key}={value}" for key, value in trial.params.items()}
     for path in folder.rglob(JOB_FILE):
-        if said <= set(json.loads(path.read_text())["words"]):
+        if given <= set(json.loads(path.read_text())["overrides"]):
             try:
                 for name in LOCKS:
                     with FileLock(path.parent / name, timeout=0):

@@ -1,4 +1,4 @@
-"""Polygons to instance masks."""
+"""Rasterize polygons to instance masks."""
 
 import json
 
@@ -11,17 +11,17 @@ from sn6.footprints import Polygons
 
 
 def rasterize_instances(polygons: Polygons, height: int, width: int) -> Int32[np.ndarray, "height width"]:
-    """The number of the building on each pixel: 0 is background, i + 1 is `polygons[i]`.
+    """Return the number of the building at each pixel: 0 is background, i + 1 is `polygons[i]`.
 
-    A polygon has the pixels whose centre lies inside it, outside its holes. Where two overlap, the later one
-    has the pixel. An empty polygon has no pixel, and keeps its number.
+    A polygon covers the pixels whose centre is inside it and outside its holes. Where two overlap, the later one
+    takes the pixel. An empty polygon covers no pixel and keeps its number.
     """
-    found = np.asarray(polygons, dtype=object)
-    numbers = np.flatnonzero(~shapely.is_empty(found))
-    if not numbers.size:  # rasterio refuses to burn nothing
+    shapes = np.asarray(polygons, dtype=object)
+    numbers = np.flatnonzero(~shapely.is_empty(shapes))
+    if not numbers.size:  # rasterio raises an error on an empty list
         return np.zeros((height, width), dtype=np.int32)
-    # rasterio would turn each polygon into such a dict, corner by corner
-    geometries = map(json.loads, shapely.to_geojson(found[numbers]))
+    # Faster than rasterio's own conversion of polygons to such dicts, which goes vertex by vertex.
+    geometries = map(json.loads, shapely.to_geojson(shapes[numbers]))
     numbered = zip(geometries, (numbers + 1).tolist(), strict=True)
     # 32 bits: an 8-bit mask loses the 256th building of a tile.
     return features.rasterize(numbered, out_shape=(height, width), dtype="int32")
@@ -30,8 +30,8 @@ def rasterize_instances(polygons: Polygons, height: int, width: int) -> Int32[np
 def drop_unobserved(
     instances: Int32[np.ndarray, "height width"], valid: Bool[np.ndarray, "height width"]
 ) -> Int32[np.ndarray, "height width"]:
-    """The instances that have a valid pixel; the others, which the radar never saw, become background."""
-    seen = instances[valid]
+    """Set instances without a valid pixel to background: the sensor did not observe them."""
+    observed = instances[valid]
     numbers = np.zeros(instances.max(initial=0) + 1, dtype=np.int32)
-    numbers[seen] = seen
+    numbers[observed] = observed
     return numbers[instances]

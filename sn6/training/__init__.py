@@ -1,0 +1,1 @@
+"""Trainings: a run and its stages, the resolved config, resuming, results, loggers, devices."""

@@ -1,25 +1,25 @@
-"""The devices of a run: what fits on them, and that the processes on them end together."""
+"""The devices of a run: whether they exist, and that the processes on them end together."""
 
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from lightning import Trainer
-from omegaconf import DictConfig, OmegaConf
 from torch import distributed, nn
 
 from sn6.errors import UserError
 
 GPU = ("gpu", "cuda")
-FIRST_SPEAKS = 3  # seconds that other processes leave the first one to tell what is wrong
+HALF_WEIGHTS = ("16-true", "bf16-true", "transformer-engine", "transformer-engine-float16")
+FIRST_REPORTS = 3  # seconds that other processes leave the first one to report an error
 
 
 def fastest_precision(accelerator: str) -> str:
-    """bf16-mixed where the device computes in it, else 16-mixed on a GPU and 32-true on a CPU."""
+    """Return bf16-mixed where the device computes in it, else 16-mixed on a GPU and 32-true on a CPU."""
     if on_gpu(accelerator):
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
@@ -28,41 +28,78 @@ def fastest_precision(accelerator: str) -> str:
 
 
 def on_gpu(accelerator: str) -> bool:
-    """Whether Lightning takes a GPU for this `trainer.accelerator`."""
+    """Return whether Lightning takes a GPU for this `trainer.accelerator`."""
     return accelerator in ("auto", *GPU) and torch.cuda.is_available()
 
 
-def check_devices(config: DictConfig) -> None:
-    """Raises a UserError where the machine lacks the devices, or they cannot do what is asked."""
-    trainer, there = config.trainer, torch.cuda.device_count()
-    if trainer.accelerator in GPU and not there:
-        raise UserError(f"trainer.accelerator={trainer.accelerator}: there is no GPU here; set trainer.accelerator=cpu")
-    wanted = len(trainer.devices) if OmegaConf.is_list(trainer.devices) else trainer.devices
-    if on_gpu(trainer.accelerator) and isinstance(wanted, int) and wanted > there:
-        raise UserError(f"trainer.devices={trainer.devices}: there are {there} GPUs here; set trainer.devices={there}")
-    precision = str(trainer.precision)
-    if precision in ("16-true", "bf16-true", "transformer-engine", "transformer-engine-float16"):
-        raise UserError(f"trainer.precision={precision} does not train these networks; set bf16-mixed")
-    if precision in ("16", "16-mixed"):
-        if not on_gpu(trainer.accelerator):
-            raise UserError(f"trainer.precision={precision} needs a GPU; set bf16-mixed or 32-true")
-        if trainer.gradient_clip_val is not None and config.optimizer.get("fused"):
-            raise UserError(
-                "trainer.gradient_clip_val with trainer.precision=16-mixed needs optimizer.fused=false: a fused "
-                "optimizer takes the scaled gradients; or set bf16-mixed"
-            )
+def check_devices(trainer: Mapping[str, Any], optimizer: Mapping[str, Any]) -> None:
+    """Raise a UserError where the machine lacks the devices, or they cannot compute as configured.
+
+    Args:
+        trainer: node of the config, with a precision
+        optimizer: node of the config
+    """
+    accelerator, devices, available = trainer["accelerator"], trainer["devices"], torch.cuda.device_count()
+    if accelerator in GPU and not available:
+        raise UserError(
+            f"trainer.accelerator={accelerator}: this machine has no GPU; set trainer.accelerator=cpu",
+            kind="not_found",
+            key="trainer.accelerator",
+            value=accelerator,
+        )
+    number = len(devices) if isinstance(devices, list) else devices
+    if on_gpu(accelerator) and isinstance(number, int) and number > available:
+        raise UserError(
+            f"trainer.devices={devices}: this machine has {available} GPU{'s' * (available != 1)}; set "
+            f"trainer.devices={available}",
+            kind="not_found",
+            key="trainer.devices",
+            value=devices,
+        )
+    check_precision(str(trainer["precision"]), accelerator, trainer["gradient_clip_val"], optimizer)
+
+
+def check_precision(
+    precision: str, accelerator: str, gradient_clip_val: float | None, optimizer: Mapping[str, Any]
+) -> None:
+    """Raise a UserError for a precision that does not train these networks on this device."""
+    if precision in HALF_WEIGHTS:
+        raise UserError(
+            f"trainer.precision={precision} does not train these networks; set bf16-mixed",
+            kind="unknown_value",
+            key="trainer.precision",
+            value=precision,
+        )
+    if precision not in ("16", "16-mixed"):
+        return
+    if not on_gpu(accelerator):
+        raise UserError(
+            f"trainer.precision={precision} needs a GPU; set bf16-mixed or 32-true",
+            kind="conflict",
+            key="trainer.precision",
+            value=precision,
+        )
+    if gradient_clip_val is not None and optimizer.get("fused"):
+        raise UserError(
+            "trainer.gradient_clip_val with trainer.precision=16-mixed needs optimizer.fused=false, as a fused "
+            "optimizer gets scaled gradients; or set bf16-mixed",
+            kind="conflict",
+            key="optimizer.fused",
+            value=True,
+        )
 
 
 def has_batch_norm(network: nn.Module) -> bool:
-    """Whether statistics are taken over a batch, which several devices share."""
+    """Return whether the network computes statistics over a batch, which several devices have to share."""
     return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
 
 
 @contextmanager
 def stop_all_ranks_on_error(trainer: Trainer) -> Iterator[None]:
-    """Ends the processes that Lightning started when the first one fails: they would wait for it for ever.
+    """End the processes that Lightning started when the first one fails: they would wait for it for ever.
 
-    The same fault is told once: the others leave the first one some seconds, which ends them when it has met it too.
+    An error that all processes meet is reported once: the others give the first one some seconds, in which it ends
+    them.
 
     Raises:
         UserError: the port of the first process is in use
@@ -74,10 +111,13 @@ def stop_all_ranks_on_error(trainer: Trainer) -> Iterator[None]:
         if getattr(launcher, "procs", None):
             launcher.kill(signal.SIGKILL)
         elif trainer.global_rank > 0 and isinstance(error, UserError):
-            time.sleep(FIRST_SPEAKS)
+            time.sleep(FIRST_REPORTS)
         if isinstance(error, distributed.DistNetworkError):
             port = os.environ.get("MASTER_PORT")
             raise UserError(
-                f"MASTER_PORT={port} cannot be used, another program may have it; unset it or give a free one"
+                f"MASTER_PORT={port} is not available, another program may use it; unset it or set a free one",
+                kind="unavailable",
+                key="MASTER_PORT",
+                value=port,
             ) from None
         raise

@@ -1,9 +1,9 @@
-"""A run: its stages one after another, or the one training that it is, and why it ended."""
+"""A run: its stages one after another, or the one training that it is, and the reason if it ends early."""
 
 import json
 import logging
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -11,60 +11,73 @@ from typing import Any
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig
 
-from sn6.config import one_line_config_errors
+from sn6.config.composition import one_line_config_errors, to_plain
+from sn6.config.overrides import key_of
+from sn6.config.types import SWEEP_GROUPS
 from sn6.errors import UserError
 from sn6.files import exclusive_lock, write_text
 from sn6.processes import keep_freed_memory
-from sn6.sweeps.job import ERROR_FILE, IN_A_SWEEP_ALONE
 from sn6.training.external_launcher import require_run_name
 from sn6.training.loggers import is_rank_zero
-from sn6.training.resume import TRAINING_FILE, move_aside
+from sn6.training.resolved_config import resolve
+from sn6.training.resume import ERROR_FILE, TRAINING_LOCK, move_aside
 from sn6.training.stage import train
 from sn6.training.stages import stage_configs
 
 log = logging.getLogger(__name__)
 
 
-def explained_run(config: DictConfig, words: list[str]) -> dict[str, Any]:
-    """`run`, which leaves in its folder why it ended."""
-    keep_freed_memory()
-    folder = Path(config.folder)
-    alone = exclusive_lock(folder / TRAINING_FILE, f"trains in {folder}") if is_rank_zero() else nullcontext()
-    with why_it_ended(folder), one_line_config_errors(words), alone:
-        return run(config, words)
-
-
-def run(config: DictConfig, words: list[str]) -> dict[str, Any]:
-    """Trains the stages of `config` one after another, or the one training that it is.
+def start_run(config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
+    """Run what the command line says, see `run`.
 
     Args:
-        config: as conf/ composes it
-        words: of the command line, which go over what a stage says
+        config: as Hydra composes it
+        overrides: of the command line
+    """
+    require_run_name(config)
+    return run(to_plain(config), overrides)
+
+
+def run(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Train the stages of a run one after another, or the one training that it is; one process at a time in a folder.
+
+    Args:
+        values: the config, resolved
+        overrides: of the command line, which win over those of a stage
 
     Returns:
         The metrics of the last stage, with those of the others under their names.
+
+    Raises:
+        UserError: invalid input; the reason is in `error.txt` of the run's folder
     """
-    folder = Path(config.folder)
-    require_run_name(config)
-    for group in IN_A_SWEEP_ALONE:
-        if any(word.startswith(f"{group}=") for word in words):
-            raise UserError(f"{group}=... is for a sweep; add -m to the command")
-    if not config.resume:
-        rank_zero_only(move_aside)(folder)
-    if not config.stages:
-        return train(config)
-    stages = stage_configs(config, words)
-    metrics = {name: train(stage) for name, stage in stages.items()}
+    keep_freed_memory()
+    folder = Path(values["folder"])
+    lock = exclusive_lock(folder / TRAINING_LOCK, f"trains in {folder}") if is_rank_zero() else nullcontext()
+    with record_error(folder), one_line_config_errors(overrides), lock:
+        for override in overrides:
+            if (group := key_of(override)) in SWEEP_GROUPS:
+                raise UserError(f"{group}=... is for sweeps; add -m to the command", kind="conflict", key=group)
+        if not values["resume"]:
+            rank_zero_only(move_aside)(folder)
+        if not values["stages"]:
+            return train(resolve(dict(values)))
+        return train_stages(stage_configs(values, overrides), folder)
+
+
+def train_stages(stages: Mapping[str, dict[str, Any]], folder: Path) -> dict[str, Any]:
+    """Train stage by stage, and write the joint metrics.json."""
+    metrics = {name: train(resolve(values)) for name, values in stages.items()}
     last = list(stages)[-1]
-    joined = metrics.pop(last) | metrics
-    rank_zero_only(write_text)(folder / "metrics.json", json.dumps(joined, indent=2) + "\n")
-    log.info("the run of %s: %s", " and ".join(stages), folder / "metrics.json")
-    return joined
+    joint = metrics.pop(last) | metrics
+    rank_zero_only(write_text)(folder / "metrics.json", json.dumps(joint, indent=2) + "\n")
+    log.info("metrics of stages %s: %s", ", ".join(stages), folder / "metrics.json")
+    return joint
 
 
 @contextmanager
-def why_it_ended(folder: Path) -> Iterator[None]:
-    """Leaves `error.txt` in the run's folder when it fails, and no folder of a run that was refused at once."""
+def record_error(folder: Path) -> Iterator[None]:
+    """Write `error.txt` to the run's folder when it fails; leave no folder of a run that was refused at once."""
     path = folder / ERROR_FILE
     with suppress(OSError):
         rank_zero_only(path.unlink)()
@@ -72,11 +85,11 @@ def why_it_ended(folder: Path) -> Iterator[None]:
         yield
     except Exception as error:
         with suppress(OSError):  # another rank was first
-            if [path.name for path in folder.iterdir()] == [TRAINING_FILE]:
-                (folder / TRAINING_FILE).unlink()
+            if [path.name for path in folder.iterdir()] == [TRAINING_LOCK]:
+                (folder / TRAINING_LOCK).unlink()
                 folder.rmdir()
         if folder.exists():
-            told = str(error) if isinstance(error, UserError) else traceback.format_exc()
-            with suppress(UserError):  # a full disk; it is told on screen all the same
-                rank_zero_only(write_text)(path, told + "\n")
+            message = str(error) if isinstance(error, UserError) else traceback.format_exc()
+            with suppress(UserError):  # a full disk; it is printed all the same
+                rank_zero_only(write_text)(path, message + "\n")
         raise

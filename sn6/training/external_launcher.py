@@ -1,4 +1,4 @@
-"""How this process was started: alone, or as one of several of the same run."""
+"""How this process was started: alone, or as one of several of the same run by torchrun or srun."""
 
 import os
 from typing import Any
@@ -9,9 +9,9 @@ from sn6.errors import UserError
 
 
 def external_launcher() -> str | None:
-    """The program that started this process as one of several of the same run, if one did.
+    """Return the program that started this process as one of several of the same run; None if none did.
 
-    Lightning's own processes and submitit's are told the folder of the first one, and are none of these.
+    Processes that Lightning or submitit starts get the folder of the first one, and do not count.
     """
     if "SUBMITIT_EXECUTOR" in os.environ:
         return None
@@ -22,21 +22,34 @@ def external_launcher() -> str | None:
 
 
 def require_run_name(config: DictConfig) -> None:
-    """Raises a UserError where each of several processes would make another run of its own."""
+    """Raise a UserError where each of several processes would make a run of its own."""
     program = external_launcher()
     if program is None:
         return
     raw: Any = OmegaConf.to_container(config, resolve=False)
     if "${now:" in raw["name"]:
-        raise UserError(f"each process that {program} starts would make a folder of its own; give name=...")
+        raise UserError(
+            f"each process that {program} starts would make its own folder; set name=...",
+            kind="missing_value",
+            key="name",
+        )
     if not config.resume:
-        raise UserError(f"each process that {program} starts would put the run aside; give another name=...")
+        raise UserError(
+            f"each process that {program} starts would move the run aside; choose another name=...",
+            kind="conflict",
+            key="resume",
+            value=False,
+        )
 
 
 def check_world_size(world_size: int) -> None:
-    """Raises a UserError where torchrun started more or fewer processes than the run has devices."""
-    there = int(os.environ.get("WORLD_SIZE", world_size))
-    if external_launcher() == "torchrun" and there != world_size:
+    """Raise a UserError where torchrun started more or fewer processes than the run has devices."""
+    started = int(os.environ.get("WORLD_SIZE", world_size))
+    if external_launcher() == "torchrun" and started != world_size:
         raise UserError(
-            f"torchrun started {there} processes, trainer.devices × trainer.num_nodes is {world_size}; make them equal"
+            f"torchrun started {started} processes, but trainer.devices × trainer.num_nodes is {world_size}; make "
+            "them equal",
+            kind="conflict",
+            key="trainer.devices",
+            value=world_size,
         )

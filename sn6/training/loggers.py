@@ -1,4 +1,4 @@
-"""Where a run's values go: metrics.csv always, W&B and TensorBoard by choice, pictures and tables where they fit."""
+"""Where the values of a run are logged: metrics.csv always, W&B and TensorBoard by choice."""
 
 import os
 import sys
@@ -6,43 +6,71 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
-from omegaconf import DictConfig
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
-from sn6.config import to_plain
 from sn6.errors import UserError, first_line
-from sn6.training.resume import logged_before
+from sn6.training.resolved_config import ResolvedConfig
+from sn6.training.resume import rows_before
 
-ARTIFACT = "checkpoint_artifact"  # a key of conf/logger/wandb.yaml that is not Lightning's
+
+class WandbRunLogger(WandbLogger):
+    """W&B, offline where no key is set, and under the id that a resumed run had before.
+
+    Without a key W&B would ask for one at the terminal and wait.
+
+    Args:
+        save_dir: folder of the run
+        offline: None is offline where no key is set
+        checkpoint_artifact: keep the best checkpoint as an artifact
+        arguments: of Lightning's logger
+    """
+
+    def __init__(
+        self, save_dir: str, offline: bool | None = None, checkpoint_artifact: bool = False, **arguments: Any
+    ) -> None:
+        before = sorted(Path(save_dir).glob("wandb/*run-*-*"))  # offline-run-20261123_120000-k4b3cxej
+        resumed: dict[str, Any] = {"id": before[-1].name.rpartition("-")[2], "resume": "allow"} if before else {}
+        super().__init__(
+            save_dir=save_dir, offline=not has_wandb_key() if offline is None else offline, **resumed, **arguments
+        )
+        self.checkpoint_artifact = checkpoint_artifact
 
 
-def make_loggers(config: DictConfig, folder: Path, step: int) -> list[Logger]:
-    """metrics.csv and the loggers of the config group, told the config.
+def has_wandb_key() -> bool:
+    """Return whether W&B finds a key in the environment or in the netrc file."""
+    from requests.utils import get_netrc_auth
+
+    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+    return bool(os.environ.get("WANDB_API_KEY") or get_netrc_auth(host))
+
+
+def make_loggers(config: ResolvedConfig, step: int) -> list[Logger]:
+    """Make the logger of metrics.csv and those of the config group, and log the config.
 
     Args:
         config: of the run
-        folder: of the run
-        step: that a stopped run goes on from, or 0
+        step: from which a stopped run resumes, or 0
 
     Raises:
-        UserError: W&B refuses the key or cannot be reached
+        UserError: W&B refuses the key or is out of reach
     """
-    loggers: list[Logger] = [csv_logger(folder, step)]
-    for name, node in (config.logger or {}).items():
-        more = {"wandb": wandb_arguments, "tensorboard": tensorboard_arguments}.get(str(name))
-        arguments = to_plain(node) | (more(node, folder, step) if more else {})
-        arguments.pop(ARTIFACT, None)
-        logger = instantiate(arguments, _convert_="all")
-        log_config(logger, to_plain(config))
+    loggers: list[Logger] = [csv_logger(config.folder, step)]
+    for node in (config.tree.logger or {}).values():
+        # TensorBoard drops what was logged after the checkpoint of a resumed run
+        more: dict[str, Any] = (
+            {"purge_step": step} if step and issubclass(get_class(node._target_), TensorBoardLogger) else {}
+        )
+        logger = instantiate(node, _convert_="all", **more)
+        log_config(logger, config.to_dict())
         loggers.append(logger)
     return loggers
 
 
 def csv_logger(folder: Path, step: int) -> CSVLogger:
-    """Writes metrics.csv, and keeps what is in it from before `step`."""
-    rows = logged_before(folder / "metrics.csv", step)
+    """Make the logger of metrics.csv, which keeps the rows from before `step`."""
+    rows = rows_before(folder / "metrics.csv", step)
     logger = CSVLogger(folder, name="", version="", flush_logs_every_n_steps=1)
     if rows and is_rank_zero():
         logger.experiment.metrics.extend(rows)
@@ -51,35 +79,15 @@ def csv_logger(folder: Path, step: int) -> CSVLogger:
 
 
 def is_rank_zero() -> bool:
-    """Whether this is the first process, before the Trainer knows: the others' loggers are dummies."""
+    """Return whether this is the first process, before the Trainer knows: the others' loggers are dummies."""
     return getattr(rank_zero_only, "rank", 0) in (0, None)
 
 
-def tensorboard_arguments(node: DictConfig, folder: Path, step: int) -> dict[str, Any]:
-    """A run that goes on takes the place of what was logged after its checkpoint."""
-    return {"purge_step": step} if step else {}
-
-
-def wandb_arguments(node: DictConfig, folder: Path, step: int) -> dict[str, Any]:
-    """Offline where no key is found, and under the id that the run had before it was stopped.
-
-    W&B would ask for a key at the terminal and wait.
-    """
-    from requests.utils import get_netrc_auth
-
-    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
-    has_key = os.environ.get("WANDB_API_KEY") or get_netrc_auth(host)
-    offline = not has_key if node.offline is None else node.offline
-    before = sorted(folder.glob("wandb/*run-*-*"))  # offline-run-20261123_120000-k4b3cxej
-    going_on = {"id": before[-1].name.rpartition("-")[2], "resume": "allow"} if before else {}
-    return {"offline": offline, **going_on}
-
-
 def log_config(logger: Logger, config: dict[str, Any]) -> None:
-    """Logs the config, which starts a W&B run.
+    """Log the config, which starts a W&B run.
 
     Raises:
-        UserError: W&B refuses the key or cannot be reached
+        UserError: W&B refuses the key or is out of reach
     """
     try:
         logger.log_hyperparams(config)
@@ -87,22 +95,24 @@ def log_config(logger: Logger, config: dict[str, Any]) -> None:
         if type(error).__module__.partition(".")[0] != "wandb":
             raise
         raise UserError(
-            f"W&B does not start the run ({first_line(error)}); log in once more by `wandb login`, set WANDB_API_KEY, "
-            "or stay offline by logger.wandb.offline=true"
+            f"W&B does not start the run ({first_line(error)}); log in again by `wandb login`, set WANDB_API_KEY, or "
+            "stay offline by logger.wandb.offline=true",
+            kind="unavailable",
+            key="logger.wandb",
         ) from None
 
 
-def keep_checkpoint(config: DictConfig, loggers: Sequence[Logger], path: str) -> None:
-    """The best checkpoint as an artifact of the W&B run, where the config asks for it; offline it waits for the sync.
+def log_checkpoint(loggers: Sequence[Logger], path: str) -> None:
+    """Log the best checkpoint as an artifact of the W&B run, where the config wants one; offline it waits for a sync.
 
     Lightning's own `log_model` refuses to do so offline.
     """
     for logger in loggers:
-        if isinstance(logger, WandbLogger) and config.logger.wandb[ARTIFACT]:
+        if isinstance(logger, WandbRunLogger) and logger.checkpoint_artifact:
             logger.experiment.log_artifact(path, name=f"best-{logger.experiment.id}", type="model")
 
 
 def finish_loggers() -> None:
-    """Ends the W&B run, if there is one: the next stage in this process would go on in it."""
+    """End the W&B run, if there is one: else the next stage in this process would continue in it."""
     if (wandb := sys.modules.get("wandb")) is not None:
         wandb.finish()

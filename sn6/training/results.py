@@ -1,7 +1,8 @@
-"""What a training leaves in its folder when it is done: scores, tables of tiles, curves."""
+"""What a training writes to its folder at the end: scores, tables of tiles, curves."""
 
 import logging
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 def best_checkpoint(trainer: Trainer) -> str:
-    """The checkpoint with the best validation.
+    """Return the path of the checkpoint with the best validation.
 
     Raises:
         UserError: there was no validation
@@ -35,21 +36,27 @@ def best_checkpoint(trainer: Trainer) -> str:
     if not checkpoint.best_model_path:
         raise UserError(
             f"the run ended at step {trainer.global_step} before its first validation; raise trainer.max_steps or "
-            "trainer.max_epochs, or validate more often by +trainer.val_check_interval=STEPS"
+            "trainer.max_epochs, or validate more often by +trainer.val_check_interval=STEPS",
+            kind="failed",
+            key="trainer.max_steps",
         )
     return checkpoint.best_model_path
 
 
 def validation_of(trainer: Trainer, best: str) -> dict[str, Any]:
-    """What the score of polygons held when the checkpoint at `best` was written, and its `epoch`."""
+    """Return the state of PolygonF1 in the checkpoint at `best`, that of its own validation, with its `epoch`."""
     checkpoint = torch.load(best, map_location="cpu", weights_only=True)
     return checkpoint["callbacks"][polygon_f1_of(trainer).state_key] | {"epoch": checkpoint["epoch"]}
 
 
-def build_metrics(trainer: Trainer, datamodule: TileDataModule, best: str, chosen: Choice | None) -> dict[str, Any]:
-    """The scores of the test tiles, of the validation that chose the epoch, and what they were made from.
+def build_metrics(trainer: Trainer, datamodule: TileDataModule, best: str, choice: Choice | None) -> dict[str, Any]:
+    """Return the scores of the test tiles and of the validation that chose the epoch, and how they were made.
 
-    `chosen` is how the footprints of the test were made, where training tiles chose it.
+    Args:
+        trainer: after the test
+        datamodule: of the training
+        best: path of the best checkpoint
+        choice: how training tiles calibrated the footprints of the test, None where they did not
     """
     validation, polygon_f1, fold = validation_of(trainer, best), polygon_f1_of(trainer), datamodule.fold
     is_trained = trainer.max_epochs != 0
@@ -58,30 +65,26 @@ def build_metrics(trainer: Trainer, datamodule: TileDataModule, best: str, chose
         "scored_on": scored_on(trainer, datamodule),
         **{f"val_{key}": value for key, value in validation["scores"].items()},
         "epoch": validation["epoch"] if is_trained else None,
-        "footprints": {
-            "threshold": polygon_f1.threshold,
-            "min_area": polygon_f1.min_area,
-            "chosen_on": "training tiles" if chosen else "nothing, as the config says",
-            "f1": chosen.f1 if chosen else None,
-        },
-        "chosen_by": getattr(trainer.checkpoint_callback, "monitor", None) if is_trained else None,
-        "tiles_by_use": {
+        "selected_by": getattr(trainer.checkpoint_callback, "monitor", None) if is_trained else None,
+        "footprints": asdict(polygon_f1.options)
+        | {"calibrated_on": "training tiles" if choice else None, "f1": choice.f1 if choice else None},
+        "tiles": {
             "train": len(fold.train),
             "validation": len(fold.validation),
             "test": len(fold.test),
             "dropped": len(fold.dropped),
         },
-        "precision_of_arithmetic": str(trainer.precision),
+        "dtype": str(trainer.precision),
     }
 
 
 def scored_on(trainer: Trainer, datamodule: TileDataModule) -> str:
-    """What the scored tiles are; they chose no epoch of weights that were not trained here."""
+    """Return what the scored tiles are; they chose no epoch of weights that were not trained here."""
     return datamodule.scored_on if trainer.max_epochs != 0 else datamodule.scored_on.partition(", which")[0]
 
 
 def write_artifacts(trainer: Trainer, datamodule: TileDataModule, best: str) -> None:
-    """The tables of tiles, the score against the threshold and the curves: in the run's folder and in the loggers."""
+    """Write tables of tiles, score by threshold and curves to the run's folder, and log them."""
     folder, polygon_f1 = Path(trainer.default_root_dir), polygon_f1_of(trainer)
     for use, tiles, by_tile in (
         ("validation", datamodule.fold.validation, validation_of(trainer, best)["by_tile"]),
@@ -102,7 +105,7 @@ def write_artifacts(trainer: Trainer, datamodule: TileDataModule, best: str) -> 
 
 
 def tile_rows(image_ids: Sequence[str], by_tile: Tensor) -> list[list[Any]]:
-    """A row of TILE_COLUMNS for each tile that was looked at; counts are whole numbers."""
+    """Return a row of TILE_COLUMNS for each tile that was scored; counts are whole numbers."""
     return [
         [image_id, row[0], *map(int, row[1:])]
         for image_id, row in zip(image_ids, by_tile.tolist(), strict=True)
@@ -111,14 +114,14 @@ def tile_rows(image_ids: Sequence[str], by_tile: Tensor) -> list[list[Any]]:
 
 
 def print_summary(metrics: dict[str, Any], folder: Path) -> None:
-    """Says on screen what came out and where it lies."""
+    """Print the score and the files of a run."""
     log.info(
-        "polygon F1 %.3f on the %s (precision %.3f, recall %.3f; a perfect binary mask reaches %.3f)\n%s",
+        "\npolygon F1 %.3f on the %s (precision %.3f, recall %.3f; upper bound from the ground-truth mask %.3f)\n%s",
         metrics["f1"],
         metrics["scored_on"],
         metrics["precision"],
         metrics["recall"],
-        metrics["ceiling_f1"],
+        metrics["oracle_f1"],
         "\n".join(f"  {path}" for path in sorted(folder.iterdir()) if not path.name.startswith(".")),
     )
     if "weights" in metrics:

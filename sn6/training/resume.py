@@ -1,4 +1,4 @@
-"""Going on after a stop: what is in a run's folder, and whether it is of the same run."""
+"""Resume a stopped run: what is in its folder, and whether it is the same run."""
 
 import csv
 import json
@@ -12,45 +12,16 @@ import yaml
 
 from sn6.checkpoints.run_files import BEFORE_LAST, LAST
 from sn6.errors import UserError, first_line
+from sn6.training.run_identity import differences
 
-LOCK_FILE, TRAINING_FILE = LOCKS = (".lock", ".training")  # of the job of a sweep, of a run
+ERROR_FILE = "error.txt"
+JOB_LOCK, TRAINING_LOCK = LOCKS = (".lock", ".training")  # of a sweep's job, of a run
+SHOWN = 4  # differing keys that a message names
 log = logging.getLogger(__name__)
-
-# Keys that a run that goes on may change: where and on what it runs, what it shows, and how long it trains.
-FREE = (
-    "name",
-    "group",
-    "folder",
-    "run_folder",
-    "resume",
-    "objective",
-    "on_failed_job",
-    "stages",
-    "logger",
-    "callbacks.gallery",
-    "callbacks.progress_bar",
-    "callbacks.learning_rate",
-    "callbacks.speed",
-    "callbacks.resume_point",
-    "callbacks.checkpoint.dirpath",
-    "data.num_workers",
-    "data.store_root",
-    "trainer.accelerator",
-    "trainer.devices",
-    "trainer.num_nodes",
-    "trainer.strategy",
-    "trainer.enable_progress_bar",
-    "trainer.profiler",
-    "trainer.log_every_n_steps",
-)
-
-NEWER = {"data.split": "columns"}  # keys that older runs were made without, and what they did then
-FILLED_IN = ("model", "trainer.precision")  # keys that a run settles before it writes its config, where they are null
-LONGER = ("trainer.max_epochs", "trainer.max_steps")  # a stopped run may train longer, a finished one is finished
 
 
 def finished_metrics(folder: Path, config: dict[str, Any]) -> dict[str, Any] | None:
-    """What metrics.json holds where the run is finished.
+    """Return the contents of metrics.json if the run is finished, else None.
 
     Raises:
         UserError: it was run with another config
@@ -58,85 +29,70 @@ def finished_metrics(folder: Path, config: dict[str, Any]) -> dict[str, Any] | N
     path = folder / "metrics.json"
     if not path.exists():
         return None
-    check_same_config(folder, config, FREE)
+    check_same_config(folder, config, may_train_longer=False)
     return json.loads(path.read_text())
 
 
-def is_as_it_was(folder: Path, config: dict[str, Any]) -> bool:
-    """Whether the finished run in `folder` had this config, as it is before anything is filled in.
-
-    What it leaves to the device or to given weights (null) may be anything.
-    """
-    differ = differences(folder, config, FREE)
-    return all(now is None and is_under(key, FILLED_IN) for key, (_, now) in differ.items())
+def is_same_run(folder: Path, config: dict[str, Any]) -> bool:
+    """Return whether the finished run in `folder` had this config."""
+    return not differences(saved_config(folder), config, may_train_longer=False)
 
 
-def check_same_config(folder: Path, config: dict[str, Any], free: tuple[str, ...] = FREE + LONGER) -> None:
-    """Raises a UserError that names the keys, other than `free`, in which the run in `folder` differs."""
-    differ = differences(folder, config, free)
+def check_same_config(folder: Path, config: dict[str, Any], may_train_longer: bool) -> None:
+    """Raise a UserError that names the keys in which the run in `folder` differs, if there are any."""
+    if not (folder / "config.yaml").exists():
+        return
+    differ = differences(saved_config(folder), config, may_train_longer)
     if differ:
-        told = ", ".join(f"{key}={now} (was {was})" for key, (was, now) in list(differ.items())[:4])
-        more = f" and {len(differ) - 4} more" if len(differ) > 4 else ""
+        listed = ", ".join(f"{key}={new} (was {old})" for key, (old, new) in list(differ.items())[:SHOWN])
+        more = f" and {len(differ) - SHOWN} more" if len(differ) > SHOWN else ""
+        first = next(iter(differ))
         raise UserError(
-            f"{folder} is of a run with another config: {told}{more}; give these as they were, another name=, "
-            "or resume=false to start over"
+            f"{folder} holds a run with another config: {listed}{more}; restore these values, choose another name=, "
+            "or set resume=false to start over",
+            kind="conflict",
+            key=first,
+            value=differ[first][1],
         )
 
 
-def differences(folder: Path, config: dict[str, Any], free: tuple[str, ...]) -> dict[str, tuple[Any, Any]]:
-    """Key → (was, is) of the keys, other than `free`, in which the run in `folder` differs; empty without one."""
+def saved_config(folder: Path) -> dict[str, Any]:
+    """Read the config.yaml of a run; empty where there is none."""
     path = folder / "config.yaml"
-    if not path.exists():
-        return {}
-    was, now = NEWER | flat(yaml.safe_load(path.read_text())), NEWER | flat(config)
-    keys = [key for key in {**was, **now} if was.get(key) != now.get(key) and not is_under(key, free)]
-    return {key: (was.get(key), now.get(key)) for key in keys}
-
-
-def is_under(key: str, nodes: tuple[str, ...]) -> bool:
-    """Whether `key` is one of `nodes` or lies below one."""
-    return any(key == node or key.startswith(node + ".") for node in nodes)
-
-
-def flat(node: Any, prefix: str = "") -> dict[str, Any]:
-    """`{"a": {"b": 1}}` → `{"a.b": 1}`."""
-    if not isinstance(node, dict) or not node:
-        return {prefix: node}
-    return {
-        key: value
-        for name, inner in node.items()
-        for key, value in flat(inner, f"{prefix}.{name}" if prefix else str(name)).items()
-    }
+    return yaml.safe_load(path.read_text()) if path.exists() else {}
 
 
 def last_checkpoint(folder: Path) -> tuple[Path, int] | None:
-    """The newest checkpoint that can be read, and its step; None where the run has none.
+    """Return the newest readable checkpoint and its step; None where the run has none.
 
     Raises:
-        UserError: there are checkpoints and all are broken
+        UserError: all checkpoints are broken
     """
-    import torch  # which a sweep's own process does without
+    import torch  # which the process of a sweep does without
 
-    paths = [folder / name for name in (LAST, BEFORE_LAST)]
-    paths = [path for path in paths if path.exists()]
+    paths = [path for path in (folder / LAST, folder / BEFORE_LAST) if path.exists()]
     for path in paths:
         try:
             step = torch.load(path, map_location="cpu", weights_only=True)["global_step"]
         except Exception as error:  # zip, pickle and torch each raise their own
-            aside = path.with_name(path.name + ".broken")  # or the next one would push it over the good one
-            log.warning("%s is broken and left out, it lies in %s now (%s)", path, aside.name, first_line(error))
+            aside = path.with_name(path.name + ".broken")  # else it would replace the good one at the next checkpoint
+            log.warning("%s is broken (%s); moved to %s", path, first_line(error), aside.name)
             with suppress(FileNotFoundError):  # another rank did it
                 os.replace(path, aside)
             continue
-        log.info("going on from %s, step %d", path, step)
+        log.info("resuming from %s, step %d", path, step)
         return path, step
     if paths:
-        raise UserError(f"{folder / 'checkpoints'} holds broken checkpoints alone; start over by resume=false")
+        raise UserError(
+            f"{paths[0].parent}: all checkpoints are broken; start over by resume=false",
+            kind="unreadable",
+            key=paths[0].parent,
+        )
     return None
 
 
 def move_aside(folder: Path) -> None:
-    """Moves what an earlier run left in `folder` into a folder of its own beside it, and says so."""
+    """Move the files of an earlier run to a new folder beside `folder`."""
     old = [path for path in folder.iterdir() if path.name not in LOCKS] if folder.exists() else []
     if not old:
         return
@@ -145,11 +101,11 @@ def move_aside(folder: Path) -> None:
     aside.mkdir()
     for path in old:
         os.replace(path, aside / path.name)
-    log.info("what was in %s lies in %s now", folder, aside)
+    log.info("moved the files in %s to %s", folder, aside)
 
 
-def logged_before(metrics: Path, step: int) -> list[dict[str, Any]]:
-    """The rows of a metrics.csv from before `step`: those after it are logged once more."""
+def rows_before(metrics: Path, step: int) -> list[dict[str, Any]]:
+    """Read the rows of a metrics.csv from before `step`: those after it are logged once more."""
     if not metrics.exists():
         return []
     with metrics.open(newline="") as file:

@@ -1,78 +1,97 @@
-"""The stages of an experiment: trainings one after another, each a config of its own."""
+"""The stages of an experiment: trainings one after another, each with a config of its own."""
 
+import inspect
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra import compose
-from omegaconf import DictConfig, OmegaConf, open_dict
+from hydra.utils import get_class, get_object
 
-from sn6.config import check
+from sn6.checkpoints.init_options import architecture_keys
+from sn6.cli import type_hints
+from sn6.config.composition import compose_values
+from sn6.config.overrides import key_of, quote_texts
+from sn6.config.types import PER_STAGE
 from sn6.errors import UserError
-
-DATA_OF_A_STAGE = ("data", "data.product", "data.bands")
-MAY_DIFFER = (
-    "dropout",
-    "pretrained",
-    "weights_file",
-    "weights",
-    "adapt",
-    "reset_head",
-    "weights_fold",
-)  # model options between two stages
+from sn6.training.config_check import check_types
+from sn6.training.run_identity import marks
 
 
-def stage_configs(config: DictConfig, words: list[str]) -> dict[str, DictConfig]:
-    """The config of each stage, all checked before the first one starts.
+def stage_configs(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Compose the config of each stage, all checked before the first one starts.
 
-    A stage's overrides go over those of its experiment, and the words of the command line over both. Words about a
-    callback go to the stages that have it.
+    The overrides of a stage win over those of its experiment, and the command line over both. Overrides of a callback
+    go to the stages that have it.
+
+    Args:
+        values: config of the run, with `stages`
+        overrides: of the command line
+
+    Returns:
+        Stage → config, in the order of training.
 
     Raises:
-        UserError: a stage that is no config, words that would make all stages train on the same data, stages whose
-            networks differ
+        UserError: a stage's config is invalid, an override would make all stages train on the same data, or the
+            networks of two stages differ
     """
-    for word in words:
-        if word.partition("=")[0] in DATA_OF_A_STAGE:
-            raise UserError(f"{word} would go to all stages ({', '.join(config.stages)}); say it in stages.NAME=[...]")
-    said = {word.partition("=")[0] for word in words}
-    raw = OmegaConf.to_container(config.stages, resolve=False)  # ${run_folder} is resolved in the stage's own config
-    assert isinstance(raw, dict)
+    check_per_stage(values, overrides)
+    given = {key_of(override) for override in overrides}
     configs = {}
-    for key, overrides in raw.items():
-        name = str(key)
-        chosen = [word for word in overrides if word.partition("=")[0] not in said]
-        has = compose("config", [*chosen, *(word for word in words if callback_of(word) is None)]).callbacks
-        fit = [word for word in words if callback_of(word) in (None, *has) or word.startswith(("+", "~"))]
-        stage = compose("config", [*chosen, *fit])
-        with open_dict(stage):
-            stage.stages, stage.run_folder, stage.folder = None, config.folder, str(Path(config.folder) / name)
-            stage.name, stage.group = f"{config.name}/{name}", config.group
-            stage.resume = True  # what was there has been put aside for all stages
-        check(stage)
-        configs[name] = stage
-    refuse_other_networks(configs)
+    for name, lines in values["stages"].items():
+        of_stage = [override for override in quote_texts(lines) if key_of(override) not in given]
+        general = [override for override in overrides if callback_of(override) is None]
+        callbacks = compose("config", [*of_stage, *general]).callbacks
+        chosen = [line for line in overrides if callback_of(line) in (None, *callbacks) or line[0] in "+~"]
+        configs[name] = compose_values(
+            [*of_stage, *chosen, "resume=true", "stages=null"],  # old files were moved aside for all stages
+            name=f"{values['name']}/{name}",
+            group=values["group"],
+            folder=str(Path(values["folder"]) / name),
+            run_folder=values["folder"],
+        )
+        check_types(configs[name])
+    check_same_network(configs)
     return configs
 
 
-def callback_of(word: str) -> str | None:
-    """`callbacks.sar_handoff.adapt=mean` → `sar_handoff`; None for a word about anything else."""
-    match = re.match(r"callbacks\.(\w+)\.", word)
+def check_per_stage(values: Mapping[str, Any], overrides: Sequence[str]) -> None:
+    """Raise a UserError for an override of the command line that each stage has to have for itself."""
+    data = get_object(values["data"]["_target_"])
+    target = data.__init__ if inspect.isclass(data) else data
+    keys = ["data", *(f"data.{key}" for key, hint in type_hints(target).items() if PER_STAGE in marks(hint))]
+    for override in overrides:
+        if key_of(override) in keys:
+            raise UserError(
+                f"{override} would apply to all stages ({', '.join(values['stages'])}); set it for one by "
+                "stages.NAME=[...]",
+                kind="conflict",
+                key=key_of(override),
+            )
+
+
+def callback_of(override: str) -> str | None:
+    """Return the callback that an override is about: `callbacks.sar_handoff.adapt=mean` → `sar_handoff`; else None."""
+    match = re.match(r"callbacks\.(\w+)\.", override)
     return match[1] if match else None
 
 
-def refuse_other_networks(stages: dict[str, DictConfig]) -> None:
-    """Raises a UserError where two stages do not train the same network."""
-    models = {name: OmegaConf.to_container(stage.model, resolve=True) for name, stage in stages.items()}
-    first, *others = models
+def check_same_network(stages: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise a UserError if two stages train different networks; bands may differ where the first layer is adapted."""
+    first, *others = stages
+    one = stages[first]["model"]
     for other in others:
-        one, two = models[first], models[other]
-        assert isinstance(one, dict)
-        assert isinstance(two, dict)
-        adapts = OmegaConf.select(stages[other], "callbacks.sar_handoff.adapt") is not None
-        free = (*MAY_DIFFER, "in_channels") if adapts else MAY_DIFFER
-        keys = [key for key in {**one, **two} if one.get(key) != two.get(key) and key not in free]
-        if keys:
+        two = stages[other]["model"]
+        handoff = stages[other]["callbacks"].get("sar_handoff") or {}
+        keys = ["_target_", *architecture_keys(get_class(one["_target_"])), "building_class"]
+        keys += [] if handoff.get("adapt") else ["in_channels"]
+        differ = [key for key in keys if one.get(key) != two.get(key)]
+        if differ:
             raise UserError(
-                f"the stages {first} and {other} train different networks: model.{keys[0]} is {one.get(keys[0])} and "
-                f"{two.get(keys[0])}; give both the same"
+                f"stages {first} and {other} train different networks: model.{differ[0]} is {one.get(differ[0])} and "
+                f"{two.get(differ[0])}; set the same for both",
+                kind="conflict",
+                key=f"model.{differ[0]}",
+                value=two.get(differ[0]),
             )

@@ -1,7 +1,7 @@
-"""The published networks once more, with torch.nn.functional alone and under the names of their files.
+"""Implement the published networks again, with torch.nn.functional only and by the names of their files.
 
-Each has a function that draws a file's tensors (names and shapes of the published code, at any width) and one that
-computes the logits from them.
+For each network, one function draws the tensors of a file (names and shapes of the published code, at any width) and
+one computes the logits from them.
 """
 
 import torch
@@ -9,27 +9,28 @@ import torch.nn.functional as F
 
 
 def draw(weights, name, *shape, bias=True):
-    """A weight whose layer about keeps the size of what it gets, and a bias."""
+    """Draw the weight of a layer whose output is about as large as its input, and a bias."""
     weights[f"{name}.weight"] = torch.randn(shape) * (2 / (shape[1] * shape[2] * shape[3])) ** 0.5
     if bias:
         weights[f"{name}.bias"] = torch.randn(shape[0]) * 0.1
 
 
 def draw_transposed(weights, name, inputs, outputs, kernel, stride, bias=True):
-    """The same for a transposed convolution, of whose kernel an output pixel meets one in stride²."""
-    summed = inputs * (kernel / stride) ** 2
-    weights[f"{name}.weight"] = torch.randn(inputs, outputs, kernel, kernel) * (2 / summed) ** 0.5
+    """Draw the same for a transposed convolution: one in stride² of its kernel contributes to an output pixel."""
+    fan_in = inputs * (kernel / stride) ** 2
+    weights[f"{name}.weight"] = torch.randn(inputs, outputs, kernel, kernel) * (2 / fan_in) ** 0.5
     if bias:
         weights[f"{name}.bias"] = torch.randn(outputs) * 0.1
 
 
-def again(weights, name, other):
-    """The same tensors under another name."""
+def add_copy(weights, name, other):
+    """Add the tensors of `other` under another name."""
     for part in ("weight", "bias"):
         weights[f"{name}.{part}"] = weights[f"{other}.{part}"].clone()
 
 
 def relu_conv(w, name, x, padding=1):
+    """Compute a convolution and ReLU."""
     return F.relu(F.conv2d(x, w[f"{name}.weight"], w[f"{name}.bias"], padding=padding))
 
 
@@ -37,12 +38,12 @@ def relu_conv(w, name, x, padding=1):
 
 
 def unet11_file(bands=3, width=4):
-    """One class: the published network has no others."""
+    """Draw the file of UNet11, which has one class."""
     w, weights, inputs = width, {}, bands
     names = ("conv1", "conv2", "conv3s", "conv3", "conv4s", "conv4", "conv5s", "conv5")
-    for place, outputs, name in zip((0, 3, 6, 8, 11, 13, 16, 18), (1, 2, 4, 4, 8, 8, 8, 8), names, strict=True):
-        draw(weights, f"encoder.{place}", outputs * w, inputs, 3, 3)
-        again(weights, name, f"encoder.{place}")
+    for index, outputs, name in zip((0, 3, 6, 8, 11, 13, 16, 18), (1, 2, 4, 4, 8, 8, 8, 8), names, strict=True):
+        draw(weights, f"encoder.{index}", outputs * w, inputs, 3, 3)
+        add_copy(weights, name, f"encoder.{index}")
         inputs = outputs * w
     for name, i, m, o in (
         ("center", 8 * w, 8 * w, 4 * w),
@@ -59,6 +60,8 @@ def unet11_file(bands=3, width=4):
 
 
 def unet11(w, x):
+    """Compute the logits of UNet11."""
+
     def block(name, x):
         x = relu_conv(w, f"{name}.block.0.conv", x)
         weight, bias = w[f"{name}.block.1.weight"], w[f"{name}.block.1.bias"]
@@ -77,15 +80,16 @@ def unet11(w, x):
 
 
 VGG16 = {1: (0, 2), 2: (5, 7), 3: (10, 12, 14), 4: (17, 19, 21), 5: (24, 26, 28)}
-FILTERS = {1: 1, 2: 2, 3: 4, 4: 8, 5: 8}  # of the blocks, in widths
+FILTERS = {1: 1, 2: 2, 3: 4, 4: 8, 5: 8}  # of each block, in units of the width
 
 
 def unet16_file(bands=3, width=4, classes=1):
+    """Draw the file of UNet16."""
     w, weights, inputs = width, {}, bands
-    for block, places in VGG16.items():
-        for k, place in enumerate(places):
-            draw(weights, f"encoder.{place}", FILTERS[block] * w, inputs, 3, 3)
-            again(weights, f"conv{block}.{2 * k}", f"encoder.{place}")
+    for block, indices in VGG16.items():
+        for k, index in enumerate(indices):
+            draw(weights, f"encoder.{index}", FILTERS[block] * w, inputs, 3, 3)
+            add_copy(weights, f"conv{block}.{2 * k}", f"encoder.{index}")
             inputs = FILTERS[block] * w
     for name, i, m, o in (
         ("center", 8 * w, 8 * w, 4 * w),
@@ -102,19 +106,21 @@ def unet16_file(bands=3, width=4, classes=1):
 
 
 def unet16(w, x):
-    def block(name, x):
+    """Compute the logits of UNet16."""
+
+    def decoder_block(name, x):
         x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
         return relu_conv(w, f"{name}.block.2.conv", relu_conv(w, f"{name}.block.1.conv", x))
 
     skips = []
-    for number, places in VGG16.items():
-        for k in range(len(places)):
-            x = relu_conv(w, f"conv{number}.{2 * k}", x)
+    for block, indices in VGG16.items():
+        for k in range(len(indices)):
+            x = relu_conv(w, f"conv{block}.{2 * k}", x)
         skips.append(x)
         x = F.max_pool2d(x, 2)
-    x = block("center", x)
+    x = decoder_block("center", x)
     for name in ("dec5", "dec4", "dec3", "dec2"):
-        x = block(name, torch.cat([x, skips.pop()], 1))
+        x = decoder_block(name, torch.cat([x, skips.pop()], 1))
     x = relu_conv(w, "dec1.conv", torch.cat([x, skips.pop()], 1))
     return F.conv2d(x, w["final.weight"], w["final.bias"])
 
@@ -123,9 +129,10 @@ def unet16(w, x):
 
 
 def fcn_file(stride, bands=3, width=2, classes=21):
+    """Draw the file of an FCN."""
     w, weights, inputs = width, {}, bands
-    for block, places in VGG16.items():
-        for k in range(1, len(places) + 1):
+    for block, indices in VGG16.items():
+        for k in range(1, len(indices) + 1):
             draw(weights, f"conv{block}_{k}", FILTERS[block] * w, inputs, 3, 3)
             inputs = FILTERS[block] * w
     draw(weights, "fc6", 64 * w, 8 * w, 7, 7)
@@ -143,6 +150,8 @@ def fcn_file(stride, bands=3, width=2, classes=21):
 
 
 def fcn(w, x, stride):
+    """Compute the logits of an FCN."""
+
     def score(name, x):
         return F.conv2d(x, w[f"{name}.weight"], w[f"{name}.bias"])
 
@@ -150,8 +159,8 @@ def fcn(w, x, stride):
         return x[:, :, offset : offset + like.shape[2], offset : offset + like.shape[3]]
 
     image, pools = x, []
-    for block, places in VGG16.items():
-        for k in range(1, len(places) + 1):
+    for block, indices in VGG16.items():
+        for k in range(1, len(indices) + 1):
             x = relu_conv(w, f"conv{block}_{k}", x, padding=100 if (block, k) == (1, 1) else 1)
         x = F.max_pool2d(x, 2, stride=2, ceil_mode=True)
         pools.append(x)
@@ -171,13 +180,13 @@ def fcn(w, x, stride):
 
 
 def unet_file(bands=3, width=4, classes=2, biases=False):
-    """`biases`: of the convolutions before a batch norm, which its first versions have."""
+    """Draw the file of a U-Net; `biases` adds those before a batch norm, as in its first versions."""
     weights = {}
 
     def pair(name, inputs, outputs):
-        for place, i in ((0, inputs), (3, outputs)):
-            draw(weights, f"{name}.{place}", outputs, i, 3, 3, bias=biases)
-            norm = f"{name}.{place + 1}"
+        for index, i in ((0, inputs), (3, outputs)):
+            draw(weights, f"{name}.{index}", outputs, i, 3, 3, bias=biases)
+            norm = f"{name}.{index + 1}"
             weights[f"{norm}.weight"] = 1 + 0.2 * torch.randn(outputs)
             weights[f"{norm}.bias"] = 0.2 * torch.randn(outputs)
             weights[f"{norm}.running_mean"] = 0.2 * torch.randn(outputs)
@@ -196,10 +205,12 @@ def unet_file(bands=3, width=4, classes=2, biases=False):
 
 
 def unet(w, x):
+    """Compute the logits of Pytorch-UNet."""
+
     def pair(name, x):
-        for place in (0, 3):
-            norm = f"{name}.{place + 1}"
-            x = F.conv2d(x, w[f"{name}.{place}.weight"], w.get(f"{name}.{place}.bias"), padding=1)
+        for index in (0, 3):
+            norm = f"{name}.{index + 1}"
+            x = F.conv2d(x, w[f"{name}.{index}.weight"], w.get(f"{name}.{index}.bias"), padding=1)
             statistics = w[f"{norm}.running_mean"], w[f"{norm}.running_var"]
             x = F.relu(F.batch_norm(x, *statistics, w[f"{norm}.weight"], w[f"{norm}.bias"], eps=1e-5))
         return x

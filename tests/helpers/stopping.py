@@ -81,7 +81,7 @@ def predict_here(words: list[str], steps: int) -> None:
     """`python -m sn6.predict words...` in a new process, which is killed before its piece of work number `steps`."""
     from sn6.cli import run_command
     from sn6.predict import predict
-    from sn6.prediction import work
+    from sn6.prediction import workers
 
     done = itertools.count()
 
@@ -93,7 +93,7 @@ def predict_here(words: list[str], steps: int) -> None:
 
         return call
 
-    work.predict, work.finish = dying(work.predict), dying(work.finish)
+    workers.predict, workers.finish = dying(workers.predict), dying(workers.finish)
     sys.argv = ["sn6.predict", *words]
     run_command(predict, "sn6.predict")
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from helpers.handmade import OTHER_STRIP, SAR_STRIP, folder, speckle, write_labels, write_orientations, write_tile
 
-from sn6.data.dataset import Source, measure_statistics
+from sn6.data.normalization import measure_statistics
+from sn6.data.source import Source
 from sn6.datasets.archive import Archive
 from sn6.datasets.statistics import polygons_in_mask, read_statistics, tile_statistics
 

@@ -1,4 +1,4 @@
-"""The files of a tile and of an archive, each written whole or not at all."""
+"""Write the files of a simulated archive, each of them atomically."""
 
 import csv
 import json
@@ -29,11 +29,11 @@ from sn6.datasets.layout import (
 )
 from sn6.files import atomic_write, write_text
 from sn6.simulation.scene import Scene
-from sn6.simulation.strips import Tile
-from sn6.simulation.tile import Footprint, footprints, images
+from sn6.simulation.strips import PlannedTile
+from sn6.simulation.tile import Footprint, cut_footprints, render_products
 
 OPTICAL_PIXEL = 0.49999648 / 0.5  # the published optical pixel over the nominal one
-DIGITS = 4  # after the point, of pixels and of metres
+DIGITS = 4  # after the decimal point, of pixels and of metres
 COLUMNS = (
     "ImageId",
     "TileBuildingId",
@@ -44,35 +44,35 @@ COLUMNS = (
 )
 
 
-def is_whole(root: Path, tiles: Sequence[Tile]) -> bool:
-    """Whether every file of the archive of these tiles is there."""
+def is_complete(root: Path, tiles: Sequence[PlannedTile]) -> bool:
+    """Return whether all files of the archive of these tiles exist."""
     splits = {tile.strip.split for tile in tiles}
     tables = {"train": labels_path(root), "test_public": test_truth_path(root)}
-    texts = [orientations_path(root), *(tables[split] for split in splits)]
-    texts += [geojson_path(root, tile.image_id) for tile in tiles if tile.strip.split == "train"]
-    return all(path.exists() for path in texts) and not any(missing_images(root, tile) for tile in tiles)
+    paths = [orientations_path(root), *(tables[split] for split in splits)]
+    paths += [geojson_path(root, tile.image_id) for tile in tiles if tile.strip.split == "train"]
+    return all(path.exists() for path in paths) and not any(missing_products(root, tile) for tile in tiles)
 
 
-def missing_images(root: Path, tile: Tile) -> list[str]:
-    """The products of a tile that are not there."""
+def missing_products(root: Path, tile: PlannedTile) -> list[str]:
+    """Return the products of a tile whose files are missing."""
     split = tile.strip.split
     names = [name for name, product in PRODUCTS.items() if split == "train" or not product.optical]
     return [name for name in names if not tile_path(root, split, name, tile.image_id).exists()]
 
 
-def write_tile(root: Path, scene: Scene, tile: Tile) -> list[Footprint]:
-    """Writes the images of a tile that are not there yet; gives its footprints."""
+def write_tile(root: Path, scene: Scene, tile: PlannedTile) -> list[Footprint]:
+    """Write the missing images of a tile and return its footprints."""
     split = tile.strip.split
-    missing = missing_images(root, tile)
+    missing = missing_products(root, tile)
     if missing:
-        pixels = images(scene, tile)
+        pixels = render_products(scene, tile)
         for name in missing:
             write_image(tile_path(root, split, name, tile.image_id), name, pixels[name], tile.x, tile.y)
-    return footprints(scene, tile)
+    return cut_footprints(scene, tile)
 
 
 def write_image(path: Path, product: str, pixels: Shaped[np.ndarray, "bands h w"], x: float, y: float) -> None:
-    """A GeoTIFF with the upper left corner at (x, y) metres."""
+    """Write a GeoTIFF with the upper left corner at (x, y) metres."""
     pixel = PRODUCTS[product].pixel * (OPTICAL_PIXEL if PRODUCTS[product].optical else 1.0)
     bands, height, width = pixels.shape
     profile = {
@@ -92,16 +92,19 @@ def write_image(path: Path, product: str, pixels: Shaped[np.ndarray, "bands h w"
         image.write(pixels)
 
 
-def write_labels(root: Path, tiles: Sequence[Tile], labels: Iterable[list[Footprint]]) -> int:
-    """The labels of the training tiles in both forms, the test tiles' truth, and the orientations of all strips.
+def write_labels(root: Path, tiles: Sequence[PlannedTile], labels: Iterable[list[Footprint]]) -> int:
+    """Write the labels of the training tiles in both formats, the ground truth of the test tiles, and the orientations.
 
-    They are written tile by tile as they come.
+    Args:
+        root: of the archive
+        tiles: in the order of the tables
+        labels: of each tile; consumed one tile at a time, so that they are not all in memory
 
     Returns:
-        How many footprints there are.
+        The number of footprints.
     """
     paths: dict[Split, Path] = {"train": labels_path(root), "test_public": test_truth_path(root)}
-    footprints = empty = 0
+    total = empty = 0
     with ExitStack() as stack:
         tables = {}
         for split in {tile.strip.split for tile in tiles}:
@@ -109,44 +112,44 @@ def write_labels(root: Path, tiles: Sequence[Tile], labels: Iterable[list[Footpr
             file = stack.enter_context(part.open("w", encoding="utf-8", newline=""))
             tables[split] = csv.writer(file, lineterminator="\n")
             tables[split].writerow(COLUMNS)
-        for tile, found in zip(tiles, labels, strict=True):
-            tables[tile.strip.split].writerows(rows_of(tile, found))
-            footprints += len(found)
+        for tile, footprints in zip(tiles, labels, strict=True):
+            tables[tile.strip.split].writerows(table_rows(tile, footprints))
+            total += len(footprints)
             if tile.strip.split == "train":
-                empty += not found
-                # One without buildings is an empty collection or an empty file as published: here by turns.
-                text = geojson(tile, found) if found or empty % 2 else ""
+                empty += not footprints
+                # The published archive has an empty collection or an empty file for a tile without buildings: alternate.
+                text = geojson(tile, footprints) if footprints or empty % 2 else ""
                 write_text(geojson_path(root, tile.image_id), text)
     strips = dict.fromkeys(tile.strip for tile in tiles)
     write_text(orientations_path(root), "".join(f"{strip.name} {strip.orientation}\n" for strip in strips))
-    return footprints
+    return total
 
 
-def geojson(tile: Tile, labels: list[Footprint]) -> str:
-    """The footprints of a tile in metres, as the text of a file."""
+def geojson(tile: PlannedTile, footprints: list[Footprint]) -> str:
+    """Return the footprints of a tile as GeoJSON in metres."""
     features = [
         {
             "type": "Feature",
             "properties": {"ImageId": tile.image_id, "TileBuildingId": number},
-            "geometry": mapping(shapely.transform(label.polygon, lambda xy: in_metres(xy, tile))),
+            "geometry": mapping(shapely.transform(footprint.polygon, lambda xy: to_metres(xy, tile))),
         }
-        for number, label in enumerate(labels)
+        for number, footprint in enumerate(footprints)
     ]
     crs = {"type": "name", "properties": {"name": f"urn:ogc:def:crs:{CRS.replace(':', '::')}"}}
     return json.dumps({"type": "FeatureCollection", "crs": crs, "features": features})
 
 
-def in_metres(pixels: Float[np.ndarray, "n 2"], tile: Tile) -> Float[np.ndarray, "n 2"]:
-    """Coordinates on the ground of coordinates in a tile."""
+def to_metres(pixels: Float[np.ndarray, "n 2"], tile: PlannedTile) -> Float[np.ndarray, "n 2"]:
+    """Convert x and y in pixels of a tile to easting and northing in metres, rounded to DIGITS."""
     return np.round((tile.x, tile.y) + pixels * (PIXEL, -PIXEL), DIGITS)
 
 
-def rows_of(tile: Tile, labels: Sequence[Footprint]) -> Iterator[list[Any]]:
-    """The rows of a tile in a table of labels; one without buildings has one row."""
-    for number, label in enumerate(labels):
-        polygon = shapely.to_wkt(label.polygon, rounding_precision=DIGITS)
-        heights = (label.height, label.height, label.deviation)
-        known = ["" if isnan(label.height) else f"{value:.3f}" for value in heights]
+def table_rows(tile: PlannedTile, footprints: Sequence[Footprint]) -> Iterator[list[Any]]:
+    """Yield the rows of a tile in a table of labels; a tile without buildings has one row."""
+    for number, footprint in enumerate(footprints):
+        polygon = shapely.to_wkt(footprint.polygon, rounding_precision=DIGITS)
+        heights = (footprint.height, footprint.height, footprint.deviation)
+        known = ["" if isnan(footprint.height) else f"{value:.3f}" for value in heights]
         yield [tile.image_id, number, polygon, *known]
-    if not labels:
+    if not footprints:
         yield [tile.image_id, -1, "POLYGON EMPTY", "", "", ""]

@@ -1,13 +1,13 @@
-"""Whole tiles in overlapping windows."""
+"""Predict large images in overlapping windows."""
 
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from helpers.errors import user_error
 from torch import nn
 
-from sn6.errors import UserError
 from sn6.models.fcn import FCN8s
 from sn6.models.sliding_window import predict_windows, windows_1d
 from sn6.models.ternausnet import TernausNet
@@ -17,13 +17,13 @@ from sn6.models.unet import UNet
 @pytest.mark.parametrize(
     ("size", "window", "overlap"), [((67, 45), 16, 5), ((33, 100), 40, 0), ((31, 31), 30, 29), ((50, 20), 25, 24)]
 )
-def test_windows_of_a_pointwise_network_give_the_single_pass(size, window, overlap):
+def test_windows_of_a_pointwise_network_equal_a_single_pass(size, window, overlap):
     network, image = nn.Conv2d(4, 3, 1).eval(), torch.randn(2, 4, *size)
     with torch.no_grad():
         torch.testing.assert_close(predict_windows(network, image, window, overlap), network(image), rtol=0, atol=1e-5)
 
 
-def test_the_network_sees_no_more_than_one_window_and_every_pixel():
+def test_the_network_gets_one_window_at_a_time_and_every_pixel():
     seen = torch.zeros(61, 90)
 
     def network(part):
@@ -39,7 +39,7 @@ def test_the_network_sees_no_more_than_one_window_and_every_pixel():
 
 
 def test_windows_blend_without_a_seam():
-    """Two windows that disagree by 1: the blend goes over from one to the other in small steps."""
+    """Two windows differ by 1: the blend changes from one to the other in small steps."""
     calls = iter([0.0, 1.0])
     logits = predict_windows(lambda part: torch.full_like(part, next(calls)), torch.zeros(1, 1, 8, 96), 64, 32)
     row = logits[0, 0, 0]
@@ -50,48 +50,48 @@ def test_windows_blend_without_a_seam():
     torch.testing.assert_close(row[47] + row[48], torch.tensor(1.0))
 
 
-@pytest.mark.parametrize("make", [UNet, TernausNet])
-def test_inside_windows_agree_with_a_single_pass(make):
-    """A pixel reaches 107 logits far in a U-Net, 184 in a TernausNet: under 3/8 of these overlaps."""
-    network, image = make(in_channels=2, width=4).eval(), torch.randn(1, 2, 610, 900)
-    overlap = {UNet: 288, TernausNet: 504}[make]
+@pytest.mark.parametrize("build", [UNet, TernausNet])
+def test_windows_of_a_network_agree_with_a_single_pass(build):
+    """A pixel changes logits up to 107 pixels away in a U-Net, 184 in a TernausNet: less than 3/8 of these overlaps."""
+    network, image = build(in_channels=2, width=4).eval(), torch.randn(1, 2, 610, 900)
+    overlap = {UNet: 288, TernausNet: 504}[build]
     with torch.inference_mode():
-        whole, windows = network(image), predict_windows(network, image, overlap + 96, overlap)
-    assert whole.std() > 0.1
-    torch.testing.assert_close(windows, whole, rtol=0, atol=1e-4)
+        single, windows = network(image), predict_windows(network, image, overlap + 96, overlap)
+    assert single.std() > 0.1
+    torch.testing.assert_close(windows, single, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(
-    ("make", "reach"),
+    ("build", "reach"),
     [(UNet, 107), (TernausNet, 184), (partial(TernausNet, encoder="vgg16"), 215), (FCN8s, 245)],
 )
-def test_a_pixel_reaches_no_further_than_the_overlap_is_chosen_for(make, reach):
-    network, far = make(in_channels=1, width=2).eval(), 0
-    for place in range(512, 544):  # anywhere in the 32 pixels that are pooled into one
+def test_a_pixel_changes_logits_as_far_away_as_the_default_overlap_assumes(build, reach):
+    network, farthest = build(in_channels=1, width=2).eval(), 0
+    for column in range(512, 544):  # all positions within the 32 pixels that are pooled into one
         image = torch.zeros(1, 1, 32, 1056)
-        image[..., 16, place] = torch.nan
+        image[..., 16, column] = torch.nan
         with torch.inference_mode():
             reached = torch.isnan(network(image)[0, 0]).any(0).nonzero()
-        far = max(far, place - int(reached.min()), int(reached.max()) - place)
-    assert far == reach
+        farthest = max(farthest, column - int(reached.min()), int(reached.max()) - column)
+    assert farthest == reach
 
 
 @pytest.mark.parametrize(("size", "window", "overlap"), [(2000, 1024, 256), (901, 300, 250), (70, 64, 63), (10, 64, 0)])
-def test_the_shares_of_the_windows_sum_to_one_and_start_where_pooling_starts(size, window, overlap):
+def test_blend_weights_sum_to_one_and_windows_start_where_pooling_starts(size, window, overlap):
     total = np.zeros(size)
-    for one in windows_1d(size, window, overlap):
-        assert one.stop - one.start <= window
-        assert one.start % 32 == 0 or window - overlap < 32
-        total[one.start : one.stop] += one.share
+    for part in windows_1d(size, window, overlap):
+        assert part.stop - part.start <= window
+        assert part.start % 32 == 0 or window - overlap < 32
+        total[part.start : part.stop] += part.blend_weight
     assert total == pytest.approx(np.ones(size), abs=1e-6)
 
 
-def test_a_small_image_goes_through_as_it_is():
+def test_a_small_image_is_passed_in_one_piece():
     image = torch.randn(1, 2, 30, 32)
-    assert predict_windows(lambda whole: whole, image, window=32, overlap=8) is image
+    assert predict_windows(lambda x: x, image, window=32, overlap=8) is image
 
 
 @pytest.mark.parametrize("overlap", [32, 40, -1])
-def test_an_overlap_that_leaves_no_step_is_refused(overlap):
-    with pytest.raises(UserError, match=f"overlap={overlap} does not go with window=32"):
+def test_an_invalid_overlap_is_an_error(overlap):
+    with user_error("invalid_value", key="overlap", value=overlap):
         predict_windows(lambda x: x, torch.zeros(1, 1, 64, 64), 32, overlap)

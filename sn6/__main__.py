@@ -1,0 +1,49 @@
+"""All commands: `sn6 run ...` is `python -m sn6.run ...`."""
+
+import runpy
+import sys
+
+from sn6 import __version__
+
+COMMANDS = {
+    "run": "train a network, score its footprints; sweeps with -m",
+    "predict": "footprints of tiles or of any GeoTIFF from trained networks",
+    "score": "polygon F1 of a file of footprints",
+    "show": "pictures of tiles, labels and footprints",
+    "simulate": "make a simulated archive",
+    "download": "download the published archive and weights",
+    "check": "read every file of an archive and report what is wrong",
+}
+HELP = "\n".join(
+    [
+        "usage: sn6 COMMAND key=value ...",
+        "",
+        "Map building footprints from radar images (SpaceNet 6).",
+        "",
+        *(f"  {name:<10} {text}" for name, text in COMMANDS.items()),
+        "",
+        "sn6 COMMAND --help lists the keys of a command, sn6 --version prints the version.",
+    ]
+)
+
+
+def main() -> None:
+    """Run a command as `python -m sn6.COMMAND` does.
+
+    The command becomes `__main__`, so that Lightning starts the other ranks of a run with `python -m sn6.run`.
+    """
+    first = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if first in ("-h", "--help"):
+        print(HELP)
+    elif first == "--version":
+        print(f"sn6 {__version__}")
+    elif first not in COMMANDS:
+        print(f"sn6: unknown command {first!r}; choose from {', '.join(COMMANDS)}", file=sys.stderr)
+        sys.exit(1)
+    else:
+        del sys.argv[1]
+        runpy.run_module(f"sn6.{first}", run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""Compose the config from conf/, and explain in one line what Hydra refuses."""
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import hydra
+import hydra.utils
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from sn6.cli import unknown_key
+from sn6.errors import UserError
+
+PACKAGE = Path(__file__).resolve().parents[1]
+# In a wheel conf/ is inside the package, in a clone beside it.
+CONF = next((folder for folder in (PACKAGE / "conf", PACKAGE.parent / "conf") if folder.is_dir()), PACKAGE / "conf")
+IS_HYDRA_1_3 = hydra.__version__.startswith("1.3.")
+# Hydra 1.3 needs to know whose defaults to follow, Hydra 1.4 warns when it is told.
+VERSION_BASE: dict[str, Any] = {"version_base": "1.3"} if IS_HYDRA_1_3 else {}
+# Hydra 1.4 asks which `_target_` may be called: any, as the command line is the user's own.
+TRUST: dict[str, Any] = (
+    {} if IS_HYDRA_1_3 else {"execution_whitelist": vars(hydra.utils)["UNSAFE_DISABLE_EXECUTION_CHECKS"]}
+)
+
+
+def job_folder(dirname: str) -> str:
+    """Return the folder of a sweep's job, which a shell takes without quotes: `loss-bce_seed-0`.
+
+    Where characters are replaced, a digest keeps two jobs apart.
+    """
+    name = re.sub(r"[^\w.+-]+", "-", dirname)
+    return name if name == dirname else f"{name}-{hashlib.sha256(dirname.encode()).hexdigest()[:6]}"
+
+
+OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)  # for conf/config.yaml
+
+
+def compose_values(overrides: Sequence[str], **options: str | None) -> dict[str, Any]:
+    """Compose the config of these overrides and return it resolved, as dicts, lists and values.
+
+    Args:
+        overrides: as Hydra reads them
+        options: text values of keys at the top, which win over the overrides; None is null
+    """
+    texts = [f"{key}={'null' if value is None else quote(value)}" for key, value in options.items()]
+    return to_plain(compose("config", [*overrides, *texts]))
+
+
+def quote(text: str) -> str:
+    """Return a value that Hydra reads as this text, whatever characters it holds."""
+    return QuotedString(text=text, quote=Quote.single).with_quotes()
+
+
+def to_plain(config: DictConfig) -> dict[str, Any]:
+    """Return the config as dicts, lists and values, with every `${...}` resolved."""
+    values = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+@contextmanager
+def one_line_config_errors(overrides: Sequence[str]) -> Iterator[None]:
+    """Turn what Hydra and OmegaConf raise about the `overrides` into a UserError."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        if isinstance(error.__cause__, UserError):  # raised in a constructor that Hydra called
+            raise error.__cause__ from None
+        raise explain(error, overrides) from None
+
+
+def explain(error: Exception, overrides: Sequence[str]) -> UserError:
+    """Return an error of Hydra as one line: what is wrong in the config, and what is valid instead."""
+    text = str(error)
+    if isinstance(error, OverrideParseException):
+        override = str(error.override)
+        reason = text.splitlines()[0].partition(" out of [")[0]
+        return UserError(
+            f"cannot read {override!r} as key=value: {reason}; quote a value that holds special characters: "
+            "'key=\"value\"'",
+            kind="invalid_value",
+            key=override.partition("=")[0],
+            value=override.partition("=")[2],
+        )
+    if match := re.search(r"Could not override '([^']+)'", text):
+        key = match[1].split("@")[0]
+        message = f"config: {unknown_key(key, keys_beside(key, overrides))}"
+        return UserError(f"{message} (+{key}=... adds a key of Lightning's or Hydra's)", kind="unknown_key", key=key)
+    if match := re.search(r"Could not (?:find|load) '(hydra/\w+)/([^']+)'", text):
+        return UserError(
+            f"{match[1]}={match[2]} is not installed; pip install 'sn6[sweep]' (Optuna, joblib) or 'sn6[slurm]'",
+            kind="unavailable",
+            key=match[1],
+            value=match[2],
+        )
+    if match := re.search(r"Could not (?:find|load) '(\w+)/([^']+)'", text):
+        choices = ", ".join(sorted(path.stem for path in (CONF / match[1]).glob("*.yaml")))
+        return UserError(
+            f"unknown {match[1]}={match[2]}; choose from {choices}", kind="unknown_value", key=match[1], value=match[2]
+        )
+    return UserError(" ".join(text.split()), kind="invalid_value")
+
+
+def keys_beside(key: str, overrides: Sequence[str]) -> list[str]:
+    """Return the keys of the node that `key` is meant for, or those at the top where there is no such node."""
+    groups = [override for override in overrides if (CONF / override.partition("=")[0]).is_dir()]
+    running = GlobalHydra.instance().is_initialized()  # a stage is composed inside a job
+    with nullcontext() if running else initialize_config_dir(str(CONF), **VERSION_BASE):
+        try:
+            config = compose("config", overrides=groups)
+        except HydraException:
+            config = compose("config")
+    parent = key.rpartition(".")[0]
+    node = OmegaConf.select(config, parent) if parent else config
+    if not isinstance(node, DictConfig):
+        return [str(name) for name in config]
+    prefix = f"{parent}." if parent else ""
+    return [f"{prefix}{name}" for name in node if not str(name).startswith("_")]

@@ -1,0 +1,105 @@
+"""Average the logits of several networks, flips and scales."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float32
+from torch import Tensor
+
+from sn6.data.normalization import normalize
+from sn6.errors import UserError
+from sn6.models.classes import building_logits
+from sn6.prediction.networks import Precision, TrainedNetwork
+
+HALF_DTYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+
+
+@dataclass(frozen=True)
+class Averaging:
+    """What to average besides the networks, and how to compute it.
+
+    Attributes:
+        flips: average with the image flipped left to right
+        scales: factors on the size of the image
+        precision: precision of the forward pass
+    """
+
+    flips: bool
+    scales: tuple[float, ...]
+    precision: Precision
+
+
+class Ensemble:
+    """Compute the mean logits of networks, flips and scales.
+
+    Args:
+        networks: networks of the same bands
+        device: device to compute on
+        averaging: flips, scales, precision
+    """
+
+    def __init__(self, networks: Sequence[TrainedNetwork], device: str, averaging: Averaging) -> None:
+        self.networks = networks
+        self.device = torch.device(device)
+        self.averaging = averaging
+        for trained in networks:
+            trained.network.to(self.device)
+
+    @property
+    def bands(self) -> tuple[int, ...]:
+        """Return the bands of the networks, counted from 1."""
+        return self.networks[0].source.bands
+
+    @torch.inference_mode()
+    def logits(
+        self, pixels: Sequence[Float32[np.ndarray, "c h w"]], valid: Sequence[Bool[np.ndarray, "h w"]]
+    ) -> Float32[np.ndarray, "b h w"]:
+        """Compute the logits of images of the same size, NaN on nodata.
+
+        Args:
+            pixels: bands of each image, in the units of the product
+            valid: whether each pixel is valid
+
+        Raises:
+            UserError: the memory of the device is too small
+        """
+        passes = len(self.networks) * len(self.averaging.scales) * (1 + self.averaging.flips)
+        total = torch.zeros(len(pixels), *valid[0].shape, device=self.device)
+        try:
+            for trained in self.networks:
+                pairs = zip(pixels, valid, strict=True)
+                images = np.stack([normalize(image, mask, trained.statistics, trained.nodata) for image, mask in pairs])
+                total += self._sum_of_passes(trained, torch.from_numpy(images).to(self.device))
+        except torch.OutOfMemoryError:
+            raise UserError(
+                f"{self.device} has not enough memory for batch={len(pixels)} windows of {valid[0].shape[-1]} pixels; "
+                "give a smaller batch= or window=",
+                kind="failed",
+                key="batch",
+                value=len(pixels),
+            ) from None
+        logits = (total / passes).cpu().numpy()
+        logits[~np.stack(valid)] = np.nan
+        return logits
+
+    def _sum_of_passes(self, trained: TrainedNetwork, image: Float32[Tensor, "b c h w"]) -> Float32[Tensor, "b h w"]:
+        """Sum the logits of one network over scales and flips."""
+        total = torch.zeros_like(image[:, 0])
+        for scale in self.averaging.scales:
+            scaled = image if scale == 1 else F.interpolate(image, scale_factor=scale, mode="bilinear", antialias=True)
+            logits = self._forward(trained, scaled)
+            if self.averaging.flips:
+                logits = logits + self._forward(trained, scaled.flip(-1)).flip(-1)
+            if scale != 1:
+                logits = F.interpolate(logits, size=image.shape[-2:], mode="bilinear")
+            total += logits[:, 0]
+        return total
+
+    def _forward(self, trained: TrainedNetwork, image: Float32[Tensor, "b c h w"]) -> Float32[Tensor, "b 1 h w"]:
+        dtype = HALF_DTYPES.get(self.averaging.precision)
+        with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
+            logits = trained.network(image.contiguous(memory_format=torch.channels_last)).float()
+        return building_logits(logits, trained.building_class)

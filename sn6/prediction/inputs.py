@@ -1,0 +1,219 @@
+"""Find the images to predict: tiles of an archive, or GeoTIFFs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rasterio.crs import CRS as RasterioCRS
+from rasterio.errors import CRSError, RasterioError
+
+from sn6.data.source import Source, is_rotated
+from sn6.datasets.archive import IMAGE_ID, Archive
+from sn6.datasets.layout import CRS, PIXEL, PRODUCTS, Split, tile_path
+from sn6.errors import UserError, first_line
+from sn6.plots.tile_selection import number_of
+from sn6.prediction.images import Image, open_raster
+
+SUFFIXES = (".tif", ".tiff")
+
+
+def find_images(
+    root: Path | None, split: Split, tiles: Sequence[str] | None, images: Path | None, rotate: bool, source: Source
+) -> list[Image]:
+    """Return the images of an archive (`root`), or the GeoTIFFs `images`; see `archive_images` and `geotiff_images`.
+
+    Raises:
+        UserError: both or none of them are given, or options that the other one needs
+    """
+    if (root is None) == (images is None):
+        raise UserError(
+            "give either root= (an archive) or images= (a GeoTIFF or a folder of GeoTIFFs)",
+            kind="missing_value" if root is None else "conflict",
+            key="root",
+            value=root,
+        )
+    if root is not None:
+        if rotate:
+            raise UserError(
+                "rotate= needs images=; the tiles of root= are rotated by its table of orientations",
+                kind="conflict",
+                key="rotate",
+                value=rotate,
+            )
+        return archive_images(root, split, source, tiles)
+    if tiles is not None:
+        raise UserError(
+            "tiles= needs root=; with images=, give the file or folder to predict",
+            kind="conflict",
+            key="tiles",
+            value=tiles,
+        )
+    assert images is not None
+    return geotiff_images(images, source, rotate)
+
+
+def archive_images(root: Path, split: Split, source: Source, tiles: Sequence[str] | None) -> list[Image]:
+    """Return the tiles of an archive, rotated as in training.
+
+    Args:
+        root: folder of the archive
+        split: split of the archive
+        source: product and bands that the network was trained on
+        tiles: image ids or tile numbers; None for all
+
+    Raises:
+        UserError: `root` is not an archive, has no such tile, or the look direction of a tile is unknown
+    """
+    archive = Archive(root)
+    selected = archive.tiles(split, source.product)
+    if tiles is not None:
+        names = {name for tile in selected for name in (tile.image_id, number_of(tile.image_id))}
+        if unknown := [name for name in tiles if name not in names]:
+            raise UserError(
+                f"unknown tile {unknown[0]!r} in {split} of {root}; give image ids or tile numbers",
+                kind="not_found",
+                key="tiles",
+                value=unknown[0],
+            )
+        selected = [tile for tile in selected if {tile.image_id, number_of(tile.image_id)} & set(tiles)]
+    images = []
+    for tile in selected:
+        west, south, east, north = tile.bounds
+        images.append(
+            Image(
+                tile.image_id,
+                tile_path(root, split, source.product, tile.image_id),
+                round((north - south) / PIXEL),
+                round((east - west) / PIXEL),
+                (west, north),
+                rotated=is_rotated(tile, source),
+                repeat=round(PRODUCTS[source.product].pixel / PIXEL),
+            )
+        )
+    return images
+
+
+def geotiff_images(path: Path, source: Source, rotate: bool) -> list[Image]:
+    """Return a GeoTIFF, or those of a folder in the order of their names.
+
+    Args:
+        path: file or folder
+        source: product and bands that the network was trained on
+        rotate: whether they were imaged from the south
+
+    Raises:
+        UserError: there is none; one cannot be opened, has other bands or no usable grid; two have the same name, or
+            different CRSs or pixel sizes
+    """
+    if not path.exists():
+        raise UserError(
+            f"images={path} does not exist; give a GeoTIFF or a folder of GeoTIFFs",
+            kind="not_found",
+            key="images",
+            value=str(path),
+        )
+    files = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+    if not files:
+        raise UserError(
+            f"images={path}: the folder has no {' or '.join(SUFFIXES)} file; give another folder",
+            kind="not_found",
+            key="images",
+            value=str(path),
+        )
+    images = [geotiff_image(file, source, rotate) for file in files]
+    by_id: dict[str, Image] = {}
+    for image in images:
+        if other := by_id.get(image.image_id):
+            raise UserError(
+                f"{other.path} and {image.path} have the same name {image.image_id}; rename one of them",
+                kind="conflict",
+                key=image.path,
+                value=image.image_id,
+            )
+        by_id[image.image_id] = image
+        if (image.crs, image.pixel) != (images[0].crs, images[0].pixel):
+            raise UserError(
+                f"{image.path} has CRS {image.crs} and pixel size {image.pixel}, but {images[0].path} has "
+                f"{images[0].crs} and {images[0].pixel}; predict them separately, or reproject one of them",
+                kind="conflict",
+                key=image.path,
+                value=image.crs,
+            )
+    return images
+
+
+def geotiff_image(path: Path, source: Source, rotate: bool) -> Image:
+    """Read the header of a GeoTIFF; arguments and errors of `geotiff_images`."""
+    bands = PRODUCTS[source.product].bands
+    try:
+        with open_raster(path) as raster:
+            count, crs, transform, (height, width) = raster.count, raster.crs, raster.transform, raster.shape
+    except RasterioError as error:
+        raise UserError(
+            f"{path} cannot be opened as a GeoTIFF; give another file ({first_line(error)})",
+            kind="unreadable",
+            key=path,
+        ) from None
+    if count != len(bands):
+        raise UserError(
+            f"{path} has {count} {'band' if count == 1 else 'bands'}; the network was trained on the {len(bands)} of "
+            f"{source.product} ({', '.join(bands)}), give files with these",
+            kind="wrong_data",
+            key=path,
+            value=count,
+        )
+    match = IMAGE_ID.search(path.name)
+    image_id = f"{match[1]}_{match[2]}" if match else path.stem
+    if set(image_id) & set(',"\n'):
+        raise UserError(
+            f"{path} has a comma, quote or line break in its name, which becomes the ImageId of a CSV; rename it",
+            kind="invalid_value",
+            key=path,
+            value=image_id,
+        )
+    repeat = round(PRODUCTS[source.product].pixel / PIXEL)
+    size = (height * repeat, width * repeat)
+    if transform.is_identity:
+        return Image(image_id, path, *size, (0.0, 0.0), 1.0, None, rotate, repeat)
+    if not transform.is_rectilinear or transform.a <= 0 or abs(transform.a + transform.e) > 1e-3 * transform.a:
+        raise UserError(
+            f"{path} is not north-up with square pixels; warp it, for example with gdalwarp",
+            kind="wrong_data",
+            key=path,
+        )
+    corner = (transform.c, transform.f)
+    return Image(image_id, path, *size, corner, transform.a / repeat, crs_name(crs, path), rotate, repeat)
+
+
+def crs_name(crs: RasterioCRS | None, path: Path) -> str | None:
+    """Return "EPSG:<code>" of a CRS in metres, or None for None.
+
+    Raises:
+        UserError: the CRS is in degrees or feet, or has no code
+    """
+    if crs is None:
+        return None
+    try:
+        in_metres = crs.is_projected and crs.linear_units_factor[1] == 1
+    except CRSError:
+        in_metres = False
+    if not in_metres or crs.to_epsg() is None:
+        raise UserError(
+            f"{path} has CRS {crs}, which is not in metres or has no EPSG code; warp it to {CRS}",
+            kind="wrong_data",
+            key=path,
+            value=str(crs),
+        )
+    return f"EPSG:{crs.to_epsg()}"
+
+
+def pixel_size_warning(image: Image) -> str | None:
+    """Return a warning if an image has no CRS, or another pixel size than the training tiles."""
+    if image.crs is None:
+        units = "pixels, y upwards" if image.pixel == 1 else "the units of the file"
+        return f"{image.path} has no CRS: footprints.* are in {units}, areas assume pixels of {PIXEL} m"
+    if abs(image.pixel - PIXEL) > 0.1 * PIXEL:
+        return (
+            f"{image.path} has pixels of {image.pixel:g} m, but the network was trained at {PIXEL} m: resample the "
+            "image, or use scales="
+        )
+    return None

@@ -1,0 +1,82 @@
+"""Describe a prediction: images, windows and options, and which of the work is still to do."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from hashlib import file_digest, sha256
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any
+
+from sn6.footprints import PolygonOptions
+from sn6.prediction.ensemble import Averaging
+from sn6.prediction.images import Image
+from sn6.prediction.mosaic import Mosaic, Region
+
+Batch = tuple[tuple[int, Region], ...]  # windows of one size: number of the image, rows and columns
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a worker needs to know.
+
+    Attributes:
+        checkpoints: files of the networks whose logits are averaged
+        images: images to predict; an image's number is its index here
+        window: edge length of a window in pixels
+        overlap: minimum overlap of neighbouring windows in pixels
+        averaging: flips, scales, precision
+        polygon_options: from logits to footprints
+        batch: number of windows per forward pass
+        folder: folder of unfinished results
+        rasters: folder of the probability rasters, None for none
+    """
+
+    checkpoints: tuple[Path, ...]
+    images: tuple[Image, ...]
+    window: int
+    overlap: int
+    averaging: Averaging
+    polygon_options: PolygonOptions
+    batch: int
+    folder: Path
+    rasters: Path | None
+
+    def mosaic(self, number: int) -> Mosaic:
+        """Return the mosaic of the logits of an image."""
+        image = self.images[number]
+        return Mosaic(self.folder / f"logits{number}", image.height, image.width, self.window, self.overlap)
+
+    def part(self, number: int) -> Path:
+        """Return the file of the footprints of an image; it exists when the image is finished."""
+        return self.folder / f"footprints{number}.parquet"
+
+    def missing(self, number: int) -> list[Region]:
+        """Return the windows of an image that are not predicted yet."""
+        mosaic = self.mosaic(number)
+        return [region for region in mosaic.regions() if not mosaic.path(region).exists()]
+
+    def batches(self, numbers: list[int]) -> Iterator[Batch]:
+        """Yield batches of missing windows in the order of the images; windows of a batch have the same size."""
+        windows = ((number, region) for number in numbers for region in self.missing(number))
+        for _, same_size in groupby(windows, lambda window: [side.stop - side.start for side in window[1]]):
+            while batch := tuple(islice(same_size, self.batch)):
+                yield batch
+
+    def settings(self) -> dict[str, Any]:
+        """Return everything that the result depends on, as plain values."""
+        digests = []
+        for path in self.checkpoints:
+            with path.open("rb") as file:
+                digests.append(file_digest(file, "sha256").hexdigest())
+        return {
+            "checkpoint": [str(path.resolve()) for path in self.checkpoints],
+            "checkpoint_sha256": digests,
+            "images": len(self.images),
+            "first_image": str(self.images[0].path.resolve()),
+            "images_sha256": sha256(repr(self.images).encode()).hexdigest(),
+            "window": self.window,
+            "overlap": self.overlap,
+            **asdict(self.averaging),
+            **asdict(self.polygon_options),
+            "probability": self.rasters is not None,
+        }

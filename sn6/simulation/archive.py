@@ -1,0 +1,144 @@
+"""Make a simulated archive in SpaceNet 6 format from its settings."""
+
+import json
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+from rich.console import Console
+from rich.progress import track
+
+from sn6.errors import UserError
+from sn6.files import exclusive_lock, write_text
+from sn6.processes import in_processes
+from sn6.simulation.archive_files import is_complete, write_labels, write_tile
+from sn6.simulation.scene import Scene
+from sn6.simulation.strips import PlannedTile, harbour_basins, plan_tiles
+from sn6.simulation.tile import Footprint
+
+VERSION = 2  # to be increased whenever the same settings give other files
+Scale = Literal["tiny", "small", "medium", "full"]
+TileCount = Annotated[int, Field(ge=1)]
+TestTileCount = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0)]
+# Pixels: 64 are the smallest tile that contains a building, 1800 the largest of which a few fit into the area.
+TileSize = Annotated[int, Field(ge=64, le=1800, multiple_of=2)]
+
+SCALES: dict[Scale, dict[str, int]] = {
+    "tiny": {"tiles": 12, "test_tiles": 4, "size": 256},  # tests
+    "small": {"tiles": 24, "test_tiles": 6, "size": 900},  # a first look
+    "medium": {"tiles": 96, "test_tiles": 32, "size": 900},  # comparisons
+    "full": {"tiles": 3401, "test_tiles": 2061, "size": 900},  # as published
+}
+METADATA_FILE = "simulation.json"  # of an archive: its settings
+MIN_PIXELS_FOR_POOL = 3_000_000  # of all tiles; fewer are rendered before other processes have started
+
+
+def settings_of(
+    scale: Scale = "small",
+    tiles: TileCount | None = None,
+    test_tiles: TestTileCount | None = None,
+    seed: Seed = 0,
+    size: TileSize | None = None,
+) -> dict[str, int]:
+    """Return the settings of an archive, with the numbers of its scale where none is given.
+
+    The types state the valid values; `sn6.cli.validate_arguments` checks them.
+
+    Args:
+        scale: name of a set of numbers
+        tiles: training tiles
+        test_tiles: test tiles
+        seed: of all random numbers
+        size: pixels of 0.5 m on each side of a tile
+    """
+    given = {"tiles": tiles, "test_tiles": test_tiles, "size": size}
+    numbers = SCALES[scale] | {key: value for key, value in given.items() if value is not None}
+    return {
+        "version": VERSION,
+        "tiles": numbers["tiles"],
+        "test_tiles": numbers["test_tiles"],
+        "seed": seed,
+        "size": numbers["size"],
+    }
+
+
+def make_archive(root: Path, settings: dict[str, int]) -> int | None:
+    """Write the missing files of an archive; several processes may do so at once, of which one writes.
+
+    Args:
+        root: folder of the archive, made if missing; a lock file beside it remains
+        settings: as `settings_of` returns them
+
+    Returns:
+        The number of footprints, or None if no file was missing.
+
+    Raises:
+        UserError: `root` contains something else, or cannot be written
+    """
+    tiles = plan_tiles(settings["tiles"], settings["test_tiles"], settings["size"], settings["seed"])
+    try:
+        if is_made_with(root, settings) and is_complete(root, tiles):  # needs no lock, so `root` may be read-only
+            return None
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with exclusive_lock(root.parent / f".{root.name}.lock", f"makes the simulated archive {root}"):
+            if not is_made_with(root, settings):
+                write_text(root / METADATA_FILE, json.dumps(settings))
+            return None if is_complete(root, tiles) else write_archive(root, settings, tiles)
+    except OSError as error:
+        raise UserError(
+            f"cannot write root={root} ({error}); choose another folder, or change its permissions",
+            kind="unwritable",
+            key="root",
+            value=root,
+        ) from None
+
+
+def is_made_with(root: Path, settings: dict[str, int]) -> bool:
+    """Return whether `root` is an archive of these settings, finished or not; False if it is missing or empty.
+
+    Raises:
+        UserError: it contains something else
+    """
+    metadata, wanted = root / METADATA_FILE, json.dumps(settings)
+    if metadata.exists():
+        if (text := metadata.read_text()) == wanted:
+            return True
+        raise UserError(
+            f"root={root} contains a simulated archive of other settings, {text[:200]} instead of {wanted}; "
+            "choose another folder, or remove it",
+            kind="conflict",
+            key="root",
+            value=root,
+        )
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise UserError(
+            f"root={root} exists and is no simulated archive; choose another folder",
+            kind="conflict",
+            key="root",
+            value=root,
+        )
+    return False
+
+
+def write_archive(root: Path, settings: dict[str, int], tiles: list[PlannedTile]) -> int:
+    """Write the missing images and all labels, with a progress bar on stderr; return the number of footprints."""
+    # Small tiles cover little ground, so the city is denser for them: tiles of any size have some buildings.
+    density = min(max(900 / settings["size"], 1.0), 4.0)
+    scene = Scene(settings["seed"], density, harbour_basins(tiles))
+    labels = track(
+        write_tiles(root, scene, tiles),
+        f"simulating {len(tiles)} tiles",
+        total=len(tiles),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    return write_labels(root, tiles, labels)
+
+
+def write_tiles(root: Path, scene: Scene, tiles: list[PlannedTile]) -> Iterator[list[Footprint]]:
+    """Write the missing images of each tile, in several processes if there are many; yield the labels in order."""
+    is_worth_it = sum(tile.size**2 for tile in tiles) >= MIN_PIXELS_FOR_POOL
+    return in_processes(partial(write_tile, root, scene), tiles, is_worth_it)

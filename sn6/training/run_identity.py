@@ -1,0 +1,114 @@
+"""Whether two configs train the same: what a resumed run may change, and what it may not."""
+
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any, get_args
+
+from hydra.utils import get_object
+
+from sn6.checkpoints.init_options import INIT_KEYS, InitOptions
+from sn6.cli import type_hints
+from sn6.config.types import MAY_CHANGE, OPTION_NAMES, Mark, RunOptions
+
+# Arguments of Lightning's classes that decide where a run computes and what it shows, not what it trains.
+LIGHTNING = {
+    "lightning.Trainer": (
+        "accelerator",
+        "devices",
+        "num_nodes",
+        "strategy",
+        "enable_progress_bar",
+        "profiler",
+        "log_every_n_steps",
+    ),
+    "lightning.pytorch.callbacks.ModelCheckpoint": ("dirpath",),
+}
+LENGTH = ("trainer.max_epochs", "trainer.max_steps")  # a stopped run may train longer, a finished one is finished
+
+
+def differences(
+    saved: Mapping[str, Any], config: Mapping[str, Any], may_train_longer: bool
+) -> dict[str, tuple[Any, Any]]:
+    """Return key → (saved, new) of the keys in which two configs differ and that a resumed run may not change.
+
+    A key that one of them lacks has the default of the signature that declares it, so that a new key with a default
+    does not make older runs different.
+
+    Args:
+        saved: config of the run in the folder
+        config: the new one
+        may_train_longer: whether `LENGTH` may differ
+    """
+    targets = {node: target for one in (saved, config) for node, target in target_of_nodes(one)}
+    before, after = (binding_values(one, targets) for one in (saved, config))
+    free = LENGTH if may_train_longer else ()
+    keys = [key for key in {**before, **after} if before.get(key) != after.get(key) and key not in free]
+    return {key: (before.get(key), after.get(key)) for key in keys}
+
+
+def binding_values(config: Mapping[str, Any], targets: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that a resumed run may not change, by dotted keys, with defaults filled in."""
+    options = {key: value for key, value in config.items() if key in OPTION_NAMES}
+    result = dict(declared(RunOptions, options, ""))
+    for group, node in config.items():
+        if group not in OPTION_NAMES and isinstance(node, Mapping):
+            result |= dict(of_node(node, group, targets))
+    return result
+
+
+def of_node(node: Mapping[str, Any], where: str, targets: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the binding values of a node of the config and of those below it."""
+    target = targets.get(where)
+    if target is not None and is_free(target):
+        return
+    inner = {key: value for key, value in node.items() if isinstance(value, Mapping)}
+    values = {key: value for key, value in node.items() if key not in inner}
+    if where == "model":
+        init = {key: values.pop(key) for key in INIT_KEYS if key in values}
+        yield from declared(InitOptions, init, where)
+    yield from declared(target, values, where)
+    for key, value in inner.items():
+        yield from of_node(value, f"{where}.{key}", targets)
+
+
+def declared(target: Any, values: Mapping[str, Any], where: str) -> Iterator[tuple[str, Any]]:
+    """Yield the arguments of a class or function that bind a resumed run, given or by default."""
+    parameters = inspect.signature(target).parameters if target is not None else {}
+    defaults = {k: p.default for k, p in parameters.items() if p.default is not p.empty and p.kind is not p.VAR_KEYWORD}
+    free = (
+        {key for key, hint in type_hints(target).items() if MAY_CHANGE in marks(hint)} if target is not None else set()
+    )
+    free |= set(LIGHTNING.get(str(values.get("_target_")), ()))
+    for key, value in (defaults | dict(values)).items():
+        if key not in free:
+            yield f"{where}.{key}" if where else key, as_list(value)
+
+
+def marks(hint: Any) -> set[Mark]:
+    """Return the marks of an annotated type."""
+    return {extra for extra in get_args(hint) if isinstance(extra, Mark)}
+
+
+def as_list(value: Any) -> Any:
+    """Return a tuple as the list that a YAML file holds."""
+    return [as_list(one) for one in value] if isinstance(value, tuple | list) else value
+
+
+def is_free(target: Any) -> bool:
+    """Return whether a node of this class may change: loggers, progress bars, monitors, callbacks that say so."""
+    from lightning.pytorch.callbacks import DeviceStatsMonitor, LearningRateMonitor, ProgressBar
+    from lightning.pytorch.loggers import Logger
+
+    shows = (Logger, ProgressBar, LearningRateMonitor, DeviceStatsMonitor)
+    return inspect.isclass(target) and (issubclass(target, shows) or getattr(target, "may_change", False))
+
+
+def target_of_nodes(node: Mapping[str, Any], where: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the dotted key of each node with a `_target_` that can be imported, and what it names."""
+    if "_target_" in node:
+        with suppress(Exception):  # a class of another version: its values are compared as they are
+            yield where, get_object(node["_target_"])
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            yield from target_of_nodes(value, f"{where}.{key}" if where else str(key))
