@@ -47,7 +47,7 @@ def check(
     for table in report_tables(report):
         console.print(table)
     tiles = len(inspection.tiles)
-    print(f"{count(tiles, 'tile')} in {seconds:.0f} s, {tiles / max(seconds, 1e-9):.1f} per second; report: {out}")
+    print(f"{counted(tiles, 'tile')} in {seconds:.0f} s, {tiles / max(seconds, 1e-9):.1f} per second; report: {out}")
     verdicts = [row.within_tolerance for row in report.comparison if row.within_tolerance is not None]
     if verdicts:
         print(f"{sum(verdicts)} of {len(verdicts)} published values are within tolerance")
@@ -56,10 +56,10 @@ def check(
         kinds = ", ".join(f"{kind} ({number})" for kind, number in fatal.items())
         message = f"{root} cannot be trained on: {kinds}; {out / 'check.json'} lists the files"
         raise UserError(message, kind="wrong_data", key="root", value=root)
-    print(f"{root} can be trained on; {count(len(report.faults), 'warning')}")
+    print(f"{root} can be trained on; {counted(len(report.faults), 'warning')}")
 
 
-def count(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
     """Return a number with its noun, in the plural where it is not 1."""
     return f"{number} {noun}" + "s" * (number != 1)
 

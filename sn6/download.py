@@ -9,7 +9,6 @@ from sn6.cli import run_command
 from sn6.errors import UserError
 
 What = Literal["train", "test_public", "weights/baseline", "weights/ternausnet"]
-Product = Literal["SAR-Intensity", "PS-RGB", "PS-RGBNIR", "RGBNIR", "PAN"]
 
 
 def download(
@@ -19,11 +18,7 @@ def download(
     ],
     root: Annotated[Path, "folder of the archive, created if missing; weights are written to weights/ in it"],
     source: Annotated[str | None, "another address, or a local .tar.gz; null is the public bucket"] = None,
-    products: Annotated[
-        Annotated[list[Product], Field(min_length=1)] | None,
-        "images to unpack, as [SAR-Intensity,PS-RGB]; labels are always unpacked; null is all",
-    ] = None,
-    keep: Annotated[bool, "keep the downloaded tarball, in root"] = False,
+    keep: Annotated[bool, "keep the downloaded tarball in root, for later use as source="] = False,
     md5: Annotated[
         str,
         Field(pattern="^(published|unchecked|[0-9a-f]{32})$"),
@@ -35,8 +30,7 @@ def download(
     The same command resumes after a stop, and does nothing if the folder is already there. The folder of a split
     appears when the whole tarball has been checked and unpacked.
 
-    Disk space: train needs 39 GB for the tarball and about 85 GB for the images (44 GB with only SAR-Intensity),
-    test_public 17 GB and 27 GB.
+    Disk space: train needs 39 GB for the tarball and about 85 GB for the images, test_public 17 GB and 27 GB.
 
     Weights: no checksums are published, so only the length is checked. weights/baseline is all files that the bucket
     lists. TernausNet's have no permanent address: set source=.
@@ -45,14 +39,14 @@ def download(
         UserError: conflicting options, or a file that is out of reach, wrong, or too large for the disk
     """
     selected = list(dict.fromkeys(what)) if isinstance(what, list) else [what]
-    check_options(selected, source, products is not None or keep or md5 != "published")
+    check_options(selected, source, keep or md5 != "published")
     from sn6.acquire.archive import download_split, working_folder
     from sn6.acquire.weights import download_weights
 
     with working_folder(root) as work:
         for one in selected:
             if one == "train" or one == "test_public":
-                download_split(one, root, work, source, products, md5, keep)
+                download_split(one, root, work, source, md5, keep)
             else:
                 download_weights(one, root, work, source)
 
@@ -66,7 +60,7 @@ def check_options(selected: list[What], source: str | None, tarball_options: boo
         message = "what=weights/ternausnet has no permanent address; set source= to an address that you know"
         raise UserError(message, kind="missing_value", key="source")
     if tarball_options and not {"train", "test_public"} & set(selected):
-        message = "products=, keep= and md5= apply only to train and test_public; remove them for weights"
+        message = "keep= and md5= apply only to train and test_public; remove them for weights"
         raise UserError(message, kind="conflict", key="what", value=selected)
 
 

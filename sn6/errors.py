@@ -70,9 +70,7 @@ def one_line_errors() -> Iterator[None]:
         if error.errno in DISK_FULL:
             advice = "free some space and run the same command again"
         elif error.errno == errno.ENAMETOOLONG:
-            advice = (
-                "choose a shorter name; the folder of a sweep's job is named by its swept values"
-            )
+            advice = "choose a shorter name; the folder of a sweep's job is named by its swept values"
         elif isinstance(error, PermissionError | NotADirectoryError):
             advice = "choose another folder, or change its permissions"
         else:

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import helpers.typechecking  # the import hook looks it up by its name
 import pytest
+from helpers import typechecking
 from jaxtyping import install_import_hook
 
-install_import_hook("sn6", "helpers.typechecking.checked")
+install_import_hook("sn6", f"{typechecking.__name__}.checked")
 
 if TYPE_CHECKING:
     from helpers.commands import Finished

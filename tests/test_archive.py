@@ -171,7 +171,7 @@ def test_a_malformed_table_of_look_directions(root):
 def test_malformed_wkt_and_geojson(root):
     path = write_labels(root, f'{SAR_STRIP}_tile_1,0,"POLYGON ((1 2, 3 4",1,1,1\n')
     archive, tile = first_tile(root)
-    with user_error("unreadable", path):
+    with user_error("invalid_value", path):
         archive.labels(tile)
     path.unlink()
     path = write_geojson(root, tile.image_id, '{"type": "FeatureCollection", "features": [')

@@ -9,7 +9,6 @@ from sn6.footprints import PolygonOptions
 from sn6.footprints.blocks import footprints_by_blocks
 from sn6.footprints.polygonize import footprints_from_logits
 
-
 PIXEL_SIZE = 0.5
 
 
@@ -49,8 +48,10 @@ def maps():
     ("block", "options"),
     [
         (32, PolygonOptions()),
+        (32, PolygonOptions(threshold=0.38, min_area=0.0, simplify=0.0)),
         (50, PolygonOptions(threshold=0.7, min_area=3.0, simplify=1.0)),
-        (64, PolygonOptions(threshold=0.38, min_area=0.0, simplify=0.0)),
+        (50, PolygonOptions(threshold=0.38, min_area=0.0, simplify=0.0)),
+        (64, PolygonOptions()),
         (500, PolygonOptions()),
     ],
 )

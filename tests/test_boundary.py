@@ -1,4 +1,4 @@
-"""The boundary weights against equation 2 as it is written: one full distance transform a building."""
+"""Compare the boundary weights with equation 2 as written: one full distance transform per building."""
 
 import math
 
@@ -19,12 +19,12 @@ def weights_by_definition(instances, class_weights, w0, sigma):
 
 
 def boundary_weights(instances, class_weights, w0, sigma):
-    """Equation 2 with w_c as given."""
+    """Compute equation 2 with the given w_c."""
     return np.where(instances > 0, *np.float32(class_weights[::-1])) + boundary_term(instances, w0, sigma)
 
 
 def random_buildings(rng, shape, number, largest):
-    """Rectangles laid over one another: many touch, some are cut into pieces or vanish."""
+    """Draw overlapping rectangles: many touch, some are cut into pieces or covered."""
     instances = np.zeros(shape, np.int32)
     for label in range(1, number + 1):
         top, left = rng.integers(0, shape[0] - 2), rng.integers(0, shape[1] - 2)
@@ -40,13 +40,13 @@ def random_buildings(rng, shape, number, largest):
         ((131, 90), 7, 15, 10.0, 5.0),
         ((64, 97), 40, 12, 10.0, 5.0),
         ((150, 160), 12, 20, 300.0, 2.5),
-        ((310, 260), 14, 25, 10.0, 5.0),  # some have no neighbour near
+        ((310, 260), 14, 25, 10.0, 5.0),  # some have no neighbour within reach
         ((120, 33), 5, 8, 1.0, 20.0),
         ((40, 40), 6, 8, 0.5, 0.3),
         ((40, 40), 6, 8, 0.0, 5.0),
     ],
 )
-def test_weights_are_those_of_equation_2(shape, number, largest, w0, sigma):
+def test_weights_are_equal_to_equation_2(shape, number, largest, w0, sigma):
     for seed in range(4):
         instances = random_buildings(np.random.default_rng(seed), shape, number, largest)
         weights = boundary_weights(instances, (0.6, 2.5), w0, sigma)
@@ -61,10 +61,10 @@ def test_labels_may_have_gaps_and_pass_255():
     np.testing.assert_array_equal(boundary_weights(gaps, (1.0, 1.0), 10.0, 5.0), without)
 
 
-def test_more_than_255_buildings_are_told_apart():
-    """400 houses of 2×2, one pixel apart: in 8 bits number 256 would be no building."""
-    house = np.pad(np.ones((2, 2), np.int32), (0, 1))
-    instances = np.kron(np.arange(1, 401, dtype=np.int32).reshape(20, 20), house)
+def test_more_than_255_buildings_are_distinguished():
+    """400 buildings of 2×2, one pixel apart: in 8 bits number 256 would be background."""
+    building = np.pad(np.ones((2, 2), np.int32), (0, 1))
+    instances = np.kron(np.arange(1, 401, dtype=np.int32).reshape(20, 20), building)
     weights = boundary_weights(instances, (1.0, 1.0), 10.0, 5.0)
     np.testing.assert_allclose(weights, weights_by_definition(instances, (1, 1), 10, 5), atol=2e-6)
 
@@ -78,8 +78,8 @@ def test_values_by_hand():
     np.testing.assert_allclose(weights[0], expected, rtol=1e-6)
 
 
-def test_a_party_wall_weighs_most():
-    """Row houses share walls: at the wall d1 is 0 and the neighbour one pixel away."""
+def test_a_party_wall_has_the_largest_weight():
+    """At the wall between two row houses d1 is 0 and the neighbour is one pixel away."""
     instances = np.zeros((12, 20), np.int32)
     instances[2:10, 2:10], instances[2:10, 10:18] = 1, 2
     weights = boundary_weights(instances, (1.0, 1.0), w0=10.0, sigma=5.0)
@@ -87,15 +87,15 @@ def test_a_party_wall_weighs_most():
     assert weights.max() == weights[5, 9]
 
 
-@pytest.mark.parametrize("houses", [0, 1])
-def test_without_two_buildings_only_the_class_counts(houses):
+@pytest.mark.parametrize("buildings", [0, 1])
+def test_fewer_than_two_buildings_have_only_class_weights(buildings):
     instances = np.zeros((30, 40), np.int32)
-    instances[5:9, 6:12] = houses
+    instances[5:9, 6:12] = buildings
     weights = boundary_weights(instances, (0.7, 1.9), 10.0, 5.0)
     np.testing.assert_array_equal(weights, np.where(instances > 0, np.float32(1.9), np.float32(0.7)))
 
 
-def test_class_weights_and_boundary_term_add_up_on_any_part_of_a_tile():
+def test_class_weights_and_boundary_term_are_added_in_any_window_of_a_tile():
     instances = random_buildings(np.random.default_rng(3), (60, 70), 9, 12)
     weights = PixelWeights(w0=10.0, sigma=5.0)
     expected = weights_by_definition(instances, (0.5 / 0.8, 0.5 / 0.2), 10.0, 5.0)[20:50, 10:45]
@@ -105,12 +105,12 @@ def test_class_weights_and_boundary_term_add_up_on_any_part_of_a_tile():
 
 
 @pytest.mark.parametrize("fraction", [0.001, 0.2, 0.5, 0.9])
-def test_classes_share_the_weight_equally_and_its_mean_is_one(fraction):
+def test_both_classes_have_equal_total_weight_and_its_mean_is_one(fraction):
     background, building = class_weights(fraction)
     assert math.isclose(background * (1 - fraction), building * fraction)
     assert math.isclose(background * (1 - fraction) + building * fraction, 1)
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, 0, 1])
-def test_one_class_alone_weighs_one(fraction):
+def test_a_single_class_has_weight_one(fraction):
     assert class_weights(float(fraction)) == (1.0, 1.0)

@@ -292,8 +292,8 @@ def test_every_kind_is_planted():
     assert {kind for kind, _ in PLANTED} | {"folds"} == set(FATAL | WARNINGS)
 
 
-def test_several_processes_find_the_same(clean):
-    one, two = (inspect_archive(clean, workers, without_progress) for workers in (1, 2))
+def test_several_processes_find_the_same(root):
+    one, two = (inspect_archive(root, workers, without_progress) for workers in (1, 2))
     assert [tile.image_id for tile in one.tiles] == [tile.image_id for tile in two.tiles]
     assert one.histograms.keys() == two.histograms.keys() == {"SAR-Intensity", "PS-RGBNIR"}
     for product, histogram in one.histograms.items():
@@ -346,7 +346,7 @@ def test_the_report_has_the_overlap_of_each_fold(checked):
 
 
 def test_everything_is_written_to_the_folder(checked):
-    root, out, _ = checked
+    _, out, _ = checked
     pictures = {f"folds_{partition}.png" for partition in ("columns", "ten_columns", "blocks")} | {"comparison.png"}
     assert {path.name for path in out.iterdir()} == pictures | {"check.json"}
     assert all((out / name).read_bytes()[:4] == b"\x89PNG" for name in pictures)

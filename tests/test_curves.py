@@ -1,9 +1,12 @@
-"""The curves of a run."""
+"""Test the curves of a run, of the threshold and of a sweep."""
 
-from sn6.plots.curves import curves_figure
+import numpy as np
+import pytest
+
+from sn6.plots.curves import curves_figure, sweep_figure, threshold_figure
 
 
-def test_curves_are_drawn_from_what_was_logged(tmp_path):
+def test_curves_have_the_logged_values(tmp_path):
     path = tmp_path / "metrics.csv"
     path.write_text("step,train/loss,val/f1\n0,0.7,\n1,0.5,\n1,,0.25\n")
     left, right = curves_figure(path).axes
@@ -12,3 +15,30 @@ def test_curves_are_drawn_from_what_was_logged(tmp_path):
     assert loss.get_ydata().tolist() == [0.7, 0.5]
     (f1,) = right.lines
     assert f1.get_ydata().tolist() == [0.25]
+
+
+def test_the_threshold_figure_has_a_line_for_each_score():
+    curve = [{"threshold": t, "f1": 0.4, "precision": t, "recall": 1 - t} for t in (0.25, 0.75)]
+    (axis,) = threshold_figure(curve, "test tiles").axes
+    assert {line.get_label(): line.get_ydata().tolist() for line in axis.lines} == {
+        "f1": [0.4, 0.4],
+        "precision": [0.25, 0.75],
+        "recall": [0.75, 0.25],
+    }
+    assert axis.get_title().startswith("test tiles")
+
+
+@pytest.mark.parametrize(
+    ("texts", "positions", "scale"),
+    [
+        (["1e-4", "1e-2"], [1e-4, 1e-2], "log"),
+        (["2", "4"], [2, 4], "linear"),
+        (["unet", "fcn8s"], [1, 0], "linear"),  # in alphabetical order
+    ],
+)
+def test_a_sweep_has_a_panel_for_each_key(texts, positions, scale):
+    jobs = [({"key": text, "seed": "0"}, score) for text, score in zip(texts, (0.3, 0.6), strict=True)]
+    axis, other = sweep_figure(jobs, "f1").axes
+    (points,) = axis.collections
+    np.testing.assert_allclose(points.get_offsets(), np.transpose([positions, (0.3, 0.6)]))
+    assert (axis.get_xlabel(), axis.get_ylabel(), axis.get_xscale(), other.get_xlabel()) == ("key", "f1", scale, "seed")

@@ -1,25 +1,28 @@
-"""Samples hold what the design says, in the radar's own frame, and follow from (seed, epoch, draw) alone."""
+"""Samples have the documented contents, in the sensor's frame, and depend only on (seed, epoch, draw)."""
 
 import shutil
 
 import numpy as np
 import pytest
 import torch
+from helpers.errors import user_error
 from helpers.handmade import OTHER_STRIP, SAR_STRIP, speckle, write_labels, write_orientations, write_tile
 from torch.utils.data import DataLoader
 
+from sn6.cli import validate_arguments
 from sn6.data.augment import apply_position, crop_window, draw_position, pad
-from sn6.data.datamodule import TileDataModule
+from sn6.data.datamodule import TileDataModule, per_device_batch_size
 from sn6.data.dataset import CropDataset, TileDataset
 from sn6.data.normalization import Statistics, measure_statistics
-from sn6.data.source import Source, is_rotated
 from sn6.data.sampler import EpochSampler
+from sn6.data.source import Source, default_bands, is_rotated
 from sn6.datasets.archive import Archive
+from sn6.datasets.layout import tile_path
 from sn6.errors import UserError
 from sn6.targets.boundary import PixelWeights
 
-RADAR = Source("SAR-Intensity", (1, 2, 3, 4), orient=True, min_area=20.0)
-PLAIN = Statistics((0.0,) * 4, (1.0,) * 4, 0.1)
+SAR = Source("SAR-Intensity", (1, 2, 3, 4), orient=True, min_area=20.0)
+UNSCALED = Statistics((0.0,) * 4, (1.0,) * 4, 0.1)
 
 
 def square(x, y, side):
@@ -28,7 +31,7 @@ def square(x, y, side):
 
 @pytest.fixture
 def root(tmp_path):
-    """Tile 1 is imaged from the south, tile 2 from the north; the upper quarter of both is nodata."""
+    """Write tile 1, imaged from the south, and tile 2, from the north; the upper quarter of both is nodata."""
     pixels = speckle()
     pixels[:, :16] = 0
     for number, strip in ((1, SAR_STRIP), (2, OTHER_STRIP)):
@@ -44,18 +47,18 @@ def root(tmp_path):
     return tmp_path
 
 
-def dataset(root, source=RADAR, statistics=PLAIN, **options):
+def dataset(root, source=SAR, statistics=UNSCALED, **options):
     archive = Archive(root)
     return TileDataset(archive, archive.tiles("train", source.product), source, statistics, **options)
 
 
 def by_orientation(tiles):
-    """The samples of the tile from the north and of that from the south."""
+    """Return the sample of the tile imaged from the north and of that imaged from the south."""
     north = next(i for i in range(2) if tiles.tiles[i].orientation == 0)
     return tiles[north], tiles[1 - north]
 
 
-def test_what_a_sample_holds(root):
+def test_contents_of_a_sample(root):
     sample = dataset(root)[0]
     assert sample["image"].shape == (4, 64, 64)
     assert sample["image"].dtype == torch.float32
@@ -63,45 +66,45 @@ def test_what_a_sample_holds(root):
     assert sample["mask"].dtype == torch.float32
     assert sample["valid"].dtype == torch.bool
     assert "weight" not in sample
-    assert sample["image_id"].endswith("_tile_2")  # by image id: the strip of tile 2 flew first
+    assert sample["image_id"].endswith("_tile_2")  # sorted by image id: the strip of tile 2 is earlier
 
 
-def test_the_mask_leaves_out_small_footprints_and_those_on_nodata(root):
+def test_the_mask_has_no_small_footprints_and_none_on_nodata(root):
     north, _ = by_orientation(dataset(root))
     mask = north["mask"][0]
     assert mask[30:42, 4:16].all()
-    assert not mask[40:49, 40:49].any()  # 8.5² px = 18 m², under 20
-    assert not mask[2:12, 30:40].any()  # wholly on nodata
+    assert not mask[40:49, 40:49].any()  # 8.5² px = 18 m², below 20
+    assert not mask[2:12, 30:40].any()  # completely on nodata
     assert mask[10:22, 50:62].all()  # partly on nodata
     assert mask.sum() == 144 + 144
     smaller = Source("SAR-Intensity", (1,), orient=True, min_area=10.0)
     assert by_orientation(dataset(root, smaller, Statistics((0.0,), (1.0,), 0.1)))[0]["mask"].sum() > 288
 
 
-def test_tiles_from_the_south_are_turned_by_180_degrees(root):
+def test_tiles_imaged_from_the_south_are_rotated_by_180_degrees(root):
     north, south = by_orientation(dataset(root, pixel_weights=PixelWeights(w0=10.0, sigma=20.0)))
     assert north["weight"].unique().numel() > 10
     for key in ("image", "mask", "valid", "weight"):
         assert torch.equal(south[key], north[key].flip(-1, -2)), key
-    as_they_lie = Source("SAR-Intensity", (1, 2, 3, 4), orient=False, min_area=20.0)
-    north, south = by_orientation(dataset(root, as_they_lie))
+    not_oriented = Source("SAR-Intensity", (1, 2, 3, 4), orient=False, min_area=20.0)
+    north, south = by_orientation(dataset(root, not_oriented))
     assert torch.equal(south["image"], north["image"])
 
 
-def test_optical_tiles_are_not_turned(root):
+def test_optical_tiles_are_not_rotated(root):
     write_tile(root, "PS-RGB", np.ones((3, 64, 64)))
     tiles = Archive(root).tiles("train", "PS-RGB")
     assert tiles[0].orientation == 1
     assert not is_rotated(tiles[0], Source("PS-RGB", (1, 2, 3), orient=True, min_area=20.0))
 
 
-def test_normalisation_is_over_valid_pixels_and_leaves_nodata_at_zero(root):
+def test_images_are_normalised_over_valid_pixels_and_nodata_is_zero(root):
     archive = Archive(root)
-    measured = measure_statistics(archive, archive.tiles("train", "SAR-Intensity"), RADAR)
+    measured = measure_statistics(archive, archive.tiles("train", "SAR-Intensity"), SAR)
     pixels = speckle()[:, 16:].astype(float)
     assert measured.mean == pytest.approx(pixels.mean(axis=(1, 2)))
     assert measured.std == pytest.approx(pixels.std(axis=(1, 2)))
-    on_valid = 144 + 12 * 6  # of the second footprint the lower half lies on data
+    on_valid = 144 + 12 * 6  # the lower half of the second footprint is on valid pixels
     assert measured.building_fraction == pytest.approx(on_valid / (48 * 64))
     sample = dataset(root, statistics=measured)[0]
     image, valid = sample["image"], sample["valid"][0]
@@ -112,45 +115,48 @@ def test_normalisation_is_over_valid_pixels_and_leaves_nodata_at_zero(root):
     assert as_is[:, 0].numpy() == pytest.approx(-np.array(measured.mean) / measured.std, rel=1e-5)
 
 
-def test_a_strip_without_orientation_is_named(root):
-    write_orientations(root, f"{OTHER_STRIP} 0\n")
-    with pytest.raises(UserError, match=f"lacks the strip {SAR_STRIP} of {SAR_STRIP}_tile_1; add a line"):
+def test_a_strip_without_look_direction(root):
+    path = write_orientations(root, f"{OTHER_STRIP} 0\n")
+    with user_error("missing_value", path.name, SAR_STRIP):
         list(dataset(root))
 
 
-def test_what_a_worker_finds_is_told_in_one_line(root):
+def test_an_error_in_a_worker_has_one_line(root):
     pixels = speckle()
     pixels[0, 5, 6] = np.nan
-    write_tile(root, "SAR-Intensity", pixels, number=2, strip=OTHER_STRIP)
-    with pytest.raises(UserError) as error:
+    image_id = write_tile(root, "SAR-Intensity", pixels, number=2, strip=OTHER_STRIP)
+    with pytest.raises(UserError) as error:  # raised again by the DataLoader, without its attributes
         list(DataLoader(dataset(root), num_workers=1))
     message = str(error.value)
-    assert message.startswith(str(root))
-    assert "NaN or infinity, first at row 5, column 6" in message
+    assert message.startswith(str(tile_path(root, "train", "SAR-Intensity", image_id)))
+    assert "row 5, column 6" in message
     assert "\n" not in message
 
 
-def test_unknown_products_and_bands_are_told():
-    with pytest.raises(UserError, match=r"data.product=SAR is unknown; the products are SAR-Intensity, PS-RGB"):
-        TileDataModule(root=".", product="SAR")
-    with pytest.raises(
-        UserError, match=r"data.bands=\[3, 5\] does not do: RGBNIR has the bands 1 to 4 \(B, G, R, NIR\)"
-    ):
+def test_unknown_products_and_bands(root):
+    with user_error("unknown_value", "data.product", "SAR"):
+        TileDataModule(root=str(root), product="SAR")
+    with user_error("invalid_value", "data.bands", [3, 5]):
         Source("RGBNIR", (3, 5), orient=True, min_area=20.0)
+
+
+@pytest.mark.parametrize("key", ["crop", "crops_per_tile", "batch_size", "eval_batch_size"])
+def test_sizes_are_positive(key):
+    with user_error("invalid_value", value=0) as error:
+        validate_arguments(TileDataModule, {key: 0}, "data", strict=True)
+    assert key in str(error.value)
 
 
 def test_crops_prefer_valid_pixels():
     valid = np.zeros((256, 256), dtype=bool)
     valid[:, 200:] = True  # a fifth of the tile
-    shares = [valid[crop_window(valid, 64, np.random.default_rng(seed))].mean() for seed in range(50)]
-    blind = [
-        np.random.default_rng(seed).integers(193, size=2)[1] for seed in range(50)
-    ]  # left edges of a crop put down anywhere
-    assert np.mean(np.array(shares) >= 0.25) > 0.9
-    assert np.mean(np.array(blind) >= 200 - 48) < 0.5
+    fractions = [valid[crop_window(valid, 64, np.random.default_rng(seed))].mean() for seed in range(50)]
+    uniform = [np.random.default_rng(seed).integers(193, size=2)[1] for seed in range(50)]  # left edges of random crops
+    assert np.mean(np.array(fractions) >= 0.25) > 0.9
+    assert np.mean(np.array(uniform) >= 200 - 48) < 0.5
 
 
-def test_a_tile_smaller_than_the_crop_is_extended_by_nodata():
+def test_a_tile_smaller_than_the_crop_is_padded_with_nodata():
     sample = {"image": np.ones((2, 30, 40), np.float32), "valid": np.ones((1, 30, 40), bool), "image_id": "t"}
     crop = pad(sample, 48)
     assert crop["image"].shape == (2, 48, 48)
@@ -159,44 +165,45 @@ def test_a_tile_smaller_than_the_crop_is_extended_by_nodata():
 
 
 @pytest.mark.parametrize(("augmentation", "positions"), [("none", 1), ("flip_lr", 2), ("dihedral", 8)])
-def test_augmentation_flips_and_turns(augmentation, positions):
+def test_augmentation_flips_and_rotates(augmentation, positions):
     image = np.arange(9.0).reshape(1, 3, 3)
-    seen = set()
+    drawn = set()
     for seed in range(200):
         flip, quarters = draw_position(augmentation, np.random.default_rng(seed))
-        given = apply_position(torch.from_numpy(image), (flip, quarters)).numpy()
-        assert np.array_equal(given, np.rot90(image[..., ::-1] if flip else image, quarters, axes=(1, 2)))
-        seen.add(given.tobytes())
-    assert len(seen) == positions
-    if augmentation == "flip_lr":  # and never the one that turns the sensor's side over
-        assert seen == {image.tobytes(), np.ascontiguousarray(image[..., ::-1]).tobytes()}
+        result = apply_position(torch.from_numpy(image), (flip, quarters)).numpy()
+        assert np.array_equal(result, np.rot90(image[..., ::-1] if flip else image, quarters, axes=(1, 2)))
+        drawn.add(result.tobytes())
+    assert len(drawn) == positions
+    if augmentation == "flip_lr":  # never upside down, which would move the sensor to the other side
+        assert drawn == {image.tobytes(), np.ascontiguousarray(image[..., ::-1]).tobytes()}
 
 
 def test_a_crop_is_a_function_of_seed_epoch_and_draw(root):
     crops = CropDataset(dataset(root), crop=16, crops_per_tile=3, augmentation="flip_lr", seed=7)
     assert len(crops) == 6
     first = crops[2, 5]["image"]
-    crops[0, 1]  # what was asked for before does not matter
+    crops[0, 1]  # earlier samples do not matter
     assert torch.equal(crops[2, 5]["image"], first)
-    again = CropDataset(dataset(root), crop=16, crops_per_tile=3, augmentation="flip_lr", seed=7)
-    assert torch.equal(again[2, 5]["image"], first)
+    equal = CropDataset(dataset(root), crop=16, crops_per_tile=3, augmentation="flip_lr", seed=7)
+    assert torch.equal(equal[2, 5]["image"], first)
     others = (crops[3, 5], crops[2, 3], CropDataset(dataset(root), 16, 3, "flip_lr", seed=8)[2, 5])
     assert not any(torch.equal(other["image"], first) for other in others)
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 4])
 def test_ranks_share_the_batches_of_one(ranks):
-    whole = list(one := EpochSampler(draws=10, batch_size=4, seed=3))
-    assert len(one) == 12
-    assert {draw for _, draw in whole} == set(range(10))  # every draw, and two a second time to fill the last batch
-    parts = [list(EpochSampler(10, 4, 3, rank, ranks)) for rank in range(ranks)]
-    share = 4 // ranks
+    single = EpochSampler(draws=10, batch_size=4, seed=3)
+    draws = list(single)
+    assert len(single) == 12
+    assert {draw for _, draw in draws} == set(range(10))  # every draw, and two of them again to fill the last batch
+    by_rank = [list(EpochSampler(10, 4, 3, rank, ranks)) for rank in range(ranks)]
+    size = 4 // ranks
     for step in range(3):
-        together = sorted(draw for part in parts for draw in part[step * share : (step + 1) * share])
-        assert together == sorted(whole[step * 4 : step * 4 + 4])
+        batch = sorted(draw for part in by_rank for draw in part[step * size : (step + 1) * size])
+        assert batch == sorted(draws[step * 4 : step * 4 + 4])
 
 
-def test_epochs_differ_and_come_back():
+def test_epochs_differ_and_can_be_repeated():
     sampler = EpochSampler(draws=20, batch_size=5, seed=3)
     first = list(sampler)
     sampler.set_epoch(1)
@@ -207,20 +214,15 @@ def test_epochs_differ_and_come_back():
     assert list(sampler) == first
 
 
-def test_bands_by_default():
-    """The baseline's order of PS-RGB, and no other product's colours mixed up by it."""
-    simulation = {"tiles": 1}  # made at no time: the root is not looked at
-    bands = {
-        product: TileDataModule(root=".", product=product, simulation=simulation).source.bands
-        for product in ("SAR-Intensity", "PS-RGB", "PS-RGBNIR", "RGBNIR", "PAN")
-    }
-    assert bands["PS-RGB"] == (3, 1, 1, 2)
-    assert bands["PAN"] == (1,)
-    assert all(bands[product] == (1, 2, 3, 4) for product in ("SAR-Intensity", "PS-RGBNIR", "RGBNIR"))
+def test_default_bands():
+    """PS-RGB has the baseline's order, the other products have that on disk."""
+    assert default_bands("PS-RGB") == [3, 1, 1, 2]
+    assert default_bands("PAN") == [1]
+    for product in ("SAR-Intensity", "PS-RGBNIR", "RGBNIR"):
+        assert default_bands(product) == [1, 2, 3, 4]
 
 
-def test_a_tile_without_its_optical_image_keeps_its_ground_apart_all_the_same(archive_root, tmp_path):
-    """The optical fold is the radar fold less the tiles that lack the image."""
+def test_optical_folds_are_sar_folds_without_the_tiles_that_lack_the_image(archive_root, tmp_path):
     root = shutil.copytree(archive_root, tmp_path / "root")
 
     def fold(product):
@@ -228,33 +230,32 @@ def test_a_tile_without_its_optical_image_keeps_its_ground_apart_all_the_same(ar
         module.setup()
         return {use: {t.image_id for t in getattr(module.fold, use)} for use in ("train", "validation")}
 
-    radar = fold("SAR-Intensity")
+    sar = fold("SAR-Intensity")
     for use in ("train", "validation"):
-        lost = sorted(radar[use])[-1]
-        next((root / "train/AOI_11_Rotterdam/PS-RGB").glob(f"*{lost}.tif")).unlink()
-        assert fold("PS-RGB")[use] == radar[use] - {lost}
+        removed = sorted(sar[use])[-1]
+        next((root / "train/AOI_11_Rotterdam/PS-RGB").glob(f"*{removed}.tif")).unlink()
+        assert fold("PS-RGB")[use] == sar[use] - {removed}
 
 
-def test_without_a_root_the_way_to_the_data_is_told():
-    with pytest.raises(UserError, match=r"data.root is not set; .*experiment=quickstart.*sn6.simulate"):
+def test_a_root_is_required():
+    with user_error("missing_value", "data.root"):
         TileDataModule(root=None, product="SAR-Intensity", bands=[1, 2, 3, 4])
 
 
 @pytest.mark.parametrize(
-    ("simulation", "message"),
-    [
-        ({"scale": "huge"}, r"data\.simulation: scale='huge' does not do.*'medium'"),
-        ({"tile": 3}, r"data\.simulation: there is no 'tile'; the keys are scale, tiles"),
-        ({"tiles": "a"}, r"data\.simulation: tiles='a' does not do"),
-        ({"tiles": 0}, r"tiles=0 does not do; give 1 or more"),
-    ],
+    ("mean", "std", "key"),
+    [([1.0], [1.0], "data.mean"), ([1.0] * 4, [1.0], "data.std"), ([1.0] * 4, None, "data.mean")],
 )
-def test_a_simulation_that_cannot_be_made_is_told_before_anything_is(tmp_path, simulation, message):
-    with pytest.raises(UserError, match=message):
-        TileDataModule(root=str(tmp_path / "root"), product="SAR-Intensity", simulation=simulation)
-    assert not list(tmp_path.iterdir())
+def test_statistics_that_do_not_fit_the_bands(root, mean, std, key):
+    with user_error("invalid_value", key):
+        TileDataModule(root=str(root), product="SAR-Intensity", mean=mean, std=std)
 
 
-def test_statistics_that_do_not_fit_the_bands_are_told():
-    with pytest.raises(UserError, match=r"data.mean and data.std go together.*4 bands"):
-        TileDataModule(root=".", product="SAR-Intensity", bands=[1, 2, 3, 4], mean=[1.0], std=[1.0])
+@pytest.mark.parametrize(("devices", "expected"), [(1, 6), (2, 3), (3, 2)])
+def test_a_batch_is_divided_equally_among_devices(devices, expected):
+    assert per_device_batch_size(6, devices) == expected
+
+
+def test_a_batch_that_cannot_be_divided():
+    with user_error("invalid_value", "data.batch_size", 6):
+        per_device_batch_size(6, 4)

@@ -1,34 +1,35 @@
-"""Images are read a rectangle at a time as the archive reads tiles whole."""
+"""Read rectangles of images, equal to what the archive reads of whole tiles."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import rasterio
+from helpers.errors import user_error
 from helpers.handmade import speckle, write_tif
 
 from sn6.data.source import Source
 from sn6.datasets.archive import Archive
-from sn6.prediction.images import archive_images, geotiff_image
+from sn6.prediction.inputs import archive_images, find_images, geotiff_image, pixel_size_warning
 
 SOURCES = [
     Source("SAR-Intensity", (1, 2, 3, 4), orient=True, min_area=0.0),
     Source("PS-RGB", (3, 1, 1, 2), orient=True, min_area=0.0),
-    Source("RGBNIR", (4, 1), orient=True, min_area=0.0),  # 1 m: two pixels of the grid a pixel
+    Source("RGBNIR", (4, 1), orient=True, min_area=0.0),  # pixels of 1 m, on a grid of 0.5 m
     Source("PAN", (1,), orient=True, min_area=0.0),
 ]
 SAR = SOURCES[0]
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.product)
-def test_a_rectangle_is_that_part_of_the_tile_in_the_frame_of_training(archive_root, source):
+def test_a_rectangle_equals_that_part_of_the_tile_in_the_frame_of_training(archive_root, source):
     archive = Archive(archive_root)
     images = {image.image_id: image for image in archive_images(archive_root, "train", source, None)}
-    turned = 0
+    rotated = 0
     for tile in archive.tiles("train", source.product)[::3]:
         pixels, valid = archive.read(tile, source.product, source.bands)
         if source.product == "SAR-Intensity" and tile.orientation == 1:
-            pixels, valid, turned = pixels[:, ::-1, ::-1], valid[::-1, ::-1], turned + 1
+            pixels, valid, rotated = pixels[:, ::-1, ::-1], valid[::-1, ::-1], rotated + 1
         image = images[tile.image_id]
         assert (image.height, image.width) == valid.shape
         assert image.corner == (tile.bounds[0], tile.bounds[3])
@@ -37,13 +38,13 @@ def test_a_rectangle_is_that_part_of_the_tile_in_the_frame_of_training(archive_r
             (slice(31, 64), slice(5, 128)),
             (slice(3, 4), slice(2, 9)),
         ):
-            part, where = image.read(rows, columns, source.bands)
+            part, part_valid = image.read(rows, columns, source.bands)
             assert (part == pixels[:, rows, columns]).all()
-            assert (where == valid[rows, columns]).all()
-    assert (turned > 0) == (source.product == "SAR-Intensity")
+            assert (part_valid == valid[rows, columns]).all()
+    assert (rotated > 0) == (source.product == "SAR-Intensity")
 
 
-def test_nan_and_the_nodata_of_the_file_are_nodata(tmp_path):
+def test_nan_and_the_nodata_value_of_the_file_are_nodata(tmp_path):
     pixels = speckle()
     pixels[:, 3, 5] = pixels[0, 8, 9] = np.nan
     pixels[:, 20:30, 10:20] = -9999
@@ -51,7 +52,7 @@ def test_nan_and_the_nodata_of_the_file_are_nodata(tmp_path):
     path = write_tif(tmp_path / "area.tif", pixels)
     with rasterio.open(path, "r+") as file:
         file.nodata = -9999
-    read, valid = geotiff_image(path, SAR, turn=False).read(slice(0, 64), slice(0, 64), SAR.bands)
+    read, valid = geotiff_image(path, SAR, rotate=False).read(slice(0, 64), slice(0, 64), SAR.bands)
     expected = np.ones((64, 64), dtype=bool)
     expected[3, 5] = expected[8, 9] = expected[40, 41] = False
     expected[20:30, 10:20] = False
@@ -60,15 +61,36 @@ def test_nan_and_the_nodata_of_the_file_are_nodata(tmp_path):
     assert (read[:, expected] == pixels[:, expected]).all()
 
 
-def test_a_turned_image_is_the_same_turned(tmp_path):
-    image = geotiff_image(write_tif(tmp_path / "area.tif", speckle(size=50)[:, :40]), SAR, turn=True)
-    whole, _ = replace(image, turned=False).read(slice(0, 40), slice(0, 50), SAR.bands)
+def test_a_rotated_image_equals_the_image_rotated(tmp_path):
+    image = geotiff_image(write_tif(tmp_path / "area.tif", speckle(size=50)[:, :40]), SAR, rotate=True)
+    unrotated, _ = replace(image, rotated=False).read(slice(0, 40), slice(0, 50), SAR.bands)
     part, _ = image.read(slice(4, 9), slice(10, 30), SAR.bands)
-    assert (part == np.rot90(whole, 2, axes=(1, 2))[:, 4:9, 10:30]).all()
+    assert (part == np.rot90(unrotated, 2, axes=(1, 2))[:, 4:9, 10:30]).all()
 
 
 def test_a_challenge_file_keeps_its_image_id(tmp_path):
     name = "SN6_Test_Public_AOI_11_Rotterdam_SAR-Intensity_20190804111224_20190804111453_tile_8697.tif"
-    image = geotiff_image(write_tif(tmp_path / name, speckle()), SAR, turn=False)
+    image = geotiff_image(write_tif(tmp_path / name, speckle()), SAR, rotate=False)
     assert image.image_id == "20190804111224_20190804111453_tile_8697"
-    assert geotiff_image(write_tif(tmp_path / "mine.tif", speckle()), SAR, turn=False).image_id == "mine"
+    assert geotiff_image(write_tif(tmp_path / "mine.tif", speckle()), SAR, rotate=False).image_id == "mine"
+
+
+def test_tiles_are_chosen_by_image_id_and_by_number_as_written(archive_root):
+    tiles = Archive(archive_root).tiles("train", "SAR-Intensity")
+    first, second = tiles[0].image_id, tiles[1].image_id
+    number = first.rpartition("_")[2]
+    found = find_images(archive_root, "train", [number, second], None, False, SAR)
+    assert {image.image_id for image in found} == {first, second}
+    with user_error("not_found", key="tiles", value=f"00{number}"):
+        find_images(archive_root, "train", [f"00{number}"], None, False, SAR)
+
+
+@pytest.mark.parametrize(
+    ("profile", "warns"),
+    [({}, False), ({"pixel": 0.52}, False), ({"pixel": 1.0}, True), ({"crs": None}, True)],
+)
+def test_an_unusual_grid_is_a_warning(tmp_path, profile, warns):
+    image = geotiff_image(write_tif(tmp_path / "area.tif", speckle(), **profile), SAR, rotate=False)
+    warning = pixel_size_warning(image)
+    assert (warning is not None) == warns
+    assert warning is None or str(image.path) in warning

@@ -1,31 +1,31 @@
-"""The losses against values by hand and against their formulas in double precision."""
+"""Compare the losses with values by hand and with their formulas in double precision."""
 
 import math
 
 import numpy as np
 import pytest
 import torch
+from helpers.errors import user_error
 
 from sn6.cli import validate_arguments
-from sn6.errors import UserError
 from sn6.losses import BCE, FocalDice, WeightedBoundary
 
 LOSSES = [BCE(), BCE(positive_weight=3.0), WeightedBoundary(), FocalDice(), FocalDice(gamma=0.5)]
 
 
-def random_sample(shape=(3, 1, 11, 7), seed=0, valid_share=0.7):
+def random_sample(shape=(3, 1, 11, 7), seed=0, valid_fraction=0.7):
     generator = torch.Generator().manual_seed(seed)
     logits = 4 * torch.randn(shape, generator=generator)
     sample = {
         "mask": (torch.rand(shape, generator=generator) < 0.3).float(),
-        "valid": torch.rand(shape, generator=generator) < valid_share,
+        "valid": torch.rand(shape, generator=generator) < valid_fraction,
         "weight": 1 + 5 * torch.rand(shape, generator=generator),
     }
     return logits, sample
 
 
-def whole(mask, **others):
-    """A batch of one sample of which every pixel is valid."""
+def all_valid(mask, **others):
+    """Return a batch of one sample whose pixels are all valid."""
     mask = torch.tensor(mask).float()[None, None]
     return {"mask": mask, "valid": torch.ones_like(mask, dtype=torch.bool), **others}
 
@@ -35,19 +35,19 @@ def value(loss, logits, sample):
 
 
 def test_bce_by_hand():
-    sample = whole([[1, 0]])
+    sample = all_valid([[1, 0]])
     assert value(BCE(), [[0.0, 0.0]], sample) == pytest.approx(math.log(2))
     assert value(BCE(positive_weight=3.0), [[0.0, 0.0]], sample) == pytest.approx(2 * math.log(2))
     assert value(BCE(), [[math.log(3), 0.0]], sample) == pytest.approx((math.log(4 / 3) + math.log(2)) / 2)
 
 
 def test_boundary_weights_multiply_and_the_number_of_pixels_divides():
-    sample = whole([[1, 0, 0]], weight=torch.tensor([[[[11.0, 1.0, 0.5]]]]))
+    sample = all_valid([[1, 0, 0]], weight=torch.tensor([[[[11.0, 1.0, 0.5]]]]))
     assert value(WeightedBoundary(), [[0.0, 0.0, 0.0]], sample) == pytest.approx(12.5 / 3 * math.log(2))
 
 
 def test_focal_dice_by_hand():
-    sample = whole([[1, 0]])
+    sample = all_valid([[1, 0]])
     dice, focal = 1 - 2 * 0.5 / (1 + 1), 0.25 * math.log(2)
     assert value(FocalDice(), [[0.0, 0.0]], sample) == pytest.approx(dice + 10 * focal, rel=1e-4)
     assert value(FocalDice(dice=0.0, focal=1.0), [[0.0, 0.0]], sample) == pytest.approx(focal)
@@ -55,7 +55,7 @@ def test_focal_dice_by_hand():
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0, 5.0])
-def test_focal_dice_and_its_gradient_are_those_of_the_formulas(gamma):
+def test_focal_dice_and_its_gradient_are_equal_to_the_formulas(gamma):
     logits, sample = random_sample()
     ours, plain = logits.clone().requires_grad_(), logits.double().requires_grad_()
     FocalDice(dice=0.7, focal=2.0, gamma=gamma, smooth=0.1)(ours, sample).sum().backward()
@@ -75,23 +75,23 @@ def test_focal_dice_and_its_gradient_are_those_of_the_formulas(gamma):
 @pytest.mark.parametrize("loss", LOSSES, ids=repr)
 def test_large_logits_stay_finite(loss):
     logits = torch.tensor([[[[1e4, -1e4, 1e4, -1e4, 90.0, -90.0]]]], requires_grad=True)
-    sample = whole([[1, 0, 0, 1, 1, 0]], weight=torch.ones(1, 1, 1, 6))
+    sample = all_valid([[1, 0, 0, 1, 1, 0]], weight=torch.ones(1, 1, 1, 6))
     loss(logits, sample).sum().backward()
     assert torch.isfinite(loss(logits, sample)).all()
     assert torch.isfinite(logits.grad).all()
-    assert (logits.grad[..., [2, 3]].sign() == torch.tensor([1, -1])).all()  # what is wrong is pulled back
+    assert (logits.grad[..., [2, 3]].sign() == torch.tensor([1, -1])).all()  # the gradient points to the right class
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=repr)
-def test_nodata_touches_neither_value_nor_gradient(loss):
+def test_nodata_affects_neither_value_nor_gradient(loss):
     logits, sample = random_sample()
-    spoilt = {"mask": sample["mask"].clone(), "weight": sample["weight"].clone(), "valid": sample["valid"]}
+    corrupted = {"mask": sample["mask"].clone(), "weight": sample["weight"].clone(), "valid": sample["valid"]}
     bad = logits.clone()
-    for tensor in (bad, spoilt["mask"], spoilt["weight"]):
+    for tensor in (bad, corrupted["mask"], corrupted["weight"]):
         holes = torch.where(~sample["valid"])
         tensor[holes] = torch.tensor([math.nan, math.inf, -math.inf]).repeat(len(holes[0]))[: len(holes[0])]
     bad.requires_grad_()
-    values = loss(bad, spoilt)
+    values = loss(bad, corrupted)
     values.sum().backward()
     for i, valid in enumerate(sample["valid"]):
         row = {key: tensor[i][valid][None, None, None] for key, tensor in sample.items()}
@@ -103,7 +103,7 @@ def test_nodata_touches_neither_value_nor_gradient(loss):
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=repr)
-def test_a_sample_without_a_valid_pixel_counts_nothing(loss):
+def test_a_sample_without_a_valid_pixel_has_loss_and_gradient_0(loss):
     logits, sample = random_sample()
     sample["valid"][1] = False
     logits[1] = math.nan
@@ -117,10 +117,10 @@ def test_a_sample_without_a_valid_pixel_counts_nothing(loss):
 
 @pytest.mark.parametrize("loss", LOSSES, ids=repr)
 def test_a_samples_loss_does_not_depend_on_its_batch(loss):
-    """So the mean over samples is the same on one rank and on two."""
+    """Therefore the mean over samples is the same on one rank and on two."""
     logits, sample = random_sample()
-    alone = [loss(logits[i : i + 1], {k: v[i : i + 1] for k, v in sample.items()}) for i in range(3)]
-    torch.testing.assert_close(loss(logits, sample), torch.cat(alone))
+    single = [loss(logits[i : i + 1], {k: v[i : i + 1] for k, v in sample.items()}) for i in range(3)]
+    torch.testing.assert_close(loss(logits, sample), torch.cat(single))
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=repr)
@@ -134,29 +134,29 @@ def test_half_precision_logits_are_summed_in_float32(loss):
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=repr)
-def test_several_classes_are_refused_in_one_line(loss):
+def test_several_classes_are_refused(loss):
     _, sample = random_sample()
-    with pytest.raises(UserError, match=r"gives 2; set model\.classes=1"):
+    with user_error("invalid_value", "model.classes", 2):
         loss(torch.zeros(3, 2, 11, 7), sample)
 
 
-def test_only_the_boundary_loss_wants_weights():
+def test_only_the_boundary_loss_uses_weights():
     assert BCE().pixel_weights is None
     assert FocalDice().pixel_weights is None
     instances = np.zeros((1, 5), np.int32)
     instances[0, [0, 4]] = [1, 2]  # d1 + d2 is 4 at every pixel
-    made = WeightedBoundary(w0=8.0, sigma=2.0).pixel_weights
-    weights = made.total(instances > 0, made.boundary(instances), building_fraction=0.25)
+    pixel_weights = WeightedBoundary(w0=8.0, sigma=2.0).pixel_weights
+    weights = pixel_weights.total(instances > 0, pixel_weights.boundary(instances), building_fraction=0.25)
     background, building = 0.5 / 0.75, 0.5 / 0.25
     expected = 8 * math.exp(-(4**2) / (2 * 2**2)) + np.array([building, background, background, background, building])
     np.testing.assert_allclose(weights[0], expected, rtol=1e-6)
 
 
-def test_a_loss_adds_nothing_to_a_checkpoint():
+def test_a_loss_has_no_tensors_in_a_checkpoint():
     assert not any(loss.state_dict() for loss in LOSSES)
 
 
 def test_options_are_checked_by_their_types():
     assert validate_arguments(WeightedBoundary, {"w0": 10, "sigma": "2"}, "loss") == {"w0": 10.0, "sigma": 2.0}
-    with pytest.raises(UserError, match="sigma=0"):
+    with user_error("invalid_value", "sigma", 0):
         validate_arguments(WeightedBoundary, {"sigma": 0}, "loss")

@@ -1,4 +1,4 @@
-"""Polygons to instance masks."""
+"""Rasterize polygons to instance masks."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from shapely import affinity
 from sn6.targets.rasterize import drop_unobserved, rasterize_instances
 
 
-def test_a_pixel_is_a_buildings_when_its_centre_lies_inside():
+def test_a_pixel_belongs_to_a_building_if_its_centre_is_inside():
     mask = rasterize_instances([shapely.box(0.6, 0.4, 3.4, 2.6)], 4, 5)
     assert mask.tolist() == [[0, 1, 1, 0, 0], [0, 1, 1, 0, 0], [0, 1, 1, 0, 0], [0, 0, 0, 0, 0]]
 
@@ -18,7 +18,7 @@ def test_a_courtyard_is_background():
     assert rasterize_instances([courtyard], 3, 5).tolist() == [[1] * 5, [1, 0, 1, 1, 1], [1] * 5]
 
 
-def test_the_later_of_two_overlapping_buildings_has_the_pixels():
+def test_the_later_of_two_overlapping_buildings_takes_the_pixels():
     mask = rasterize_instances([shapely.box(0, 0, 3, 1), shapely.box(2, 0, 4, 1)], 1, 5)
     assert mask.tolist() == [[1, 1, 2, 2, 0]]
 
@@ -34,21 +34,21 @@ def test_an_empty_polygon_keeps_its_number():
 
 
 @pytest.mark.parametrize("polygons", [[], np.array([], dtype=object), [shapely.Polygon()]])
-def test_no_buildings_are_all_background(polygons):
+def test_no_buildings_give_background(polygons):
     mask = rasterize_instances(polygons, 3, 4)
     assert mask.dtype == np.int32
     assert not mask.any()
     assert mask.shape == (3, 4)
 
 
-def test_more_buildings_than_a_byte_counts():
+def test_more_than_255_buildings():
     mask = rasterize_instances([shapely.box(i, 0, i + 1, 1) for i in range(700)], 1, 700)
     assert mask.dtype == np.int32
     assert mask[0].tolist() == list(range(1, 701))
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_masks_agree_with_the_points_in_each_polygon(seed):
+def test_masks_are_equal_to_a_test_of_each_pixel_centre(seed):
     rng = np.random.default_rng(seed)
     shape = shapely.Polygon([(0, 0), (14, 0), (14, 5), (6, 5), (6, 12), (0, 12)], [[(1, 1), (4, 1), (2, 4)]])
     polygons = [
@@ -69,6 +69,6 @@ def test_buildings_without_a_valid_pixel_are_dropped():
     assert kept.dtype == np.int32
 
 
-def test_nothing_valid_leaves_nothing():
+def test_without_a_valid_pixel_all_buildings_are_dropped():
     instances = np.array([[1, 2]], dtype=np.int32)
     assert not drop_unobserved(instances, np.zeros((1, 2), dtype=bool)).any()

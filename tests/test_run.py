@@ -2,132 +2,155 @@
 
 import csv
 import json
-from itertools import product
+from pathlib import Path
 
 import pytest
 import torch
+from helpers.commands import call, read_metrics, small_run
 
-SMALL = (
-    "model.width=4",
-    "data.crop=64",
-    "data.batch_size=2",
-    "data.num_workers=0",
-    "trainer.max_epochs=1",
-    "trainer.limit_train_batches=2",
-    "trainer.log_every_n_steps=1",
-    "trainer.limit_val_batches=2",
-    "trainer.limit_test_batches=2",
-    "trainer.accelerator=cpu",
-    "trainer.precision=32-true",
-    "callbacks.image_logging.tiles=1",
-    "callbacks.calibration.tiles=2",
-    "+trainer.enable_progress_bar=false",
-    "~callbacks.progress_bar",
-    "name=it",
-)
+# Every network, every loss and both kinds of images, each with several of the others: they do not interact.
+COMBINATIONS = [
+    ("fcn8s", "bce", "sar"),
+    ("fcn16s", "weighted_boundary", "eo"),
+    ("fcn32s", "focal_dice", "sar"),
+    ("unet", "bce", "eo"),
+    ("ternausnet", "weighted_boundary", "sar"),
+    ("ternausnet", "focal_dice", "eo"),
+]
 
 
-def words_REMOVE(model="ternausnet", **more):
-    return (*SMALL, f"model={model}", "model.pretrained=null", *(f"{key}={value}" for key, value in more.items()))
+@pytest.fixture(scope="module")
+def finished(archive_root, tmp_path_factory):
+    """The folder and stderr of a run, on all validation tiles."""
+    from sn6.run import main
+
+    folder = tmp_path_factory.mktemp("run")
+    more = ("callbacks.image_logging.tiles=9", "callbacks.calibration.tiles=0", "trainer.limit_val_batches=null")
+    capture = pytest.MonkeyPatch()
+    with capture.context() as monkeypatch:
+        monkeypatch.chdir(folder)
+        done = call(main, ["sn6.run", *small_run(), f"data.root={archive_root}", *more], monkeypatch, Silent())
+    assert done.status == 0
+    return folder / "outputs/it"
 
 
-@pytest.mark.parametrize(
-    ("model", "loss", "data"),
-    list(
-        product(
-            ("fcn8s", "fcn16s", "fcn32s", "unet", "ternausnet"),
-            ("bce", "weighted_boundary", "focal_dice"),
-            ("sar", "eo"),
-        )
-    ),
-)
-def test_every_combination_of_the_groups_trains_and_is_scored(sn6_run, archive_root, tmp_path, model, loss, data):
+class Silent:
+    """Stands in for capsys, which has a test's scope."""
+
+    def readouterr(self):
+        return "", ""
+
+
+@pytest.mark.parametrize(("model", "loss", "data"), COMBINATIONS)
+def test_networks_losses_and_data_train_and_are_scored(sn6_run, archive_root, tmp_path, model, loss, data):
     done = sn6_run(*small_run(model, loss=loss, data=data), f"data.root={archive_root}")
     assert done.status == 0, done.err
-    metrics = json.loads((tmp_path / "outputs/it/metrics.json").read_text())
-    assert metrics["tiles"] == 2
-    assert 0 <= metrics["f1"] <= metrics["ceiling_f1"] <= 1
-    assert (
-        metrics["scored_on"]
-        == {
-            "sar": "test tiles",
-            "eo": "validation column 4, which also chose the epoch",
-        }[data]
-    )
+    metrics = read_metrics(tmp_path / "outputs/it")
+    assert metrics["scored_tiles"] == 2
+    assert 0 <= metrics["f1"] <= metrics["oracle_f1"] <= 1
+    assert metrics["scored_on"].startswith({"sar": "test tiles", "eo": "validation column 4"}[data])
 
 
-def test_what_a_run_leaves(sn6_run, archive_root, tmp_path):
-    done = sn6_run(
-        *small_run(), f"data.root={archive_root}", "callbacks.image_logging.tiles=9", "callbacks.calibration.tiles=0"
-    )
-    assert done.status == 0, done.err
-    folder = tmp_path / "outputs/it"
-    assert "polygon F1" in done.err
-    assert str(folder.name) in done.err
-    metrics = json.loads((folder / "metrics.json").read_text())
+def test_files_of_a_run(finished):
+    metrics = read_metrics(finished)
     assert {"f1", "precision", "recall", "iou", "tp", "fp", "fn", "val_f1", "scored_on"} <= set(metrics)
-    assert "model:" in (folder / "config.yaml").read_text()
-    assert "${" not in (folder / "config.yaml").read_text()
-    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
-    with (folder / "proposals.csv").open() as file:
+    assert "model:" in (finished / "config.yaml").read_text()
+    assert "${" not in (finished / "config.yaml").read_text()
+    assert {path.name for path in (finished / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    with (finished / "proposals.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["ImageId", "BuildingId", "PolygonWKT_Pix", "Confidence"]
     assert len({row["ImageId"] for row in rows}) == 2
-    assert json.loads((folder / "footprints.geojson").read_text())["type"] == "FeatureCollection"
-    figures = {path.name.split("_")[0] for path in (folder / "figures").iterdir()}
+    assert json.loads((finished / "footprints.geojson").read_text())["type"] == "FeatureCollection"
+    figures = {path.name.split("_")[0] for path in (finished / "figures").iterdir()}
     assert figures == {"curves.png", "threshold.png", "validation"}
-    for use, number in (("validation", 2), ("test", 2)):
-        with (folder / f"{use}_tiles.csv").open() as file:
-            tiles = list(csv.DictReader(file))
-        assert len(tiles) == number
-        prefix = {"validation": "val_", "test": ""}[use]
-        for key in ("tp", "fp", "fn"):
-            assert sum(int(tile[key]) for tile in tiles) == metrics[f"{prefix}{key}"]
-    with (folder / "threshold.csv").open() as file:
+    assert not list(finished.rglob("*part*"))
+
+
+@pytest.mark.parametrize(("use", "prefix"), [("validation", "val_"), ("test", "")])
+def test_counts_of_the_tiles_sum_to_those_of_the_run(finished, use, prefix):
+    metrics = read_metrics(finished)
+    with (finished / f"{use}_tiles.csv").open() as file:
+        tiles = list(csv.DictReader(file))
+    assert len(tiles) == metrics[f"{prefix}scored_tiles"]
+    for key in ("tp", "fp", "fn"):
+        assert sum(int(tile[key]) for tile in tiles) == metrics[f"{prefix}{key}"]
+
+
+def test_the_score_by_threshold_contains_the_score(finished):
+    with (finished / "threshold.csv").open() as file:
         at = {float(point["threshold"]): float(point["f1"]) for point in csv.DictReader(file)}
     assert len(at) == 9
-    assert at[0.5] == pytest.approx(metrics["f1"])  # a logit of 0 is the threshold of the score
-    assert not list(folder.rglob("*unfinished*"))
-    assert not list(folder.rglob("*part*"))
+    metrics = read_metrics(finished)
+    assert metrics["footprints"]["threshold"] == 0.5
+    assert at[0.5] == pytest.approx(metrics["f1"])
 
 
-def test_a_finished_run_says_so_and_does_nothing(sn6_run, archive_root, tmp_path):
-    sn6_run(*small_run(), f"data.root={archive_root}")
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "outputs/it/checkpoints").iterdir()}
-    again = sn6_run(*small_run(), f"data.root={archive_root}")
+def test_the_best_checkpoint_is_selected_by_polygon_f1_on_all_validation_tiles(finished):
+    metrics = read_metrics(finished)
+    assert metrics["selected_by"] == "val/f1"
+    assert metrics["val_scored_tiles"] == metrics["tiles"]["validation"]
+
+
+def test_open_values_of_the_config_are_filled_in(sn6_run, archive_root, tmp_path):
+    open_keys = ("model.width", "trainer.precision", "model=")
+    overrides = [line for line in small_run() if not line.startswith(open_keys)]
+    done = sn6_run(*overrides, "model=unet", "model.depth=2", f"data.root={archive_root}")
+    assert done.status == 0, done.err
+    import yaml
+
+    config = yaml.safe_load((tmp_path / "outputs/it/config.yaml").read_text())
+    assert {key: config["model"][key] for key in ("width", "depth", "classes", "batch_norm", "padded")} == {
+        "width": 64,
+        "depth": 2,
+        "classes": 1,
+        "batch_norm": False,
+        "padded": True,
+    }
+    assert config["trainer"]["precision"] in ("32-true", "bf16-mixed")
+
+
+def test_a_finished_run_is_left_as_it_is(sn6_run, archive_root, tmp_path):
+    overrides = (*small_run(), f"data.root={archive_root}")
+    sn6_run(*overrides)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "outputs/it").rglob("*") if path.is_file()}
+    again = sn6_run(*overrides)
     assert again.status == 0
-    assert "is finished" in again.err
+    assert str(tmp_path / "outputs/it") in again.err
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
-def test_a_stopped_run_goes_on(sn6_run, archive_root, tmp_path):
+def test_a_stopped_run_resumes(sn6_run, archive_root, tmp_path):
     sn6_run(*small_run(), f"data.root={archive_root}")
     (tmp_path / "outputs/it/metrics.json").unlink()  # as if stopped after the first epoch
-    more = [word for word in small_run() if not word.startswith("trainer.max_epochs")]
+    more = [line for line in small_run() if not line.startswith("trainer.max_epochs")]
     done = sn6_run(*more, "trainer.max_epochs=2", f"data.root={archive_root}")
     assert done.status == 0, done.err
     last = torch.load(tmp_path / "outputs/it/checkpoints/last.ckpt", weights_only=True)
     assert last["global_step"] == 4
 
 
-def test_the_best_checkpoint_is_by_polygon_f1_and_is_what_is_tested(sn6_run, archive_root, tmp_path):
-    done = sn6_run(*small_run(), f"data.root={archive_root}", "trainer.limit_val_batches=null")
-    assert done.status == 0, done.err
-    metrics = json.loads((tmp_path / "outputs/it/metrics.json").read_text())
-    assert metrics["chosen_by"] == "val/f1"
-    assert metrics["val_tiles"] == metrics["tiles_by_use"]["validation"]
-
-
 def test_windows_validate_as_whole_tiles_do(sn6_run, archive_root, tmp_path):
-    scores = []
+    losses = []
     for name, window in (("whole", "null"), ("windows", 96)):
-        done = sn6_run(
-            *small_run(model="fcn32s"),
-            f"data.root={archive_root}",
-            f"window={window}",
-            "window_overlap=32",
-            f"name={name}",
-        )
+        more = (f"data.root={archive_root}", f"window={window}", "window_overlap=32", f"name={name}")
+        done = sn6_run(*small_run(model="fcn32s"), *more)
         assert done.status == 0, done.err
-        scores.append(json.loads((tmp_path / f"outputs/{name}/metrics.json").read_text())["loss"])
-    assert scores[0] == pytest.approx(scores[1], rel=0.05)
+        losses.append(read_metrics(tmp_path / f"outputs/{name}")["loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+
+
+def test_a_run_makes_its_simulated_archive(sn6_run, tmp_path):
+    simulation = "simulation={scale: tiny, tiles: 12, test_tiles: 2, size: 64, seed: 2}"
+    done = sn6_run(*small_run(), "data.root=made", "data.crop=32", simulation, "callbacks.calibration.tiles=0")
+    assert done.status == 0, done.err
+    assert len(list((tmp_path / "made/train/AOI_11_Rotterdam/SAR-Intensity").glob("*.tif"))) == 12
+    assert read_metrics(tmp_path / "outputs/it")["scored_on"] == "test tiles"
+
+
+@pytest.mark.parametrize("name", ["1999", "2027-01-05", "on", "a=b, c"])
+def test_names_stay_text(sn6_run, archive_root, tmp_path, name):
+    overrides = [line for line in small_run() if not line.startswith("name=")]
+    done = sn6_run(*overrides, f"name={name}", f"data.root={archive_root}", "callbacks.calibration.tiles=0")
+    assert done.status == 0, done.err
+    assert [path.name for path in Path("outputs").iterdir()] == [name]

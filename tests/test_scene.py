@@ -1,4 +1,4 @@
-"""The made-up city: what stands in it, and that every piece of it can be made alone."""
+"""The simulated city: its contents, and that every part of it can be generated alone."""
 
 from math import hypot
 
@@ -6,27 +6,27 @@ import numpy as np
 import pytest
 import shapely
 
-from sn6.simulation.ground import Cover, Ground, things
+from sn6.simulation.ground import Cover, Ground, make_objects
 from sn6.simulation.scene import Scene
-from sn6.simulation.strips import basins_of, plan
-from sn6.simulation.surface import grain_of, surface_of
-from sn6.simulation.tile import footprints
+from sn6.simulation.strips import harbour_basins, plan_tiles
+from sn6.simulation.surface import grain_at, rasterize_ground
+from sn6.simulation.tile import cut_footprints
 
 
 @pytest.fixture(scope="module")
 def city():
-    """The buildings of one square kilometre: polygons and heights."""
+    """Polygons and heights of the buildings of one square kilometre."""
     ground = Scene(seed=5, density=1.0).ground((591000.0, 5750000.0, 592000.0, 5751000.0))
     return ground.shape[ground.is_building], (ground.height + ground.rise)[ground.is_building]
 
 
 @pytest.fixture(scope="module")
 def port() -> Ground:
-    """Three square kilometres of another city."""
+    """The objects of three square kilometres of another city."""
     return Scene(seed=0, density=1.0).ground((591000.0, 5748000.0, 592500.0, 5750000.0))
 
 
-def test_buildings_are_of_many_kinds_and_do_not_overlap(city):
+def test_buildings_vary_and_do_not_overlap(city):
     shapes, heights = city
     pairs = shapely.STRtree(shapes).query(shapes, predicate="intersects")
     one, other = pairs[:, pairs[0] < pairs[1]]
@@ -40,7 +40,7 @@ def test_buildings_are_of_many_kinds_and_do_not_overlap(city):
 
 
 def test_areas_and_heights_are_those_of_a_dutch_city(port):
-    """Most are houses of two or three storeys; few are large or high; none passes 90 m."""
+    """Most are houses of two or three storeys; few are large or high; none exceeds 90 m."""
     buildings = port.where(port.is_building)
     areas, heights = shapely.area(buildings.shape), buildings.height + buildings.rise
     assert 40 < np.median(areas) < 120  # m²
@@ -51,79 +51,79 @@ def test_areas_and_heights_are_those_of_a_dutch_city(port):
     assert (heights > 40).any()
 
 
-def test_there_is_all_that_a_port_city_has(port):
-    assert set(port.cover) == set(Cover) - {Cover.STREET}  # the street is what nothing covers
+def test_the_city_contains_every_kind_of_object(port):
+    assert set(port.cover) == set(Cover) - {Cover.STREET}  # the street is where there is no object
     buildings = port.where(port.is_building)
     round_ones = shapely.area(buildings.shape) / shapely.area(shapely.minimum_bounding_circle(buildings.shape)) > 0.95
     assert round_ones.sum() > 5  # tanks
     roofs = shapely.union_all(buildings.shape)
     crowns = port.shape[port.cover == Cover.TREE]
-    over = shapely.area(shapely.intersection(crowns, roofs)) > 1
-    assert over.any()
-    assert shapely.intersects(shapely.centroid(crowns[over]), roofs).mean() < 0.05  # they reach over, from beside
+    overhanging = shapely.area(shapely.intersection(crowns, roofs)) > 1
+    assert overhanging.any()
+    assert shapely.intersects(shapely.centroid(crowns[overhanging]), roofs).mean() < 0.05  # they grow beside the roof
 
 
 @pytest.fixture(scope="module")
 def medium():
-    """The first two strips of a medium archive: tiles and labels."""
-    planned = plan(96, 32, 900, seed=0)
-    scene = Scene(0, 1.0, basins_of(planned))
-    return [(tile, footprints(scene, tile)) for tile in planned[:32]]
+    """The tiles and labels of the first two strips of a medium archive."""
+    planned = plan_tiles(96, 32, 900, seed=0)
+    scene = Scene(0, 1.0, harbour_basins(planned))
+    return [(tile, cut_footprints(scene, tile)) for tile in planned[:32]]
 
 
 def test_a_tile_has_about_63_label_rows(medium):
     assert np.mean([max(len(labels), 1) for _, labels in medium]) == pytest.approx(63, rel=0.25)
 
 
-def test_every_kind_of_hard_tile_is_in_a_medium_archive(medium):
+def test_a_medium_archive_contains_every_kind_of_hard_tile(medium):
     kinds = set()
     for tile, labels in medium:
-        found = np.array([label.polygon for label in labels], dtype=object)
-        seen = shapely.transform(tile.strip.seen, lambda xy, t=tile: (xy - (t.x, t.y)) / (0.5, -0.5))
-        shown = seen.intersection(shapely.box(0, 0, 900, 900)).area / 900**2
-        pairs = shapely.STRtree(found).query(found, predicate="touches")
-        holds = {
-            "empty": not labels and shown > 0.5,
-            "nearly all nodata": shown < 0.1,
-            "over nodata": (shapely.area(shapely.difference(found, seen)) > 20).any(),
-            "under 20 m2": (shapely.area(found) < 80).any(),
-            "hole": (shapely.get_num_interior_rings(found) > 0).any(),
-            "party wall": (shapely.length(shapely.intersection(*found[pairs])) > 10).any(),
+        polygons = np.array([label.polygon for label in labels], dtype=object)
+        imaged = shapely.transform(tile.strip.imaged, lambda xy, t=tile: (xy - (t.x, t.y)) / (0.5, -0.5))
+        valid = imaged.intersection(shapely.box(0, 0, 900, 900)).area / 900**2
+        pairs = shapely.STRtree(polygons).query(polygons, predicate="touches")
+        properties = {
+            "empty": not labels and valid > 0.5,
+            "mostly nodata": valid < 0.1,
+            "over nodata": (shapely.area(shapely.difference(polygons, imaged)) > 20).any(),
+            "under 20 m2": (shapely.area(polygons) < 80).any(),
+            "hole": (shapely.get_num_interior_rings(polygons) > 0).any(),
+            "party wall": (shapely.length(shapely.intersection(*polygons[pairs])) > 10).any(),
         }
-        kinds |= {kind for kind, is_so in holds.items() if is_so}
-    assert kinds == {"empty", "nearly all nodata", "over nodata", "under 20 m2", "hole", "party wall"}
+        kinds |= {kind for kind, present in properties.items() if present}
+    assert kinds == {"empty", "mostly nodata", "over nodata", "under 20 m2", "hole", "party wall"}
 
 
 def test_a_gable_roof_rises_evenly_from_its_eaves_to_the_ridge_in_the_middle():
     house = shapely.box(591010.0, 5749980.0, 591030.0, 5749990.0)
-    ground = things(np.random.default_rng(0), Cover.TILES, [house], height=5.0, rise=4.0)
-    surface = surface_of(ground, 0, 591000.0, 5750000.0, (60, 80))
+    ground = make_objects(np.random.default_rng(0), Cover.TILES, [house], height=5.0, rise=4.0)
+    surface = rasterize_ground(ground, 0, 591000.0, 5750000.0, (60, 80))
     across = surface.height[18:42, 40]  # south from 2 m before the house
     expected = [0, 0, *(5.2 + 0.4 * np.arange(10)), *(5.2 + 0.4 * np.arange(10)[::-1]), 0, 0]
     np.testing.assert_allclose(across, expected, atol=1e-4)
 
 
-def test_the_grain_of_a_place_is_the_same_in_every_tile():
-    whole = grain_of((1, 2), 591000.0, 5750000.0, (700, 600))
-    part = grain_of((1, 2), 591050.0, 5749900.0, (90, 80))
-    np.testing.assert_array_equal(part, whole[200:290, 100:180])
-    assert whole.mean() == pytest.approx(0, abs=0.01)
-    assert whole.std() == pytest.approx(1, abs=0.01)
-    assert not (grain_of((1, 3), 591050.0, 5749900.0, (90, 80)) == part).any()
+def test_the_grain_depends_on_the_coordinates_not_on_the_tile():
+    large = grain_at((1, 2), 591000.0, 5750000.0, (700, 600))
+    part = grain_at((1, 2), 591050.0, 5749900.0, (90, 80))
+    np.testing.assert_array_equal(part, large[200:290, 100:180])
+    assert large.mean() == pytest.approx(0, abs=0.01)
+    assert large.std() == pytest.approx(1, abs=0.01)
+    assert not (grain_at((1, 3), 591050.0, 5749900.0, (90, 80)) == part).any()
 
 
-def test_crowns_are_round_and_stand_where_their_tree_stands():
+def test_crowns_are_round_and_centred_on_their_tree():
     crown = shapely.Point(591020.0, 5749980.0).buffer(8.0)
-    ground = things(np.random.default_rng(0), Cover.TREE, [crown], height=12.0)
-    height = surface_of(ground, 0, 591000.0, 5750000.0, (80, 80)).height
+    ground = make_objects(np.random.default_rng(0), Cover.TREE, [crown], height=12.0)
+    height = rasterize_ground(ground, 0, 591000.0, 5750000.0, (80, 80)).height
     row, column = np.nonzero(height)
-    away = np.array([hypot(c - 39.5, r - 39.5) for r, c in zip(row, column, strict=True)])
-    assert away.max() < 16.5
-    assert height[row, column][away < 4].mean() > 10
-    assert height[row, column][away > 13].mean() < 8
+    distance = np.array([hypot(c - 39.5, r - 39.5) for r, c in zip(row, column, strict=True)])
+    assert distance.max() < 16.5
+    assert height[row, column][distance < 4].mean() > 10
+    assert height[row, column][distance > 13].mean() < 8
 
 
-def test_the_ground_is_the_same_whatever_part_of_it_is_asked_for(city):
+def test_a_part_of_the_ground_is_the_same_when_generated_alone(city):
     shapes, _ = city
     part = (591300.0, 5750400.0, 591400.0, 5750460.0)
     ground = Scene(seed=5, density=1.0).ground(part)
@@ -132,9 +132,9 @@ def test_the_ground_is_the_same_whatever_part_of_it_is_asked_for(city):
     assert {shape.wkb for shape in ground.shape[ground.is_building]} == expected
 
 
-def test_terraces_keep_a_perfect_binary_mask_from_a_perfect_score(city):
-    """A mask shows buildings that touch as one: its polygons against the true ones, by hand."""
+def test_the_ground_truth_mask_does_not_reach_a_perfect_score_because_of_terraces(city):
+    """A mask shows buildings that touch as one; its polygons are scored against the ground truth here."""
     shapes = [shape for shape in city[0] if shape.area >= 20]
     merged = shapely.get_parts(shapely.unary_union(shapes))
-    hits = sum(any(a.intersection(b).area > 0.5 * a.union(b).area for b in shapes) for a in merged)
-    assert 0.5 < 2 * hits / (len(merged) + len(shapes)) < 0.85
+    tp = sum(any(a.intersection(b).area > 0.5 * a.union(b).area for b in shapes) for a in merged)
+    assert 0.5 < 2 * tp / (len(merged) + len(shapes)) < 0.85

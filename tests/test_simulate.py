@@ -1,4 +1,4 @@
-"""The simulated archive has the form of the published one, and stands in for it."""
+"""The simulated archive has the format of the published one and can replace it."""
 
 import csv
 import hashlib
@@ -13,12 +13,18 @@ import numpy as np
 import pytest
 import rasterio
 import shapely
+from helpers.commands import assert_fails
+from helpers.errors import user_error
 from numpy.testing import assert_allclose
 from scipy.stats import spearmanr
 from shapely import affinity
 
-from sn6.errors import UserError
-from sn6.simulate import SCALES, simulate
+from sn6.simulate import simulate
+from sn6.simulation.archive import SCALES, make_archive, settings_of
+from sn6.simulation.archive_files import write_labels
+from sn6.simulation.scene import Scene
+from sn6.simulation.strips import plan_tiles
+from sn6.simulation.tile import cut_footprints
 
 SIZE = 128
 TRAIN = "train/AOI_11_Rotterdam"
@@ -37,13 +43,19 @@ PRODUCTS = {  # as published: dtype, bands, pixels of a 128 px tile, pixel in me
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
+    """An archive that no test writes to."""
     folder = tmp_path_factory.mktemp("simulated") / "archive"
     simulate(folder, tiles=12, test_tiles=4, seed=0, size=SIZE)
     return folder
 
 
+def make(folder, **settings):
+    """Make an archive of a few small tiles; return the number of footprints, None if it was complete."""
+    return make_archive(folder, settings_of(**{"tiles": 2, "test_tiles": 1, "size": 64} | settings))
+
+
 def images(root, product, split=TRAIN):
-    """Image id → pixels, with the bounds under the same id in a second dict."""
+    """Return image id → pixels and image id → bounds."""
     pixels, bounds = {}, {}
     for path in sorted((root / split / product).iterdir()):
         with rasterio.open(path) as source:
@@ -53,25 +65,28 @@ def images(root, product, split=TRAIN):
 
 
 def rows(path):
+    """Return the rows of a table as dicts."""
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
 
 
 def polygons(path):
-    """Image id → polygons in pixels."""
-    found = defaultdict(list)
+    """Return image id → polygons in pixels."""
+    tiles = defaultdict(list)
     for row in rows(path):
         polygon = shapely.from_wkt(row["PolygonWKT_Pix"])
-        found[row["ImageId"]] += [] if polygon.is_empty else [polygon]
-    return found
+        tiles[row["ImageId"]] += [] if polygon.is_empty else [polygon]
+    return tiles
 
 
 def orientations(root):
+    """Return strip → look direction."""
     lines = (root / TRAIN / "SummaryData/SAR_orientations.txt").read_text().splitlines()
     return {strip: int(flag) for strip, flag in map(str.split, lines)}
 
 
 def digests(root):
+    """Return path → SHA-256 of each file of an archive."""
     return {
         str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in root.rglob("*")
@@ -80,7 +95,7 @@ def digests(root):
 
 
 @pytest.mark.parametrize("product", PRODUCTS)
-def test_a_training_product_has_the_published_form(root, product):
+def test_a_training_product_has_the_published_format(root, product):
     dtype, bands, pixels, pixel = PRODUCTS[product]
     paths = list((root / TRAIN / product).iterdir())
     assert len(paths) == 12
@@ -94,7 +109,7 @@ def test_a_training_product_has_the_published_form(root, product):
             assert source.compression.name == "deflate"
 
 
-def test_the_test_set_has_radar_alone_and_its_truth_lies_aside(root):
+def test_the_test_split_has_only_sar_and_its_ground_truth_is_in_another_folder(root):
     assert [path.name for path in (root / "test_public").iterdir()] == ["AOI_11_Rotterdam"]
     assert [path.name for path in (root / TEST).iterdir()] == ["SAR-Intensity"]
     paths = list((root / TEST / "SAR-Intensity").iterdir())
@@ -103,7 +118,7 @@ def test_the_test_set_has_radar_alone_and_its_truth_lies_aside(root):
     assert {re.fullmatch(pattern, path.name)[1] for path in paths} == {row["ImageId"] for row in rows(root / TRUTH)}
 
 
-def test_the_products_of_a_tile_lie_on_one_place(root):
+def test_the_products_of_a_tile_have_the_same_bounds(root):
     _, radar = images(root, "SAR-Intensity")
     for product in PRODUCTS:
         _, bounds = images(root, product)
@@ -113,30 +128,30 @@ def test_the_products_of_a_tile_lie_on_one_place(root):
 
 
 @pytest.mark.parametrize(("split", "table"), [(TRAIN, LABELS), (TEST, TRUTH)])
-def test_the_table_of_labels_names_every_tile_and_stays_within_it(root, split, table):
+def test_the_table_of_labels_has_every_tile_and_polygons_within_it(root, split, table):
     header = "ImageId,TileBuildingId,PolygonWKT_Pix,Mean_Building_Height,Median_Building_Height,StdDev_Building_Height"
     assert (root / table).read_text().splitlines()[0] == header
     pixels, _ = images(root, "SAR-Intensity", split)
     assert {row["ImageId"] for row in rows(root / table)} == pixels.keys()
-    for image_id, found in polygons(root / table).items():
-        assert all(shapely.is_valid(found))
-        assert all(shapely.area(found) > 4)
-        if found:
-            assert_allclose(np.clip(shapely.total_bounds(found), 0, SIZE), shapely.total_bounds(found))
+    for image_id, footprints in polygons(root / table).items():
+        assert all(shapely.is_valid(footprints))
+        assert all(shapely.area(footprints) > 4)
+        if footprints:
+            assert_allclose(np.clip(shapely.total_bounds(footprints), 0, SIZE), shapely.total_bounds(footprints))
         empty = [row for row in rows(root / table) if row["ImageId"] == image_id and "EMPTY" in row["PolygonWKT_Pix"]]
-        assert len(empty) == (0 if found else 1)
+        assert len(empty) == (0 if footprints else 1)
 
 
-def test_a_footprint_has_a_part_that_the_radar_shows_and_some_lie_over_nodata(root):
+def test_every_footprint_is_partly_over_valid_pixels_and_some_are_partly_over_nodata(root):
     pixels, _ = images(root, "SAR-Intensity")
-    over = 0
-    for image_id, found in polygons(root / LABELS).items():
+    over_nodata = 0
+    for image_id, footprints in polygons(root / LABELS).items():
         valid = pixels[image_id][0] != 0
-        for polygon in found:
+        for polygon in footprints:
             inside = rasterio.features.rasterize([polygon], valid.shape, all_touched=True).astype(bool)
             assert valid[inside].any()
-            over += (~valid[inside]).any()
-    assert over > 0
+            over_nodata += (~valid[inside]).any()
+    assert over_nodata > 0
 
 
 def test_tile_numbers_are_unique_over_both_splits(root):
@@ -144,7 +159,7 @@ def test_tile_numbers_are_unique_over_both_splits(root):
     assert len({image_id.rpartition("_")[2] for image_id in ids}) == len(ids) == 16
 
 
-def test_the_geojson_says_the_same_in_metres(root):
+def test_the_geojson_has_the_same_footprints_in_metres(root):
     in_pixels = polygons(root / LABELS)
     _, bounds = images(root, "SAR-Intensity")
     for image_id, expected in in_pixels.items():
@@ -153,16 +168,16 @@ def test_the_geojson_says_the_same_in_metres(root):
             continue
         content = json.loads(path.read_text())
         assert content["crs"]["properties"]["name"] == "urn:ogc:def:crs:EPSG::32631"
-        found = [shapely.geometry.shape(feature["geometry"]) for feature in content["features"]]
-        assert len(found) == len(expected)
+        footprints = [shapely.geometry.shape(feature["geometry"]) for feature in content["features"]]
+        assert len(footprints) == len(expected)
         west, _, _, north = bounds[image_id]
-        for metres, pixels in zip(found, expected, strict=True):
+        for metres, pixels in zip(footprints, expected, strict=True):
             back = affinity.affine_transform(metres, [2, 0, 0, -2, -2 * west, 2 * north])
             assert_allclose(shapely.get_coordinates(back), shapely.get_coordinates(pixels), atol=1e-3)
 
 
 def test_tiles_without_buildings_have_an_empty_collection_or_an_empty_file(root):
-    empty = [image_id for image_id, found in polygons(root / LABELS).items() if not found]
+    empty = [image_id for image_id, footprints in polygons(root / LABELS).items() if not footprints]
     texts = [next((root / TRAIN / "geojson_buildings").glob(f"*_{image_id}.geojson")).read_text() for image_id in empty]
     assert "" in texts
     collections = [json.loads(text) for text in texts if text]
@@ -170,8 +185,9 @@ def test_tiles_without_buildings_have_an_empty_collection_or_an_empty_file(root)
     assert all(content["features"] == [] and "crs" in content for content in collections)
 
 
-def test_heights_are_given_but_for_some(tmp_path):
-    simulate(tmp_path, tiles=1, test_tiles=0, seed=1, size=900)
+def test_most_heights_are_known(tmp_path):
+    tiles = plan_tiles(1, 0, 900, seed=1)
+    write_labels(tmp_path, tiles, [cut_footprints(Scene(1, 1.0), tile) for tile in tiles])
     heights = [row["Mean_Building_Height"] for row in rows(tmp_path / LABELS)]
     known = np.array([float(height) for height in heights if height])
     assert 0.5 < len(known) / len(heights) < 1
@@ -187,22 +203,17 @@ def test_the_table_of_orientations_covers_the_strips_of_both_splits(root):
         assert {orientations(root)[strip] for strip in strips} == {0, 1}
 
 
-def test_a_folder_holds_nothing_else(root):
+def test_the_archive_contains_no_other_files(root):
     names = {path.name for path in root.iterdir()}
     assert names == {"train", "test_public", "test_public_truth", "simulation.json"}
     assert not list(root.rglob(".*"))
     assert {path.suffix for path in root.rglob("*") if path.is_file()} == {".tif", ".geojson", ".csv", ".txt", ".json"}
 
 
-def test_a_scale_stands_for_sizes_that_single_words_change(tmp_path):
+def test_a_scale_is_a_set_of_numbers_that_single_settings_override(tmp_path):
     simulate(tmp_path / "one", scale="tiny", tiles=2, test_tiles=0, size=64)
     settings = json.loads((tmp_path / "one/simulation.json").read_text())
-    assert {key: settings[key] for key in ("tiles", "test_tiles", "size", "seed")} == {
-        "tiles": 2,
-        "test_tiles": 0,
-        "size": 64,
-        "seed": 0,
-    }
+    assert settings == {"version": 2, "tiles": 2, "test_tiles": 0, "seed": 0, "size": 64}
     for scale, counts in (("tiny", (12, 4, 256)), ("small", (24, 6, 900)), ("medium", (96, 32, 900))):
         assert tuple(SCALES[scale].values()) == counts
     assert tuple(SCALES["full"].values()) == (3401, 2061, 900)  # as published
@@ -210,44 +221,55 @@ def test_a_scale_stands_for_sizes_that_single_words_change(tmp_path):
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_city(tmp_path):
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
-        simulate(tmp_path / name, tiles=2, test_tiles=1, seed=seed, size=64)
+        make(tmp_path / name, seed=seed)
     a, b, c = (digests(tmp_path / name) for name in "abc")
     assert a == b
     assert not set(a.values()) & {digest for name, digest in c.items() if name.endswith(".tif")}
 
 
 def test_several_processes_write_the_same_bytes_as_one(tmp_path, monkeypatch):
-    simulate(tmp_path / "one", tiles=3, test_tiles=1, size=64)
-    monkeypatch.setattr("sn6.simulate.FEW", 0)
-    simulate(tmp_path / "several", tiles=3, test_tiles=1, size=64)
+    make(tmp_path / "one")
+    monkeypatch.setattr("sn6.simulation.archive.MIN_PIXELS_FOR_POOL", 0)
+    make(tmp_path / "several")
     assert digests(tmp_path / "one") == digests(tmp_path / "several")
 
 
-def test_a_run_that_was_stopped_goes_on(tmp_path):
+def test_an_interrupted_run_resumes(tmp_path):
     folder = tmp_path / "archive"
-    simulate(folder, tiles=3, test_tiles=1, size=64)
-    whole = digests(folder)
+    make(folder)
+    complete = digests(folder)
     kept = sorted(folder.rglob("*.tif"))[0]
     written = kept.stat().st_mtime_ns
     for path in (*sorted(folder.rglob("*.tif"))[1::2], folder / LABELS, folder / TRUTH):
         path.unlink()
-    simulate(folder, tiles=3, test_tiles=1, size=64)
-    assert digests(folder) == whole
+    make(folder)
+    assert digests(folder) == complete
     assert kept.stat().st_mtime_ns == written
 
 
-def test_a_whole_archive_is_left_as_it_is_at_once(tmp_path, monkeypatch, capsys):
+def test_a_complete_archive_is_not_made_again(tmp_path, monkeypatch):
     folder = tmp_path / "archive"
-    simulate(folder, tiles=2, test_tiles=1, size=64)
-    monkeypatch.setattr("sn6.simulate.written", lambda *_: pytest.fail("a tile was made again"))
-    simulate(folder, tiles=2, test_tiles=1, size=64)
-    assert "2 training tiles and 1 test tiles with all that belongs to them: nothing to do" in capsys.readouterr().out
+    assert make(folder) is not None
+    monkeypatch.setattr("sn6.simulation.archive.write_tiles", lambda *_: pytest.fail("a tile was made again"))
+    assert make(folder) is None
     sorted(folder.rglob("*.geojson"))[0].unlink()
-    with pytest.raises(pytest.fail.Exception, match="made again"):
-        simulate(folder, tiles=2, test_tiles=1, size=64)
+    with pytest.raises(pytest.fail.Exception):
+        make(folder)
 
 
-def test_most_tiles_have_a_nodata_border_in_all_bands_and_one_is_nearly_all_nodata(root):
+def test_of_two_processes_at_once_one_makes_the_archive_and_the_other_waits(tmp_path):
+    folder = tmp_path / "archive"
+    command = [sys.executable, "-m", "sn6.simulate", f"root={folder}", "tiles=2", "test_tiles=1", "size=64"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen(command, **pipes) for _ in range(2)]
+    outputs = [process.communicate(timeout=60) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert sorted("nothing to do" in out for out, _ in outputs) == [False, True]
+    make(tmp_path / "alone")
+    assert digests(folder) == digests(tmp_path / "alone")
+
+
+def test_most_tiles_have_a_nodata_border_in_all_bands_and_one_is_mostly_nodata(root):
     pixels, _ = images(root, "SAR-Intensity")
     nodata = np.array([(image == 0).mean(axis=(1, 2)) for image in pixels.values()])
     assert_allclose(nodata, nodata[:, :1].repeat(4, axis=1))
@@ -256,7 +278,7 @@ def test_most_tiles_have_a_nodata_border_in_all_bands_and_one_is_nearly_all_noda
     assert 0.9 < nodata.max() < 1
 
 
-def test_the_optical_images_show_about_the_ground_of_the_radar(root):
+def test_the_optical_images_show_approximately_the_ground_of_the_radar(root):
     pixels, _ = images(root, "SAR-Intensity")
     radar = {image_id: (image != 0).any(axis=0) for image_id, image in pixels.items()}
     for product in ("PS-RGB", "PS-RGBNIR", "PAN"):
@@ -280,7 +302,7 @@ def test_the_bands_of_the_optical_products_are_in_the_published_order(root):
         assert np.corrcoef(coarse[band].ravel(), half[image_id][band].ravel())[0, 1] > 0.9
 
 
-def test_training_and_test_tiles_share_no_ground(root):
+def test_training_and_test_tiles_do_not_overlap(root):
     squares = [
         [shapely.box(*bounds).buffer(-0.01) for bounds in images(root, "SAR-Intensity", split)[1].values()]
         for split in (TRAIN, TEST)
@@ -288,50 +310,57 @@ def test_training_and_test_tiles_share_no_ground(root):
     assert not shapely.unary_union(squares[0]).intersects(shapely.unary_union(squares[1]))
 
 
-def test_a_folder_with_other_things_is_left_alone(tmp_path):
-    (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(UserError, match="no simulated archive"):
-        simulate(tmp_path, tiles=1, test_tiles=0, size=64)
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
-    with pytest.raises(UserError, match="no simulated archive"):
-        simulate(tmp_path / "thesis.txt", tiles=1, test_tiles=0, size=64)
+def test_a_folder_with_other_files_is_not_changed(tmp_path):
+    folder = tmp_path / "papers"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("years of work")
+    with user_error("conflict", key="root", value=folder):
+        make(folder)
+    assert [path.name for path in folder.iterdir()] == ["thesis.txt"]
+    with user_error("unwritable", key="root", value=folder / "thesis.txt"):
+        make(folder / "thesis.txt")
+    assert (folder / "thesis.txt").read_text() == "years of work"
 
 
-def test_an_archive_of_other_settings_is_left_alone(tmp_path):
-    simulate(tmp_path, tiles=1, test_tiles=0, size=64)
-    before = digests(tmp_path)
-    with pytest.raises(UserError, match="another simulated archive"):
-        simulate(tmp_path, tiles=1, test_tiles=0, seed=1, size=64)
-    assert digests(tmp_path) == before
+def test_an_archive_of_other_settings_is_not_changed(tmp_path):
+    make(tmp_path / "archive")
+    before = digests(tmp_path / "archive")
+    with user_error("conflict", key="root", value=tmp_path / "archive"):
+        make(tmp_path / "archive", seed=1)
+    assert digests(tmp_path / "archive") == before
 
 
 @pytest.mark.parametrize(
-    "settings",
-    [{"tiles": 0}, {"test_tiles": -1}, {"seed": -1}, {"size": 7}, {"size": 129}, {"size": 62}, {"size": 9000}],
+    ("key", "value"),
+    [
+        ("tiles", "0"),
+        ("test_tiles", "-1"),
+        ("seed", "-1"),
+        ("size", "7"),
+        ("size", "129"),
+        ("size", "62"),
+        ("size", "9000"),
+        ("scale", "huge"),
+    ],
 )
-def test_settings_of_which_no_archive_can_be_made(tmp_path, settings):
-    key, value = next(iter(settings.items()))
-    with pytest.raises(UserError, match=f"^{key}={value} does not do; give .*[^\n]$"):
-        simulate(tmp_path / "archive", **settings)
-    assert not (tmp_path / "archive").exists()
+def test_invalid_settings_are_reported_before_anything_is_written(tmp_path, sn6_command, key, value):
+    done = sn6_command("simulate", f"root={tmp_path / 'archive'}", f"{key}={value}")
+    assert_fails(done, "invalid_value", key, value)
+    assert done.out == ""
+    assert not list(tmp_path.iterdir())
 
 
-def command(*words):
-    return subprocess.run([sys.executable, "-m", "sn6.simulate", *words], capture_output=True, text=True, check=False)
+def test_the_command_prints_the_contents_and_the_next_command(tmp_path, sn6_command):
+    folder = tmp_path / "an archive"
+    overrides = (f"root={folder}", "tiles=1", "test_tiles=0", "size=64")
+    done = sn6_command("simulate", *overrides)
+    assert done.status == 0, done.err
+    footprints = sum(len(found) for found in polygons(folder / LABELS).values())
+    assert done.out.startswith(f"{folder}: 1 training tile, 0 test tiles, {footprints} footprint")
+    assert f"python -m sn6.run data.root='{folder}'" in done.out
+    assert "nothing to do" in sn6_command("simulate", *overrides).out
 
 
-def test_the_command_says_where_things_lie_and_how_to_go_on(tmp_path):
-    done = command(f"root={tmp_path / 'archive'}", "tiles=1", "test_tiles=0", "size=64")
-    assert done.returncode == 0, done.stderr
-    assert f"python -m sn6.run data.root={tmp_path / 'archive'}" in done.stdout
-
-
-def test_the_command_tells_a_mistake_in_one_line(tmp_path):
-    done = command(f"root={tmp_path / 'archive'}", "tiles=0")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "sn6: tiles=0 does not do; give 1 or more\n"
-
-
-def test_the_door_opens_without_torch():
+def test_the_command_needs_no_torch():
     code = "import sys, sn6.simulate; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""The passes of the aircraft lie as in the published archive."""
+"""The planned strips have the properties of the published ones."""
 
 from collections import defaultdict
 from itertools import combinations
@@ -8,42 +8,42 @@ import pytest
 import shapely
 from numpy.testing import assert_allclose
 
-from sn6.simulation.strips import plan
+from sn6.simulation.strips import plan_tiles
 
 
 @pytest.mark.parametrize("size", [128, 900, 1800])
 @pytest.mark.parametrize(
     ("tiles", "test_tiles"), [(1, 1), (2, 0), (12, 2), (24, 8), (35, 4), (40, 8), (97, 40), (3400, 2061)]
 )
-def test_strips_lie_as_in_the_published_archive(tiles, test_tiles, size):
+def test_strips_are_arranged_as_in_the_published_archive(tiles, test_tiles, size):
     side = size / 2
-    made = plan(tiles, test_tiles, size, seed=5)
-    split = {name: [tile for tile in made if tile.strip.split == name] for name in ("train", "test_public")}
-    assert [len(found) for found in split.values()] == [tiles, test_tiles]
-    assert sorted(tile.number for tile in made) == list(range(1, tiles + test_tiles + 1))
-    x, y = np.array([(tile.x, tile.y) for tile in made]).T
+    planned = plan_tiles(tiles, test_tiles, size, seed=5)
+    split = {name: [tile for tile in planned if tile.strip.split == name] for name in ("train", "test_public")}
+    assert [len(tiles) for tiles in split.values()] == [tiles, test_tiles]
+    assert sorted(tile.number for tile in planned) == list(range(1, tiles + test_tiles + 1))
+    x, y = np.array([(tile.x, tile.y) for tile in planned]).T
     assert x.min() >= 590112 - 0.001
     assert x.max() <= 596252
     assert y.min() >= 5745920 - 0.001
     assert y.max() <= 5753195.001
     strips = defaultdict(list)
-    for tile in made:
+    for tile in planned:
         strips[tile.strip].append(tile)
     assert len({strip.name for strip in strips}) == len(strips)
     for strip, cut in strips.items():
         steps = np.array([((tile.x - cut[0].x) / side, (cut[0].y - tile.y) / side) for tile in cut])
-        assert_allclose(steps, steps.round(), atol=0.01)  # the tiles of a strip abut
+        assert_allclose(steps, steps.round(), atol=0.01)  # the tiles of a strip are adjacent
         assert len({tuple(step) for step in steps.round()}) == len(cut)
         squares = shapely.unary_union([shapely.box(*tile.bounds) for tile in cut])
-        assert strip.seen.within(squares.envelope.buffer(0.01 * side))
-        assert strip.seen.area < 0.95 * squares.envelope.area
-    for found in (one for one in split.values() if len(one) > 1):
-        assert {tile.strip.orientation for tile in found} == {0, 1}
+        assert strip.imaged.within(squares.envelope.buffer(0.01 * side))
+        assert strip.imaged.area < 0.95 * squares.envelope.area
+    for several in (tiles for tiles in split.values() if len(tiles) > 1):
+        assert {tile.strip.orientation for tile in several} == {0, 1}
 
 
-def test_three_strips_of_both_orientations_fly_over_one_ground():
+def test_three_strips_of_both_look_directions_cover_the_same_ground():
     strips = defaultdict(list)
-    for tile in plan(24, 8, 900, seed=0):
+    for tile in plan_tiles(24, 8, 900, seed=0):
         strips[tile.strip].append(shapely.box(*tile.bounds))
     train = {strip: shapely.unary_union(squares) for strip, squares in strips.items() if strip.split == "train"}
     assert {len(strips[strip]) for strip in train} == {8}
@@ -53,25 +53,25 @@ def test_three_strips_of_both_orientations_fly_over_one_ground():
         assert abs(one.bounds[0] - other.bounds[0]) > 5  # metres: each has its own offset
 
 
-def test_a_full_archive_flies_over_its_ground_from_3_to_some_40_times():
-    """As the published tiles do by their squares: 42 at most; both orientations over most of the ground."""
-    made = [tile for tile in plan(3401, 2061, 900, seed=0) if tile.strip.split == "train"]
+def test_a_full_archive_covers_its_ground_3_to_45_times():
+    """The published tiles do so at most 42 times, from both look directions over most of the ground."""
+    planned = [tile for tile in plan_tiles(3401, 2061, 900, seed=0) if tile.strip.split == "train"]
     rng = np.random.default_rng(0)
     points = shapely.points(rng.uniform((590200, 5746000), (596600, 5753190), (4000, 2)))
-    tree = shapely.STRtree([tile.strip.seen.intersection(shapely.box(*tile.bounds)) for tile in made])
+    tree = shapely.STRtree([tile.strip.imaged.intersection(shapely.box(*tile.bounds)) for tile in planned])
     point, tile = tree.query(points, predicate="within")
     times = np.bincount(point, minlength=len(points))
-    over = times[times > 0]
-    assert np.percentile(over, 5) < 10
-    assert 12 < over.mean() < 36
-    assert over.max() <= 45
-    flags = np.array([made[i].strip.orientation for i in tile])
+    covered = times[times > 0]
+    assert np.percentile(covered, 5) < 10
+    assert 12 < covered.mean() < 36
+    assert covered.max() <= 45
+    flags = np.array([planned[i].strip.orientation for i in tile])
     both = [set(flags[point == i]) == {0, 1} for i in np.flatnonzero(times > 8)[:200]]
     assert np.mean(both) > 0.95
 
 
 def test_gains_and_offsets_of_passes_are_small_and_centred():
-    strips = list({tile.strip: None for tile in plan(3401, 2061, 900, seed=0)})
+    strips = list({tile.strip: None for tile in plan_tiles(3401, 2061, 900, seed=0)})
     gains = np.array([strip.gain for strip in strips])  # dB
     offsets = np.array([strip.offset for strip in strips])  # metres
     assert np.abs(gains.mean(axis=0)).max() < 0.3

@@ -35,5 +35,5 @@ def test_an_empty_table_scores_zero_without_a_warning():
 def test_a_nan_loss_stays_nan():
     table = TileTable(2)
     table.update(torch.tensor([0]), torch.tensor([[float("nan"), 1, 1, 1, 0, 0]]))
-    assert table.compute()["tiles"] == 1
+    assert table.compute()["scored_tiles"] == 1
     assert math.isnan(table.compute()["loss"])

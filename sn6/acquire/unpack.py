@@ -4,11 +4,8 @@ import gzip
 import shutil
 import tarfile
 import zlib
-from collections.abc import Collection
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
-
-from rich.filesize import decimal
 
 from sn6.datasets.layout import AOI, PRODUCTS, Split
 from sn6.errors import UserError, first_line
@@ -22,30 +19,26 @@ SUFFIXES = (".tif", ".geojson", ".csv", ".txt")  # of published files
 BROKEN = (tarfile.TarError, zlib.error, EOFError, gzip.BadGzipFile, ValueError, OverflowError, RecursionError)
 
 
-class BoundedReader:
-    """Read a decompressed tarball up to a limit, which moves with its members, and not past its end.
+class BoundedGzip(gzip.GzipFile):
+    """Decompress a tarball up to a limit, which moves with its members, and not past its end.
 
-    tarfile alone reads a header of any length into memory, and takes a size beyond the end of the file for true.
+    tarfile alone reads a header of any length into memory, and skips any size that a member claims.
     """
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self.file = file
-        self.position = 0
-        self.limit = MAX_HEADERS
-        self.may_end = False
+    limit = MAX_HEADERS
+    may_end = False
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int | None = -1) -> bytes:
         """Return the next `size` bytes, fewer at the end."""
-        data = self.file.read(size)
-        self.position += len(data)
-        if self.position > self.limit + BLOCK:  # tarfile reads ahead by one block
+        data = super().read(size)
+        if self.tell() > self.limit + BLOCK:  # tarfile reads ahead by one block
             raise tarfile.ReadError("too many bytes outside of its files")
         if not data and not self.may_end:
-            raise EOFError("it has no end")
+            raise EOFError("it ends too early")
         return data
 
 
-def unpack(file: IO[bytes], name: str, split: Split, folder: Path, skip: Collection[str]) -> None:
+def unpack(file: IO[bytes], name: str, split: Split, folder: Path) -> None:
     """Unpack the files under `<split>/AOI_11_Rotterdam/` or `AOI_11_Rotterdam/` in a tarball.
 
     Args:
@@ -53,44 +46,41 @@ def unpack(file: IO[bytes], name: str, split: Split, folder: Path, skip: Collect
         name: its name, for messages
         split: split that it should contain
         folder: empty folder to write to; its contents are unusable after an error
-        skip: folders under `AOI_11_Rotterdam/` to leave out
 
     Raises:
         UserError: the tarball is broken, truncated or too large for the disk, or a member is unsafe or repeated
     """
     try:
-        with gzip.GzipFile(fileobj=file) as plain:
-            extract(BoundedReader(plain), name, split, folder, skip)
+        with BoundedGzip(fileobj=file) as plain, tarfile.open(fileobj=plain, mode="r|", bufsize=BLOCK) as tar:
+            extract(tar, plain, name, split, folder)
     except BROKEN as error:
         message = f"{name} is broken, truncated or not a .tar.gz ({first_line(error)}); download it again"
         raise UserError(message, kind="unreadable", key=name) from None
 
 
-def extract(reader: BoundedReader, name: str, split: Split, folder: Path, skip: Collection[str]) -> None:
+def extract(tar: tarfile.TarFile, plain: BoundedGzip, name: str, split: Split, folder: Path) -> None:
     """Extract the members of a tarball one by one, each after its check."""
     free = shutil.disk_usage(folder).free
     seen = {PurePosixPath(path): True for path in (".", *PRODUCTS, "geojson_buildings", "SummaryData")}
-    with tarfile.open(fileobj=reader, mode="r|", bufsize=BLOCK) as tar:
-        for number, member in enumerate(tar):
-            if number == MAX_MEMBERS:
-                raise tarfile.ReadError(f"more than {MAX_MEMBERS} files")
-            path = path_in_split(member.name, split)
-            reason = unsafe_member(member) or (path and conflict(path, member.isdir(), seen))
-            if reason:
-                message = f"{name} is refused: {member.name[:200]!r} in it {reason}; nothing was unpacked"
-                raise UserError(message, kind="wrong_data", key=name, value=member.name)
-            reader.limit = member.offset_data + member.size + MAX_HEADERS
-            if path is None or not path.parts or path.parts[0] in skip:
-                continue
-            free -= member.size
-            if free < 0:
-                message = f"{name} does not fit in {folder} ({decimal(-free)} short); free some space"
-                raise UserError(message, kind="unwritable", key=name, value=member.name)
+    for number, member in enumerate(tar):
+        if number == MAX_MEMBERS:
+            raise tarfile.ReadError(f"more than {MAX_MEMBERS} files")
+        path = path_in_split(member.name, split)
+        reason = unsafe_member(member) or (path and conflict(path, member.isdir(), seen))
+        if reason:
+            message = f"{name} is refused: {member.name[:200]!r} in it {reason}; nothing was unpacked"
+            raise UserError(message, kind="wrong_data", key=name, value=member.name)
+        plain.limit = member.offset_data + member.size + MAX_HEADERS
+        free -= member.size
+        if free < 0:
+            message = f"{name} needs more disk space than is free in {folder.parent}; free some space"
+            raise UserError(message, kind="unwritable", key=name, value=member.name)
+        if path and path.parts:
             tar.extract(member.replace(name=str(path), deep=False), folder, filter="data")
-        reader.may_end = True
-        while tar.fileobj and (rest := tar.fileobj.read(BLOCK)):  # to the end, where the checksum of gzip is
-            if rest.strip(b"\0"):
-                raise tarfile.ReadError("data after its end")
+    plain.may_end = True
+    while tar.fileobj and (rest := tar.fileobj.read(BLOCK)):  # to the end, where the checksum of gzip is
+        if rest.strip(b"\0"):
+            raise tarfile.ReadError("data after its end")
 
 
 def unsafe_member(member: tarfile.TarInfo) -> str | None:

@@ -35,7 +35,7 @@ class InitialWeights:
     @property
     def where(self) -> str:
         """Return key, file and format, for messages."""
-        format_name = f" ({self.metadata['form']})" if "form" in self.metadata else ""
+        format_name = f" ({self.metadata['format']})" if "format" in self.metadata else ""
         return f"{self.key}={self.file}{format_name}"
 
     @property
@@ -110,7 +110,7 @@ def provenance(given: InitialWeights, fold: Fold, unseen_column: int | None) -> 
         )
     return {
         "file": str(given.file),
-        "format": given.metadata.get("form", "sn6"),
+        "format": given.metadata.get("format", "sn6"),
         "scored_tiles_in_training_area": overlapping,
         "note": note,
     }

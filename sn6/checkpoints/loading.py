@@ -59,7 +59,7 @@ def read_checkpoint(file: Path, key: str) -> tuple[dict[str, Tensor], dict[str, 
     """Read the network's tensors by our names, and their metadata.
 
     The metadata of sn6's own files describes the network and its training. That of published weights contains their
-    `form` and the `network` that they fit (`sn6.checkpoints.published`); that of any other state dict is empty.
+    `format` and the `network` that they fit (`sn6.checkpoints.published`); that of any other state dict is empty.
 
     Args:
         file: a checkpoint or a safetensors file

@@ -1,6 +1,6 @@
 """Recognise published weights by the names of their tensors, and rename the tensors to ours.
 
-A form maps the names of its modules to ours. Sources: the files of TernausNet (github.com/ternaus), of the SpaceNet 6
+A format maps the names of its modules to ours. Sources: the files of TernausNet (github.com/ternaus), of the SpaceNet 6
 baseline (its UNet11 with 4 bands), of the FCN nets converted from Caffe (fcn.berkeleyvision.org), and of the U-Net of
 github.com/milesial/Pytorch-UNet.
 
@@ -34,16 +34,16 @@ UNET_DEPTH = 4
 
 
 @dataclass(frozen=True)
-class Form:
+class PublishedFormat:
     """The names of the tensors of one published network.
 
     Attributes:
         name: the authors' name of the network
-        signature: a key that no other form has
+        signature: a key that no other format has
         network: our class of the network
         modules: their name of each module with weights → ours; a module may have several names
         ends: our names of the first and last convolution, whose shapes give bands, width and classes
-        options: our options that the form fixes
+        options: our options that the format fixes
         prepare: transforms the tensors before they are renamed
         missing_hint: likely reason for missing keys
     """
@@ -58,14 +58,14 @@ class Form:
     missing_hint: str = ""
 
 
-def ternausnet_form(
+def ternausnet_format(
     name: str, signature: str, encoder: str, layers: Mapping[str, int], second_names: Mapping[str, int]
-) -> Form:
-    """Return the form of UNet11 or UNet16, whose files contain the encoder's tensors under two names.
+) -> PublishedFormat:
+    """Return the format of UNet11 or UNet16, whose files contain the encoder's tensors under two names.
 
     Args:
         name: the network's name
-        signature: see `Form`
+        signature: see `PublishedFormat`
         encoder: our name of the encoder
         layers: layers of a decoder block → their index in ours
         second_names: second names of the encoder's convolutions → their index in VGG
@@ -77,11 +77,13 @@ def ternausnet_form(
     first = {f"encoder.{i}": f"encoder.{i}" for i in second_names.values()}
     second = {conv: f"encoder.{i}" for conv, i in second_names.items()}
     modules = first | second | decoder | {"dec1.conv": "decoder.4.0", "final": "head"}
-    return Form(name, signature, TernausNet, modules, ("encoder.0.weight", "head.weight"), {"encoder": encoder})
+    return PublishedFormat(
+        name, signature, TernausNet, modules, ("encoder.0.weight", "head.weight"), {"encoder": encoder}
+    )
 
 
-def fcn_form(name: str, network: type[nn.Module], upsampling: str, skips: Mapping[str, str]) -> Form:
-    """Return the form of an FCN.
+def fcn_format(name: str, network: type[nn.Module], upsampling: str, skips: Mapping[str, str]) -> PublishedFormat:
+    """Return the format of an FCN.
 
     Args:
         name: the network's name
@@ -93,18 +95,18 @@ def fcn_form(name: str, network: type[nn.Module], upsampling: str, skips: Mappin
         f"conv{block}_{k}": f"encoder.{i}" for block, indices in VGG16.items() for k, i in enumerate(indices, start=1)
     }
     modules = convolutions | {"fc6": "fc6", "fc7": "fc7", "score_fr": "score", upsampling: "upsampling"} | dict(skips)
-    return Form(name, f"{upsampling}.weight", network, modules, ("encoder.0.weight", "score.weight"), {})
+    return PublishedFormat(name, f"{upsampling}.weight", network, modules, ("encoder.0.weight", "score.weight"), {})
 
 
-def unet_form() -> Form:
-    """Return the form of Pytorch-UNet: convolutions at 0 and 3 of a block, batch norms at 1 and 4, as in ours."""
+def unet_format() -> PublishedFormat:
+    """Return the format of Pytorch-UNet: convolutions at 0 and 3 of a block, batch norms at 1 and 4, as in ours."""
     levels = range(1, UNET_DEPTH + 1)
     pairs = {"inc.double_conv": "encoder.0"}
     pairs |= {f"down{level}.maxpool_conv.1.double_conv": f"encoder.{level}" for level in levels}
     pairs |= {f"up{level}.conv.double_conv": f"expanding.{level - 1}" for level in levels}
     modules = {f"{theirs}.{i}": f"{ours}.{i}" for theirs, ours in pairs.items() for i in (0, 1, 3, 4)}
     modules |= {f"up{level}.up": f"up_convolutions.{level - 1}" for level in levels} | {"outc.conv": "head"}
-    return Form(
+    return PublishedFormat(
         "the U-Net of Pytorch-UNet",
         "inc.double_conv.0.weight",
         UNet,
@@ -130,15 +132,15 @@ def fold_biases(weights: Weights) -> Weights:
 POOL4 = {"score_pool4": "skip_scores.0", "upscore2": "doublings.0"}
 POOL3 = {"score_pool3": "skip_scores.1", "upscore_pool4": "doublings.1"}
 VGG16_PAIRS = {f"conv{block}.{2 * k}": i for block, indices in VGG16.items() for k, i in enumerate(indices)}
-FORMS = (
-    ternausnet_form("TernausNet's UNet11", "center.block.1.weight", "vgg11", {"0.conv": 0, "1": 2}, VGG11),
-    ternausnet_form(
+FORMATS = (
+    ternausnet_format("TernausNet's UNet11", "center.block.1.weight", "vgg11", {"0.conv": 0, "1": 2}, VGG11),
+    ternausnet_format(
         "TernausNet's UNet16", "center.block.2.conv.weight", "vgg16", {"1.conv": 1, "2.conv": 3}, VGG16_PAIRS
     ),
-    fcn_form("FCN-32s", FCN32s, "upscore", {}),
-    fcn_form("FCN-16s", FCN16s, "upscore16", POOL4),
-    fcn_form("FCN-8s", FCN8s, "upscore8", POOL4 | POOL3),
-    unet_form(),
+    fcn_format("FCN-32s", FCN32s, "upscore", {}),
+    fcn_format("FCN-16s", FCN16s, "upscore16", POOL4),
+    fcn_format("FCN-8s", FCN8s, "upscore8", POOL4 | POOL3),
+    unet_format(),
 )
 
 
@@ -151,38 +153,40 @@ def rename_published(weights: Weights, file: Path, key: str) -> tuple[dict[str, 
         key: the option that names it, for messages
 
     Returns:
-        The tensors, and `{"form": name, "network": {"_target_": ..., option: value}}`. Tensors of no known form are
+        The tensors, and `{"format": name, "network": {"_target_": ..., option: value}}`. Tensors of no known format are
         returned unchanged, with empty metadata.
 
     Raises:
-        UserError: keys of a form are missing, unknown or of another shape, or one layer differs between its two names
+        UserError: keys of a format are missing, unknown or of another shape, or one layer differs between its two names
     """
-    form = next((form for form in FORMS if form.signature in weights), None)
-    if form is None:
+    known = next((entry for entry in FORMATS if entry.signature in weights), None)
+    if known is None:
         return dict(weights), {}
-    prepared = form.prepare(weights)
-    their_names, unknown = match_names(prepared, form, file, key)
+    prepared = known.prepare(weights)
+    their_names, unknown = match_names(prepared, known, file, key)
     renamed = {ours: prepared[name] for ours, name in their_names.items()}
-    options = infer_sizes(renamed, form) | form.options
+    options = infer_sizes(renamed, known) | known.options
     with torch.device("meta"):
-        network = form.network(**options)
+        network = known.network(**options)
     mismatch = describe_mismatch(
-        network, renamed | unknown, lambda name: their_names.get(name) or their_name(name, form)
+        network, renamed | unknown, lambda name: their_names.get(name) or their_name(name, known)
     )
     if mismatch:
-        hint = form.missing_hint if "missing" in mismatch else ""
+        hint = known.missing_hint if "missing" in mismatch else ""
         raise UserError(
-            f"{key}={file} looks like {form.name} but does not match it: {mismatch}; {hint}give the file as published",
+            f"{key}={file} looks like {known.name} but does not match it: {mismatch}; {hint}give the file as published",
             kind="mismatch",
             key=key,
             value=str(file),
         )
-    target = f"{form.network.__module__}.{form.network.__qualname__}"
-    return renamed, {"form": form.name, "network": {"_target_": target, **options}}
+    target = f"{known.network.__module__}.{known.network.__qualname__}"
+    return renamed, {"format": known.name, "network": {"_target_": target, **options}}
 
 
-def match_names(weights: Weights, form: Form, file: Path, key: str) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Return our name of each tensor → its first name in the file, and the tensors that are unknown to the form.
+def match_names(
+    weights: Weights, known: PublishedFormat, file: Path, key: str
+) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Return our name of each tensor → its first name in the file, and the tensors that are unknown to the format.
 
     Raises:
         UserError: a tensor differs from the one under its second name
@@ -191,13 +195,13 @@ def match_names(weights: Weights, form: Form, file: Path, key: str) -> tuple[dic
     unknown = {}
     for name, tensor in weights.items():
         module, _, parameter = name.rpartition(".")
-        if module not in form.modules:
+        if module not in known.modules:
             unknown[name] = tensor
             continue
-        first = their_names.setdefault(f"{form.modules[module]}.{parameter}", name)
+        first = their_names.setdefault(f"{known.modules[module]}.{parameter}", name)
         if first != name and not (tensor.shape == weights[first].shape and torch.equal(tensor, weights[first])):
             raise UserError(
-                f"{key}={file}: {first} and {name} are the same layer of {form.name} but differ in this file; give the "
+                f"{key}={file}: {first} and {name} are the same layer of {known.name} but differ here; give the "
                 "file as published",
                 kind="mismatch",
                 key=key,
@@ -206,12 +210,12 @@ def match_names(weights: Weights, form: Form, file: Path, key: str) -> tuple[dic
     return their_names, unknown
 
 
-def infer_sizes(renamed: Weights, form: Form) -> dict[str, int]:
+def infer_sizes(renamed: Weights, known: PublishedFormat) -> dict[str, int]:
     """Return bands, width and classes by the shapes of the first and last convolution.
 
     Where one is missing or not 4-dimensional, return any valid size: the mismatch is reported later.
     """
-    first, last = (renamed[name].shape if name in renamed else () for name in form.ends)
+    first, last = (renamed[name].shape if name in renamed else () for name in known.ends)
     return {
         "in_channels": first[1] if len(first) == 4 else 1,
         "width": first[0] if len(first) == 4 else 2,
@@ -219,7 +223,7 @@ def infer_sizes(renamed: Weights, form: Form) -> dict[str, int]:
     }
 
 
-def their_name(name: str, form: Form) -> str:
-    """Return the form's first name of one of our tensors; a name that is not ours unchanged."""
+def their_name(name: str, known: PublishedFormat) -> str:
+    """Return the format's first name of one of our tensors; a name that is not ours unchanged."""
     module, _, parameter = name.rpartition(".")
-    return next((f"{theirs}.{parameter}" for theirs, ours in form.modules.items() if ours == module), name)
+    return next((f"{theirs}.{parameter}" for theirs, ours in known.modules.items() if ours == module), name)

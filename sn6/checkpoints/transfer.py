@@ -67,8 +67,8 @@ def transfer_weights(
     head = [name for name in own if reset_head and name.split(".")[0] in getattr(network, "head_parts", ())]
     adapted: dict[str, str] = {}
     if first in fitted and fitted[first].ndim == 4 and must_adapt(fitted[first], own[first], bands, adapt):
-        rule = checked_rule(fitted[first], own[first], bands, adapt, where, node)
-        fitted[first] = adapt_first_layer(fitted[first], own[first].shape[1], bands, rule)
+        adapt = checked_rule(fitted[first], own[first], bands, adapt, where, node)
+        fitted[first] = adapt_first_layer(fitted[first], own[first].shape[1], bands, adapt)
         adapted[first] = f"{adapt}: {len(weights[first][0])} bands to {own[first].shape[1]}"
     for name in head:
         fitted[name] = own[name]

@@ -84,7 +84,7 @@ def comment_at(lines: list[str], line: int, column: int) -> str:
 
 
 def described(path: Path) -> str:
-    """Return the first sentence of the comment at the top of a file of conf/."""
+    """Return the first sentence of the comment at the top of a file of conf/, without a command in it."""
     lines = [line.lstrip("# ") for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
     text = " ".join(line for line in lines if not line.startswith("@package"))
-    return re.split(r"(?<=[.:])\s", text)[0].rstrip(".:")
+    return text.partition(". ")[0].partition(": python ")[0].rstrip(".:")

@@ -40,7 +40,9 @@ def job_folder(dirname: str) -> str:
     return name if name == dirname else f"{name}-{hashlib.sha256(dirname.encode()).hexdigest()[:6]}"
 
 
-OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)  # for conf/config.yaml
+# for conf/config.yaml; the function has another name in the OmegaConf of Hydra 1.3
+register_resolver = OmegaConf.register_new_resolver if IS_HYDRA_1_3 else OmegaConf.register_resolver
+register_resolver("job_folder", job_folder, replace=True)
 
 
 def compose_values(overrides: Sequence[str], **options: str | None) -> dict[str, Any]:
@@ -123,4 +125,4 @@ def keys_beside(key: str, overrides: Sequence[str]) -> list[str]:
     if not isinstance(node, DictConfig):
         return [str(name) for name in config]
     prefix = f"{parent}." if parent else ""
-    return [f"{prefix}{name}" for name in node if not str(name).startswith("_")]
+    return [prefix + name for name in map(str, node) if not name.startswith("_")]

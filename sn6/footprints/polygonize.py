@@ -72,15 +72,15 @@ def building_regions(
     min_pixels: float,
     open_sides: Sequence[Any] = (),
 ) -> tuple[Regions, Int32[np.ndarray, "height width"]]:
-    """Return the regions of at least about `min_pixels` pixels, and the number of the region at each pixel, from 1.
+    """Return the regions of more than `min_pixels` − 1 pixels, and the number of the region at each pixel, from 1.
 
     Args:
         logits: of the class building
         valid: false on nodata
         threshold: probability between 0 and 1; a pixel above it is building
-        min_pixels: regions of at most one pixel less are dropped
+        min_pixels: minimum number of pixels, not necessarily an integer
         open_sides: indices into the map, such as `np.s_[0]` for its first row, beyond which it continues; a region
-            that touches one is kept whatever its size
+            of any size that touches one is kept
     """
     regions, count = ndimage.label(is_building(logits, threshold) & valid)  # 4-connected by default
     pixels = np.flatnonzero(regions)  # a small part of a tile: the rest is not visited again

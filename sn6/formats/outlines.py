@@ -1,4 +1,4 @@
-"""Represent the footprints of a file, whatever its format, grouped by tile."""
+"""Represent the footprints of a file of any format, grouped by tile."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass

@@ -4,11 +4,13 @@ from abc import ABC, abstractmethod
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, TypeVar
 
 from sn6.files import atomic_write
 from sn6.footprints import Footprints
 from sn6.footprints.ground import Corner
+
+Writer = TypeVar("Writer", bound="FootprintWriter")  # beartype checks methods one by one, which excludes Self
 
 
 class FootprintWriter(ABC):
@@ -21,7 +23,7 @@ class FootprintWriter(ABC):
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def __enter__(self) -> Self:
+    def __enter__(self: Writer) -> Writer:
         with ExitStack() as stack:
             self._file = stack.enter_context(stack.enter_context(atomic_write(self.path)).open("wb"))
             self._begin(stack)

@@ -37,8 +37,8 @@ def summarise_images(images: Sequence[Image]) -> ProductSummary:
     bands = len(PRODUCTS[images[0].product].bands)
     statistics = [image.statistics for image in images if image.statistics is not None]
     count = sum(tile.pixels for tile in statistics)
-    total = np.sum([tile.total for tile in statistics] or [[0.0] * bands], axis=0)
-    squares = np.sum([tile.squares for tile in statistics] or [[0.0] * bands], axis=0)
+    total = np.sum([tile.total for tile in statistics] or [(0.0,) * bands], axis=0)
+    squares = np.sum([tile.squares for tile in statistics] or [(0.0,) * bands], axis=0)
     mean = total / count if count else np.full(bands, np.nan)
     std = np.sqrt(np.maximum(squares / max(count, 1) - mean**2, 0))
     return ProductSummary(

@@ -27,8 +27,8 @@ class TileTable(Metric):
         >>> table = TileTable(tiles=3)
         >>> table.update(torch.tensor([0, 2]), torch.tensor([[0.5, 10, 20, 1, 0, 1], [0.1, 5, 5, 1, 0, 0]]))
         >>> table.update(torch.tensor([2]), torch.tensor([[0.1, 5, 5, 1, 0, 0]]))  # evaluated twice, counted once
-        >>> {key: round(value, 3) for key, value in table.compute().items()}
-        {'loss': 0.3, 'iou': 0.6, 'precision': 1.0, 'recall': 0.667, 'f1': 0.8, 'tp': 2, 'fp': 0, 'fn': 1, 'tiles': 2}
+        >>> {key: round(table.compute()[key], 3) for key in ("loss", "iou", "f1", "tp", "fp", "fn", "scored_tiles")}
+        {'loss': 0.3, 'iou': 0.6, 'f1': 0.8, 'tp': 2, 'fp': 0, 'fn': 1, 'scored_tiles': 2}
     """
 
     higher_is_better = True
@@ -68,5 +68,5 @@ class TileTable(Metric):
             "recall": counts.recall,
             "f1": counts.f1,
             **asdict(counts),
-            "tiles": len(seen),
+            "scored_tiles": len(seen),
         }

@@ -78,13 +78,7 @@ def windows_1d(size: int, window: int, overlap: int) -> list[Window1D]:
     Raises:
         UserError: the overlap is negative or not less than `window`
     """
-    if not 0 <= overlap < window:
-        raise UserError(
-            f"invalid overlap={overlap}: must be at least 0 and less than window={window}",
-            kind="invalid_value",
-            key="overlap",
-            value=overlap,
-        )
+    check_overlap(window, overlap)
     step = window - overlap
     step -= step % STRIDE if step > STRIDE else 0
     starts = range(0, max(size - (window - step), 1), step)
@@ -101,6 +95,17 @@ def windows_1d(size: int, window: int, overlap: int) -> list[Window1D]:
         Window1D(start, (weight / total[start:stop]).astype(np.float32))
         for start, stop, weight in zip(starts, stops, weights, strict=True)
     ]
+
+
+def check_overlap(window: int, overlap: int) -> None:
+    """Raise a UserError if the overlap is negative or not less than the window."""
+    if not 0 <= overlap < window:
+        raise UserError(
+            f"invalid overlap={overlap}: must be at least 0 and less than window={window}",
+            kind="invalid_value",
+            key="overlap",
+            value=overlap,
+        )
 
 
 def taper(size: int, overlap: int) -> Float64[np.ndarray, "size"]:

@@ -24,8 +24,8 @@ def optical_product(tile: Tile, product: str | None) -> str | None:
     """
     available = [name for name in tile.products if PRODUCTS[name].optical]
     if product is not None and product not in available:
-        listed = ", ".join(available) or "no optical image"
-        message = f"tile {tile.image_id} has no {product}, only {listed}; leave out product="
+        listed = ", ".join(available) or "none"
+        message = f"tile {tile.image_id} has no {product}; its optical images: {listed}; leave out product="
         raise UserError(message, kind="not_found", key="product", value=product)
     return product or next(iter(available), None)
 

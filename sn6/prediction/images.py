@@ -95,9 +95,10 @@ class Image:
             pixels[:, ~finite] = 0
         image = select_bands(pixels, bands)
         if self.repeat > 1:
-            inner = tuple(slice(s.start % self.repeat, s.start % self.repeat + s.stop - s.start) for s in region)
+            down, right = (slice(s.start % self.repeat, s.start % self.repeat + s.stop - s.start) for s in region)
             image, valid = (
-                array.repeat(self.repeat, axis=-2).repeat(self.repeat, axis=-1)[..., *inner] for array in (image, valid)
+                array.repeat(self.repeat, axis=-2).repeat(self.repeat, axis=-1)[..., down, right]
+                for array in (image, valid)
             )
         return (image[:, ::-1, ::-1], valid[::-1, ::-1]) if self.rotated else (image, valid)
 

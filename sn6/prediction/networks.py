@@ -15,6 +15,7 @@ from sn6.data.normalization import Nodata, Statistics
 from sn6.data.source import Source
 from sn6.errors import UserError, first_line
 from sn6.footprints import PolygonOptions
+from sn6.models.sliding_window import check_overlap
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 # Default window and overlap in pixels. A pixel changes the logits of a U-Net up to 107 pixels away, of a TernausNet
@@ -54,9 +55,9 @@ def load_network(path: Path) -> TrainedNetwork:
         UserError: the file cannot be read, or has no metadata about its network and data
     """
     weights, metadata = read_checkpoint(path, "checkpoint")
-    if "form" in metadata:
+    if "format" in metadata:
         raise UserError(
-            f"checkpoint={path} contains weights of {metadata['form']} without bands, normalisation and threshold; "
+            f"checkpoint={path} contains weights of {metadata['format']} without bands, normalisation and threshold; "
             f"`python -m sn6.run experiment=baseline_weights model.weights={path} data.root=DIR name=NAME` scores them "
             "and writes outputs/NAME, which checkpoint= accepts",
             kind="wrong_data",
@@ -158,12 +159,17 @@ def window_and_overlap(window: int | None, overlap: int | None, network: Trained
     """Return window and overlap in pixels: as given, else of the network's run, else the defaults.
 
     The default overlap of a given window is a quarter of it.
+
+    Raises:
+        UserError: the overlap is not less than the window
     """
     if window is None:
         window, default_overlap = network.window or (WINDOW, OVERLAP)
     else:
         default_overlap = window // 4
-    return window, default_overlap if overlap is None else overlap
+    overlap = default_overlap if overlap is None else overlap
+    check_overlap(window, overlap)
+    return window, overlap
 
 
 def default_precision(device: str, network: TrainedNetwork) -> Precision:

@@ -82,10 +82,10 @@ def make_archive(root: Path, settings: dict[str, int]) -> int | None:
     try:
         if is_made_with(root, settings) and is_complete(root, tiles):  # needs no lock, so `root` may be read-only
             return None
-        root.parent.mkdir(parents=True, exist_ok=True)
-        with exclusive_lock(root.parent / f".{root.name}.lock", f"makes the simulated archive {root}"):
-            if not is_made_with(root, settings):
-                write_text(root / METADATA_FILE, json.dumps(settings))
+        root.mkdir(parents=True, exist_ok=True)  # fails at once where it cannot be written; a lock might be retried
+        folder = root.resolve()  # `root` may be "."
+        with exclusive_lock(folder.parent / f".{folder.name}.lock", f"makes the simulated archive {root}"):
+            claim(root, settings)
             return None if is_complete(root, tiles) else write_archive(root, settings, tiles)
     except OSError as error:
         raise UserError(
@@ -97,30 +97,29 @@ def make_archive(root: Path, settings: dict[str, int]) -> int | None:
 
 
 def is_made_with(root: Path, settings: dict[str, int]) -> bool:
-    """Return whether `root` is an archive of these settings, finished or not; False if it is missing or empty.
+    """Return whether `root` is an archive of these settings, complete or not."""
+    metadata = root / METADATA_FILE
+    return metadata.exists() and metadata.read_text() == json.dumps(settings)
+
+
+def claim(root: Path, settings: dict[str, int]) -> None:
+    """Write the settings to an empty folder, or check that they are the same.
 
     Raises:
-        UserError: it contains something else
+        UserError: the folder contains another archive or other files
     """
+    if is_made_with(root, settings):
+        return
     metadata, wanted = root / METADATA_FILE, json.dumps(settings)
     if metadata.exists():
-        if (text := metadata.read_text()) == wanted:
-            return True
-        raise UserError(
-            f"root={root} contains a simulated archive of other settings, {text[:200]} instead of {wanted}; "
-            "choose another folder, or remove it",
-            kind="conflict",
-            key="root",
-            value=root,
-        )
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise UserError(
-            f"root={root} exists and is no simulated archive; choose another folder",
-            kind="conflict",
-            key="root",
-            value=root,
-        )
-    return False
+        problem = f"contains a simulated archive of other settings, {metadata.read_text()[:200]} instead of {wanted}"
+        advice = "choose another folder, or remove it"
+    elif any(root.iterdir()):
+        problem, advice = "contains files that are no simulated archive", "choose another folder"
+    else:
+        write_text(metadata, wanted)
+        return
+    raise UserError(f"root={root} {problem}; {advice}", kind="conflict", key="root", value=root)
 
 
 def write_archive(root: Path, settings: dict[str, int], tiles: list[PlannedTile]) -> int:

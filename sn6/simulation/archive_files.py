@@ -117,7 +117,7 @@ def write_labels(root: Path, tiles: Sequence[PlannedTile], labels: Iterable[list
             total += len(footprints)
             if tile.strip.split == "train":
                 empty += not footprints
-                # The published archive has an empty collection or an empty file for a tile without buildings: alternate.
+                # A published tile without buildings has an empty collection or an empty file: alternate.
                 text = geojson(tile, footprints) if footprints or empty % 2 else ""
                 write_text(geojson_path(root, tile.image_id), text)
     strips = dict.fromkeys(tile.strip for tile in tiles)

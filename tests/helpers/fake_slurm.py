@@ -1,6 +1,6 @@
-"""A cluster of one machine: what sbatch, srun, sacct and scontrol do for one job, without the queue.
+"""Act as sbatch, srun, sacct and scontrol of a cluster of one machine and one job, without a queue.
 
-Called by the name of the command that it stands for; keeps its state in the folder FAKE_SLURM.
+The first argument is the name of the command; the state is in the folder FAKE_SLURM.
 """
 
 import os
@@ -17,20 +17,20 @@ JOB = "7"
 
 
 def directives(script: Path) -> dict[str, str]:
-    """`#SBATCH --ntasks-per-node=2` → `{"ntasks-per-node": "2"}`."""
+    """Return the `#SBATCH` lines of a script: `#SBATCH --ntasks-per-node=2` → `{"ntasks-per-node": "2"}`."""
     lines = [line.split("--", 1)[1] for line in script.read_text().splitlines() if line.startswith("#SBATCH --")]
     return {key: value for key, _, value in (line.partition("=") for line in lines)}
 
 
 def sbatch(script: str) -> None:
-    """Keeps the script and starts it."""
+    """Store the script and start it."""
     shutil.copy(script, STATE / "script.sh")
     submit()
     print(f"Submitted batch job {JOB}")
 
 
 def submit() -> None:
-    """Starts the script, once more when it is queued again."""
+    """Start the script, or start it again when the job is requeued."""
     tasks = directives(STATE / "script.sh")["ntasks-per-node"]
     environment = os.environ | {
         "SLURM_JOB_ID": JOB,
@@ -48,9 +48,10 @@ def submit() -> None:
         )
 
 
-def srun(*words: str) -> None:
-    """One process for each task."""
-    command = list(words[words.index("--error") + 2 if "--error" in words else words.index("--output") + 2 :])
+def srun(*arguments: str) -> None:
+    """Start one process for each task."""
+    last = "--error" if "--error" in arguments else "--output"
+    command = list(arguments[arguments.index(last) + 2 :])
     tasks = [
         subprocess.Popen(command, env=os.environ | {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)})
         for rank in range(int(os.environ["SLURM_NTASKS"]))
@@ -60,18 +61,18 @@ def srun(*words: str) -> None:
 
 
 def sacct(*_: str) -> None:
-    """All jobs run."""
+    """Report that the job runs."""
     print(f"JobID|State|NodeList\n{JOB}|RUNNING|127.0.0.1")
 
 
 def scontrol(action: str, job: str) -> None:
-    """Ends the tasks and starts the script again."""
+    """Requeue the job: end its tasks and start the script again, a little later."""
     (STATE / "requeued").write_text(f"{action} {job}")
-    subprocess.Popen([sys.executable, __file__, "again"], start_new_session=True)
+    subprocess.Popen([sys.executable, __file__, "restart"], start_new_session=True)
 
 
-def again() -> None:
-    """What the queue does a little later."""
+def restart() -> None:
+    """End the tasks and start the script again, as the queue does."""
     time.sleep(1)
     for pid in (STATE / "tasks").read_text().split():
         with suppress(ProcessLookupError):
@@ -79,8 +80,17 @@ def again() -> None:
     submit()
 
 
+def install(folder: Path) -> dict[str, str]:
+    """Write the commands to `folder`/bin, and return the environment in which they are found."""
+    for command in ("sbatch", "srun", "sacct", "scontrol"):
+        path = folder / "bin" / command
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{__file__}" {command} "$@"\n')
+        path.chmod(0o755)
+    return {"PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}", "FAKE_SLURM": str(folder)}
+
+
 if __name__ == "__main__":
-    name, *words = [Path(sys.argv[0]).name, *sys.argv[1:]]
-    if name == Path(__file__).name:
-        name, *words = words
-    {"sbatch": sbatch, "srun": srun, "sacct": sacct, "scontrol": scontrol, "again": again}[name](*words)
+    name, *arguments = sys.argv[1:]
+    commands = {"sbatch": sbatch, "srun": srun, "sacct": sacct, "scontrol": scontrol, "restart": restart}
+    commands[name](*arguments)

@@ -1,4 +1,4 @@
-"""The same function on one rank and on several: processes of their own, joined by gloo as Lightning joins them."""
+"""Call a function on one rank and on several: in processes of their own, joined by gloo as Lightning joins them."""
 
 import os
 import socket
@@ -9,17 +9,17 @@ from helpers.stopping import SERVER
 
 
 def free_port() -> int:
-    """A port that nobody uses."""
+    """Return a port that no process uses."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
-def call_here(rank: int, ranks: int, port: int, answers: Any, function: Callable[..., Any], args: tuple) -> None:
-    """Calls `function(ranks, *args)` as one of the ranks."""
+def call_as_rank(rank: int, ranks: int, port: int, answers: Any, function: Callable[..., Any], args: tuple) -> None:
+    """Call `function(ranks, *args)` in this process as one of the ranks, and put the result in `answers`."""
     import torch
 
-    torch.set_num_threads(1)  # sums come out alike
+    torch.set_num_threads(1)  # the same order of sums in each process
     if ranks > 1:
         os.environ |= {
             "LOCAL_RANK": str(rank),
@@ -32,17 +32,17 @@ def call_here(rank: int, ranks: int, port: int, answers: Any, function: Callable
 
 
 def on_ranks(function: Callable[..., Any], ranks: int, *args: Any) -> list[Any]:
-    """What `function(ranks, *args)` returns on each rank."""
+    """Return what `function(ranks, *args)` returns on each rank."""
     answers, port = SERVER.Queue(), free_port()
     processes = [
-        SERVER.Process(target=call_here, args=(rank, ranks, port, answers, function, args)) for rank in range(ranks)
+        SERVER.Process(target=call_as_rank, args=(rank, ranks, port, answers, function, args)) for rank in range(ranks)
     ]
     for process in processes:
         process.start()
     try:
-        told = dict(answers.get(timeout=120) for _ in processes)
+        by_rank = dict(answers.get(timeout=120) for _ in processes)
     finally:
         for process in processes:
             process.join(timeout=10)
             process.kill()
-    return [told[rank] for rank in range(ranks)]
+    return [by_rank[rank] for rank in range(ranks)]

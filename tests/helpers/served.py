@@ -1,4 +1,4 @@
-"""A small web server with faults, and tarballs made by hand."""
+"""Serve files from a small web server with faults, and make tarballs by hand."""
 
 import hashlib
 import io
@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -16,35 +17,49 @@ PRODUCTS = ("SAR-Intensity", "PS-RGB", "PS-RGBNIR", "RGBNIR", "PAN")
 
 
 class Cut(NamedTuple):
-    """The connection breaks after this many bytes of the answer."""
+    """Break the connection after this many bytes of the body."""
 
     after: int
 
 
 class Stall(NamedTuple):
-    """Nothing more comes after this many bytes of the answer."""
+    """Send nothing more after this many bytes of the body."""
+
+    after: int
+
+
+class Trickle(NamedTuple):
+    """Send one byte every 10 ms after this many bytes of the body."""
 
     after: int
 
 
 class Status(NamedTuple):
-    """Another status than 200."""
+    """Respond with another status than 200."""
 
     code: int
-    retry_after: str | None = None
+
+
+class Endless(NamedTuple):
+    """Send the body again and again, without a Content-Length, in chunks or not."""
+
+    chunked: bool
+
+
+Fault = Cut | Stall | Trickle | Status | Endless
 
 
 class Served:
-    """What a server gives, and what it was asked.
+    """What a server sends, and the requests that it received.
 
     Attributes:
-        files: by path
-        etags: by path
-        headers: of every answer
-        ranges: whether it knows them
-        faults: of the next requests, in order; None is none
-        claimed: bytes more than there are
-        asked: path and Range of every request
+        files: contents by path
+        etags: ETags by path
+        headers: additional headers of every response
+        ranges: whether the server supports range requests
+        faults: faults of the next requests, in order; None is none
+        missing: bytes that are announced and not sent
+        requests: path and Range header of every request
     """
 
     def __init__(self, files: dict[str, bytes]) -> None:
@@ -52,25 +67,25 @@ class Served:
         self.etags: dict[str, str] = {}
         self.headers: dict[str, str] = {}
         self.ranges = True
-        self.faults: list[Cut | Stall | Status | None] = []
-        self.claimed = 0
-        self.asked: list[tuple[str, str | None]] = []
-        self.released = threading.Event()
+        self.faults: list[Fault | None] = []
+        self.missing = 0
+        self.requests: list[tuple[str, str | None]] = []
+        self.stopped = threading.Event()
         self.url = ""
 
     @property
-    def asked_ranges(self) -> list[str | None]:
-        return [asked for _, asked in self.asked]
+    def requested_ranges(self) -> list[str | None]:
+        """Return the Range header of every request."""
+        return [requested for _, requested in self.requests]
 
 
-def answer(handler: BaseHTTPRequestHandler, served: Served) -> None:
-    asked = handler.headers.get("Range")
-    served.asked.append((handler.path, asked))
+def respond(handler: BaseHTTPRequestHandler, served: Served) -> None:
+    """Respond to a GET request, with the next fault."""
+    requested = handler.headers.get("Range")
+    served.requests.append((handler.path, requested))
     fault = served.faults.pop(0) if served.faults else None
     if isinstance(fault, Status):
         handler.send_response(fault.code)
-        if fault.retry_after is not None:
-            handler.send_header("Retry-After", fault.retry_after)
         handler.end_headers()
         return
     if handler.path not in served.files:
@@ -78,33 +93,51 @@ def answer(handler: BaseHTTPRequestHandler, served: Served) -> None:
         return
     body, etag = served.files[handler.path], served.etags.get(handler.path, '"first"')
     start = 0
-    if asked and served.ranges:
-        start = int(asked.removeprefix("bytes=").removesuffix("-"))
+    if requested and served.ranges:
+        start = int(requested.removeprefix("bytes=").removesuffix("-"))
         handler.send_response(206)
         handler.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
     else:
         handler.send_response(200)
     handler.send_header("ETag", etag)
-    handler.send_header("Content-Length", str(len(body) - start + served.claimed))
+    if not isinstance(fault, Endless):
+        handler.send_header("Content-Length", str(len(body) - start + served.missing))
+    elif fault.chunked:
+        handler.send_header("Transfer-Encoding", "chunked")
     for name, value in served.headers.items():
         handler.send_header(name, value)
     handler.end_headers()
-    end = len(body) if fault is None else start + fault.after
-    handler.wfile.write(body[start:end])
-    handler.wfile.flush()
-    if isinstance(fault, Stall):
-        served.released.wait(60)
+    send_body(handler, served, fault, body[start:])
+
+
+def send_body(handler: BaseHTTPRequestHandler, served: Served, fault: Fault | None, body: bytes) -> None:
+    """Send the body of a response, with a fault."""
+    if isinstance(fault, Endless):
+        chunk = b"%X\r\n%b\r\n" % (len(body), body) if fault.chunked else body
+        while not served.stopped.is_set():
+            handler.wfile.write(chunk)
+    elif fault is None:
+        handler.wfile.write(body)
+    else:
+        handler.wfile.write(body[: fault.after])
+        handler.wfile.flush()
+        if isinstance(fault, Stall):
+            served.stopped.wait(60)
+        elif isinstance(fault, Trickle):
+            for byte in body[fault.after :]:
+                served.stopped.wait(0.01)
+                handler.wfile.write(bytes([byte]))
 
 
 @contextmanager
 def serve(files: dict[str, bytes]) -> Iterator[Served]:
-    """The files by path, at `served.url`, from a thread."""
+    """Serve files by path at `served.url`, from a thread."""
     served = Served(files)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            with suppress(ConnectionError):  # who only looks hangs up
-                answer(self, served)
+            with suppress(ConnectionError):  # the client closes a connection that it does not read to the end
+                respond(self, served)
 
         def log_message(self, *_) -> None:
             pass
@@ -117,14 +150,14 @@ def serve(files: dict[str, bytes]) -> Iterator[Served]:
     try:
         yield served
     finally:
-        served.released.set()
+        served.stopped.set()
         server.shutdown()
         thread.join()
         server.server_close()
 
 
 def archive_files(seed=0, tiles=3, size=20_000, split="Train") -> dict[str, bytes]:
-    """What lies under AOI_11_Rotterdam, by path: names as published, noise for pixels."""
+    """Return the files under AOI_11_Rotterdam by path, with the published names and noise for pixels."""
     noise = np.random.default_rng(seed)
     products = PRODUCTS if split == "Train" else PRODUCTS[:1]
     files = {
@@ -141,17 +174,29 @@ def archive_files(seed=0, tiles=3, size=20_000, split="Train") -> dict[str, byte
 
 
 def pack(files: dict[str, bytes], top="train/AOI_11_Rotterdam/", members: tuple[tarfile.TarInfo, ...] = ()) -> bytes:
-    """A .tar.gz of the files under `top`, with other members after the first file."""
+    """Return a .tar.gz of the files under `top`, with additional members after the first file."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz", compresslevel=1) as tar:
         for number, (name, body) in enumerate(files.items()):
-            member = tarfile.TarInfo(top + name)
-            member.size = len(body)
-            tar.addfile(member, io.BytesIO(body))
+            tar.addfile(member(top + name, size=len(body)), io.BytesIO(body))
             for other in members if number == 0 else ():
-                tar.addfile(other, io.BytesIO(b"x" * other.size))
+                tar.addfile(other, io.BytesIO(bytes(other.size)))
     return packed.getvalue()
 
 
+def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", size: int = 0, **pax: str) -> tarfile.TarInfo:
+    """Return the header of a member of a tarball, with additional PAX headers (`_` for `.` in their names)."""
+    header = tarfile.TarInfo(name)
+    header.type, header.linkname, header.size = kind, link, size
+    header.pax_headers = {key.replace("_", "."): value for key, value in pax.items()}
+    return header
+
+
 def md5_of(body: bytes) -> str:
+    """Return the MD5 checksum as hex digits."""
     return hashlib.md5(body).hexdigest()
+
+
+def files_below(root: Path) -> dict[str, bytes]:
+    """Return the content of every file under a folder, by path."""
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}

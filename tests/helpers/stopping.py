@@ -1,4 +1,4 @@
-"""Callbacks that stop a run or tell of it, and runs in processes forked from a server that has imported all already."""
+"""Callbacks that stop a run or record its config, and runs in processes forked from a server that has done all imports."""
 
 import itertools
 import json
@@ -14,6 +14,8 @@ from typing import Any
 
 from lightning import Callback
 
+from sn6.errors import UserError
+
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(
     [
@@ -24,11 +26,14 @@ SERVER.set_forkserver_preload(
         "matplotlib.backends.backend_agg",
     ]
 )
-ENVIRONMENT = "SN6_TEST_STOP"  # "SIGKILL eo 1 2": in stage eo, epoch 1, before batch 2; batch -1 is before the training
+STOP = "SN6_TEST_STOP"  # "SIGKILL eo 1 2": in stage eo, epoch 1, before batch 2; batch -1 is before the training
+ERROR = "user_error.json"
+LIMIT = 2**16  # bytes that a file may have on a full disk: fewer than a checkpoint, more than the log
+STOP_CALLBACK = "+callbacks.stop._target_=helpers.stopping.StopAt"
 
 
 class StopAt(Callback):
-    """Stops its own process as the environment says, and does nothing where it says nothing."""
+    """Stop this process where the environment variable says so; do nothing without it."""
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         if stage == "fit":
@@ -38,79 +43,90 @@ class StopAt(Callback):
         self.stop(trainer, batch_idx)
 
     def stop(self, trainer: Any, batch: int) -> None:
-        how, *where = os.environ.get(ENVIRONMENT, "no").split()
-        here = [Path(trainer.default_root_dir).name, str(trainer.current_epoch), str(batch)]
-        if where != here:
+        action, *point = os.environ.get(STOP, "none").split()
+        if point != [Path(trainer.default_root_dir).name, str(trainer.current_epoch), str(batch)]:
             return
-        if how == "DISKFULL":
+        if action == "DISKFULL":
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, LIMIT))
         else:
-            os.kill(os.getpid(), getattr(signal, how))
+            os.kill(os.getpid(), getattr(signal, action))
 
 
 class RecordConfig(Callback):
-    """Each rank writes what it trains with."""
+    """Write what each rank trains with to `rank0.json`, `rank1.json`, ... in the run's folder."""
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-        told = {
+        config = {
             "lr": trainer.optimizers[0].param_groups[0]["lr"],
             "loss": type(pl_module.loss).__name__,
             "crop": trainer.datamodule.crop,
             "ranks": trainer.world_size,
         }
         path = Path(trainer.default_root_dir) / f"rank{trainer.global_rank}.json"
-        path.write_text(json.dumps(told))
+        path.write_text(json.dumps(config))
 
 
-def run_here(words: list[str], folder: str, stop: str | None) -> None:
-    """The command line in a new process."""
+def run_main(overrides: list[str], folder: str, stop: str | None) -> None:
+    """Call the `main` of `sn6.run` in this new process, with its output in `log.txt`, a UserError in ERROR."""
     multiprocessing.set_start_method("fork", force=True)  # of the loaders' workers, as in a process from the shell
     os.chdir(folder)
-    os.environ.pop(ENVIRONMENT, None)
+    os.environ.pop(STOP, None)
     if stop is not None:
-        os.environ[ENVIRONMENT] = stop
-    sys.argv = ["sn6.run", *words]
+        os.environ[STOP] = stop
+    sys.argv = ["sn6.run", *overrides]
     from sn6.run import main
 
-    with open("log.txt", "a", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
-        main()
+    try:
+        with open("log.txt", "a", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
+            main()
+    except SystemExit as stop:
+        if isinstance(error := stop.__context__, UserError):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+            Path(ERROR).write_text(json.dumps([error.kind, error.key, error.value], default=str))
+        raise
 
 
-def predict_here(words: list[str], steps: int) -> None:
-    """`python -m sn6.predict words...` in a new process, which is killed before its piece of work number `steps`."""
+def predict_main(overrides: list[str], steps: int) -> None:
+    """Call `sn6.predict` in this new process, which is killed before its piece of work number `steps`."""
     from sn6.cli import run_command
     from sn6.predict import predict
     from sn6.prediction import workers
 
     done = itertools.count()
 
-    def dying(do: Callable[..., Any]) -> Callable[..., Any]:
+    def kill_at_step(work: Callable[..., Any]) -> Callable[..., Any]:
         def call(piece: Any) -> Any:
             if next(done) == steps:
                 os.kill(os.getpid(), signal.SIGKILL)
-            return do(piece)
+            return work(piece)
 
         return call
 
-    workers.predict, workers.finish = dying(workers.predict), dying(workers.finish)
-    sys.argv = ["sn6.predict", *words]
+    workers.predict, workers.finish = kill_at_step(workers.predict), kill_at_step(workers.finish)
+    sys.argv = ["sn6.predict", *overrides]
     run_command(predict, "sn6.predict")
 
 
-def predict_and_stop(words: list[str], steps: int) -> int:
-    """Exit status of a prediction that is killed after `steps` windows and images; negative is the signal."""
-    process = SERVER.Process(target=predict_here, args=(words, steps))
+def exit_status(target: Callable[..., None], *args: Any) -> int:
+    """Return the exit status of a new process that calls `target(*args)`; negative is the signal that ended it."""
+    process = SERVER.Process(target=target, args=args)
     process.start()
     process.join(timeout=240)
-    assert process.exitcode is not None, "the prediction hangs"
+    assert process.exitcode is not None, "the process hangs"
     return process.exitcode
 
 
-def run_and_stop(words: list[str], folder: Path, stop: str | None = None) -> int:
-    """Exit status of `python -m sn6.run words...` in `folder`; negative is the signal that ended it."""
-    process = SERVER.Process(target=run_here, args=(words, str(folder), stop))
-    process.start()
-    process.join(timeout=240)
-    assert process.exitcode is not None, "the run hangs"
-    return process.exitcode
+def predict_and_stop(overrides: list[str], steps: int) -> int:
+    """Return the exit status of a prediction that is killed after `steps` windows and images."""
+    return exit_status(predict_main, overrides, steps)
+
+
+def run_and_stop(overrides: list[str], folder: Path, stop: str | None = None) -> int:
+    """Return the exit status of `python -m sn6.run overrides...` in `folder`, stopped at `stop`."""
+    return exit_status(run_main, overrides, str(folder), stop)
+
+
+def read_user_error(folder: Path) -> tuple[Any, ...]:
+    """Return kind, key and value of the UserError that ended the last failed run in `folder`."""
+    return tuple(json.loads((folder / ERROR).read_text()))

@@ -1,4 +1,4 @@
-"""Small sweeps, and what their jobs left."""
+"""Start small sweeps, and read the files of their jobs."""
 
 import json
 import subprocess
@@ -11,24 +11,24 @@ from helpers.commands import small_run
 
 
 def small_sweep(root: Path, *more: str, name: str = "it") -> list[str]:
-    """Overrides of a sweep of small runs whose ranks write what they train with."""
+    """Return the overrides of a sweep of small runs whose ranks write what they train with."""
     record = ("+callbacks.record._target_=helpers.stopping.RecordConfig", "trainer.limit_val_batches=null")
     return ["-m", *small_run(), *record, f"data.root={root}", f"name={name}", *more]
 
 
 def read_jobs(folder: Path) -> dict[Path, dict[str, Any]]:
-    """job.json of each job that ended, by the job's folder."""
-    found = {path.parent: json.loads(path.read_text()) for path in folder.glob("*/job.json")}
-    return {path: job for path, job in found.items() if job["status"] != "started"}
+    """Return folder → job.json of each job that has ended."""
+    jobs = {path.parent: json.loads(path.read_text()) for path in folder.glob("*/job.json")}
+    return {path: job for path, job in jobs.items() if job["status"] != "started"}
 
 
 def read_ranks(folder: Path) -> list[dict[str, Any]]:
-    """What each rank of a job trained with."""
+    """Return what each rank of a job trained with, see `helpers.stopping.RecordConfig`."""
     return [json.loads(path.read_text()) for path in sorted(folder.glob("rank*.json"))]
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen) -> None:
-    """Wait until the condition holds; fail where the process ends before."""
+    """Wait until the condition holds; fail if the process ends before that."""
     for _ in range(1500):
         if condition():
             return

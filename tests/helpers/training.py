@@ -1,4 +1,4 @@
-"""The parts of a run, for tests that go without the command line."""
+"""Make the parts of a run, for tests that do not use the command line."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from torch import nn
 
 
 def make_trainer(ranks: int, folder: Path, **more: Any) -> Any:
-    """A quiet Trainer on CPU processes."""
+    """Make a Trainer on CPU processes that prints nothing."""
     from lightning import Trainer
 
     quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
@@ -24,14 +24,14 @@ def make_trainer(ranks: int, folder: Path, **more: Any) -> Any:
 
 
 def make_datamodule(root: Path, **more: Any) -> Any:
-    """The radar tiles of an archive, read in this process."""
+    """Make the datamodule of the SAR tiles of an archive, read in this process."""
     from sn6.data.datamodule import TileDataModule
 
     return TileDataModule(root=str(root), product="SAR-Intensity", num_workers=0, **more)
 
 
 def make_segmenter(network: nn.Module, lr: float = 0.1) -> Any:
-    """A network that learns by plain gradient descent."""
+    """Make a Segmenter with plain gradient descent."""
     from sn6.losses import BCE
     from sn6.segmenter import Segmenter, constant
 

@@ -1,4 +1,4 @@
-"""Pixels to pictures: the span, the composite, the stretch of grey, the colours of optical images."""
+"""Test the rendering of pixels: the span, the composite, the contrast of grey, the colours of optical images."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from sn6.plots.rendering import composite, contrast, grey, render_background, sp
 
 
 def test_the_span_is_the_total_power():
-    """Four bands of 10 dB are 40 in power, 16.02 dB; one of 30 dB beside zeros of -inf stays 30 dB."""
+    """Four bands of 10 dB have a power of 40, or 16.02 dB; one band of 30 dB with three of no power has 30 dB."""
     image = np.zeros((4, 1, 2), np.float32)
     image[:, 0, 0] = 10
     image[:, 0, 1] = [30, -300, -300, -300]
@@ -15,14 +15,14 @@ def test_the_span_is_the_total_power():
 
 
 def test_the_composite_is_hh_vv_vh_from_10_to_60_decibels():
-    """Three pixels of HH, HV, VH, VV; the last is nodata."""
+    """Three pixels of HH, HV, VH, VV; the last one is nodata."""
     decibels = np.array([[10, 99, 60, 35], [5, 0, 22.5, 70], [50, 50, 50, 50]], np.float32).T[:, None]
     colours = composite(decibels, np.array([[True, True, False]]))
     assert colours.shape == (1, 3, 3)
     np.testing.assert_allclose(colours[0], [[0, 0.5, 1], [0, 1, 0.25], [0, 0, 0]])
 
 
-def test_grey_stretches_over_valid_pixels_alone():
+def test_grey_scales_the_valid_pixels_only():
     image = np.linspace(20, 40, 10000, dtype=np.float32).reshape(100, 100)
     valid = np.ones((100, 100), bool)
     image[:50], valid[:50] = -1000, False
@@ -34,8 +34,8 @@ def test_grey_stretches_over_valid_pixels_alone():
     assert grey(image, np.zeros_like(valid)).max() == 0
 
 
-def test_the_contrast_tells_the_values_that_are_black_and_white():
-    """Of 0, 1, ..., 1000 the percentiles 1 and 99.5 are 10 and 995."""
+def test_the_contrast_has_the_values_that_are_black_and_white():
+    """The percentiles 1 and 99.5 of 0, 1, ..., 1000 are 10 and 995."""
     image = np.arange(1001, dtype=np.float32)[None]
     valid = np.ones((1, 1001), bool)
     assert contrast(image, valid) == pytest.approx((10, 995))
@@ -44,7 +44,7 @@ def test_the_contrast_tells_the_values_that_are_black_and_white():
     assert np.flatnonzero(out == 1).min() == 995
 
 
-def test_optical_backdrops_are_in_true_colour_whatever_the_order_of_the_bands():
+def test_optical_backgrounds_are_in_true_colour_for_any_order_of_the_bands():
     image = np.random.default_rng(0).uniform(0, 1, (4, 30, 30)).astype(np.float32)
     valid = np.ones((30, 30), bool)
     colours = render_background(image, valid, ["B", "R", "R", "G"])

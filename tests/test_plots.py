@@ -1,4 +1,4 @@
-"""Pictures: footprints lie where they should, in colours that all can tell, on files that open."""
+"""Test the pictures of tiles: footprints in their places, distinguishable colours, readable files."""
 
 from itertools import combinations
 
@@ -13,10 +13,10 @@ from scipy import ndimage
 from sn6.footprints import Footprints, Labels
 from sn6.metrics.matching import Match
 from sn6.plots.tiles import (
-    HIT,
-    INVENTED,
-    MISSED,
+    FALSE_NEGATIVE,
+    FALSE_POSITIVE,
     PROPOSAL,
+    TRUE_POSITIVE,
     TRUTH,
     outline,
     overview_figure,
@@ -28,26 +28,26 @@ from sn6.plots.tiles import (
 
 BOXES = np.array([shapely.box(x, 10, x + 10, 20) for x in (5, 25, 45)], dtype=object)
 BOTH = np.array([True, True])
-HALF_HIT = Match(np.array([1, -1]), BOTH, BOTH)  # of boxes 0, 1 against 1, 2 the middle one is hit
+ONE_MATCH = Match(np.array([1, -1]), BOTH, BOTH)  # of boxes 0 and 1 with 1 and 2: box 1
 BLACK = np.zeros((64, 64), np.float32)
-YELLOW = (0.993, 0.906, 0.144)  # where the colour bar ends
+YELLOW = (0.993, 0.906, 0.144)  # the end of the colour bar
 
 
 def pixels_of(figure, path):
-    """The figure as it is saved, rows from the top, 0 to 1."""
+    """Save the figure and read it, rows from the top, 0 to 1."""
     save_figure(figure, path / "figure.png")
     return matplotlib.image.imread(path / "figure.png")[..., :3]
 
 
 def window(axis, pixels):
-    """The part of the pixels that an axis covers."""
+    """Return the pixels of a panel."""
     box = axis.get_window_extent()
     height = len(pixels)
     return pixels[round(height - box.y1) : round(height - box.y0), round(box.x0) : round(box.x1)]
 
 
 def bounds(mask):
-    """First and last row, first and last column of the largest region."""
+    """Return the first and last row, and the first and last column, of the largest region."""
     regions, _ = ndimage.label(mask, np.ones((3, 3)))
     largest = np.bincount(regions.ravel())[1:].argmax() + 1
     rows, columns = np.nonzero(regions == largest)
@@ -58,69 +58,70 @@ def close(pixels, colour, tolerance=0.02):
     return (np.abs(pixels - colour) < tolerance).all(axis=-1)
 
 
-def test_holes_stay_holes(tmp_path):
+def test_holes_are_not_filled(tmp_path):
     ring = shapely.Polygon(shapely.box(8, 8, 56, 56).exterior, [shapely.box(24, 24, 40, 40).exterior])
     figure = Figure(figsize=(2, 2))
     axis = figure.add_axes((0, 0, 1, 1), xlim=(0, 64), ylim=(64, 0))
     axis.add_collection(outline([ring, shapely.Polygon()], facecolors="black"))
     pixels = pixels_of(figure, tmp_path)
-    assert pixels[100, 100, 0] == 1  # the middle, in the hole
+    assert pixels[100, 100, 0] == 1  # the centre, in the hole
     assert pixels[100, 50, 0] == 0
 
 
-def test_outlines_run_around_the_pixels_that_they_are_made_from(tmp_path):
-    """A grey block in rows 20 to 29 and columns 40 to 54, and its outline: rendered, they have the same bounds."""
+def test_outlines_surround_their_pixels(tmp_path):
+    """Draw a grey block in rows 20 to 29 and columns 40 to 54, and its outline: they have the same bounds."""
     picture = BLACK.copy()
     picture[20:30, 40:55] = 0.5
     truth = np.array([shapely.box(40, 20, 55, 30)], dtype=object)
-    nothing = Match(np.zeros(0, np.int64), np.zeros(0, bool), np.array([True]))
-    figure = tile_figure(picture, truth, np.zeros(0, dtype=object), nothing, "t")
+    no_match = Match(np.zeros(0, np.int64), np.zeros(0, bool), np.array([True]))
+    figure = tile_figure(picture, truth, np.zeros(0, dtype=object), no_match, "t")
     panel = window(figure.axes[0], pixels_of(figure, tmp_path))
     block, line = bounds(close(panel, 0.5)), bounds(close(panel, to_rgb(TRUTH), 0.2))
     assert (np.abs(line - block) <= 3).all()
     scale = np.repeat([len(panel), panel.shape[1]], 2) / 64
-    assert (np.abs(block - scale * (20, 30, 40, 55)) <= 3).all()  # and north is up
+    assert (np.abs(block - scale * (20, 30, 40, 55)) <= 3).all()  # north is up
 
 
 def test_pictures_show_the_colours_of_the_legend(tmp_path):
-    figure = tile_figure(BLACK, BOXES[:2], BOXES[1:], HALF_HIT, "t")
-    pixels = pixels_of(figure, tmp_path / "made")
-    assert [file.name for file in (tmp_path / "made").iterdir()] == ["figure.png"]
-    agreement = window(figure.axes[2], pixels)
-    for column, colour in ((5, MISSED), (25, HIT), (45, INVENTED)):
-        rows = close(agreement, to_rgb(colour), 0.1)
-        assert abs(bounds(rows)[2] - column / 64 * agreement.shape[1]) <= 2
+    figure = tile_figure(BLACK, BOXES[:2], BOXES[1:], ONE_MATCH, "t")
+    pixels = pixels_of(figure, tmp_path / "new")
+    assert [file.name for file in (tmp_path / "new").iterdir()] == ["figure.png"]
+    outcomes = window(figure.axes[2], pixels)
+    for column, colour in ((5, FALSE_NEGATIVE), (25, TRUE_POSITIVE), (45, FALSE_POSITIVE)):
+        mask = close(outcomes, to_rgb(colour), 0.1)
+        assert abs(bounds(mask)[2] - column / 64 * outcomes.shape[1]) <= 2
     assert close(window(figure.axes[0], pixels), to_rgb(TRUTH), 0.4).sum() > 50
     assert close(window(figure.axes[1], pixels), to_rgb(PROPOSAL), 0.4).sum() > 50
-    assert [text.get_text() for text in figure.axes[2].get_legend().get_texts()] == ["hit 1", "missed 1", "invented 1"]
+    entries = [text.get_text() for text in figure.axes[2].get_legend().get_texts()]
+    assert entries == ["true positive: 1", "false negative: 1", "false positive: 1"]
     assert figure.axes[2].get_title() == "F1 0.50"
 
 
-# What a dichromat sees of linear red, green and blue (Machado, Oliveira, Fernandes 2009, severity 1).
-SEEN = {
-    "all": np.eye(3),
-    "no red": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
-    "no green": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
-    "no blue": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+# Linear red, green and blue as seen by a dichromat (Machado, Oliveira, Fernandes 2009, severity 1).
+VISION = {
+    "normal": np.eye(3),
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
 }
 
 
 def cielab(linear):
-    """L*, a*, b* of linear sRGB under D65."""
+    """Convert linear sRGB under D65 to L*, a*, b*."""
     to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
     x, y, z = np.cbrt(to_xyz @ np.clip(linear, 1e-3, 1) / (0.9505, 1, 1.089))
     return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
 
 
-@pytest.mark.parametrize("sight", SEEN)
-@pytest.mark.parametrize("colours", [(HIT, MISSED, INVENTED), (TRUTH, PROPOSAL)])
-def test_colours_are_told_apart_by_the_colour_blind(colours, sight):
-    """A difference of 2 can just be seen; 50 is plain even in a thin line."""
-    seen = [cielab(np.array(SEEN[sight]) @ (np.array(to_rgb(colour)) ** 2.2)) for colour in colours]
+@pytest.mark.parametrize("vision", VISION)
+@pytest.mark.parametrize("colours", [(TRUE_POSITIVE, FALSE_NEGATIVE, FALSE_POSITIVE), (TRUTH, PROPOSAL)])
+def test_colours_can_be_distinguished_with_any_colour_blindness(colours, vision):
+    """A difference of 2 is just noticeable; 50 is obvious even in a thin line."""
+    seen = [cielab(np.array(VISION[vision]) @ (np.array(to_rgb(colour)) ** 2.2)) for colour in colours]
     assert min(np.linalg.norm(one - other) for one, other in combinations(seen, 2)) > 50
 
 
-def test_heights_are_colours_and_unknown_ones_are_marked(tmp_path):
+def test_heights_are_coloured_and_unknown_heights_are_hatched(tmp_path):
     labels = Labels(BOXES, np.array([2.0, np.nan, 20.0]))
     figure = overview_figure({"a": BLACK, "b": BLACK}, BLACK, labels, "t", None)
     panel = window(figure.axes[2], pixels_of(figure, tmp_path))
@@ -129,13 +130,13 @@ def test_heights_are_colours_and_unknown_ones_are_marked(tmp_path):
     assert close(high, YELLOW).all()
     assert (low[..., 2] > low[..., 0] + 0.1).all()  # blue, the low end
     assert np.ptp(unknown) > 0.5  # black and white
-    (known,) = figure.axes[2].get_legend().get_texts()
-    assert known.get_text() == "height not known: 1"
+    (entry,) = figure.axes[2].get_legend().get_texts()
+    assert entry.get_text() == "height unknown: 1"
     assert figure.axes[-1].get_ylabel() == "mean height in m"
 
 
-def test_one_tower_does_not_take_the_colours_of_all_other_buildings(tmp_path):
-    """Of 100 houses of 10 m and a tower of 200 m, the houses are at the upper end of the colours."""
+def test_one_tower_does_not_compress_the_colours_of_the_other_buildings(tmp_path):
+    """With 100 houses of 10 m and a tower of 200 m, the houses are at the upper end of the colours."""
     boxes = np.array([shapely.box(x, y, x + 4, y + 4) for x in range(0, 60, 6) for y in range(0, 62, 6)], dtype=object)
     heights = np.full(len(boxes), 10.0)
     heights[0] = 200
@@ -145,8 +146,7 @@ def test_one_tower_does_not_take_the_colours_of_all_other_buildings(tmp_path):
     assert close(panel[round(32 * step), round(32 * step)], YELLOW)
 
 
-@pytest.mark.parametrize("count", [1, 2, 7])
-@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize(("count", "known"), [(1, True), (1, False), (2, False), (7, True)])
 def test_an_overview_has_a_panel_for_each_picture_and_its_title_fits(tmp_path, count, known):
     labels = Labels(BOXES, np.full(3, np.nan)) if known else None
     title = (
@@ -154,8 +154,8 @@ def test_an_overview_has_a_panel_for_each_picture_and_its_title_fits(tmp_path, c
     )
     figure = overview_figure({f"picture {i}": BLACK for i in range(count)}, BLACK, labels, title + "the north", 0)
     pixels_of(figure, tmp_path)
-    wanted = [f"picture {i}" for i in range(count)] + ["footprints: 3"] * known
-    assert [axis.get_title() for axis in figure.axes if axis.get_title()] == wanted
+    expected = [f"picture {i}" for i in range(count)] + ["footprints: 3"] * known
+    assert [axis.get_title() for axis in figure.axes if axis.get_title()] == expected
     heading = figure._suptitle.get_window_extent()
     assert heading.x0 >= 0
     assert heading.x1 <= figure.bbox.width
@@ -163,8 +163,8 @@ def test_an_overview_has_a_panel_for_each_picture_and_its_title_fits(tmp_path, c
 
 
 @pytest.mark.parametrize(("orientation", "half"), [(0, "upper"), (1, "lower"), (None, "neither")])
-def test_the_radar_is_marked_where_it_stands(tmp_path, orientation, half):
-    """0 is imaged from the north, which is above."""
+def test_the_side_of_the_radar_is_marked(tmp_path, orientation, half):
+    """Orientation 0 is imaged from the north, which is up."""
     panels = []
     for one in (None, orientation):
         figure = overview_figure({"a": BLACK}, BLACK, None, "t", one)
@@ -176,8 +176,8 @@ def test_the_radar_is_marked_where_it_stands(tmp_path, orientation, half):
     ]
 
 
-def test_the_scale_bar_is_as_long_as_it_says(tmp_path):
-    """On a tile of 900 px, which is 450 m, the bar of 100 m is as long as 200 px."""
+def test_the_scale_bar_has_its_length(tmp_path):
+    """On a tile of 900 px, or 450 m, the bar of 100 m is 200 px long."""
     figure = overview_figure({"a": np.zeros((900, 900), np.float32)}, BLACK, None, "t", None)
     panel = window(figure.axes[0], pixels_of(figure, tmp_path))
     assert [text.get_text() for text in figure.axes[0].texts if " m" in text.get_text()] == ["100 m"]
@@ -189,10 +189,10 @@ def test_scale_bars_have_round_lengths(longest, length):
     assert round_length(longest) == pytest.approx(length)
 
 
-def test_proposals_without_truth_are_coloured_by_confidence(tmp_path):
+def test_proposals_without_ground_truth_are_coloured_by_confidence(tmp_path):
     figure = proposals_figure(BLACK, Footprints(BOXES, np.array([0.1, 0.5, 1.0])), "t", None)
     panel = window(figure.axes[1], pixels_of(figure, tmp_path))
     step = len(panel) / 64
     low, middle, high = (panel[round(15 * step), round(x * step)] for x in (10, 30, 50))
     assert close(high, YELLOW)
-    assert low[1] < middle[1] < high[1]  # from blue by green to yellow
+    assert low[1] < middle[1] < high[1]  # from blue over green to yellow

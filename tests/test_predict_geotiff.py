@@ -1,0 +1,152 @@
+"""Predict GeoTIFFs of any size with `python -m sn6.predict`: windows, averaging, rotation and merging."""
+
+import geopandas
+import numpy as np
+import pytest
+import rasterio
+import torch
+from helpers.handmade import speckle, write_tif
+from scipy.special import expit
+
+from sn6.checkpoints.weights_file import write_weights
+from sn6.footprints.ground import to_ground
+from sn6.formats.challenge_csv import read_proposals
+from sn6.models.ternausnet import TernausNet
+
+MEAN, STD = 27.5, 13.0  # of the pixels of `speckle`
+
+
+def texture(size, pixel):
+    """Return four bands of random squares of `pixel` pixels."""
+    return np.kron(speckle(size=size), np.ones((1, pixel, pixel), dtype=np.float32))
+
+
+def normalised(pixels):
+    """Return the input of the network: mean 0, standard deviation 1, nodata 0."""
+    return np.where((pixels != 0).any(axis=0), (pixels - MEAN) / STD, 0).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def network():
+    """A network with random weights, to which about half of a texture is building."""
+    torch.manual_seed(0)
+    network = TernausNet(4, 1, width=4).eval()
+    with torch.no_grad():
+        logits = network(torch.from_numpy(normalised(texture(8, 24)))[None])
+        network.head.weight /= logits.std()
+        network.head.bias.copy_((network.head.bias - logits.median()) / logits.std())
+    return network
+
+
+@pytest.fixture(scope="module")
+def weights(network, tmp_path_factory):
+    metadata = {
+        "network": {"_target_": "sn6.models.ternausnet.TernausNet", "in_channels": 4, "classes": 1, "width": 4},
+        "source": {"product": "SAR-Intensity", "bands": [1, 2, 3, 4], "orient": True, "min_area": 20.0},
+        "mean": [MEAN] * 4,
+        "std": [STD] * 4,
+        "nodata": "zero",
+    }
+    path = tmp_path_factory.mktemp("network") / "weights.safetensors"
+    write_weights(path, network.state_dict(), metadata)
+    return path
+
+
+@pytest.fixture
+def sn6_predict(sn6_command, weights):
+    """`python -m sn6.predict checkpoint=... overrides...` in this process, on the CPU."""
+    return lambda *overrides: sn6_command("predict", f"checkpoint={weights}", *overrides, "device=cpu")
+
+
+def plain_logits(network, pixels):
+    """Compute the logits of an image in the orientation of its file, in a single pass."""
+    with torch.inference_mode():
+        return network(torch.from_numpy(normalised(pixels))[None])[0, 0].numpy()
+
+
+def stored_probabilities(out):
+    with rasterio.open(out / "probability/area.tif") as raster:
+        return raster.read(1) / 254
+
+
+@pytest.fixture(scope="module")
+def area(tmp_path_factory):
+    """A GeoTIFF that is larger than the windows, with some nodata, and its pixels."""
+    pixels = (texture(20, 32)[:, :, :600] + speckle(size=640)[..., :600]) / 2
+    pixels[:, 100:200, 50:90] = 0
+    return write_tif(tmp_path_factory.mktemp("area") / "area.tif", pixels), pixels
+
+
+def assert_stored(out, logits, pixels):
+    """Assert that the stored probabilities are those of the logits, to rounding, and nodata where there is no data."""
+    stored, valid = stored_probabilities(out), (pixels != 0).any(axis=0)
+    assert np.abs(stored - expit(logits))[valid].max() <= 0.5 / 254 + 1e-4
+    assert (stored[~valid] == 255 / 254).all()
+    assert expit(logits)[valid].std() > 0.02
+
+
+def test_windows_over_a_large_geotiff_agree_with_a_single_pass(sn6_predict, network, tmp_path, area):
+    path, pixels = area
+    overrides = (f"images={path}", "window=576", "overlap=480", "probability=true", "batch=3")
+    done = sn6_predict(*overrides, f"out={tmp_path}/out")
+    assert done.status == 0, done.err
+    assert_stored(tmp_path / "out", plain_logits(network, pixels), pixels)
+
+
+def test_flips_and_networks_are_averaged_by_their_logits(sn6_command, network, weights, tmp_path, area):
+    path, pixels = area
+    overrides = (f"checkpoint=[{weights},{weights}]", f"images={path}", "probability=true", "flips=true", "device=cpu")
+    assert sn6_command("predict", *overrides, f"out={tmp_path}/out").status == 0
+    flipped = plain_logits(network, pixels[..., ::-1].copy())[:, ::-1]
+    assert_stored(tmp_path / "out", (plain_logits(network, pixels) + flipped) / 2, pixels)
+
+
+def test_an_average_over_scales_is_similar_to_a_single_pass(sn6_predict, network, tmp_path, area):
+    path, pixels = area
+    done = sn6_predict(f"images={path}", "probability=true", "scales=[1,1.25]", f"out={tmp_path}/out")
+    assert done.status == 0, done.err
+    scaled, valid = stored_probabilities(tmp_path / "out"), (pixels != 0).any(axis=0)
+    single = expit(plain_logits(network, pixels))
+    assert 0.001 < np.abs(scaled - single)[valid].mean() < 0.2
+    assert np.corrcoef(scaled[valid], single[valid])[0, 1] > 0.5
+
+
+def test_an_image_from_the_south_is_rotated_for_the_network(sn6_predict, network, tmp_path, area):
+    path, pixels = area
+    overrides = (f"images={path}", "probability=true", "rotate=true", f"out={tmp_path}/out")
+    assert sn6_predict(*overrides).status == 0
+    rotated = plain_logits(network, pixels[..., ::-1, ::-1].copy())[::-1, ::-1]
+    assert_stored(tmp_path / "out", rotated, pixels)
+
+
+def test_an_image_without_crs_gets_footprints_in_pixels(sn6_predict, tmp_path):
+    profile = {"driver": "GTiff", "count": 4, "height": 192, "width": 192, "dtype": "float32"}
+    missing = pytest.warns(rasterio.errors.NotGeoreferencedWarning)
+    with missing, rasterio.open(tmp_path / "plain.tif", "w", **profile) as file:
+        file.write(texture(8, 24))
+    done = sn6_predict(f"images={tmp_path}/plain.tif", f"out={tmp_path}/out", "probability=true")
+    assert done.status == 0, done.err
+    assert f"{tmp_path}/plain.tif" in done.err  # the warning
+    table = geopandas.read_parquet(tmp_path / "out/footprints.parquet")
+    assert table.crs is None
+    in_pixels = read_proposals(tmp_path / "out/proposals.csv")["plain"].polygons
+    assert len(in_pixels) > 0
+    for ground, polygon in zip(table.geometry, in_pixels, strict=True):
+        assert ground.equals(to_ground(np.array([polygon]), (0, 0), 1.0)[0])
+
+
+def test_merged_footprints_are_one_per_building(sn6_predict, tmp_path):
+    """Two images overlap by two thirds."""
+    pixels = texture(8, 24)
+    both = np.concatenate([pixels, pixels[..., :96]], axis=2)
+    write_tif(tmp_path / "in/a.tif", both[..., :192].copy(), west=500000, north=5700000)
+    write_tif(tmp_path / "in/b.tif", both[..., 64:256].copy(), west=500032, north=5700000)
+    assert sn6_predict(f"images={tmp_path}/in", f"out={tmp_path}/out", "merge=true").status == 0
+    each, merged = (geopandas.read_parquet(tmp_path / f"out/{name}.parquet") for name in ("footprints", "merged"))
+    assert 0 < len(merged) < len(each)
+    for i, polygon in enumerate(merged.geometry):
+        for other in merged.geometry[i + 1 :]:
+            assert polygon.intersection(other).area <= 0.5 * min(polygon.area, other.area)
+    covered = merged.union_all().buffer(1)
+    assert each.union_all().difference(covered).area < 0.5 * each.union_all().area
+    assert len(geopandas.read_file(tmp_path / "out/merged.geojson")) == len(merged)
