@@ -1,1 +1,1 @@
-"""Measured against what a user would otherwise do; not tests."""
+"""Measure sn6 against what a user would otherwise use. These are not tests."""

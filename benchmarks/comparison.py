@@ -1,4 +1,4 @@
-"""What the parts of `python -m benchmarks` have in common: two ways to one answer, measured in turns."""
+"""Compare two implementations with the same result: measure them in turns, and print the table."""
 
 import statistics
 import time
@@ -12,108 +12,108 @@ from rich.table import Table
 
 from sn6.errors import UserError
 
-Way = Callable[[], object]
+Implementation = Callable[[], object]
 
 
 class Mismatch(UserError):
-    """The two ways give different answers, so their times say nothing."""
+    """Report that two implementations give different results, so that their times mean nothing."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table; all values are the less, the better.
+    """One row of the table; smaller values are better.
 
     Attributes:
-        path: what is measured
-        given: the input
-        ours: of sn6
+        path: the hot path that is measured
+        inputs: its inputs
+        ours: value of sn6
         peer: what a user would otherwise use
-        theirs: of the peer
-        equality: how it was checked that both give the same
-        ratio: `theirs / ours` that is wanted at least; None where that does not matter
-        most: `ours` that is wanted at most; None where that does not matter
-        unit: of `ours`, `theirs` and `most`
+        theirs: value of the peer
+        agreement: how the equality of the results was checked
+        min_ratio: target of `theirs / ours`, None without a target
+        max_ours: target of `ours`, None without a target
+        unit: unit of `ours`, `theirs` and `max_ours`
     """
 
     path: str
-    given: str
+    inputs: str
     ours: float
     peer: str
     theirs: float
-    equality: str
-    ratio: float | None = None
-    most: float | None = None
+    agreement: str
+    min_ratio: float | None = None
+    max_ours: float | None = None
     unit: Literal["s", "bytes", "s/km²"] = "s"
 
     @property
     def reached(self) -> bool | None:
-        """Whether what is wanted is there; None where nothing is."""
-        if self.ratio is None and self.most is None:
+        """Return whether all targets are reached, None without a target."""
+        if self.min_ratio is None and self.max_ours is None:
             return None
-        return (self.ratio is None or self.theirs >= self.ratio * self.ours) and (
-            self.most is None or self.ours <= self.most
+        return (self.min_ratio is None or self.theirs >= self.min_ratio * self.ours) and (
+            self.max_ours is None or self.ours <= self.max_ours
         )
 
 
 @dataclass(frozen=True)
 class NotRun:
-    """A line for what could not be measured.
+    """One row for what could not be measured.
 
     Attributes:
         path: as in `Row`
-        why: as a clause after "not run:"
+        reason: why it was not measured
     """
 
     path: str
-    why: str
+    reason: str
 
 
-def require(same: object, message: str) -> None:
-    """Raises a Mismatch with `message` unless the answers are the `same`."""
-    if not same:
-        raise Mismatch(message)
+def require(agree: object, message: str) -> None:
+    """Raise a Mismatch with `message` unless the results agree."""
+    if not agree:
+        raise Mismatch(message, kind="failed")
 
 
-def medians(ways: Mapping[str, Way], repeats: int) -> dict[str, float]:
-    """The median seconds of each way; the ways take turns, so that whatever else the machine does meets all of them."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+def medians(implementations: Mapping[str, Implementation], repeats: int) -> dict[str, float]:
+    """Measure the median seconds of each implementation; they run in turns, so that other load affects all of them."""
+    seconds: dict[str, list[float]] = {name: [] for name in implementations}
     for _ in range(repeats):
-        for name, way in ways.items():
+        for name, run in implementations.items():
             started = time.perf_counter()
-            way()
+            run()
             seconds[name].append(time.perf_counter() - started)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def peak_of_arrays(way: Way) -> float:
-    """The most bytes that Python and numpy held at a time beyond what they held before."""
+def peak_of_arrays(run: Implementation) -> float:
+    """Measure the peak of the bytes that Python and NumPy allocate during a call."""
     tracemalloc.start()
     try:
-        way()
+        run()
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
 
 
 def table_of(rows: Iterable[Row | NotRun]) -> Table:
-    """All rows; what falls short is marked."""
-    heads = ("path", "input", "sn6", "peer", "its", "ratio", "wanted", "reached", "same answer")
+    """Return the table of all rows, with the missed targets marked."""
+    heads = ("path", "input", "sn6", "peer", "peer's time", "ratio", "target", "reached", "same result")
     table = Table(*heads, box=box.MARKDOWN)
     for row in rows:
         if isinstance(row, NotRun):
-            table.add_row(row.path, f"not run: {row.why}")
+            table.add_row(row.path, f"not run: {row.reason}")
             continue
         ratio = f"{row.theirs / row.ours:.3g}"
-        wanted = [f"≥ {row.ratio:g} times"] if row.ratio else []
-        wanted += [f"≤ {amount(row.most, row.unit)}"] if row.most else []
+        targets = [f"≥ {row.min_ratio:g} times"] if row.min_ratio else []
+        targets += [f"≤ {with_unit(row.max_ours, row.unit)}"] if row.max_ours else []
         reached = {True: "yes", False: "NO", None: ""}[row.reached]
-        figures = (amount(row.ours, row.unit), row.peer, amount(row.theirs, row.unit), ratio)
-        table.add_row(row.path, row.given, *figures, ", ".join(wanted), reached, row.equality)
+        values = (with_unit(row.ours, row.unit), row.peer, with_unit(row.theirs, row.unit), ratio)
+        table.add_row(row.path, row.inputs, *values, ", ".join(targets), reached, row.agreement)
     return table
 
 
-def amount(value: float, unit: str) -> str:
-    """Seconds or milliseconds in three figures, or megabytes, or seconds for a square kilometre."""
+def with_unit(value: float, unit: str) -> str:
+    """Format seconds or milliseconds with three digits, or megabytes, or seconds per square kilometre."""
     if unit == "bytes":
         return f"{value / 1e6:,.0f} MB"
     if unit == "s/km²":

@@ -1,4 +1,4 @@
-"""Counts of the polygon F1, against a plain loop over an STRtree and against rows of data frames."""
+"""Counts of the polygon F1: against a plain loop over an STRtree and against rows of data frames."""
 
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -11,50 +11,51 @@ from benchmarks.street_map import shifted, street_map
 from sn6.footprints import Footprints
 from sn6.metrics.matching import MIN_AREA, MIN_IOU, Counts, match_tile
 
-Tile = tuple[np.ndarray, Footprints]  # the buildings, and what is proposed
-Counting = Callable[[np.ndarray, Footprints], Counts]
+Tile = tuple[np.ndarray, Footprints]  # buildings and proposals
+Count = Callable[[np.ndarray, Footprints], Counts]
 
 
-def rows(tiles: int = 100, buildings: int = 60, invented: int = 6, repeats: int = 3) -> Iterator[Row | NotRun]:
-    """One row for each peer, on tiles whose `buildings` have a proposal each, and `invented` ones more."""
+def rows(tiles: int = 100, buildings: int = 60, extra: int = 6, repeats: int = 3) -> Iterator[Row | NotRun]:
+    """Yield a row for each peer, on tiles with a proposal for each of `buildings` and `extra` proposals elsewhere."""
     rng = np.random.default_rng(0)
-    made = [tile_of(rng, buildings, invented) for _ in range(tiles)]
-    given = f"{tiles} tiles of {buildings} buildings, {buildings + invented} proposals"
-    yield compared(made, given, "a loop over an STRtree", loop_counts, 5 * repeats, wanted=1)
+    generated = [tile_of(rng, buildings, extra) for _ in range(tiles)]
+    inputs = f"{tiles} tiles, {buildings} buildings, {buildings + extra} proposals each"
+    yield compare(generated, inputs, "a loop over an STRtree", loop_counts, 5 * repeats, min_ratio=1)
     if find_spec("geopandas") is None:
         yield NotRun("polygon F1, data frames", "geopandas is not installed")
     else:
-        yield compared(made, given, "geopandas, row by row", frame_counts, repeats, wanted=60)
+        yield compare(generated, inputs, "geopandas, row by row", frame_counts, repeats, min_ratio=60)
 
 
-def tile_of(rng: np.random.Generator, buildings: int, invented: int) -> Tile:
-    """Proposals near the buildings, and some elsewhere."""
+def tile_of(rng: np.random.Generator, buildings: int, extra: int) -> Tile:
+    """Draw buildings, and proposals near them and elsewhere."""
     truth = street_map(rng, buildings)
-    near, elsewhere = shifted(rng, truth), shifted(rng, street_map(rng, invented))
+    near, elsewhere = shifted(rng, truth), shifted(rng, street_map(rng, extra))
     polygons = np.concatenate([near.polygons, elsewhere.polygons])
     return truth, Footprints(polygons, np.concatenate([near.confidences, elsewhere.confidences]))
 
 
-def compared(tiles: list[Tile], given: str, peer: str, counting: Counting, repeats: int, wanted: float) -> Row:
-    """The row of one peer."""
+def compare(tiles: list[Tile], inputs: str, peer: str, count: Count, repeats: int, min_ratio: float) -> Row:
+    """Return the row of one peer."""
     for number, tile in enumerate(tiles):
-        ours, theirs = sn6_counts(*tile), counting(*tile)
+        ours, theirs = sn6_counts(*tile), count(*tile)
         require(ours == theirs, f"polygon F1, tile {number}: sn6 counts {ours}, {peer} counts {theirs}")
-    ways = {
+    implementations = {
         "ours": lambda: [sn6_counts(*tile) for tile in tiles],
-        "theirs": lambda: [counting(*tile) for tile in tiles],
+        "theirs": lambda: [count(*tile) for tile in tiles],
     }
-    seconds = medians(ways, repeats)
-    return Row("polygon F1", given, seconds["ours"], peer, seconds["theirs"], "counts of each tile equal", wanted)
+    seconds = medians(implementations, repeats)
+    agreement = "counts of each tile equal"
+    return Row("polygon F1", inputs, seconds["ours"], peer, seconds["theirs"], agreement, min_ratio)
 
 
 def sn6_counts(truth: np.ndarray, proposed: Footprints) -> Counts:
-    """Of one tile."""
+    """Count the matches of one tile with sn6."""
     return match_tile(truth, proposed.polygons, proposed.confidences).counts
 
 
 def loop_counts(truth: np.ndarray, proposed: Footprints) -> Counts:
-    """The rules as they are written, proposal by proposal, each with the buildings that a tree finds near it."""
+    """Apply the rules proposal by proposal, each to the buildings that a tree finds near it."""
     truth = [polygon for polygon in truth if polygon.area >= MIN_AREA]
     tree, free, tp, fp = shapely.STRtree(truth), set(range(len(truth))), 0, 0
     for number in np.argsort(-proposed.confidences, kind="stable"):
@@ -72,7 +73,7 @@ def loop_counts(truth: np.ndarray, proposed: Footprints) -> Counts:
 
 
 def frame_counts(truth: np.ndarray, proposed: Footprints) -> Counts:
-    """The same on data frames, a row at a time, as the scorers that work on files of footprints do it."""
+    """Apply the rules to data frames, row by row, as scorers of files of footprints do."""
     from geopandas import GeoDataFrame
 
     free = GeoDataFrame(geometry=truth)
@@ -92,6 +93,6 @@ def frame_counts(truth: np.ndarray, proposed: Footprints) -> Counts:
 
 
 def iou(one: shapely.Polygon, other: shapely.Polygon) -> float:
-    """Of two polygons."""
+    """Compute the intersection over union of two polygons."""
     overlap = one.intersection(other).area
     return overlap / (one.area + other.area - overlap)

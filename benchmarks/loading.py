@@ -1,9 +1,9 @@
-"""How many training crops a second come from the GeoTIFFs, from a store on disk, and from one on the device.
+"""Measure training crops per second from GeoTIFFs, from a store on disk, and from a store on the device.
 
-    python -m benchmarks.loading            (--help tells its keys)
+    python -m benchmarks.loading            (--help lists its keys)
 
-All ways draw the same crops; they are measured in turns, and the median counts. The published GeoTIFFs are not
-compressed, the simulated ones are: both are measured.
+All draw the same crops and are measured in turns; the table gives medians. The published GeoTIFFs are not compressed,
+the simulated ones are: both are measured.
 """
 
 import logging
@@ -24,24 +24,24 @@ from sn6.data.datamodule import TileDataModule
 from sn6.datasets.layout import split_folder
 from sn6.losses import WeightedBoundary
 from sn6.processes import keep_freed_memory
-from sn6.simulate import simulate
+from sn6.simulation.archive import make_archive, settings_of
 
 PRODUCT = "SAR-Intensity"
 
 
 def loading(
-    folder: Annotated[Path, "for the archives and their store"] = Path("outputs/loading"),
-    tiles: Annotated[int, "of the simulated archive, to train and to validate with"] = 24,
-    crop: Annotated[int, "pixels a side"] = 512,
+    folder: Annotated[Path, "folder for the archives and their store"] = Path("outputs/loading"),
+    tiles: Annotated[int, "tiles of the simulated archive"] = 24,
+    crop: Annotated[int, "edge length in pixels"] = 512,
     crops_per_tile: Annotated[int, "crops of a training tile in a measurement"] = 4,
-    rounds: Annotated[int, "measurements of each way"] = 3,
-    workers: Annotated[tuple[int, ...], "processes of a loader of GeoTIFFs; stores have none"] = (0, 2),
-    boundary: Annotated[bool, "with the weights of loss=weighted_boundary"] = False,
+    rounds: Annotated[int, "measurements of each"] = 3,
+    workers: Annotated[tuple[int, ...], "worker processes of a loader of GeoTIFFs; stores have none"] = (0, 2),
+    boundary: Annotated[bool, "include the pixel weights of loss=weighted_boundary"] = False,
 ) -> None:
-    """Prints crops a second of each way, and how many times that of the compressed GeoTIFFs with as many workers."""
+    """Print crops per second, and their ratio to the compressed GeoTIFFs with as many workers."""
     keep_freed_memory()
     compressed, plain = folder / "compressed", folder / "uncompressed"
-    simulate(compressed, tiles=tiles, test_tiles=0)
+    make_archive(compressed, settings_of(tiles=tiles, test_tiles=0))
     write_uncompressed(compressed, plain)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     trainer = Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False)
@@ -56,21 +56,21 @@ def loading(
         for number in workers if store is None else (0,):
             options = {"crop": crop, "crops_per_tile": crops_per_tile, "num_workers": number, "store": store}
             loaders[name, number] = loader_of(root, boundary, trainer, **options)
-    measured: dict[tuple[str, int], list[float]] = {way: [] for way in loaders}
+    measured: dict[tuple[str, int], list[float]] = {source: [] for source in loaders}
     for _ in range(rounds):
-        for way, loader in loaders.items():
-            measured[way].append(rate(loader, device))
-    rates = {way: statistics.median(values) for way, values in measured.items()}
-    table = Table("from", "workers", "crops a second", "ratio", title=f"radar crops of {crop} pixels, on {device}")
+        for source, loader in loaders.items():
+            measured[source].append(rate(loader, device))
+    rates = {source: statistics.median(values) for source, values in measured.items()}
+    table = Table("from", "workers", "crops per second", "ratio", title=f"radar crops of {crop} pixels, on {device}")
     for (name, number), value in rates.items():
         table.add_row(name, str(number), f"{value:.1f}", f"{value / rates['GeoTIFFs, deflate', number]:.1f}")
     Console().print(table)
 
 
 def loader_of(root: Path, boundary: bool, trainer: Trainer, **options: Any) -> Any:
-    """The training crops of an archive in batches of 8."""
+    """Return the loader of the training crops of an archive, in batches of 8."""
     weights = WeightedBoundary().pixel_weights if boundary else None
-    known = {"mean": [30.0] * 4, "std": [8.0] * 4} if not boundary else {}  # what need not be measured
+    known = {"mean": [30.0] * 4, "std": [8.0] * 4} if not boundary else {}  # saves measuring them
     data = TileDataModule(root=str(root), product=PRODUCT, pixel_weights=weights, **known, **options)
     data.trainer = trainer
     data.setup()
@@ -78,7 +78,7 @@ def loader_of(root: Path, boundary: bool, trainer: Trainer, **options: Any) -> A
 
 
 def write_uncompressed(compressed: Path, plain: Path) -> None:
-    """A copy of the archive whose radar tiles are as the published ones."""
+    """Copy the archive with uncompressed radar tiles, as the published ones are."""
     if plain.exists():
         return
     part = plain.with_name("part")
@@ -94,11 +94,11 @@ def write_uncompressed(compressed: Path, plain: Path) -> None:
 
 
 def rate(loader: Any, device: torch.device) -> float:
-    """Crops a second that come to the device in an epoch, after its first batch, which starts the workers."""
-    given = iter(loader)
-    next(given)
+    """Measure crops per second on the device in an epoch, after its first batch, which starts the workers."""
+    batches = iter(loader)
+    next(batches)
     started, crops = time.perf_counter(), 0
-    for batch in given:
+    for batch in batches:
         crops += len(batch["image"].to(device))
     if device.type == "cuda":
         torch.cuda.synchronize()

@@ -1,4 +1,4 @@
-"""The GeoJSON of a tile to the mask of its buildings, against geopandas with rasterio."""
+"""GeoJSON of a tile to the mask of its buildings: against geopandas with rasterio."""
 
 import json
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ CORNER = (591550.0, 5750000.0)
 
 
 def rows(buildings: int = 60, repeats: int = 25) -> Iterator[Row | NotRun]:
-    """One row for each peer, on one tile."""
+    """Yield a row for each peer, on one tile."""
     path = "GeoJSON and tile → mask"
     if find_spec("geopandas") is None:
         yield NotRun(path, "geopandas is not installed")
@@ -35,35 +35,35 @@ def rows(buildings: int = 60, repeats: int = 25) -> Iterator[Row | NotRun]:
         write_tile(labels, image, street_map(np.random.default_rng(0), buildings))
         ours = partial(sn6_mask, labels, image)
         peers = {"geopandas and rasterio, in metres": frame_mask, "the same, to pixels row by row": row_mask}
-        for peer, way in peers.items():
-            theirs = partial(way, labels, image)
+        for peer, mask in peers.items():
+            theirs = partial(mask, labels, image)
             different = (ours() != theirs()).sum()
             require(different == 0, f"{path}: sn6 and {peer} differ at {different} pixels")
             seconds = medians({"ours": ours, "theirs": theirs}, repeats)
-            given = f"{SIZE}×{SIZE}, {buildings} buildings"
-            yield Row(path, given, seconds["ours"], peer, seconds["theirs"], "every pixel equal", most=0.004)
+            inputs = f"{SIZE}×{SIZE}, {buildings} buildings"
+            yield Row(path, inputs, seconds["ours"], peer, seconds["theirs"], "every pixel equal", max_ours=0.004)
 
 
 def write_tile(labels: Path, image: Path, buildings: np.ndarray) -> None:
-    """The two files as the archive has them."""
+    """Write labels and image in the format of the archive."""
     geometries = shapely.to_geojson(to_ground(buildings, CORNER, PIXEL))
     crs = {"type": "name", "properties": {"name": f"urn:ogc:def:crs:{CRS.replace(':', '::')}"}}
-    found = [{"type": "Feature", "properties": {}, "geometry": json.loads(one)} for one in geometries]
-    labels.write_text(json.dumps({"type": "FeatureCollection", "crs": crs, "features": found}))
+    parts = [{"type": "Feature", "properties": {}, "geometry": json.loads(one)} for one in geometries]
+    labels.write_text(json.dumps({"type": "FeatureCollection", "crs": crs, "features": parts}))
     profile = {"driver": "GTiff", "dtype": "float32", "count": 4, "height": SIZE, "width": SIZE, "nodata": 0}
     with rasterio.open(image, "w", crs=CRS, transform=from_origin(*CORNER, PIXEL, PIXEL), **profile) as file:
         file.write(np.ones((4, SIZE, SIZE), dtype=np.float32))
 
 
 def sn6_mask(labels: Path, image: Path) -> np.ndarray:
-    """The number of the building at each pixel, from 1 up."""
+    """Rasterize with sn6 the number of the building at each pixel, from 1."""
     with rasterio.open(image) as tile:
         corner, shape = (tile.transform.c, tile.transform.f), tile.shape
     return rasterize_instances(read_geojson_labels(labels, corner, CRS, PIXEL).polygons, *shape)
 
 
 def frame_mask(labels: Path, image: Path) -> np.ndarray:
-    """The same from a data frame, burnt in metres."""
+    """Rasterize a data frame in metres."""
     import geopandas
 
     frame = geopandas.read_file(labels)
@@ -73,7 +73,7 @@ def frame_mask(labels: Path, image: Path) -> np.ndarray:
 
 
 def row_mask(labels: Path, image: Path) -> np.ndarray:
-    """The same from a data frame whose rows are brought to pixels one by one."""
+    """Rasterize a data frame whose rows are converted to pixels one by one."""
     import geopandas
 
     frame = geopandas.read_file(labels)

@@ -1,7 +1,7 @@
-"""Mask to polygons along the edges of the pixels, holes included, against GDAL's polygonizer.
+"""Mask to polygons along the edges of the pixels, holes included: against GDAL's polygonizer.
 
-The contours of OpenCV and scikit-image run through the middles of pixels or cut their corners: the table says what they
-lose.
+The contours of OpenCV and scikit-image pass through the centres of pixels or cut their corners; the table gives the
+resulting error.
 """
 
 from collections.abc import Iterator
@@ -21,39 +21,39 @@ GDAL = "rasterio.features.shapes and shapely's shape"
 
 
 def rows(components: int = 106, repeats: int = 15) -> Iterator[Row | NotRun]:
-    """One row for each peer, on a mask of `components` buildings."""
+    """Yield a row for each peer, on a mask of `components` buildings."""
     mask = rasterize_instances(street_map(np.random.default_rng(0), components), SIZE, SIZE) > 0
-    found = outlines(mask)
-    given = f"{SIZE}×{SIZE}, {len(found)} components, {shapely.get_num_interior_rings(found).sum()} holes"
-    require(same_sets(found, gdal(mask)), f"polygons of {given}: sn6 and GDAL give different ones")
+    polygons = outlines(mask)
+    inputs = f"{SIZE}×{SIZE}, {len(polygons)} components, {shapely.get_num_interior_rings(polygons).sum()} holes"
+    require(same_sets(polygons, gdal(mask)), f"polygons of {inputs}: those of sn6 and GDAL differ")
     seconds = medians({"ours": lambda: outlines(mask), "gdal": lambda: gdal(mask)}, repeats)
     path = "mask → polygons"
-    yield Row(path, given, seconds["ours"], GDAL, seconds["gdal"], "equal", ratio=1)
+    yield Row(path, inputs, seconds["ours"], GDAL, seconds["gdal"], "equal", min_ratio=1)
     for name, contours in (("cv2.findContours", opencv), ("skimage.measure.find_contours", scikit_image)):
         if find_spec(package := name.partition(".")[0]) is None:
             yield NotRun(f"{path}, {name}", f"{package} is not installed")
             continue
         others = contours(mask)
-        seconds = medians({"ours": lambda: outlines(mask), "theirs": lambda way=contours: way(mask)}, repeats)
-        off = shapely.symmetric_difference(shapely.union_all(found), shapely.union_all(others)).area / mask.sum()
-        right = np.isin(shapely.area(others), shapely.area(found)).sum()
-        equal = f"no: {right} have the right area, {off:.1%} of the ground is wrong"
-        yield Row(path, given, seconds["ours"], name, seconds["theirs"], equal)
+        seconds = medians({"ours": lambda: outlines(mask), "theirs": lambda trace=contours: trace(mask)}, repeats)
+        error = shapely.symmetric_difference(shapely.union_all(polygons), shapely.union_all(others)).area / mask.sum()
+        correct = np.isin(shapely.area(others), shapely.area(polygons)).sum()
+        agreement = f"no: {correct} have the correct area, {error:.1%} of the area is wrong"
+        yield Row(path, inputs, seconds["ours"], name, seconds["theirs"], agreement)
 
 
 def outlines(mask: np.ndarray) -> np.ndarray:
-    """The polygons of sn6."""
+    """Trace the polygons with sn6."""
     return polygonize(mask.astype(np.int32))[0]
 
 
 def gdal(mask: np.ndarray) -> np.ndarray:
-    """The polygons of GDAL, 4-connected."""
-    found = features.shapes(mask.astype(np.uint8), mask=mask, connectivity=4)
-    return np.array([shape(polygon) for polygon, _ in found], dtype=object)
+    """Trace the polygons with GDAL, 4-connected."""
+    traced = features.shapes(mask.astype(np.uint8), mask=mask, connectivity=4)
+    return np.array([shape(polygon) for polygon, _ in traced], dtype=object)
 
 
 def opencv(mask: np.ndarray) -> np.ndarray:
-    """Outer contours and their holes, through the middles of the pixels."""
+    """Trace contours and their holes with OpenCV, through the centres of the pixels."""
     import cv2
 
     cv2.setNumThreads(1)
@@ -63,12 +63,12 @@ def opencv(mask: np.ndarray) -> np.ndarray:
     for ring, (_, _, _, parent) in zip(rings, tree.reshape(-1, 4), strict=True):
         if parent >= 0 and len(ring) > 2:
             holes.setdefault(parent, []).append(ring)
-    outer = [number for number, place in enumerate(tree.reshape(-1, 4)) if place[3] < 0 and len(rings[number]) > 2]
+    outer = [number for number, links in enumerate(tree.reshape(-1, 4)) if links[3] < 0 and len(rings[number]) > 2]
     return np.array([shapely.Polygon(rings[number], holes.get(number)) for number in outer], dtype=object)
 
 
 def scikit_image(mask: np.ndarray) -> np.ndarray:
-    """Marching squares, which cuts corners, 4-connected; a ring that turns the other way is a hole."""
+    """Trace contours with scikit-image: marching squares, which cut corners, 4-connected; clockwise rings are holes."""
     from skimage import measure
 
     contours = measure.find_contours(np.pad(mask, 1).astype(float), 0.5, fully_connected="low")
@@ -82,7 +82,7 @@ def scikit_image(mask: np.ndarray) -> np.ndarray:
 
 
 def same_sets(one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether both hold the same polygons, in any order and with any corners on their straight lines."""
+    """Return whether both contain the same polygons, in any order and with any vertices on their straight edges."""
     if len(one) != len(other):
         return False
     orders = [np.lexsort((shapely.area(polygons), *shapely.bounds(polygons).T)) for polygons in (one, other)]

@@ -1,9 +1,9 @@
-"""How long does a large GeoTIFF take, and how much memory?
+"""Measure the time and the memory of the prediction of a large GeoTIFF.
 
-    python -m benchmarks.prediction            (--help tells its keys)
+    python -m benchmarks.prediction            (--help lists its keys)
 
-Tiles of a simulated archive are laid side by side into one GeoTIFF of four bands, which a small network with random
-weights predicts: with its outlines and its raster of probabilities. The challenge gave its speeds in s/km² too.
+Tiles of a simulated archive are arranged side by side in one GeoTIFF of four bands, which a small network with random
+weights predicts, with outlines and a raster of probabilities. The challenge reported its speeds in s/km², too.
 """
 
 import shutil
@@ -19,7 +19,7 @@ import torch
 from rasterio.transform import from_origin
 from rasterio.windows import Window
 
-from benchmarks.process import of_command
+from benchmarks.process import measure_command
 from sn6.checkpoints.weights_file import write_weights
 from sn6.cli import run_command
 from sn6.datasets.archive import Archive
@@ -30,40 +30,38 @@ WEST, NORTH = 590_000, 5_750_000
 
 
 def prediction(
-    folder: Annotated[Path, "for the files; what is there is written anew"] = Path("outputs/prediction"),
-    root: Annotated[Path, "an archive for the texture; simulated there if it is missing"] = Path(
-        "outputs/simulated_archive"
-    ),
-    pixels: Annotated[int, "of each side of the GeoTIFF"] = 10_000,
-    width: Annotated[int, "of the U-Net; the published one has 64"] = 8,
-    words: Annotated[str, "more for sn6.predict, such as 'device=cuda batch=8 precision=bf16-mixed'"] = "",
+    folder: Annotated[Path, "folder for the files; its contents are replaced"] = Path("outputs/prediction"),
+    root: Annotated[Path, "an archive for the texture; simulated if it is missing"] = Path("outputs/simulated_archive"),
+    pixels: Annotated[int, "edge length of the GeoTIFF"] = 10_000,
+    width: Annotated[int, "base filters of the U-Net; the published one has 64"] = 8,
+    overrides: Annotated[str, "more for sn6.predict, such as 'device=cuda batch=8 precision=bf16-mixed'"] = "",
 ) -> None:
-    """Prints seconds, seconds per km² and the peak of the memory of `python -m sn6.predict`."""
+    """Print seconds, seconds per km² and the peak memory of `python -m sn6.predict`."""
     shutil.rmtree(folder, ignore_errors=True)
     image, checkpoint = folder / "area.tif", folder / "weights.safetensors"
     if not root.exists():
         subprocess.run([sys.executable, "-m", "sn6.simulate", f"root={root}", "tiles=24"], check=True)
     write_area(image, Archive(root), pixels)
     write_network(checkpoint, width, image)
-    given = [f"checkpoint={checkpoint}", f"images={image}", f"out={folder / 'out'}", "probability=true", *words.split()]
-    used = of_command([sys.executable, "-m", "sn6.predict", *given])
+    options = [f"checkpoint={checkpoint}", f"images={image}", f"out={folder / 'out'}", "probability=true"]
+    used = measure_command([sys.executable, "-m", "sn6.predict", *options, *overrides.split()])
     area = (pixels * PIXEL / 1000) ** 2
-    print(f"{pixels} × {pixels} pixels, {area:.1f} km², {image.stat().st_size / 1e9:.1f} GB, U-Net of width {width}")
-    print(
-        f"{used.seconds:.0f} s, {used.seconds / area:.1f} s/km², at most {used.peak / 1e9:.2f} GB, on {used_device()}"
-    )
+    gigabytes = image.stat().st_size / 1e9
+    print(f"{pixels} × {pixels} pixels, {area:.1f} km², {gigabytes:.1f} GB, U-Net with {width} base filters")
+    speed = f"{used.seconds:.0f} s, {used.seconds / area:.1f} s/km²"
+    print(f"{speed}, peak memory {used.peak / 1e9:.2f} GB, on {device_name()}")
 
 
 def write_area(path: Path, archive: Archive, pixels: int) -> None:
-    """A GeoTIFF of `pixels` × `pixels` of the archive's radar tiles side by side."""
+    """Write a GeoTIFF of `pixels` × `pixels` from the archive's radar tiles side by side."""
     tiles = archive.tiles("train", "SAR-Intensity")
     read = [archive.read(tile, "SAR-Intensity", (1, 2, 3, 4)) for tile in tiles]
     textures = [pixels for pixels, _ in sorted(read, key=lambda one: -one[1].sum())[:8]]  # with the least nodata
     size = textures[0].shape[-1]
     profile: dict[str, Any] = {"driver": "GTiff", "dtype": "float32", "count": 4, "nodata": 0, "tiled": True}
     path.parent.mkdir(parents=True, exist_ok=True)
-    place = {"height": pixels, "width": pixels, "transform": from_origin(WEST, NORTH, PIXEL, PIXEL), "crs": CRS}
-    with rasterio.open(path, "w", **profile, **place) as file:
+    grid = {"height": pixels, "width": pixels, "transform": from_origin(WEST, NORTH, PIXEL, PIXEL), "crs": CRS}
+    with rasterio.open(path, "w", **profile, **grid) as file:
         for number, (top, left) in enumerate(product(range(0, pixels, size), repeat=2)):
             height, width = min(size, pixels - top), min(size, pixels - left)
             texture = textures[number % len(textures)][:, :height, :width]
@@ -71,7 +69,7 @@ def write_area(path: Path, archive: Archive, pixels: int) -> None:
 
 
 def write_network(path: Path, width: int, image: Path) -> None:
-    """A U-Net with random weights that proposes blobs of bright ground."""
+    """Write a U-Net with random weights that predicts blobs of bright ground."""
     with rasterio.open(image) as file:
         texture = file.read(window=Window(0, 0, 900, 900))
     valid = (texture != 0).any(axis=0)
@@ -80,19 +78,21 @@ def write_network(path: Path, width: int, image: Path) -> None:
     network = UNet(4, 1, width).eval()
     normalised = np.where(valid, (texture - mean[:, None, None]) / std[:, None, None], 0)
     make_blobs(network, torch.from_numpy(normalised), torch.from_numpy(valid))
-    card = {
+    metadata = {
         "network": {"_target_": "sn6.models.unet.UNet", "in_channels": 4, "classes": 1, "width": width},
         "source": {"product": "SAR-Intensity", "bands": [1, 2, 3, 4], "orient": True, "min_area": 20.0},
         "mean": mean.tolist(),
         "std": std.tolist(),
         "nodata": "zero",
     }
-    write_weights(path, dict(network.state_dict()), card)
+    write_weights(path, dict(network.state_dict()), metadata)
 
 
 @torch.no_grad()
 def make_blobs(network: Any, image: torch.Tensor, valid: torch.Tensor) -> None:
-    """Gives a network positive weights, with which 15% of an image are building; others would make a map of noise.
+    """Make the weights of a network positive, and scale them so that 15% of an image are predicted as building.
+
+    Weights of both signs would predict noise.
 
     Args:
         network: a U-Net or a TernausNet of one class; its weights change
@@ -101,7 +101,7 @@ def make_blobs(network: Any, image: torch.Tensor, valid: torch.Tensor) -> None:
     """
     for parameter in network.parameters():
         parameter.abs_()
-        if parameter.ndim > 1:  # kernels that keep the size of what they get
+        if parameter.ndim > 1:  # kernels that preserve the scale of their input
             parameter /= parameter.flatten(1).sum(1).mean()
     logits = network(image[None])[0, 0].double()[valid]
     network.head.weight *= 3 / logits.std()
@@ -109,8 +109,8 @@ def make_blobs(network: Any, image: torch.Tensor, valid: torch.Tensor) -> None:
     network.head.bias -= 3 * torch.quantile(logits, 0.85) / logits.std()
 
 
-def used_device() -> str:
-    """Where `device=auto` computes."""
+def device_name() -> str:
+    """Return the name of the device that `device=auto` chooses."""
     return torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
 
 

@@ -1,9 +1,9 @@
-"""What a command or a function takes that has a process to itself: time, and the peak of its memory.
+"""Measure the time and the peak memory of a command or a function in its own process.
 
-    python -m benchmarks.process COMMAND WORD ...      (prints the figures of the command)
+    python -m benchmarks.process COMMAND ARGUMENT ...      (prints the figures of the command)
 
-A command is started by a small process of its own: Linux counts the memory of a process to the program that it turns
-into, so that the peak of a small command would be that of whoever starts it.
+A command is started by a small process: Linux counts the memory of a process before it executes another program, so
+that the peak of a small command would be that of a large parent.
 """
 
 import json
@@ -19,78 +19,83 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.comparison import Way
+from benchmarks.comparison import Implementation
+
+Make = Callable[..., Implementation]
 
 
 class Usage(NamedTuple):
-    """What was taken.
+    """The resources that a process used.
 
     Attributes:
-        seconds: on the clock
-        of_a_core: seconds of processors, of all processes
+        seconds: wall time
+        core_seconds: CPU time of all its processes
         peak: bytes of the largest process
     """
 
     seconds: float
-    of_a_core: float
+    core_seconds: float
     peak: int
 
 
-def of_command(words: Sequence[str]) -> Usage:
-    """Of a command, whose standard output goes nowhere."""
-    starter = [sys.executable, "-m", "benchmarks.process", *words]
+def measure_command(command: Sequence[str]) -> Usage:
+    """Measure a command; its standard output is discarded."""
+    starter = [sys.executable, "-m", "benchmarks.process", *command]
     return Usage(*json.loads(subprocess.run(starter, check=True, stdout=subprocess.PIPE, text=True).stdout))
 
 
-def of_function(function: Callable[..., Any], *given: Any) -> Usage:
-    """Of a module's function in a fresh interpreter, whose imports are in the memory and not in the time."""
+def measure_function(function: Callable[..., Any], *arguments: Any) -> Usage:
+    """Measure a module's function in a new interpreter; its imports count for the memory, not for the time."""
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        return pool.submit(_call, function, given).result()
+        return pool.submit(measure_call, function, arguments).result()
 
 
-def _call(function: Callable[..., Any], given: Sequence[Any]) -> Usage:
-    started, of_a_core = time.perf_counter(), time.process_time()
-    function(*given)
-    used = time.perf_counter() - started, time.process_time() - of_a_core
+def measure_call(function: Callable[..., Any], arguments: Sequence[Any]) -> Usage:
+    """Measure a call in this process, whose peak memory is that of its whole life."""
+    started, core_started = time.perf_counter(), time.process_time()
+    function(*arguments)
+    seconds, core_seconds = time.perf_counter() - started, time.process_time() - core_started
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return Usage(*used, 1024 * int(status["VmHWM"].split()[0]))
+    return Usage(seconds, core_seconds, 1024 * int(status["VmHWM"].split()[0]))
 
 
 @contextmanager
-def apart(begin: Callable[[], None] | None = None) -> Iterator[Callable[..., Way]]:
-    """A process for ways whose allocator and threads are to be as their users have them.
+def own_process(initializer: Callable[[], None] | None = None) -> Iterator[Callable[..., Implementation]]:
+    """Start a process for implementations that need the allocator and the threads of their users.
 
     Args:
-        begin: is called there first
+        initializer: is called first in the process
 
     Yields:
-        (make, *given) → the way that `make(*given)` gives in that process; it has been done once
+        (make, *arguments) → an implementation that runs `make(*arguments)` in that process and has run once
     """
-    with ProcessPoolExecutor(1, get_context("spawn"), begin) as pool:
+    with ProcessPoolExecutor(1, get_context("spawn"), initializer) as pool:
 
-        def way(make: Callable[..., Way], *given: Any) -> Way:
-            def done() -> None:
-                pool.submit(_do, make, given).result()
+        def implementation(make: Make, *arguments: Any) -> Implementation:
+            def run() -> None:
+                pool.submit(run_cached, make, arguments).result()
 
-            done()  # makes it, and fills the caches
-            return done
+            run()  # makes it, and fills the caches
+            return run
 
-        yield way
+        yield implementation
 
 
 @cache
-def _made(make: Callable[..., Way], given: Sequence[Any]) -> Way:
-    return make(*given)
+def cached(make: Make, arguments: Sequence[Any]) -> Implementation:
+    """Make an implementation once in this process."""
+    return make(*arguments)
 
 
-def _do(make: Callable[..., Way], given: Sequence[Any]) -> None:
-    _made(make, given)()
+def run_cached(make: Make, arguments: Sequence[Any]) -> None:
+    """Run an implementation of this process."""
+    cached(make, arguments)()
 
 
-def main(words: Sequence[str]) -> None:
-    """Runs a command and prints what it took."""
+def main(command: Sequence[str]) -> None:
+    """Run a command and print its usage as JSON."""
     started = time.perf_counter()
-    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     seconds, used = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
     print(json.dumps(Usage(seconds, used.ru_utime + used.ru_stime, 1024 * used.ru_maxrss)))
 

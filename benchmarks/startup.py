@@ -34,7 +34,7 @@ PARTS = {  # of a start, and the function whose seconds they are
     "index": ("sn6.datasets.archive", "index_bounds"),
     "labels": ("sn6.datasets.archive", "load_labels"),
     "fold": ("sn6.data.datamodule", "make_fold"),
-    "statistics": ("sn6.data.datamodule", "measure"),
+    "statistics": ("sn6.data.datamodule", "measure_statistics"),
     "network, loss, data module": ("sn6.training.stage", "make_modules"),
     "trainer": ("sn6.training.stage", "make_trainer"),
 }

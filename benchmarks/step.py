@@ -19,7 +19,7 @@ from sn6.losses import FocalDice
 from sn6.models.fcn import FCN8s
 from sn6.models.ternausnet import TernausNet
 from sn6.models.unet import UNet
-from sn6.prediction.networks import HALVES
+from sn6.prediction.ensemble import HALF_DTYPES
 from sn6.processes import keep_freed_memory
 from sn6.segmenter import Segmenter, constant
 from sn6.training.devices import fastest_precision
@@ -137,7 +137,7 @@ def sn6_step(network: nn.Module, batch: Batch, precision: str) -> Way:
     """A step of sn6.run: channels_last, autocast, fused AdamW."""
     segmenter = Segmenter(network, FocalDice(), partial(torch.optim.AdamW, **OPTIMIZER, fused=True), constant)
     optimizer = segmenter.optimizer(segmenter.parameter_groups())
-    device, half = batch["image"].device.type, HALVES.get(precision)
+    device, half = batch["image"].device.type, HALF_DTYPES.get(precision)
 
     def step() -> None:
         with torch.autocast(device, dtype=half, enabled=half is not None):

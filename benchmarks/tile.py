@@ -27,7 +27,8 @@ from sn6.datasets.layout import PIXEL
 from sn6.footprints import Footprints, PolygonOptions
 from sn6.footprints.polygonize import footprints_from_logits
 from sn6.models.ternausnet import TernausNet
-from sn6.prediction.networks import Averaging, Ensemble, TrainedNetwork
+from sn6.prediction.ensemble import Averaging, Ensemble
+from sn6.prediction.networks import TrainedNetwork
 from sn6.processes import keep_freed_memory
 from sn6.targets.rasterize import rasterize_instances
 from sn6.training.devices import fastest_precision

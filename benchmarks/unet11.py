@@ -1,4 +1,4 @@
-"""The challenge baseline's network and loss as one writes them in plain torch: the peer of the network parts."""
+"""Define the network and the loss of the challenge baseline in plain torch, the peer of sn6's networks."""
 
 import torch
 import torch.nn.functional as F
@@ -7,20 +7,21 @@ from torchvision.models.vgg import cfgs, make_layers
 
 
 class UNet11(nn.Module):
-    """UNet11 (Iglovikov, Shvets 2018) on torchvision's VGG-11, with parameters in the order of sn6's TernausNet.
+    """UNet11 (Iglovikov, Shvets 2018) on torchvision's VGG-11, with parameters in the order of sn6's
+    TernausNet.
 
     Args:
-        in_channels: bands of the image, whose sides are multiples of 32
-        width: filters of the first convolution; 64 are VGG's
+        in_channels: bands of the image, whose height and width are multiples of 32
+        width: filters of the first convolution; VGG has 64
     """
 
     def __init__(self, in_channels: int = 4, width: int = 64) -> None:
         super().__init__()
         encoder = make_layers(cfgs["A"])  # VGG-11
-        for place, layer in enumerate(encoder):
+        for index, layer in enumerate(encoder):
             if isinstance(layer, nn.Conv2d):
-                inputs = layer.in_channels * width // 64 if place else in_channels
-                encoder[place] = nn.Conv2d(inputs, layer.out_channels * width // 64, kernel_size=3, padding=1)
+                inputs = layer.in_channels * width // 64 if index else in_channels
+                encoder[index] = nn.Conv2d(inputs, layer.out_channels * width // 64, kernel_size=3, padding=1)
         self.encoder = encoder
         w = width
         sizes = ((8, 8, 4), (12, 8, 4), (12, 8, 2), (6, 4, 1), (3, 2, 0.5))  # inputs, middle, outputs in widths
@@ -40,23 +41,23 @@ class UNet11(nn.Module):
 
 
 def decoder_block(inputs: int, middle: int, outputs: int) -> nn.Sequential:
-    """A convolution and a doubling."""
-    doubling = nn.ConvTranspose2d(middle, outputs, kernel_size=3, stride=2, padding=1, output_padding=1)
+    """Return a convolution and an upsampling by 2."""
+    upsampling = nn.ConvTranspose2d(middle, outputs, kernel_size=3, stride=2, padding=1, output_padding=1)
     convolution = nn.Conv2d(inputs, middle, kernel_size=3, padding=1)
-    return nn.Sequential(convolution, nn.ReLU(inplace=True), doubling, nn.ReLU(inplace=True))
+    return nn.Sequential(convolution, nn.ReLU(inplace=True), upsampling, nn.ReLU(inplace=True))
 
 
 def with_weights_of(network: nn.Module, width: int) -> UNet11:
-    """A UNet11 with the weights of a TernausNet of the same width and four bands, where that one computes."""
-    theirs = UNet11(4, width)
+    """Return a UNet11 on the device and with the weights of a TernausNet of the same width and four bands."""
+    copy = UNet11(4, width)
     with torch.no_grad():
-        for own, given in zip(theirs.parameters(), network.parameters(), strict=True):
-            own.copy_(given)
-    return theirs.to(next(network.parameters()).device)
+        for target, source in zip(copy.parameters(), network.parameters(), strict=True):
+            target.copy_(source)
+    return copy.to(next(network.parameters()).device)
 
 
 def baseline_loss(logits: Tensor, mask: Tensor) -> Tensor:
-    """Dice over the whole batch + 10 · focal with γ = 2."""
+    """Compute the Dice loss over the whole batch + 10 · the focal loss with γ = 2."""
     p = torch.sigmoid(logits)
     dice = 1 - (2 * (p * mask).sum() + 1e-5) / (p.sum() + mask.sum() + 1e-5)
     entropy = F.binary_cross_entropy_with_logits(logits, mask, reduction="none")

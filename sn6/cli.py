@@ -9,6 +9,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter
+from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -58,6 +59,7 @@ def parse_overrides(command: Callable[..., None], name: str, overrides: list[str
             raise UserError(f"{name}: {key} is given twice; give it once", kind="conflict", key=key)
         given[key] = parse_value(text, hints.get(key, Any))
     checked = validate_arguments(command, given, where=name)
+    checked = {key: value.expanduser() if isinstance(value, Path) else value for key, value in checked.items()}
     missing = [key for key, p in parameters.items() if p.default is p.empty and key not in given]
     if missing:
         raise UserError(

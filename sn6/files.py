@@ -18,10 +18,10 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write to, with the same suffix; it takes the place of `path` when all went well.
+    """Yield a temporary path beside `path`, with the same suffix, which replaces `path` when the block succeeds.
 
-    Makes the folder. Raises what the writing raises, and leaves nothing of the new file then. What a process that
-    was killed left is written over by the next one, so no file has two writers at a time.
+    Makes the folder. On an error nothing of the new file is left. A file has one writer at a time; what a killed one
+    left is overwritten by the next.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.stem}.part{path.suffix}")
@@ -34,7 +34,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file in UTF-8.
+    """Write a text file in UTF-8.
 
     Raises:
         UserError: the folder or the file cannot be written
@@ -43,11 +43,13 @@ def write_text(path: Path, text: str) -> None:
         with atomic_write(path) as part:
             part.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}); choose another place") from None
+        raise UserError(
+            f"cannot write {path} ({error.strerror}); choose another folder", kind="unwritable", key=path
+        ) from None
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Writes a table with a header.
+    """Write a table with a header.
 
     Raises:
         UserError: the folder or the file cannot be written
@@ -61,16 +63,20 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
 
 @contextmanager
 def exclusive_lock(path: Path, other: str) -> Iterator[None]:
-    """Holds the lock `path` to the end, after waiting for another process that holds it; `other` says what that does.
+    """Hold the lock file `path` during the block, after waiting for another process that holds it.
+
+    Args:
+        path: the lock file
+        other: what the other process does, for a message
 
     Raises:
-        OSError: the folder is missing, or cannot be written
+        OSError: the folder is missing, or not writable
     """
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        log.warning("another process %s; waiting for its end", other)
+        log.warning("another process %s; waiting until it ends", other)
         lock.acquire()
     try:
         yield

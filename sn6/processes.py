@@ -1,4 +1,4 @@
-"""Work that is spread over the cores of the machine."""
+"""Spread work over the cores of the machine."""
 
 import ctypes
 import os
@@ -17,20 +17,20 @@ MMAP_MAX, TRIM_THRESHOLD = -4, -1  # numbers of mallopt(3)
 def in_processes(
     work: Callable[[Item], Result], items: Sequence[Item], is_worth_it: bool, processes: int | None = None
 ) -> Iterator[Result]:
-    """What `work` makes of each item, in order, from several processes.
+    """Yield `work(item)` for each item, in order, computed in several processes.
 
     Args:
-        work: importable, as the processes start afresh
-        items: can be pickled
-        is_worth_it: whether there is so much to do that other processes have started long before it is done
-        processes: how many; None is one for each core
+        work: importable function, as the processes start from nothing
+        items: picklable
+        is_worth_it: whether the work takes much longer than to start processes; if not, it is done in this one
+        processes: number; None is one per core
     """
     cores = getattr(os, "process_cpu_count", os.cpu_count)() or 1
     processes = min(processes or cores, len(items))
     if processes <= 1 or not is_worth_it:
         yield from map(work, items)
         return
-    with ProcessPoolExecutor(processes, get_context("spawn"), begin) as pool:
+    with ProcessPoolExecutor(processes, get_context("spawn"), start_worker) as pool:
         try:
             yield from pool.map(work, items)
         except BaseException:
@@ -38,14 +38,14 @@ def in_processes(
             raise
 
 
-def begin() -> None:
-    """How each of the processes starts."""
+def start_worker() -> None:
+    """Prepare a new process."""
     keep_freed_memory()
     end_with_parent()
 
 
 def end_with_parent() -> None:
-    """Has this process end when its parent was killed, and leaves interrupts to the parent, which stops the others."""
+    """End this process when its parent is killed, and leave interrupts to the parent, which stops the others."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
     assert parent is not None
@@ -58,12 +58,12 @@ def end_with_parent() -> None:
 
 
 def keep_freed_memory() -> None:
-    """Has the C library use freed memory again, which it would else hand back and fetch anew for every large array.
+    """Make the C library reuse freed memory, which it would else return and request again for every large array.
 
-    The system clears the pages that it gives: of a network's forward pass on a CPU that was a tenth. Where the C
-    library is not GNU's, nothing changes.
+    The system clears the pages of new memory: that took a tenth of a network's forward pass on a CPU. Does nothing
+    where the C library is not GNU's.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(MMAP_MAX, 0)  # no mapping of its own for a large array
-        mallopt(TRIM_THRESHOLD, -1)  # and nothing back
+        mallopt(MMAP_MAX, 0)  # no separate mapping for a large array
+        mallopt(TRIM_THRESHOLD, -1)  # and nothing is returned

@@ -42,8 +42,8 @@ ROWS = (
 def root(tmp_path):
     """Write three SAR tiles side by side: with two buildings, none, and one in two parts."""
     for number, name in enumerate(NAMES, start=1):
-        place = {"west": WEST + 450 * number}
-        write_tile(tmp_path, SAR, speckle(size=16), number, name.rpartition("_tile_")[0], **place)
+        bounds = {"west": WEST + 450 * number}
+        write_tile(tmp_path, SAR, speckle(size=16), number, name.rpartition("_tile_")[0], **bounds)
     write_labels(tmp_path, ROWS)
     write_orientations(tmp_path)
     return tmp_path

@@ -1,7 +1,6 @@
 """Threshold and minimum area are calibrated on training tiles, and used by the test and by sn6.predict."""
 
 import numpy as np
-import pytest
 import torch
 from helpers.commands import read_metrics, small_run
 from helpers.training import make_datamodule, make_segmenter, make_trainer

@@ -1,17 +1,17 @@
-"""From an optical network to a radar one: what is loaded, what is adapted and how, what is left."""
+"""Weights of an EO network into a SAR network: what is loaded, adapted and initialised, and with which checks."""
 
 import csv
-import json
 import shutil
 
 import pytest
 import torch
-from helpers.commands import small_run
+import yaml
+from helpers.commands import assert_fails, read_metrics, small_run
+from helpers.errors import user_error
 from torch import nn
 
 from sn6.checkpoints.transfer import relative_change, transfer_weights
 from sn6.checkpoints.weights_file import read_weights, write_weights
-from sn6.errors import UserError
 from sn6.models.fcn import FCN8s
 from sn6.models.ternausnet import TernausNet
 from sn6.models.unet import UNet
@@ -20,7 +20,7 @@ RADAR = ("HH", "HV", "VH", "VV")
 
 
 def transfer(source, target, before=("R", "G", "B"), after=RADAR, adapt=None, reset_head=False):
-    """The report and the target's weights after the hand-off."""
+    """The report and the target's weights after the transfer."""
     rows = transfer_weights(
         target, source.state_dict(), (before, after), adapt, reset_head, "w.safetensors", "callbacks.sar_handoff"
     )
@@ -62,14 +62,12 @@ def test_bands_by_name_keep_their_filters_and_new_ones_start_without_effect():
     assert torch.equal(after[:, 1], before[:, 3])
     assert torch.allclose(after[:, 2], before[:, 1] + before[:, 2])
     assert not after[:, 3:].any()
-    with pytest.raises(UserError, match="finds no band of the same name: B, R, R, G before, HH, HV, VH, VV now"):
+    with user_error("conflict", "callbacks.sar_handoff.adapt", "names"):
         transfer(source, UNet(4, width=4), names[0], RADAR, adapt="names")
 
 
 def test_other_bands_without_a_rule_are_refused():
-    with pytest.raises(
-        UserError, match=r"first layer for 3 bands, the network for 4; choose .*adapt=mean\|repeat\|names"
-    ):
+    with user_error("missing_value", "callbacks.sar_handoff.adapt"):
         transfer(TernausNet(3, width=4), TernausNet(4, width=4))
 
 
@@ -79,36 +77,38 @@ def test_a_missing_and_an_extra_tensor_are_named_and_nothing_is_loaded():
     weights = source.state_dict()
     weights.pop("center.0.bias")
     weights["edge.weight"] = torch.zeros(1)
-    with pytest.raises(UserError, match=r"does not fit TernausNet: missing: center.0.bias; unknown: edge.weight"):
+    with user_error("mismatch") as caught:
         transfer_weights(target, weights, (RADAR, RADAR), None, False, "w.safetensors", "model")
+    assert "center.0.bias" in str(caught.value)
+    assert "edge.weight" in str(caught.value)
     assert all(torch.equal(tensor, start[name]) for name, tensor in target.state_dict().items())
 
 
 @pytest.mark.parametrize("network", [TernausNet, UNet, FCN8s])
-def test_a_head_of_other_classes_is_left_where_that_is_asked_for(network):
+def test_a_head_of_other_classes_keeps_its_initialisation_with_reset_head(network):
     source, target = network(4, classes=3, width=4), network(4, classes=1, width=4)
-    with pytest.raises(UserError, match="of another shape"):
+    with user_error("mismatch"):
         transfer(source, target, RADAR, RADAR)
     rows, _ = transfer(source, target, RADAR, RADAR, reset_head=True)
-    left = {row.tensor.split(".")[0] for row in rows if row.action == "initialised"}
-    assert left == set(network.head_parts)
+    initialised = {row.tensor.split(".")[0] for row in rows if row.action == "initialised"}
+    assert initialised == set(network.head_parts)
     assert {row.rule for row in rows if row.action == "initialised"} == {"reset_head"}
 
 
-def test_how_far_a_layer_moved():
+def test_relative_change_of_a_tensor():
     start = {"a": torch.tensor([3.0, 4.0]), "b": torch.zeros(2), "c": torch.ones(1)}
     end = {"a": torch.tensor([3.0, 4.5]), "b": torch.zeros(2), "c": torch.ones(1)}
     assert relative_change(start, end) == {"a": pytest.approx(0.1), "b": 0.0, "c": 0.0}
 
 
-def test_a_portable_file_comes_back_and_a_broken_one_is_told(tmp_path):
+def test_a_file_of_weights_is_read_back_and_a_broken_one_refused(tmp_path):
     path = tmp_path / "w.safetensors"
     write_weights(path, {"a": torch.arange(3.0)}, {"fold": 4})
-    weights, card = read_weights(path)
+    weights, metadata = read_weights(path)
     assert torch.equal(weights["a"], torch.arange(3.0))
-    assert card == {"fold": 4}
+    assert metadata == {"fold": 4}
     path.write_bytes(path.read_bytes()[:-4])
-    with pytest.raises(UserError, match=r"w\.safetensors cannot be read, it is broken or cut short"):
+    with user_error("unreadable", path):
         read_weights(path)
 
 
@@ -116,125 +116,126 @@ def test_a_portable_file_comes_back_and_a_broken_one_is_told(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def optical(archive_root, tmp_path_factory):
-    """A finished optical run."""
+def eo_run(archive_root, tmp_path_factory):
+    """The folder of a finished EO run."""
     from helpers.stopping import run_and_stop
 
-    folder = tmp_path_factory.mktemp("optical")
+    folder = tmp_path_factory.mktemp("eo")
     assert run_and_stop([*small_run(data="eo"), f"data.root={archive_root}"], folder) == 0
     return folder / "outputs/it"
 
 
-def radar(archive_root, optical, *more):
-    return [*small_run(), f"data.root={archive_root}", f"callbacks.sar_handoff.weights={optical}", *more]
+def sar_run(archive_root, weights, *more):
+    return [*small_run(), f"data.root={archive_root}", f"callbacks.sar_handoff.weights={weights}", *more]
 
 
-def test_what_the_optical_run_leaves(optical):
-    weights, card = read_weights(optical / "weights.safetensors")
-    best = torch.load(optical / "checkpoints/best.ckpt", weights_only=True)
+def read_report(folder):
+    with (folder / "handoff.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_weights_and_metadata_of_an_eo_run(eo_run):
+    weights, metadata = read_weights(eo_run / "weights.safetensors")
+    best = torch.load(eo_run / "checkpoints/best.ckpt", weights_only=True)
     assert all(torch.equal(best["state_dict"][f"network.{name}"], tensor) for name, tensor in weights.items())
-    assert card["network"]["width"] == 4
-    assert card["source"] == {"product": "PS-RGB", "bands": [3, 1, 1, 2], "orient": True, "min_area": 20.0}
-    assert len(card["mean"]) == len(card["std"]) == 4
-    metrics = json.loads((optical / "metrics.json").read_text())
-    assert len(card["ground"]) == metrics["tiles_by_use"]["train"]
-    assert card["score"]["f1"] == metrics["val_f1"]
-    assert card["epoch"] == metrics["epoch"]
-    assert {"sn6", "torch", "lightning", "timm", "python"} <= set(card["versions"])
-    assert (optical / "weights.safetensors").stat().st_size < best_size(optical) / 2  # no optimizer in it
-
-
-def best_size(folder):
-    return (folder / "checkpoints/best.ckpt").stat().st_size
+    assert metadata["network"]["width"] == 4
+    assert metadata["source"] == {"product": "PS-RGB", "bands": [3, 1, 1, 2], "orient": True, "min_area": 20.0}
+    assert len(metadata["mean"]) == len(metadata["std"]) == 4
+    metrics = read_metrics(eo_run)
+    assert len(metadata["training_area"]) == metrics["tiles"]["train"]
+    assert metadata["score"]["f1"] == metrics["val_f1"]
+    assert metadata["epoch"] == metrics["epoch"]
+    assert {"sn6", "torch", "lightning", "timm", "python"} <= set(metadata["versions"])
+    sizes = [(eo_run / name).stat().st_size for name in ("weights.safetensors", "checkpoints/best.ckpt")]
+    assert sizes[0] < sizes[1] / 2  # no optimizer in it
 
 
 @pytest.mark.parametrize("source", ["", "weights.safetensors", "checkpoints/best.ckpt"])
-def test_a_radar_run_starts_from_a_folder_a_file_and_a_checkpoint(sn6_run, archive_root, optical, tmp_path, source):
-    """With a learning rate of zero it ends where it started: at the optical weights."""
-    done = sn6_run(*radar(archive_root, optical / source, "optimizer.lr=0.0", "optimizer.weight_decay=0.0"))
+def test_a_sar_run_starts_from_a_folder_a_file_and_a_checkpoint(sn6_run, archive_root, eo_run, tmp_path, source):
+    """With a learning rate of zero it ends where it started: at the EO weights."""
+    done = sn6_run(*sar_run(archive_root, eo_run / source, "optimizer.lr=0.0", "optimizer.weight_decay=0.0"))
     assert done.status == 0, done.err
-    weights, _ = read_weights(optical / "weights.safetensors")
+    weights, _ = read_weights(eo_run / "weights.safetensors")
     last = torch.load(tmp_path / "outputs/it/checkpoints/last.ckpt", weights_only=True)["state_dict"]
     assert all(torch.equal(last[f"network.{name}"], tensor) for name, tensor in weights.items())
-    with (tmp_path / "outputs/it/handoff.csv").open() as file:
-        rows = list(csv.DictReader(file))
+    rows = read_report(tmp_path / "outputs/it")
     assert [row["tensor"] for row in rows] == [name.removeprefix("network.") for name in last if "network" in name]
     assert {row["action"] for row in rows} == {"loaded"}
-    assert {row["moved"] for row in rows} == {"0.0000"}
-    assert "handed over from" in done.err
+    assert {row["relative_change"] for row in rows} == {"0.0000"}
 
 
-def test_a_frozen_encoder_stays_and_the_rest_learns(sn6_run, archive_root, optical, tmp_path):
+def test_a_frozen_encoder_stays_and_the_rest_learns(sn6_run, archive_root, eo_run, tmp_path):
     freeze = ("callbacks.sar_handoff.freeze_encoder_epochs=1", "optimizer.lr=0.01")
-    assert sn6_run(*radar(archive_root, optical, *freeze)).status == 0
-    with (tmp_path / "outputs/it/handoff.csv").open() as file:
-        rows = {row["tensor"]: float(row["moved"]) for row in csv.DictReader(file)}
-    assert all(distance == 0 for name, distance in rows.items() if name.startswith("encoder"))
-    assert all(distance > 0 for name, distance in rows.items() if name.startswith("head"))
+    assert sn6_run(*sar_run(archive_root, eo_run, *freeze)).status == 0
+    changes = {row["tensor"]: float(row["relative_change"]) for row in read_report(tmp_path / "outputs/it")}
+    assert all(change == 0 for name, change in changes.items() if name.startswith("encoder"))
+    assert all(change > 0 for name, change in changes.items() if name.startswith("head"))
 
 
-def test_the_encoder_learns_at_its_own_rate(sn6_run, archive_root, optical, tmp_path):
+def test_the_encoder_has_its_own_learning_rate(sn6_run, archive_root, eo_run, tmp_path):
     rates = ("callbacks.sar_handoff.encoder_lr=0.1", "optimizer.lr=0.01")
-    assert sn6_run(*radar(archive_root, optical, *rates)).status == 0
+    assert sn6_run(*sar_run(archive_root, eo_run, *rates)).status == 0
     optimizer = torch.load(tmp_path / "outputs/it/checkpoints/last.ckpt", weights_only=True)["optimizer_states"][0]
     assert [group["lr"] for group in optimizer["param_groups"]] == pytest.approx([0.01, 0.001])
     count = len(list(TernausNet(4, width=4).encoder.parameters()))
     assert len(optimizer["param_groups"][1]["params"]) == count
 
 
-def test_weights_that_saw_the_validation_ground_are_refused(sn6_run, archive_root, optical):
-    done = sn6_run(*radar(archive_root, optical, "data.fold=0"))
-    folds = "its fold is 4 of columns, this one 0 of columns"
-    fails(done, "was trained on ground of", "validation tiles", folds, "allow_seen_ground=true")
-    assert (
-        sn6_run(*radar(archive_root, optical, "data.fold=0", "callbacks.sar_handoff.allow_seen_ground=true")).status
-        == 0
-    )
+def test_weights_whose_training_area_overlaps_the_validation_tiles_are_refused(sn6_run, archive_root, eo_run):
+    run = sar_run(archive_root, eo_run, "data.fold=0")
+    assert_fails(sn6_run(*run), "leakage", "callbacks.sar_handoff.weights", str(eo_run / "weights.safetensors"))
+    assert sn6_run(*run, "callbacks.sar_handoff.allow_leakage=true").status == 0
 
 
 class Pickled(nn.Module):
     """What torch.save writes with its code's name in it."""
 
 
-def test_files_that_do_not_do(sn6_run, archive_root, optical, tmp_path):
-    fails(sn6_run(*radar(archive_root, tmp_path / "none.ckpt")), "none.ckpt", "there is no such file")
+def test_files_that_hold_no_usable_weights(sn6_run, archive_root, eo_run, tmp_path):
+    key = "callbacks.sar_handoff.weights"
+    assert_fails(sn6_run(*sar_run(archive_root, tmp_path / "none.ckpt")), "not_found", key)
     (tmp_path / "empty").mkdir()
-    fails(sn6_run(*radar(archive_root, tmp_path / "empty")), "holds none of weights.safetensors", "finished run")
+    assert_fails(sn6_run(*sar_run(archive_root, tmp_path / "empty")), "not_found", key)
     torch.save(Pickled(), tmp_path / "pickled.pt")
-    fails(sn6_run(*radar(archive_root, tmp_path / "pickled.pt")), "pickled.pt", "without running code")
-    truncated = shutil.copy(optical / "checkpoints/best.ckpt", tmp_path / "cut.ckpt")
+    done = sn6_run(*sar_run(archive_root, tmp_path / "pickled.pt"))
+    assert done.error is not None
+    assert "pickled.pt" in str(done.error)
+    truncated = shutil.copy(eo_run / "checkpoints/best.ckpt", tmp_path / "cut.ckpt")
     truncated.write_bytes(truncated.read_bytes()[:5000])
-    fails(sn6_run(*radar(archive_root, truncated)), "cut.ckpt", "cut short")
-    other = [word.replace("model=ternausnet", "model=unet") for word in radar(archive_root, optical)]
-    other = [word for word in other if "pretrained" not in word]
-    fails(sn6_run(*other), "does not fit UNet", "missing:", "unknown:")
+    assert_fails(sn6_run(*sar_run(archive_root, truncated)), "unreadable")
+    other = [line.replace("model=ternausnet", "model=unet") for line in sar_run(archive_root, eo_run)]
+    other = [line for line in other if "pretrained" not in line]
+    assert_fails(sn6_run(*other), "mismatch")
 
 
 STAGES = "stages={eo:['data=eo'],sar:['data=sar','callbacks.sar_handoff.weights=${run_folder}/eo']}"
 
 
-def test_words_about_the_handoff_go_to_the_stage_that_has_it(sn6_run, archive_root, tmp_path, monkeypatch):
-    folder = tmp_path / "b (1), c"  # and a folder with signs of Hydra's own grammar in its name
+def test_overrides_of_a_callback_go_to_the_stage_that_has_it(sn6_run, archive_root, tmp_path, monkeypatch):
+    folder = tmp_path / "b (1), c=d"  # and a folder with characters of Hydra's grammar in its name
     folder.mkdir()
     monkeypatch.chdir(folder)
     done = sn6_run(*small_run(), f"data.root={archive_root}", STAGES, "callbacks.sar_handoff.encoder_lr=0.5")
     assert done.status == 0, done.err
-    assert "encoder_lr: 0.5" in (folder / "outputs/it/sar/config.yaml").read_text()
-    assert "sar_handoff" not in (folder / "outputs/it/eo/config.yaml").read_text()
+    configs = [yaml.safe_load((folder / f"outputs/it/{stage}/config.yaml").read_text()) for stage in ("sar", "eo")]
+    assert configs[0]["callbacks"]["sar_handoff"]["encoder_lr"] == 0.5
+    assert "sar_handoff" not in configs[1]["callbacks"]
+    joint = read_metrics(folder / "outputs/it")
+    assert joint["eo"] == read_metrics(folder / "outputs/it/eo")
+    assert joint["f1"] == read_metrics(folder / "outputs/it/sar")["f1"]
 
 
-def test_words_that_do_not_fit_stages_are_told_before_the_first_one(sn6_run, archive_root, tmp_path):
-    given = (*small_run(), f"data.root={archive_root}", STAGES)
-    given = [word for word in given if not word.startswith("data=")]
-    fails(sn6_run(*given, "data.product=PS-RGB"), "data.product=PS-RGB would go to all stages (eo, sar)", "stages.NAME")
-    fails(sn6_run(*given, "data.crops=3"), "no 'data.crops'", "crop, crops_per_tile")
-    fails(sn6_run(*given, "stages.eo=['data=eo','data.crops=3']"), "no 'data.crops'", "crop, crops_per_tile")
+def test_overrides_that_do_not_fit_stages_are_refused_before_the_first_one(sn6_run, archive_root, tmp_path):
+    run = (*small_run(), f"data.root={archive_root}", STAGES)
+    for override in ("data.product=PS-RGB", "data.bands=[1,2,3,3]", "data=eo"):
+        assert_fails(sn6_run(*run, override), "conflict", override.partition("=")[0])
+    assert_fails(sn6_run(*run, "data.crops=3"), "unknown_key", "data.crops")
+    assert_fails(sn6_run(*run, "stages.eo=['data=eo','data.crops=3']"), "unknown_key", "data.crops")
     assert not (tmp_path / "outputs/it/eo").exists()
 
 
 def test_stages_of_different_networks_are_refused_before_the_first_one(sn6_run, archive_root, tmp_path):
     stages = "stages={eo:['data=eo','model.width=6'],sar:['data=sar','model.width=4']}"
-    given = [word for word in small_run() if not word.startswith("model.width")]
-    done = sn6_run(*given, f"data.root={archive_root}", stages)
-    fails(done, "the stages eo and sar train different networks: model.width is 6 and 4")
+    run = [line for line in small_run() if not line.startswith("model.width")]
+    assert_fails(sn6_run(*run, f"data.root={archive_root}", stages), "conflict", "model.width", 4)
     assert not (tmp_path / "outputs/it/eo").exists()

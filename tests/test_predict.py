@@ -9,6 +9,7 @@ import rasterio.features
 import shapely
 import torch
 from helpers.commands import assert_fails, small_run
+from helpers.networks import random_network, write_network
 from helpers.stopping import predict_and_stop, run_and_stop
 
 from sn6.checkpoints.loading import checkpoint_metadata
@@ -27,13 +28,18 @@ THRESHOLD = 0.33  # of the run; not the default
 
 @pytest.fixture(scope="module")
 def run_folder(archive_root, tmp_path_factory):
-    """A finished run whose network detects some buildings."""
+    """A finished run, whose network detects some buildings and proposes some others."""
     folder = tmp_path_factory.mktemp("run")
     overrides = [override for override in small_run() if "limit" not in override and "max_epochs" not in override]
-    overrides += ["trainer.max_epochs=10", "data.crops_per_tile=4", "optimizer.lr=3e-3", f"data.root={archive_root}"]
+    overrides += ["trainer.max_epochs=1", "data.crops_per_tile=40", "optimizer.lr=3e-3", f"data.root={archive_root}"]
     overrides += [f"callbacks.polygon_f1.threshold={THRESHOLD}", "callbacks.calibration.tiles=0"]
     assert run_and_stop(overrides, folder) == 0, (folder / "log.txt").read_text()
     return folder / "outputs/it"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    return write_network(tmp_path_factory.mktemp("network") / "weights.safetensors", random_network())
 
 
 @pytest.fixture
@@ -79,9 +85,8 @@ def test_each_format_scores_as_the_run_reported(sn6_predict, run_folder, archive
     }
 
 
-@pytest.mark.slow
-def test_a_submission_has_a_row_for_every_tile(sn6_predict, run_folder, archive_root, tmp_path):
-    sn6_predict(f"checkpoint={run_folder}", f"out={tmp_path}/out", "threshold=0.999999")
+def test_a_submission_has_a_row_for_every_tile(sn6_predict, weights, archive_root, tmp_path):
+    sn6_predict(f"checkpoint={weights}", f"out={tmp_path}/out", "threshold=0.999999")
     lines = (tmp_path / "out/proposals.csv").read_text().splitlines()
     tiles = [tile.image_id for tile in Archive(archive_root).tiles("test_public", "SAR-Intensity")]
     assert lines == [
@@ -91,10 +96,9 @@ def test_a_submission_has_a_row_for_every_tile(sn6_predict, run_folder, archive_
     assert len(geopandas.read_parquet(tmp_path / "out/footprints.parquet")) == 0
 
 
-@pytest.mark.slow
-def test_maps_have_the_position_of_their_tiles(sn6_predict, run_folder, archive_root, tmp_path):
+def test_maps_have_the_position_of_their_tiles(sn6_predict, weights, archive_root, tmp_path):
     out = tmp_path / "out"
-    assert sn6_predict(f"checkpoint={run_folder}", f"out={out}", "probability=true", "pictures=2").status == 0
+    assert sn6_predict(f"checkpoint={weights}", f"out={out}", "probability=true", "pictures=2").status == 0
     tiles = {tile.image_id: tile for tile in Archive(archive_root).tiles("test_public", "SAR-Intensity")}
     assert {tile.orientation for tile in tiles.values()} == {0, 1}
     for name, read in (("footprints.geojson", geopandas.read_file), ("footprints.parquet", geopandas.read_parquet)):
@@ -121,28 +125,27 @@ def test_maps_have_the_position_of_their_tiles(sn6_predict, run_folder, archive_
     assert len(list((out / "pictures").glob("*.png"))) == 2
 
 
-@pytest.mark.slow
-def test_training_tiles_are_chosen_by_number_and_image_id(sn6_predict, run_folder, archive_root, tmp_path):
+def test_training_tiles_are_chosen_by_number_and_image_id(sn6_predict, weights, archive_root, tmp_path):
     first, second, *_ = Archive(archive_root).tiles("train", "SAR-Intensity")
     tiles = f"tiles=[{first.image_id.rpartition('_')[2]},{second.image_id}]"
-    overrides = (f"checkpoint={run_folder}/checkpoints/best.ckpt", "split=train", tiles)
+    overrides = (f"checkpoint={weights}", "split=train", tiles)
     assert sn6_predict(*overrides, f"out={tmp_path}/out").status == 0
     assert set(read_proposals(tmp_path / "out/proposals.csv")) == {first.image_id, second.image_id}
 
 
 @pytest.mark.slow
-def test_several_processes_predict_the_same_as_one(sn6_predict, run_folder, tmp_path):
-    assert sn6_predict(f"checkpoint={run_folder}", f"out={tmp_path}/one").status == 0
-    assert sn6_predict(f"checkpoint={run_folder}", f"out={tmp_path}/two", "processes=2", "batch=2").status == 0
+def test_several_processes_predict_the_same_as_one(sn6_predict, weights, tmp_path):
+    assert sn6_predict(f"checkpoint={weights}", f"out={tmp_path}/one").status == 0
+    assert sn6_predict(f"checkpoint={weights}", f"out={tmp_path}/two", "processes=2", "batch=2").status == 0
     one, two = (read_proposals(tmp_path / name / "proposals.csv") for name in ("one", "two"))
     assert list(one) == list(two)
     assert {tile: len(rows) for tile, rows in one.items()} == {tile: len(rows) for tile, rows in two.items()}
 
 
 @pytest.mark.slow
-def test_a_stopped_prediction_resumes(sn6_predict, run_folder, archive_root, tmp_path):
+def test_a_stopped_prediction_resumes(sn6_predict, weights, archive_root, tmp_path):
     """Killed twice between two windows or images, it writes the same files as without a stop."""
-    overrides = [f"checkpoint={run_folder}", "window=96", "overlap=32"]
+    overrides = [f"checkpoint={weights}", "window=96", "overlap=32"]
     assert sn6_predict(*overrides, f"out={tmp_path}/never").status == 0
     overrides += [f"root={archive_root}", f"out={tmp_path}/twice", "device=cpu"]
     for steps, status in ((3, -9), (5, -9), (999, 0)):
@@ -153,13 +156,12 @@ def test_a_stopped_prediction_resumes(sn6_predict, run_folder, archive_root, tmp
     assert not (tmp_path / "twice/unfinished").exists()
 
 
-@pytest.mark.slow
-def test_a_finished_prediction_is_not_repeated_or_overwritten(sn6_predict, run_folder, tmp_path):
-    overrides = (f"checkpoint={run_folder}", f"out={tmp_path}/out")
+def test_a_finished_prediction_is_not_repeated_or_overwritten(sn6_predict, weights, tmp_path):
+    overrides = (f"checkpoint={weights}", f"out={tmp_path}/out")
     assert sn6_predict(*overrides).status == 0
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
     assert sn6_predict(*overrides).status == 0
-    assert_fails(sn6_predict(*overrides, "threshold=0.5"), "conflict", "threshold", 0.5)
+    assert_fails(sn6_predict(*overrides, "threshold=0.6"), "conflict", "threshold", 0.6)
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == before
 
 

@@ -9,32 +9,22 @@ import torch
 from helpers.commands import assert_fails
 from helpers.errors import user_error
 from helpers.handmade import speckle, write_tif
+from helpers.networks import random_network, write_network
+from helpers.published_nets import unet11_file
 
-from sn6.checkpoints.weights_file import write_weights
-from sn6.models.unet import UNet
+from sn6.prediction.ensemble import Averaging, Ensemble
+from sn6.prediction.networks import load_network
 from sn6.prediction.workers import list_devices
 
-NETWORK = {"_target_": "sn6.models.unet.UNet", "in_channels": 4, "classes": 1, "width": 2, "depth": 1}
-SOURCE = {"product": "SAR-Intensity", "bands": [1, 2, 3, 4], "orient": True, "min_area": 20.0}
 
-
-def write_network(path, source=None, network=None, footprints=None):
-    """Write a network that is not trained, with changes of its metadata."""
-    metadata = {
-        "network": NETWORK | (network or {}),
-        "source": SOURCE | (source or {}),
-        "mean": [20.0] * 4,
-        "std": [10.0] * 4,
-        "nodata": "zero",
-        "footprints": {"threshold": 0.4} | (footprints or {}),
-    }
-    write_weights(path, UNet(4, 1, width=2, depth=1).state_dict(), metadata)
-    return path
+@pytest.fixture(scope="module")
+def network():
+    return random_network()
 
 
 @pytest.fixture
-def weights(tmp_path):
-    return write_network(tmp_path / "weights.safetensors")
+def weights(network, tmp_path):
+    return write_network(tmp_path / "weights.safetensors", network)
 
 
 @pytest.fixture
@@ -123,13 +113,13 @@ def test_an_image_that_is_not_north_up_is_an_error(sn6_predict, weights, tmp_pat
     assert_fails(sn6_predict(f"checkpoint={weights}", f"images={path}"), "wrong_data", path)
 
 
-def test_checkpoints_that_do_not_fit_together_are_an_error(sn6_predict, weights, archive_root, tmp_path):
+def test_checkpoints_that_do_not_fit_together_are_an_error(sn6_predict, network, weights, archive_root, tmp_path):
     root = f"root={archive_root}"
-    bands = write_network(tmp_path / "bands.safetensors", source={"bands": [4, 3, 2, 1]})
+    bands = write_network(tmp_path / "bands.safetensors", network, source={"bands": [4, 3, 2, 1]})
     assert_fails(sn6_predict(f"checkpoint=[{weights},{bands}]", root), "conflict", "checkpoint", str(bands))
-    product = write_network(tmp_path / "product.safetensors", source={"product": "RGBNIR"})
+    product = write_network(tmp_path / "product.safetensors", network, source={"product": "RGBNIR"})
     assert_fails(sn6_predict(f"checkpoint=[{weights},{product}]", root), "conflict", "checkpoint", str(product))
-    other = write_network(tmp_path / "other.safetensors", footprints={"threshold": 0.6})
+    other = write_network(tmp_path / "other.safetensors", network, footprints={"threshold": 0.6})
     assert_fails(sn6_predict(f"checkpoint=[{weights},{other}]", root), "conflict", "threshold")
 
 
@@ -137,14 +127,17 @@ def test_checkpoints_that_do_not_fit_together_are_an_error(sn6_predict, weights,
     ("changes", "kind"),
     [
         ({"network": {"width": 8}}, "mismatch"),
-        ({"network": {"_target_": "os.system"}}, "wrong_data"),  # which must not be called
+        ({"network": {"_target_": "os.system"}}, "wrong_data"),
         ({"network": {"_target_": "sn6.models.unet.Unknown"}}, "wrong_data"),
         ({"footprints": {"threshold": -0.7}}, "wrong_data"),  # a logit, as sn6 once wrote
         ({"source": {"bands": [9]}}, "wrong_data"),
     ],
 )
-def test_a_checkpoint_with_wrong_metadata_is_an_error(sn6_predict, archive_root, tmp_path, changes, kind):
-    path = write_network(tmp_path / "changed.safetensors", **changes)
+def test_a_checkpoint_with_wrong_metadata_is_an_error(
+    sn6_predict, network, archive_root, tmp_path, monkeypatch, changes, kind
+):
+    monkeypatch.setattr(os, "system", lambda **_: pytest.fail("a file had a function called"))
+    path = write_network(tmp_path / "changed.safetensors", network, **changes)
     assert_fails(sn6_predict(f"checkpoint={path}", f"root={archive_root}"), kind, "checkpoint", str(path))
 
 
@@ -158,8 +151,6 @@ def test_an_unreadable_checkpoint_is_an_error(sn6_predict, weights, archive_root
 
 
 def test_published_weights_without_metadata_are_an_error(sn6_predict, archive_root, tmp_path):
-    from helpers.published_nets import unet11_file
-
     torch.save(unet11_file(bands=4), tmp_path / "baseline.pth")
     done = sn6_predict(f"checkpoint={tmp_path}/baseline.pth", f"root={archive_root}")
     assert_fails(done, "wrong_data", "checkpoint", f"{tmp_path}/baseline.pth")
@@ -186,9 +177,6 @@ def test_devices_are_listed_or_an_error(monkeypatch):
 
 
 def test_a_batch_that_exceeds_the_memory_is_an_error(weights, monkeypatch):
-    from sn6.prediction.ensemble import Averaging, Ensemble
-    from sn6.prediction.networks import load_network
-
     trained = load_network(weights)
     ensemble = Ensemble([trained], "cpu", Averaging(flips=False, scales=(1.0,), precision="32-true"))
 

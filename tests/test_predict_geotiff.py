@@ -6,50 +6,21 @@ import pytest
 import rasterio
 import torch
 from helpers.handmade import speckle, write_tif
+from helpers.networks import normalised, random_network, texture, write_network
 from scipy.special import expit
 
-from sn6.checkpoints.weights_file import write_weights
 from sn6.footprints.ground import to_ground
 from sn6.formats.challenge_csv import read_proposals
-from sn6.models.ternausnet import TernausNet
-
-MEAN, STD = 27.5, 13.0  # of the pixels of `speckle`
-
-
-def texture(size, pixel):
-    """Return four bands of random squares of `pixel` pixels."""
-    return np.kron(speckle(size=size), np.ones((1, pixel, pixel), dtype=np.float32))
-
-
-def normalised(pixels):
-    """Return the input of the network: mean 0, standard deviation 1, nodata 0."""
-    return np.where((pixels != 0).any(axis=0), (pixels - MEAN) / STD, 0).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
 def network():
-    """A network with random weights, to which about half of a texture is building."""
-    torch.manual_seed(0)
-    network = TernausNet(4, 1, width=4).eval()
-    with torch.no_grad():
-        logits = network(torch.from_numpy(normalised(texture(8, 24)))[None])
-        network.head.weight /= logits.std()
-        network.head.bias.copy_((network.head.bias - logits.median()) / logits.std())
-    return network
+    return random_network()
 
 
 @pytest.fixture(scope="module")
 def weights(network, tmp_path_factory):
-    metadata = {
-        "network": {"_target_": "sn6.models.ternausnet.TernausNet", "in_channels": 4, "classes": 1, "width": 4},
-        "source": {"product": "SAR-Intensity", "bands": [1, 2, 3, 4], "orient": True, "min_area": 20.0},
-        "mean": [MEAN] * 4,
-        "std": [STD] * 4,
-        "nodata": "zero",
-    }
-    path = tmp_path_factory.mktemp("network") / "weights.safetensors"
-    write_weights(path, network.state_dict(), metadata)
-    return path
+    return write_network(tmp_path_factory.mktemp("network") / "weights.safetensors", network)
 
 
 @pytest.fixture
@@ -61,7 +32,7 @@ def sn6_predict(sn6_command, weights):
 def plain_logits(network, pixels):
     """Compute the logits of an image in the orientation of its file, in a single pass."""
     with torch.inference_mode():
-        return network(torch.from_numpy(normalised(pixels))[None])[0, 0].numpy()
+        return network(normalised(pixels))[0, 0].numpy()
 
 
 def stored_probabilities(out):

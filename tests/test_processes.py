@@ -1,10 +1,11 @@
-"""Work in several processes comes back in order, tells what went wrong, and ends with who asked for it."""
+"""Work in several processes comes back in order, raises its errors, and ends with the parent."""
 
 import os
 import signal
 import time
 
 import pytest
+from helpers.errors import user_error
 from helpers.stopping import SERVER
 
 from sn6.errors import UserError
@@ -13,7 +14,7 @@ from sn6.processes import in_processes
 
 def square_or_fail(number):
     if number == 7:
-        raise UserError("7 does not do; give another")
+        raise UserError("invalid number=7", kind="invalid_value", key="number", value=7)
     return number**2, os.getpid()
 
 
@@ -22,21 +23,21 @@ def test_results_come_in_order_from_other_processes():
     assert squares == (9, 1, 4)
     assert os.getpid() not in processes
     assert {process for _, process in in_processes(square_or_fail, [3, 1], is_worth_it=False)} == {os.getpid()}
-    with pytest.raises(UserError, match=r"^7 does not do; give another$"):
+    with user_error("invalid_value", "number", 7):
         list(in_processes(square_or_fail, [7, 1], is_worth_it=True))
 
 
-def tell_and_sleep(path):
+def write_and_sleep(path):
     path.write_text(str(os.getpid()))
     time.sleep(100)
 
 
 def spread(paths):
-    list(in_processes(tell_and_sleep, paths, is_worth_it=True))
+    list(in_processes(write_and_sleep, paths, is_worth_it=True))
 
 
 def is_running(process):
-    """Whether it is there, and not merely waiting to be buried."""
+    """Return whether a process exists and is no zombie."""
     try:
         with open(f"/proc/{process}/stat") as file:
             return file.read().rpartition(")")[2].split()[0] != "Z"
@@ -44,8 +45,8 @@ def is_running(process):
         return False
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="asks Linux for its processes")
-def test_nobody_works_on_for_a_parent_that_was_killed(tmp_path):
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="reads Linux's list of processes")
+def test_workers_end_with_a_killed_parent(tmp_path):
     paths = [tmp_path / "a", tmp_path / "b"]
     parent = SERVER.Process(target=spread, args=(paths,))
     parent.start()

@@ -64,9 +64,9 @@ def test_masks_are_equal_to_a_test_of_each_pixel_centre(seed):
 def test_buildings_without_a_valid_pixel_are_dropped():
     instances = np.array([[1, 1, 2, 2, 0, 3]], dtype=np.int32)
     valid = np.array([[False, True, False, False, True, True]])
-    kept = drop_unobserved(instances, valid)
-    assert kept.tolist() == [[1, 1, 0, 0, 0, 3]]
-    assert kept.dtype == np.int32
+    remaining = drop_unobserved(instances, valid)
+    assert remaining.tolist() == [[1, 1, 0, 0, 0, 3]]
+    assert remaining.dtype == np.int32
 
 
 def test_without_a_valid_pixel_all_buildings_are_dropped():

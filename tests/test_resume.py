@@ -7,10 +7,9 @@ import shutil
 import pytest
 import torch
 import yaml
-from helpers.errors import user_error
 from helpers.stopping import STOP_CALLBACK, read_user_error, run_and_stop
 
-from sn6.training.resume import TRAINING_LOCK, check_same_config
+from sn6.training.resume import TRAINING_LOCK
 
 RUN = [
     "model=ternausnet",
@@ -28,89 +27,197 @@ RUN = [
     "trainer.log_every_n_steps=1",
     "callbacks.image_logging.tiles=1",
     "callbacks.calibration.tiles=2",
+    "callbacks.polygon_f1.curve=[]",
+    "trainer.limit_test_batches=2",
     "callbacks.resume_point.every_n_steps=1",
     STOP_CALLBACK,
     "+trainer.enable_progress_bar=false",
     "~callbacks.progress_bar",
     "name=it",
 ]
-TWO_STAGES = [*RUN, "stages={eo:['data=eo'],sar:['data=sar','callbacks.sar_handoff.weights=${run_folder}/eo']}"]
+STAGES = ("eo", "sar")
 STATUS = {"SIGKILL": -9, "SIGTERM": 143, "SIGINT": 130, "DISKFULL": 1}
-slow = pytest.mark.slow
 
 
 def log_of(folder):
     return (folder / "log.txt").read_text()
 
 
-def weights_of(folder):
-    return torch.load(folder / "outputs/it/sar/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+def weights_of(folder, stage=""):
+    path = folder / "outputs/it" / stage / "checkpoints/last.ckpt"
+    return torch.load(path, weights_only=True)["state_dict"]
 
 
 def metrics_of(folder):
     metrics = json.loads((folder / "outputs/it/metrics.json").read_text())
-    metrics.pop("seconds")
-    metrics["eo"].pop("seconds")
+    for part in (metrics, metrics.get("eo", {})):
+        part.pop("seconds", None)
     return metrics
 
 
-def logged_values(path):
+def logged_values(folder, stage):
     """Read the logged values of all steps, except throughput."""
-    with path.open(newline="") as file:
+    with (folder / "outputs/it" / stage / "metrics.csv").open(newline="") as file:
         rows = [{key: row[key] for key in row if not key.startswith("throughput/")} for row in csv.DictReader(file)]
     return [row for row in rows if any(row[key] for key in row if key not in ("epoch", "step"))]
 
 
-def assert_same_bits(weights, expected):
-    assert weights.keys() == expected.keys()
+def modification_times(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def assert_same_run(folder, expected, stages=("",)):
+    assert metrics_of(folder) == metrics_of(expected)
+    for stage in stages:
+        assert logged_values(folder, stage) == logged_values(expected, stage)
+    weights, expected_weights = weights_of(folder, stages[-1]), weights_of(expected, stages[-1])
+    assert weights.keys() == expected_weights.keys()
     for name, tensor in weights.items():
-        assert torch.equal(tensor, expected[name]), name
+        assert torch.equal(tensor, expected_weights[name]), name
+    hidden = {path.name for path in (folder / "outputs").rglob(".*") if path.is_file()}
+    assert hidden <= {TRAINING_LOCK}  # no temporary files
+
+
+def remove_keys(path, *keys):
+    """Remove keys from a saved config.yaml, as if it was written before they existed."""
+    config = yaml.safe_load(path.read_text())
+    for key in keys:
+        *parents, name = key.split(".")
+        node = config
+        for parent in parents:
+            node = node[parent]
+        del node[name]
+    path.write_text(yaml.safe_dump(config))
 
 
 @pytest.fixture(scope="module")
 def overrides(archive_root):
-    return [*TWO_STAGES, f"data.root={archive_root}"]
+    return [*RUN, f"data.root={archive_root}"]
 
 
 @pytest.fixture(scope="module")
-def never_stopped(overrides, tmp_path_factory):
-    """The folder of a finished run."""
-    folder = tmp_path_factory.mktemp("never_stopped")
+def finished(overrides, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
     assert run_and_stop(overrides, folder) == 0, log_of(folder)[-3000:]
     return folder
 
 
+@pytest.fixture(scope="module")
+def killed(overrides, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("killed")
+    assert run_and_stop(overrides, folder, "SIGKILL it 1 2") == STATUS["SIGKILL"]
+    return folder
+
+
+@pytest.fixture
+def finished_copy(finished, tmp_path):
+    """Copy the finished run to a folder for one test."""
+    shutil.copytree(finished / "outputs", tmp_path / "outputs")
+    return tmp_path
+
+
+@pytest.fixture
+def killed_copy(killed, tmp_path):
+    """Copy the killed run to a folder for one test."""
+    shutil.copytree(killed / "outputs", tmp_path / "outputs")
+    return tmp_path
+
+
+def test_killed_run_resumes_to_the_same_bits_and_refuses_another_config(overrides, finished, killed_copy):
+    assert run_and_stop([*overrides, "optimizer.lr=0.5"], killed_copy) == 1
+    assert read_user_error(killed_copy) == ("conflict", "optimizer.lr", 0.5)
+    assert run_and_stop([*overrides, "data.num_workers=0"], killed_copy) == 0, log_of(killed_copy)[-3000:]
+    assert "outputs/it/checkpoints/last.ckpt" in log_of(killed_copy)  # from which it resumed
+    assert_same_run(killed_copy, finished)
+
+
+def test_truncated_last_checkpoint_falls_back_to_the_one_before(overrides, finished, killed_copy):
+    last = killed_copy / "outputs/it/checkpoints/last.ckpt"
+    last.write_bytes(last.read_bytes()[: last.stat().st_size // 2])
+    assert run_and_stop(overrides, killed_copy) == 0, log_of(killed_copy)[-3000:]
+    assert last.with_name("last.ckpt.broken").exists()
+    assert "before_last.ckpt" in log_of(killed_copy)  # from which it resumed
+    assert_same_run(killed_copy, finished)
+
+
+def test_run_with_only_broken_checkpoints_is_refused(overrides, killed_copy):
+    checkpoints = killed_copy / "outputs/it/checkpoints"
+    for name in ("last.ckpt", "before_last.ckpt"):
+        (checkpoints / name).write_bytes(b"broken")
+    assert run_and_stop(overrides, killed_copy) == 1
+    assert read_user_error(killed_copy) == ("unreadable", str(checkpoints), None)
+
+
+def test_run_from_before_a_key_existed_resumes(overrides, finished, killed_copy):
+    remove_keys(killed_copy / "outputs/it/config.yaml", "data.partition", "compile", "callbacks.sar_handoff.adapt")
+    assert run_and_stop(overrides, killed_copy) == 0, log_of(killed_copy)[-3000:]
+    assert_same_run(killed_copy, finished)
+
+
+def test_run_from_before_a_key_existed_is_finished(overrides, finished_copy):
+    remove_keys(finished_copy / "outputs/it/config.yaml", "data.partition", "compile")
+    before = modification_times(finished_copy / "outputs/it")
+    assert run_and_stop(overrides, finished_copy) == 0, log_of(finished_copy)[-3000:]
+    assert modification_times(finished_copy / "outputs/it") == before
+    assert run_and_stop([*overrides, "data.partition=blocks"], finished_copy) == 1
+    assert read_user_error(finished_copy) == ("conflict", "data.partition", "blocks")
+
+
+def test_resume_false_moves_the_old_run_aside(overrides, finished, finished_copy):
+    assert run_and_stop([*overrides, "resume=false", "trainer.max_epochs=1"], finished_copy) == 0
+    assert (finished_copy / "outputs/it.old1/checkpoints/last.ckpt").exists()
+    before, after = weights_of(finished), weights_of(finished_copy)
+    assert not all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
+@pytest.fixture(scope="module")
+def two_stages(overrides):
+    stages = "stages={eo:['data=eo'],sar:['data=sar','callbacks.sar_handoff.weights=${run_folder}/eo']}"
+    return [*overrides, stages]
+
+
+@pytest.fixture(scope="module")
+def finished_stages(two_stages, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stages")
+    assert run_and_stop(two_stages, folder) == 0, log_of(folder)[-3000:]
+    return folder
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "stop",
     [
-        pytest.param("SIGKILL eo 0 2", marks=slow),  # the EO stage, in the first epoch
-        pytest.param("SIGKILL eo 1 3", marks=slow),  # in a later epoch, before its last batch
-        pytest.param("SIGKILL sar 0 -1", marks=slow),  # at the transfer
-        pytest.param("SIGKILL sar 0 0", marks=slow),  # before the first SAR step
-        pytest.param("SIGKILL sar 1 0", marks=slow),  # after a validation
+        "SIGKILL eo 0 2",  # the EO stage, in the first epoch
+        "SIGKILL eo 1 3",  # in a later epoch, before its last batch
+        "SIGKILL sar 0 -1",  # at the transfer
+        "SIGKILL sar 0 0",  # before the first SAR step
+        "SIGKILL sar 1 0",  # after a validation
         "SIGKILL sar 1 2",  # the SAR stage, within an epoch
-        pytest.param("SIGTERM sar 1 1", marks=slow),
-        pytest.param("SIGINT eo 1 1", marks=slow),
-        pytest.param("DISKFULL sar 1 1", marks=slow),
+        "SIGTERM sar 1 1",
+        "SIGINT eo 1 1",
+        "DISKFULL sar 1 1",
     ],
 )
-def test_stopped_run_resumes_to_the_same_bits(overrides, never_stopped, tmp_path, stop):
+def test_stopped_stage_resumes_to_the_same_bits(two_stages, finished_stages, tmp_path, stop):
     signal, stage = stop.split()[:2]
-    assert run_and_stop(overrides, tmp_path, stop) == STATUS[signal], log_of(tmp_path)[-3000:]
+    assert run_and_stop(two_stages, tmp_path, stop) == STATUS[signal], log_of(tmp_path)[-3000:]
     assert not (tmp_path / "outputs/it/metrics.json").exists()
-    last = tmp_path / "outputs/it" / stage / "checkpoints/last.ckpt"
     if signal in ("SIGTERM", "SIGINT"):
         assert read_user_error(tmp_path) == ("stopped", None, signal)
-        assert str(last.relative_to(tmp_path)) in log_of(tmp_path).splitlines()[-1]
+        assert f"outputs/it/{stage}/checkpoints/last.ckpt" in log_of(tmp_path).splitlines()[-1]
     elif signal == "DISKFULL":
         assert read_user_error(tmp_path)[0] == "unwritable"
-    assert run_and_stop(overrides, tmp_path) == 0, log_of(tmp_path)[-3000:]
-    assert_same_bits(weights_of(tmp_path), weights_of(never_stopped))
-    assert metrics_of(tmp_path) == metrics_of(never_stopped)
-    for stage in ("eo", "sar"):
-        values, expected = (
-            logged_values(folder / f"outputs/it/{stage}/metrics.csv") for folder in (tmp_path, never_stopped)
-        )
-        assert values == expected
-    hidden = {path.name for path in (tmp_path / "outputs").rglob(".*") if path.is_file()}
-    assert hidden <= {TRAINING_LOCK}  # no temporary files
+    assert run_and_stop(two_stages, tmp_path) == 0, log_of(tmp_path)[-3000:]
+    assert_same_run(tmp_path, finished_stages, STAGES)
+
+
+@pytest.mark.slow
+def test_finished_run_of_two_stages_does_nothing(two_stages, finished_stages, tmp_path):
+    shutil.copytree(finished_stages / "outputs", tmp_path / "outputs")
+    folders = [tmp_path / "outputs/it" / stage for stage in STAGES]
+    before = [*map(modification_times, folders)]
+    weights = f"callbacks.sar_handoff.weights={finished_stages}/outputs/it/eo"  # as it was when the stage was trained
+    override = f"stages={{eo:['data=eo'],sar:['data=sar','{weights}']}}"
+    assert run_and_stop([*two_stages, override], tmp_path) == 0, log_of(tmp_path)[-3000:]
+    assert [*map(modification_times, folders)] == before
+    assert metrics_of(tmp_path) == metrics_of(finished_stages)

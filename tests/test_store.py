@@ -18,6 +18,7 @@ from helpers.handmade import folder, speckle, write_labels, write_orientations, 
 from helpers.ranks import on_ranks
 from helpers.stopping import SERVER, run_and_stop
 
+from sn6.data.datamodule import TileDataModule
 from sn6.data.source import Source
 from sn6.data.store import Store, store_folder
 from sn6.data.store_layers import encode, smallest_dtype
@@ -233,13 +234,13 @@ def test_a_full_disk_is_reported_before_anything_is_written(two_tiles, monkeypat
     assert size < sum(path.stat().st_size for path in file_times(store)) < size + 8 * 200
 
 
-def test_a_run_stores_in_another_folder_where_the_archive_cannot_be_written(sn6_run, root, tmp_path):
+def test_another_folder_where_the_archive_cannot_be_written(sn6_run, root, tmp_path):
     (root / ".sn6").write_text("a file in place of the folder, as if it were read-only")
-    overrides = [*small_run("unet"), "model.depth=2", f"data.root={root}", "data.store=device"]
-    assert_fails(sn6_run(*overrides), "unwritable", root / ".sn6/store/SAR-Intensity")
-    done = sn6_run(*overrides, f"data.store_root={tmp_path / 'elsewhere'}")
-    assert done.status == 0, done.err
-    assert list((tmp_path / "elsewhere").glob("root-*/SAR-Intensity/image/*.npy"))
+    done = sn6_run(*small_run("unet"), "model.depth=2", f"data.root={root}", "data.store=device")
+    assert_fails(done, "unwritable", root / ".sn6/store/SAR-Intensity")
+    data = TileDataModule(root=str(root), product="SAR-Intensity", store="device", store_root=str(tmp_path / "other"))
+    data.setup()
+    assert list((tmp_path / "other").glob("root-*/SAR-Intensity/image/*.npy"))
 
 
 @contextmanager

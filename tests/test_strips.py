@@ -11,9 +11,13 @@ from numpy.testing import assert_allclose
 from sn6.simulation.strips import plan_tiles
 
 
-@pytest.mark.parametrize("size", [128, 900, 1800])
 @pytest.mark.parametrize(
-    ("tiles", "test_tiles"), [(1, 1), (2, 0), (12, 2), (24, 8), (35, 4), (40, 8), (97, 40), (3400, 2061)]
+    ("tiles", "test_tiles", "size"),
+    [
+        *((*counts, 900) for counts in [(1, 1), (2, 0), (12, 2), (24, 8), (35, 4), (40, 8), (97, 40), (3400, 2061)]),
+        *((*counts, 128) for counts in [(1, 1), (24, 8), (97, 40)]),  # far more tiles would fit
+        *((*counts, 1800) for counts in [(2, 0), (40, 8), (3400, 2061)]),  # the fewest tiles fit
+    ],
 )
 def test_strips_are_arranged_as_in_the_published_archive(tiles, test_tiles, size):
     side = size / 2

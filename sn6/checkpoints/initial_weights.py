@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from sn6.checkpoints.loading import find_weights, read_checkpoint
 from sn6.checkpoints.transfer import Adapt, TransferredTensor, transfer_weights
-from sn6.data.source import Source
 from sn6.data.folds import Fold, count_overlapping, squares_outside_column
+from sn6.data.source import Source
 from sn6.datasets.layout import PRODUCTS
 
 

@@ -3,13 +3,14 @@
 import logging
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from lightning import LightningDataModule
 from pydantic import NonNegativeInt, PositiveInt
 from torch.utils.data import DataLoader, DistributedSampler, Sampler
 
+from sn6.config.types import MAY_CHANGE, PER_STAGE
 from sn6.data.augment import Augmentation
 from sn6.data.dataset import CropDataset, TileDataset
 from sn6.data.folds import Fold, make_fold, with_product
@@ -41,8 +42,8 @@ class TileDataModule(LightningDataModule):
         self,
         *,
         root: str | None,
-        product: str,
-        bands: list[int] | None = None,
+        product: Annotated[str, PER_STAGE],
+        bands: Annotated[list[int] | None, PER_STAGE] = None,
         partition: PartitionName = "columns",
         fold: int = 4,
         test_column: int | None = None,
@@ -56,10 +57,10 @@ class TileDataModule(LightningDataModule):
         mean: list[float] | None = None,
         std: list[float] | None = None,
         min_area: float = 20.0,
-        num_workers: NonNegativeInt = 2,
+        num_workers: Annotated[NonNegativeInt, MAY_CHANGE] = 2,
         seed: int = 0,
         store: Literal["disk", "device"] | None = None,
-        store_root: str | None = None,
+        store_root: Annotated[str | None, MAY_CHANGE] = None,
         pixel_weights: PixelWeights | None = None,
     ) -> None:
         super().__init__()

@@ -68,7 +68,7 @@ class ResumableLoader(DataLoader):
         self.loaded = state_dict
 
     def __iter__(self) -> Any:
-        # A generator: the workers start with the first batch, when the sampler knows its epoch.
+        # A generator: the workers start with the first batch, when the sampler has its epoch.
         is_same_epoch = self.loaded is not None and self.loaded["epoch"] == self.sampler.epoch
         self.given = self.sampler.skip = self.loaded["given"] if self.loaded and is_same_epoch else 0
         self.loaded = None

@@ -1,6 +1,5 @@
 """The stages of an experiment: trainings one after another, each with a config of its own."""
 
-import inspect
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -58,9 +57,8 @@ def stage_configs(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
 
 def check_per_stage(values: Mapping[str, Any], overrides: Sequence[str]) -> None:
     """Raise a UserError for an override of the command line that each stage has to have for itself."""
-    data = get_object(values["data"]["_target_"])
-    target = data.__init__ if inspect.isclass(data) else data
-    keys = ["data", *(f"data.{key}" for key, hint in type_hints(target).items() if PER_STAGE in marks(hint))]
+    hints = type_hints(get_object(values["data"]["_target_"]))
+    keys = ["data", *(f"data.{key}" for key, hint in hints.items() if PER_STAGE in marks(hint))]
     for override in overrides:
         if key_of(override) in keys:
             raise UserError(

@@ -1,4 +1,4 @@
-"""Callbacks that stop a run or record its config, and runs in processes forked from a server that has done all imports."""
+"""Stop runs at a given step, in processes forked from a server that has done all imports."""
 
 import itertools
 import json
@@ -21,9 +21,13 @@ SERVER.set_forkserver_preload(
     [
         "helpers.stopping",
         "sn6.run",
+        "sn6.training.experiment",
         "sn6.prediction.workers",
         "sn6.models.ternausnet",
+        "sn6.plots.curves",
         "matplotlib.backends.backend_agg",
+        "timm",
+        "wandb",
     ]
 )
 STOP = "SN6_TEST_STOP"  # "SIGKILL eo 1 2": in stage eo, epoch 1, before batch 2; batch -1 is before the training

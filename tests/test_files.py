@@ -1,8 +1,8 @@
-"""Files are written whole or not at all."""
+"""Files are written atomically."""
 
 import pytest
+from helpers.errors import user_error
 
-from sn6.errors import UserError
 from sn6.files import atomic_write, write_text
 
 
@@ -14,13 +14,13 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch)
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.replace", disk_full)
-    with pytest.raises(UserError, match=r"file\.csv.*No space left"):
+    with user_error("unwritable", path):
         write_text(path, "new")
     assert path.read_text() == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["file.csv"]
 
 
-def test_who_stops_in_the_middle_leaves_the_old_file(tmp_path):
+def test_an_interrupt_leaves_the_old_file(tmp_path):
     path = tmp_path / "file.png"
     path.write_text("old")
 
@@ -43,7 +43,7 @@ def test_folders_are_made_and_the_suffix_is_kept(tmp_path):
     assert path.read_text() == "new"
 
 
-def test_a_place_that_cannot_be_written_is_told(tmp_path):
+def test_a_folder_that_is_a_file(tmp_path):
     (tmp_path / "file").write_text("a file")
-    with pytest.raises(UserError, match="another place"):
+    with user_error("unwritable", tmp_path / "file" / "below.csv"):
         write_text(tmp_path / "file" / "below.csv", "text")

@@ -1,4 +1,4 @@
-"""Freed memory is kept for the next array."""
+"""Freed memory is reused for the next array."""
 
 import subprocess
 import sys
@@ -23,11 +23,11 @@ print(faults() - before)
 
 
 def faults(how):
-    """How often the system gave a page for ten arrays of a size, one after another."""
+    """Return how many pages the system gave for ten arrays of one size, one after another."""
     return int(subprocess.run([sys.executable, "-c", PROGRAM, how], check=True, capture_output=True, text=True).stdout)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the C library is not GNU's")
-def test_an_array_takes_the_pages_of_the_one_before():
+@pytest.mark.skipif(sys.platform != "linux", reason="needs the GNU C library")
+def test_an_array_reuses_the_pages_of_the_one_before():
     assert faults("as it is") > 100
     assert faults("kept") < 10

@@ -1,0 +1,103 @@
+"""What a resumed run may change, and what makes it another run."""
+
+import copy
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from sn6.config.composition import CONF, VERSION_BASE, to_plain
+from sn6.training.run_identity import differences
+
+
+def composed(*overrides):
+    with initialize_config_dir(str(CONF), **VERSION_BASE):
+        config = compose("config", ["name=a", "folder=f", "run_folder=f", *overrides])
+    return to_plain(config)
+
+
+@pytest.fixture(scope="module")
+def config():
+    return composed()
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "name=b",
+        "group=g",
+        "folder=elsewhere",
+        "objective=val_iou",
+        "on_failed_job=stop",
+        "data.num_workers=7",
+        "data.store_root=elsewhere",
+        "trainer.devices=4",
+        "trainer.accelerator=cpu",
+        "trainer.num_nodes=2",
+        "trainer.strategy=ddp",
+        "trainer.profiler=simple",
+        "trainer.log_every_n_steps=1",
+        "+trainer.enable_progress_bar=false",
+        "logger=wandb",
+        "callbacks.image_logging.tiles=9",
+        "callbacks.resume_point.every_n_steps=5",
+        "~callbacks.progress_bar",
+        "~callbacks.throughput",
+        "callbacks.checkpoint.dirpath=elsewhere",
+    ],
+)
+def test_where_a_run_computes_and_what_it_shows_may_change(config, override):
+    assert differences(config, composed(override), may_train_longer=False) == {}
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("seed=1", "seed"),
+        ("data.crop=256", "data.crop"),
+        ("data.fold=0", "data.fold"),
+        ("model.width=32", "model.width"),
+        ("model=unet", "model._target_"),
+        ("model.weights=w.ckpt", "model.weights"),
+        ("loss=focal_dice", "loss._target_"),
+        ("optimizer.lr=1e-3", "optimizer.lr"),
+        ("trainer.precision=32-true", "trainer.precision"),
+        ("trainer.accumulate_grad_batches=2", "trainer.accumulate_grad_batches"),
+        ("callbacks.polygon_f1.threshold=0.4", "callbacks.polygon_f1.threshold"),
+        ("callbacks.checkpoint.monitor=val/loss", "callbacks.checkpoint.monitor"),
+        ("callbacks.sar_handoff.weights=w", "callbacks.sar_handoff.weights"),
+        ("~callbacks.calibration", "callbacks.calibration._target_"),
+        ("window=512", "window"),
+    ],
+)
+def test_what_is_trained_may_not_change(config, override, key):
+    assert key in differences(config, composed(override), may_train_longer=True)
+
+
+def test_only_a_stopped_run_may_train_longer(config):
+    longer = composed("trainer.max_epochs=99", "trainer.max_steps=1000")
+    assert differences(config, longer, may_train_longer=True) == {}
+    assert set(differences(config, longer, may_train_longer=False)) == {"trainer.max_epochs", "trainer.max_steps"}
+
+
+@pytest.mark.parametrize(
+    ("path", "default", "other"),
+    [
+        (("data", "partition"), "columns", "blocks"),
+        (("data", "eval_batch_size"), 1, 2),
+        (("loss", "positive_weight"), 1.0, 2.0),
+        (("compile",), False, True),
+        (("trainer", "accumulate_grad_batches"), 1, 2),
+        (("model", "reset_head"), False, True),
+        (("callbacks", "sar_handoff", "allow_leakage"), False, True),
+    ],
+)
+def test_a_key_that_an_older_run_lacks_has_its_default(config, path, default, other):
+    older, newer = copy.deepcopy(config), copy.deepcopy(config)
+    parent, twin = older, newer
+    for name in path[:-1]:
+        parent, twin = parent[name], twin[name]
+    del parent[path[-1]]
+    twin[path[-1]] = default
+    assert differences(older, newer, may_train_longer=False) == {}
+    twin[path[-1]] = other
+    assert differences(older, newer, may_train_longer=False) == {".".join(path): (default, other)}
