@@ -97,14 +97,15 @@ def alternatives(hint: Any) -> Iterable[Any]:
 
 
 def validate_arguments(
-    function: Callable[..., Any], given: Mapping[str, Any], where: str, strict: bool = False
+    function: Callable[..., Any], given: Mapping[str, Any], where: str, prefix: str = "", strict: bool = False
 ) -> dict[str, Any]:
     """Return the `given` arguments converted to the types that `function` declares.
 
     Args:
         function: a function or class with annotated parameters
         given: names and values; parameters that are left out are not checked
-        where: the command or config key to name in the message
+        where: the command or "config", for messages
+        prefix: node of the config before the names, such as "data."
         strict: whether "3" is refused for an int
 
     Raises:
@@ -114,11 +115,13 @@ def validate_arguments(
     hints = type_hints(function)
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     checked = {}
-    for key, value in given.items():
-        if key not in parameters and not takes_any:
-            raise UserError(f"{where}: {unknown_key(key, parameters)}", kind="unknown_key", key=key, value=value)
+    for name, value in given.items():
+        key = prefix + name
+        if name not in parameters and not takes_any:
+            message = unknown_key(key, [prefix + parameter for parameter in parameters])
+            raise UserError(f"{where}: {message}", kind="unknown_key", key=key, value=value)
         try:
-            checked[key] = type_adapter(hints.get(key, Any)).validate_python(value, strict=strict)
+            checked[name] = type_adapter(hints.get(name, Any)).validate_python(value, strict=strict)
         except ValidationError as error:
             reasons = dict.fromkeys(one["msg"][:1].lower() + one["msg"][1:] for one in error.errors())
             raise UserError(

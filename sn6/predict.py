@@ -90,7 +90,7 @@ def predict(
         print(f"{out} is finished; choose another out= to predict again")
     else:
         if warning := pixel_size_warning(plan.images[0]):
-            Console(stderr=True, soft_wrap=True).print(warning)
+            Console(stderr=True, soft_wrap=True).print(warning, markup=False, highlight=False)
         process_with_progress(plan, used)
         counts = write_results(out, plan, merge, pictures, first.source)
         seconds = round(time.monotonic() - started, 1)

@@ -141,13 +141,15 @@ def test_every_key_of_a_group_has_a_comment():
 
 
 def test_comments_of_several_lines_and_of_block_values():
-    text = "a: 1   # int: one\nb:     # of the node\n  c: [1, 2]   # list of int: first,\n                         #   second\nd: x\n"
-    assert dict(commented_keys(text)) == {
-        "a": "int: one",
-        "b": "of the node",
-        "b.c": "list of int: first, second",
-        "d": "",
-    }
+    lines = [
+        "a: 1   # int: one",
+        "b:     # of the node",
+        "  c: [1, 2]   # list of int: first,",
+        f"{'':25}# second",
+        "d: x",
+    ]
+    comments = {"a": "int: one", "b": "of the node", "b.c": "list of int: first, second", "d": ""}
+    assert dict(commented_keys("\n".join(lines))) == comments
 
 
 # --- help

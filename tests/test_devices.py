@@ -1,86 +1,61 @@
-"""One number, however many devices; and what is said where the devices do not do."""
+"""A run gives the same numbers on one device and on several, and reports devices that do not exist."""
 
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from helpers.commands import small_run
+from helpers.commands import TESTS, assert_fails, assert_one_line, read_metrics, small_run, start, wait_for_end
+from helpers.errors import user_error
 from helpers.ranks import free_port, on_ranks
+from helpers.stopping import STOP_CALLBACK, exit_status, run_and_stop, start_run
+from helpers.training import make_datamodule, make_segmenter, make_trainer
 
-HERE = Path(__file__).parent
-KNOWS = 0.8  # share of building pixels that the network is told of
-
-
-def trainer(ranks, folder, **more):
-    from lightning import Trainer
-
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    return Trainer(
-        accelerator="cpu",
-        devices=ranks,
-        strategy="ddp" if ranks > 1 else "auto",
-        use_distributed_sampler=False,
-        default_root_dir=folder,
-        enable_checkpointing=False,
-        **quiet | more,
-    )
-
-
-def datamodule(root, **more):
-    from sn6.data.datamodule import TileDataModule
-
-    return TileDataModule(root=str(root), product="SAR-Intensity", num_workers=0, **more)
-
-
-def segmenter(network, lr=0.1):
-    from sn6.losses import BCE
-    from sn6.segmenter import Segmenter, constant
-
-    return Segmenter(network, BCE(), lambda parameters: torch.optim.SGD(parameters, lr=lr), constant)
+PREDICTED = 0.8  # fraction of building pixels that the network predicts
+SCRIPT = Path(sys.executable).with_name("sn6")
 
 
 def score(ranks, root, folder, numbers):
-    """Scores and the table of tiles for the first `numbers` tiles, with a network that knows most of the truth."""
+    """Return scores and the table of tiles for the first `numbers` tiles, of a network that predicts most buildings."""
     from sn6.callbacks.polygon_f1 import PolygonF1
     from sn6.data.dataset import TileDataset
 
-    class Told(TileDataset):
-        """The first band is the mask, with some of it kept back."""
+    class MaskInImage(TileDataset):
+        """Tiles whose first band is the mask, without some of its pixels."""
 
         def sample(self, index):
             sample = super().sample(index)
-            kept = np.random.default_rng(index).random(sample["mask"].shape) < KNOWS
-            sample["image"][0] = (sample["mask"] * kept)[0] - 0.5
+            predicted = np.random.default_rng(index).random(sample["mask"].shape) < PREDICTED
+            sample["image"][0] = (sample["mask"] * predicted)[0] - 0.5
             return sample
 
     network = torch.nn.Conv2d(4, 1, 1)
     with torch.no_grad():
         network.weight.copy_(torch.tensor([4.0, 0.01, 0.01, 0.01]).reshape(1, 4, 1, 1))
         network.bias.zero_()
-    answers = {}
+    results = {}
     for number in numbers:
-        data = datamodule(root)
+        data = make_datamodule(root)
         data.setup()
         tiles = [*data.fold.validation, *data.fold.train][:number]
         assert len(tiles) == number
-        data.validation_tiles = Told(data.archive, tiles, data.source, data.statistics)
+        data.validation_tiles = MaskInImage(data.archive, tiles, data.source, data.statistics)
         polygon_f1 = PolygonF1(min_area=0.0, simplify=0.0)
-        run = trainer(ranks, folder, callbacks=[polygon_f1])
-        (logged,) = run.validate(segmenter(network), data, verbose=False)
-        answers[number] = (logged, polygon_f1.scores, polygon_f1.by_tile.tolist())
-    return answers
+        trainer = make_trainer(ranks, folder, callbacks=[polygon_f1])
+        (logged,) = trainer.validate(make_segmenter(network), data, verbose=False)
+        results[number] = (logged, polygon_f1.scores, polygon_f1.by_tile.tolist())
+    return results
 
 
 def test_validation_is_the_same_on_one_rank_and_on_two(archive_root, tmp_path):
-    (one,) = on_ranks(score, 1, archive_root, tmp_path, (1, 5, 7, 8))
-    for rank in on_ranks(score, 2, archive_root, tmp_path, (1, 5, 7, 8)):
+    (one,) = on_ranks(score, 1, archive_root, tmp_path, (1, 5, 8))
+    for rank in on_ranks(score, 2, archive_root, tmp_path, (1, 5, 8)):
         assert rank == one
     for number, (logged, scores, by_tile) in one.items():
         assert scores["tiles"] == len(by_tile) == number
@@ -90,102 +65,117 @@ def test_validation_is_the_same_on_one_rank_and_on_two(archive_root, tmp_path):
 
 
 def train_some_steps(ranks, root, folder, accumulate):
-    """The weights of a network without dropout and batch norm after six steps of eight crops."""
+    """Return the weights of a network without dropout and batch norm after six steps of eight crops."""
     from sn6.models.unet import UNet
 
     torch.manual_seed(0)
-    module = segmenter(UNet(in_channels=4, classes=1, width=4, depth=2), lr=0.03)  # 0.1 makes rounding grow
-    data = datamodule(root, crop=64, batch_size=8 // accumulate, crops_per_tile=4)
-    run = trainer(ranks, folder, max_steps=6, limit_val_batches=0, accumulate_grad_batches=accumulate, max_epochs=9)
-    run.fit(module, data)
-    assert run.global_step == 6
+    module = make_segmenter(UNet(in_channels=4, classes=1, width=4, depth=2), lr=0.03)  # 0.1 amplifies rounding
+    data = make_datamodule(root, crop=64, batch_size=8 // accumulate, crops_per_tile=4)
+    more = {"max_steps": 6, "limit_val_batches": 0, "accumulate_grad_batches": accumulate, "max_epochs": 9}
+    trainer = make_trainer(ranks, folder, **more)
+    trainer.fit(module, data)
+    assert trainer.global_step == 6
     return {name: tensor.numpy() for name, tensor in module.network.state_dict().items()}
 
 
-def test_a_batch_gives_the_same_weights_on_one_rank_on_two_and_in_parts(archive_root, tmp_path):
+def test_a_batch_gives_the_same_weights_on_one_rank_on_two_and_accumulated(archive_root, tmp_path):
+    from sn6.models.unet import UNet
+
     (one,) = on_ranks(train_some_steps, 1, archive_root, tmp_path, 1)
     two = on_ranks(train_some_steps, 2, archive_root, tmp_path, 1)
-    (parts,) = on_ranks(train_some_steps, 1, archive_root, tmp_path, 2)
-    for other in (*two, parts):
+    (accumulated,) = on_ranks(train_some_steps, 1, archive_root, tmp_path, 2)
+    for other in (*two, accumulated):
         for name, weights in one.items():
             np.testing.assert_allclose(other[name], weights, rtol=0, atol=2e-6, err_msg=name)
     torch.manual_seed(0)
-    from sn6.models.unet import UNet
-
-    start = UNet(in_channels=4, classes=1, width=4, depth=2).state_dict()
-    assert any(np.abs(one[name] - start[name].numpy()).max() > 1e-3 for name in one)
+    initial = UNet(in_channels=4, classes=1, width=4, depth=2).state_dict()
+    assert any(np.abs(one[name] - initial[name].numpy()).max() > 1e-3 for name in one)
 
 
-def command(*more, name="it"):
-    """A run of small tiles by the command line."""
-    return [*small_run(), "data.batch_size=4", "trainer.limit_val_batches=null", f"name={name}", *more]
+def run_of(root, *more):
+    """Return the overrides of a run of small tiles."""
+    sizes = ("data.batch_size=4", "trainer.max_epochs=2", "trainer.limit_val_batches=null")
+    return [*small_run(), *sizes, f"data.root={root}", *more]
 
 
-def start(folder, line, before=(), **environment):
-    """A process of its own with the tests' callbacks at hand."""
-    environment = os.environ | {"PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parent}", "OMP_NUM_THREADS": "1"} | environment
-    program = [sys.executable, *before, "-m", "sn6.run", *line]
-    return subprocess.Popen(
-        program, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-
-
-def wait_for_end(process):
-    """Exit status and what was said."""
-    _, said = process.communicate(timeout=200)
-    return process.returncode, said
-
-
-def left(folder):
-    """The numbers of a run, without how long it took."""
-    metrics = json.loads((folder / "metrics.json").read_text())
+def results_of(folder):
+    """Read the results of a run, without how long it took."""
+    metrics = read_metrics(folder)
     metrics.pop("seconds")
     return metrics, (folder / "validation_tiles.csv").read_text(), (folder / "proposals.csv").read_text()
 
 
 @pytest.fixture(scope="module")
+def on_one(archive_root, tmp_path_factory):
+    """The folder of a run on one rank."""
+    folder = tmp_path_factory.mktemp("one")
+    assert run_and_stop(run_of(archive_root), folder) == 0, (folder / "log.txt").read_text()
+    return folder / "outputs/it"
+
+
+@pytest.fixture(scope="module")
 def on_two(archive_root, tmp_path_factory):
-    """A run on two processes that Lightning starts."""
+    """The folder of a run by `sn6 run` on two ranks, which Lightning starts."""
     folder = tmp_path_factory.mktemp("two")
-    line = [*command("trainer.devices=2", "trainer.max_epochs=2"), f"data.root={archive_root}"]
-    status, said = wait_for_end(start(folder, line))
-    assert status == 0, said
+    run_by_script([sys.executable, "-m", "sn6"], folder, run_of(archive_root, "trainer.devices=2"))
     assert [path.name for path in (folder / "outputs").iterdir()] == ["it"]
-    return folder, line
+    return folder / "outputs/it"
 
 
-def test_a_run_on_two_processes_that_is_killed_goes_on_to_the_same_bits(on_two, tmp_path):
-    folder, line = on_two
-    stop = ["+callbacks.stop._target_=helpers.stopping.StopAt", "callbacks.resume_point.every_n_steps=1"]
-    status, _ = wait_for_end(start(tmp_path, [*line, *stop], SN6_TEST_STOP="SIGKILL it 1 1"))
-    assert status == -signal.SIGKILL
-    status, said = wait_for_end(start(tmp_path, line))
-    assert status == 1
-    assert "callbacks.stop" in said  # the config is another one
-    status, said = wait_for_end(start(tmp_path, [*line, *stop]))
-    assert status == 0, said
-    assert "going on from" in said
-    assert left(tmp_path / "outputs/it") == left(folder / "outputs/it")
-    ours, theirs = (
-        torch.load(root / "outputs/it/checkpoints/last.ckpt", weights_only=True)["state_dict"]
-        for root in (tmp_path, folder)
+def run_by_script(program, folder, overrides):
+    """Run `PROGRAM run overrides...` in a process of its own."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS.parent)}
+    done = subprocess.run(
+        [*program, "run", *overrides], cwd=folder, env=environment, capture_output=True, text=True, timeout=200
     )
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert done.returncode == 0, done.stderr
 
 
-def test_torchrun_and_srun_make_one_run_with_the_same_numbers(on_two, tmp_path):
-    folder, line = on_two
-    by_torchrun = ["-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={free_port()}"]
-    status, said = wait_for_end(start(tmp_path, line, by_torchrun))
-    assert status == 0, said
-    assert left(tmp_path / "outputs/it") == left(folder / "outputs/it")
-    status, said = wait_for_end(start(tmp_path, [*line, "trainer.devices=1", "name=other"], by_torchrun))
-    assert status != 0
-    assert "torchrun started 2 processes" in said
-    unnamed = [word for word in line if not word.startswith("name=")]
-    status, said = wait_for_end(start(tmp_path, unnamed, by_torchrun))
-    assert status != 0
-    assert "would make a folder of its own; give name=..." in said
+def test_the_console_script_on_two_ranks_gives_the_metrics_of_one(on_one, on_two):
+    one, two = read_metrics(on_one), read_metrics(on_two)
+    assert two.keys() == one.keys()
+    for key in ("val_loss", "val_f1", "val_iou", "loss", "f1", "iou", "oracle_f1"):
+        assert two[key] == pytest.approx(one[key], rel=1e-4), key
+    for key in ("tiles", "epoch", "selected_by", "scored_on", "dtype", "val_tiles"):
+        assert two[key] == one[key], key
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SCRIPT.exists(), reason="sn6 is not installed beside this Python")
+def test_the_installed_script_is_the_same_command(archive_root, on_two, tmp_path):
+    run_by_script([SCRIPT], tmp_path, run_of(archive_root, "trainer.devices=2"))
+    assert results_of(tmp_path / "outputs/it") == results_of(on_two)
+
+
+@pytest.mark.slow
+def test_a_run_on_two_ranks_that_is_killed_resumes_to_the_same_bits(archive_root, on_two, tmp_path):
+    overrides = run_of(archive_root, "trainer.devices=2")
+    stop = [STOP_CALLBACK, "callbacks.resume_point.every_n_steps=1"]
+    status, _ = wait_for_end(start(tmp_path, [*overrides, *stop], SN6_TEST_STOP="SIGKILL it 1 1"))
+    assert status == -signal.SIGKILL
+    assert_one_line(*wait_for_end(start(tmp_path, overrides)), "callbacks.stop")  # the config is another one
+    status, err = wait_for_end(start(tmp_path, [*overrides, *stop]))
+    assert status == 0, err
+    assert "outputs/it/checkpoints/last.ckpt" in err  # from which it resumed
+    assert results_of(tmp_path / "outputs/it") == results_of(on_two)
+    weights, expected = (
+        torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+        for folder in (tmp_path / "outputs/it", on_two)
+    )
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+
+
+@pytest.mark.slow
+def test_torchrun_makes_one_run_with_the_same_numbers(archive_root, on_two, tmp_path):
+    overrides = run_of(archive_root, "trainer.devices=2")
+    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={free_port()}"]
+    status, err = wait_for_end(start(tmp_path, overrides, torchrun))
+    assert status == 0, err
+    assert results_of(tmp_path / "outputs/it") == results_of(on_two)
+
+
+@pytest.mark.slow
+def test_srun_makes_one_run_with_the_same_numbers(archive_root, on_two, tmp_path):
     slurm = {
         "SLURM_JOB_ID": "7",
         "SLURM_JOB_NAME": "it",
@@ -196,61 +186,87 @@ def test_torchrun_and_srun_make_one_run_with_the_same_numbers(on_two, tmp_path):
         "SLURM_NODELIST": "127.0.0.1",
         "MASTER_PORT": str(free_port()),
     }
-    by_srun = [*line, "name=by_srun"]
-    tasks = [start(tmp_path, by_srun, **slurm, SLURM_PROCID=str(rank), SLURM_LOCALID=str(rank)) for rank in range(2)]
-    for status, said in map(ended, tasks):
-        assert status == 0, said
-    assert left(tmp_path / "outputs/by_srun") == left(folder / "outputs/it")
+    overrides = run_of(archive_root, "trainer.devices=2")
+    tasks = [start(tmp_path, overrides, **slurm, SLURM_PROCID=str(rank), SLURM_LOCALID=str(rank)) for rank in range(2)]
+    for status, err in map(wait_for_end, tasks):
+        assert status == 0, err
+    assert results_of(tmp_path / "outputs/it") == results_of(on_two)
 
 
-def test_two_runs_of_one_name_do_not_mix(on_two, tmp_path):
-    _, line = on_two
-    alone = [*line, "trainer.devices=1"]
-    runs = [start(tmp_path, alone) for _ in range(2)]
-    told = [wait_for_end(run) for run in runs]
-    assert [status for status, _ in told] == [0, 0], told
-    assert sum("waiting for its end" in said for _, said in told) == 1
-    assert sum("is finished" in said for _, said in told) == 1
-
-
-def test_a_port_in_use(archive_root, tmp_path):
-    with socket.socket() as taken:
-        taken.bind(("", 0))
-        taken.listen()
-        port = str(taken.getsockname()[1])
-        line = [*command("trainer.devices=2"), f"data.root={archive_root}"]
-        status, said = wait_for_end(start(tmp_path, line, MASTER_PORT=port))
-    assert status == 1
-    assert f"sn6: MASTER_PORT={port} cannot be used" in said.splitlines()[-1]
-    assert "Traceback" not in said
+def test_torchrun_with_another_number_of_processes_is_refused(sn6_run, archive_root, monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "it")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert_fails(sn6_run(*run_of(archive_root)), "conflict", "trainer.devices", 1)
 
 
 @pytest.mark.parametrize(
-    ("more", "parts"),
+    ("override", "kind", "key"), [(None, "missing_value", "name"), ("resume=false", "conflict", "resume")]
+)
+def test_torchrun_needs_one_folder_for_all_processes(sn6_run, archive_root, monkeypatch, override, kind, key):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "it")
+    overrides = run_of(archive_root, *([override] if override else []))
+    if override is None:
+        overrides.remove("name=it")
+    assert_fails(sn6_run(*overrides), kind, key)
+
+
+def test_two_runs_of_one_name_run_one_after_the_other(archive_root, on_one, tmp_path):
+    overrides = run_of(archive_root, "+callbacks.count._target_=helpers.stopping.CountFits")
+    processes = [start_run(overrides, tmp_path) for _ in range(2)]
+    assert [exit_status(process) for process in processes] == [0, 0], (tmp_path / "log.txt").read_text()
+    assert len((tmp_path / "outputs/it/fits.txt").read_text().splitlines()) == 1  # the second found it finished
+    assert results_of(tmp_path / "outputs/it") == results_of(on_one)
+
+
+@pytest.mark.slow
+def test_a_port_in_use(archive_root, tmp_path):
+    with socket.socket() as listener:
+        listener.bind(("", 0))
+        listener.listen()
+        port = str(listener.getsockname()[1])
+        process = start(tmp_path, run_of(archive_root, "trainer.devices=2"), MASTER_PORT=port)
+        assert_one_line(*wait_for_end(process), f"MASTER_PORT={port}")
+
+
+def test_all_ranks_end_when_the_first_one_fails(monkeypatch):
+    from sn6.training.devices import stop_all_ranks_on_error
+
+    signals = []
+    launcher = SimpleNamespace(procs=["rank 1"], kill=signals.append)
+    trainer = SimpleNamespace(strategy=SimpleNamespace(launcher=launcher), global_rank=0)
+    monkeypatch.setenv("MASTER_PORT", "77")
+    with user_error("unavailable", key="MASTER_PORT", value="77"), stop_all_ranks_on_error(trainer):
+        raise torch.distributed.DistNetworkError("in use")
+    assert signals == [signal.SIGKILL]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "kind", "key", "value"),
     [
-        (["data.batch_size=3", "trainer.devices=2"], ["data.batch_size=3", "2 devices", "data.batch_size=4"]),
-        (["trainer.accelerator=gpu", "trainer.devices=2"], ["there is no GPU here", "trainer.accelerator=cpu"]),
-        (["trainer.precision=16-mixed"], ["16-mixed needs a GPU", "bf16-mixed"]),
-        (["trainer.precision=bf16-true"], ["bf16-true", "bf16-mixed"]),
-        (["trainer.profiler=fast"], ["trainer.profiler=fast", "simple, advanced, pytorch"]),
-        (["sweep=grid"], ["sweep=...", "add -m"]),
+        (["data.batch_size=3", "trainer.devices=2"], "invalid_value", "data.batch_size", 3),
+        (["trainer.accelerator=gpu", "trainer.devices=2"], "not_found", "trainer.accelerator", "gpu"),
+        (["trainer.precision=16-mixed"], "conflict", "trainer.precision", "16-mixed"),
+        (["trainer.precision=bf16-true"], "unknown_value", "trainer.precision", "bf16-true"),
+        (["trainer.profiler=fast"], "unknown_value", "trainer.profiler", "fast"),
+        (["sweep=grid"], "conflict", "sweep", None),
     ],
 )
-@pytest.mark.skipif(torch.cuda.is_available(), reason="asks for what a machine with a GPU has")
-def test_devices_that_do_not_do(sn6_run, archive_root, more, parts):
-    fails(sn6_run(*small_run(), f"data.root={archive_root}", *more), *parts)
+@pytest.mark.skipif(torch.cuda.is_available(), reason="requests what a machine with a GPU has")
+def test_invalid_devices(sn6_run, archive_root, overrides, kind, key, value):
+    assert_fails(sn6_run(*small_run(), f"data.root={archive_root}", *overrides), kind, key, value)
 
 
-def test_more_gpus_than_there_are(sn6_run, archive_root, monkeypatch):
+def test_devices_of_a_machine_with_one_gpu(sn6_run, archive_root, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    asked = ("trainer.accelerator=gpu", "trainer.devices=4", "trainer.precision=32-true")
-    fails(sn6_run(*small_run(), f"data.root={archive_root}", *asked), "trainer.devices=4", "there are 1 GPUs here")
-    fused = ("trainer.accelerator=gpu", "trainer.precision=16-mixed", "trainer.gradient_clip_val=1")
-    fails(sn6_run(*small_run(), f"data.root={archive_root}", *fused), "needs optimizer.fused=false")
+    gpu = [*small_run(), f"data.root={archive_root}", "trainer.accelerator=gpu"]
+    too_many = sn6_run(*gpu, "trainer.devices=4", "trainer.precision=32-true")
+    assert_fails(too_many, "not_found", "trainer.devices", 4)
+    fused = sn6_run(*gpu, "trainer.precision=16-mixed", "trainer.gradient_clip_val=1")
+    assert_fails(fused, "conflict", "optimizer.fused", True)
 
 
-def test_batch_norm_is_found():
+def test_batch_norm_is_detected():
     from sn6.models.unet import UNet
     from sn6.training.devices import has_batch_norm
 

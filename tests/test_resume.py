@@ -103,9 +103,11 @@ def finished(overrides, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def killed(overrides, tmp_path_factory):
+def stopped(overrides, tmp_path_factory):
+    """The folder of a killed run, with a copy of its files in `saved`."""
     folder = tmp_path_factory.mktemp("killed")
     assert run_and_stop(overrides, folder, "SIGKILL it 1 2") == STATUS["SIGKILL"]
+    shutil.copytree(folder / "outputs", folder / "saved")
     return folder
 
 
@@ -117,41 +119,57 @@ def finished_copy(finished, tmp_path):
 
 
 @pytest.fixture
-def killed_copy(killed, tmp_path):
-    """Copy the killed run to a folder for one test."""
-    shutil.copytree(killed / "outputs", tmp_path / "outputs")
-    return tmp_path
+def killed(stopped):
+    """The folder of the killed run as it was left: Lightning forgets the best checkpoint in a folder that moved."""
+    shutil.rmtree(stopped / "outputs")
+    shutil.copytree(stopped / "saved", stopped / "outputs")
+    (stopped / "log.txt").unlink()
+    return stopped
 
 
-def test_killed_run_resumes_to_the_same_bits_and_refuses_another_config(overrides, finished, killed_copy):
-    assert run_and_stop([*overrides, "optimizer.lr=0.5"], killed_copy) == 1
-    assert read_user_error(killed_copy) == ("conflict", "optimizer.lr", 0.5)
-    assert run_and_stop([*overrides, "data.num_workers=0"], killed_copy) == 0, log_of(killed_copy)[-3000:]
-    assert "outputs/it/checkpoints/last.ckpt" in log_of(killed_copy)  # from which it resumed
-    assert_same_run(killed_copy, finished)
+def test_killed_run_resumes_to_the_same_bits_and_refuses_another_config(overrides, finished, killed):
+    assert run_and_stop([*overrides, "optimizer.lr=0.5"], killed) == 1
+    assert read_user_error(killed) == ("conflict", "optimizer.lr", 0.5)
+    assert run_and_stop([*overrides, "data.num_workers=0"], killed) == 0, log_of(killed)[-3000:]
+    assert "outputs/it/checkpoints/last.ckpt" in log_of(killed)  # from which it resumed
+    assert_same_run(killed, finished)
 
 
-def test_truncated_last_checkpoint_falls_back_to_the_one_before(overrides, finished, killed_copy):
-    last = killed_copy / "outputs/it/checkpoints/last.ckpt"
+@pytest.mark.parametrize("signal", ["SIGTERM", "SIGINT"])
+def test_signal_stops_a_run_at_a_checkpoint(overrides, tmp_path, signal):
+    assert run_and_stop(overrides, tmp_path, f"{signal} it 0 1") == STATUS[signal], log_of(tmp_path)[-3000:]
+    assert read_user_error(tmp_path) == ("stopped", None, signal)
+    last = "outputs/it/checkpoints/last.ckpt"
+    assert last in log_of(tmp_path).splitlines()[-1]
+    assert torch.load(tmp_path / last, weights_only=True)["global_step"] == 2
+
+
+def test_full_disk_is_reported(overrides, tmp_path):
+    assert run_and_stop(overrides, tmp_path, "DISKFULL it 0 1") == STATUS["DISKFULL"], log_of(tmp_path)[-3000:]
+    assert read_user_error(tmp_path)[0] == "unwritable"
+
+
+def test_truncated_last_checkpoint_falls_back_to_the_one_before(overrides, finished, killed):
+    last = killed / "outputs/it/checkpoints/last.ckpt"
     last.write_bytes(last.read_bytes()[: last.stat().st_size // 2])
-    assert run_and_stop(overrides, killed_copy) == 0, log_of(killed_copy)[-3000:]
+    assert run_and_stop(overrides, killed) == 0, log_of(killed)[-3000:]
     assert last.with_name("last.ckpt.broken").exists()
-    assert "before_last.ckpt" in log_of(killed_copy)  # from which it resumed
-    assert_same_run(killed_copy, finished)
+    assert "before_last.ckpt" in log_of(killed)  # from which it resumed
+    assert_same_run(killed, finished)
 
 
-def test_run_with_only_broken_checkpoints_is_refused(overrides, killed_copy):
-    checkpoints = killed_copy / "outputs/it/checkpoints"
+def test_run_with_only_broken_checkpoints_is_refused(overrides, killed):
+    checkpoints = killed / "outputs/it/checkpoints"
     for name in ("last.ckpt", "before_last.ckpt"):
         (checkpoints / name).write_bytes(b"broken")
-    assert run_and_stop(overrides, killed_copy) == 1
-    assert read_user_error(killed_copy) == ("unreadable", str(checkpoints), None)
+    assert run_and_stop(overrides, killed) == 1
+    assert read_user_error(killed) == ("unreadable", str(checkpoints), None)
 
 
-def test_run_from_before_a_key_existed_resumes(overrides, finished, killed_copy):
-    remove_keys(killed_copy / "outputs/it/config.yaml", "data.partition", "compile", "callbacks.sar_handoff.adapt")
-    assert run_and_stop(overrides, killed_copy) == 0, log_of(killed_copy)[-3000:]
-    assert_same_run(killed_copy, finished)
+def test_run_from_before_a_key_existed_resumes(overrides, finished, killed):
+    remove_keys(killed / "outputs/it/config.yaml", "data.partition", "compile", "callbacks.sar_handoff.adapt")
+    assert run_and_stop(overrides, killed) == 0, log_of(killed)[-3000:]
+    assert_same_run(killed, finished)
 
 
 def test_run_from_before_a_key_existed_is_finished(overrides, finished_copy):
@@ -199,14 +217,8 @@ def finished_stages(two_stages, tmp_path_factory):
     ],
 )
 def test_stopped_stage_resumes_to_the_same_bits(two_stages, finished_stages, tmp_path, stop):
-    signal, stage = stop.split()[:2]
-    assert run_and_stop(two_stages, tmp_path, stop) == STATUS[signal], log_of(tmp_path)[-3000:]
+    assert run_and_stop(two_stages, tmp_path, stop) == STATUS[stop.split()[0]], log_of(tmp_path)[-3000:]
     assert not (tmp_path / "outputs/it/metrics.json").exists()
-    if signal in ("SIGTERM", "SIGINT"):
-        assert read_user_error(tmp_path) == ("stopped", None, signal)
-        assert f"outputs/it/{stage}/checkpoints/last.ckpt" in log_of(tmp_path).splitlines()[-1]
-    elif signal == "DISKFULL":
-        assert read_user_error(tmp_path)[0] == "unwritable"
     assert run_and_stop(two_stages, tmp_path) == 0, log_of(tmp_path)[-3000:]
     assert_same_run(tmp_path, finished_stages, STAGES)
 

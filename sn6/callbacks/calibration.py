@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 from lightning import Callback, LightningModule, Trainer
-from pydantic import NonNegativeInt
+from pydantic import NonNegativeFloat, NonNegativeInt
 
-from sn6.callbacks.polygon_f1 import check_probabilities, footprints_of, polygon_f1_of
+from sn6.callbacks.polygon_f1 import Probability, footprints_of, polygon_f1_of
 from sn6.datasets.archive import Tile
 from sn6.datasets.layout import PIXEL
 from sn6.footprints import PolygonOptions
@@ -48,9 +48,11 @@ class Calibration(Callback):
     """
 
     def __init__(
-        self, tiles: NonNegativeInt = 50, thresholds: Sequence[float] = (0.5,), min_areas: Sequence[float] = (20.0,)
+        self,
+        tiles: NonNegativeInt = 50,
+        thresholds: Sequence[Probability] = (0.5,),
+        min_areas: Sequence[NonNegativeFloat] = (20.0,),
     ) -> None:
-        check_probabilities("callbacks.calibration.thresholds", thresholds)
         self.number = tiles
         self.thresholds = list(thresholds)
         self.min_areas = list(min_areas)

@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
 from lightning import Callback, LightningModule, Trainer
+from pydantic import Field, NonNegativeFloat
 
 from sn6.data.dataset import TileDataset
 from sn6.datasets.layout import CRS, PIXEL
-from sn6.errors import UserError
 from sn6.footprints import Footprints, PolygonOptions, rotate_polygons
 from sn6.footprints.polygonize import footprints_from_logits, is_building
 from sn6.formats.challenge_csv import ChallengeCSVWriter, read_proposals
@@ -21,6 +21,7 @@ from sn6.formats.geojson import GeoJSONWriter
 from sn6.metrics.matching import Counts, Match, match_tile
 from sn6.metrics.tile_table import COLUMNS, TileTable
 
+Probability = Annotated[float, Field(gt=0, lt=1)]
 MAX_QUEUED = 8  # tiles that a device may be ahead of the thread that scores them
 
 
@@ -81,11 +82,14 @@ class PolygonF1(Callback):
     logged: ClassVar = ("f1", "precision", "recall", "iou", "loss")
 
     def __init__(
-        self, threshold: float = 0.5, min_area: float = 20.0, simplify: float = 0.5, curve: Sequence[float] = ()
+        self,
+        threshold: Probability = 0.5,
+        min_area: NonNegativeFloat = 20.0,
+        simplify: NonNegativeFloat = 0.5,
+        curve: Sequence[Probability] = (),
     ) -> None:
         self.options = PolygonOptions(threshold, min_area, simplify)
         self.curve_at = [float(probability) for probability in curve]
-        check_probabilities("callbacks.polygon_f1.curve", self.curve_at)
         self.results: dict[int, TileResult] = {}  # of the last pass, by the tile's index, on this rank
         self.scores: dict[str, float] = {}  # of the last pass, the same on all ranks
         self.by_tile = torch.empty(0, len(COLUMNS))  # of the last pass, the same on all ranks: a row per tile
@@ -209,14 +213,6 @@ class PolygonF1(Callback):
                     writer.write(image_id, corners[image_id], by_tile[image_id])
         for path in parts:
             path.unlink()
-
-
-def check_probabilities(key: str, values: Sequence[float]) -> None:
-    """Raise a UserError if a threshold is not between 0 and 1."""
-    if not all(0 < value < 1 for value in values):
-        raise UserError(
-            f"invalid {key}={list(values)}: probabilities are between 0 and 1, both excluded", key=key, value=values
-        )
 
 
 def footprints_of(

@@ -35,6 +35,7 @@ def resume_study(config: DictConfig) -> None:
     if not isinstance(sweeper.n_trials, int) or sweeper.n_trials < 1:
         raise UserError(
             f"invalid hydra.sweeper.n_trials={sweeper.n_trials}: must be at least 1",
+            kind="invalid_value",
             key="hydra.sweeper.n_trials",
             value=sweeper.n_trials,
         )

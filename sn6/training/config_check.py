@@ -25,13 +25,13 @@ def check_types(values: Mapping[str, Any]) -> None:
     options = {key: value for key, value in values.items() if key not in groups}
     validate_arguments(RunOptions, options, "config", strict=True)
     if options["simulation"] is not None:
-        validate_arguments(settings_of, options["simulation"], "simulation", strict=True)
+        validate_arguments(settings_of, options["simulation"], "config", "simulation.", strict=True)
     for group, node in groups.items():
         if node is None:
             continue
         if group == "model":  # null is left open, for the weights or the default of the network
             init = {key: value for key, value in node.items() if key in INIT_KEYS}
-            validate_arguments(InitOptions, init, "model", strict=True)
+            validate_arguments(InitOptions, init, "config", "model.", strict=True)
             node = {key: value for key, value in node.items() if value is not None and key not in init}
         check_node(node, group)
 
@@ -45,7 +45,7 @@ def check_node(node: Mapping[str, Any], where: str) -> None:
             for key, value in node.items()
             if not key.startswith("_") and not (isinstance(value, dict) and "_target_" in value)
         }
-        validate_arguments(import_target(node["_target_"], where), arguments, where, strict=True)
+        validate_arguments(import_target(node["_target_"], where), arguments, "config", f"{where}.", strict=True)
     for key, value in inner.items():
         check_node(value, f"{where}.{key}")
 

@@ -52,7 +52,7 @@ class StopAt(Callback):
             return
         if action == "DISKFULL":
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, LIMIT))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, resource.RLIM_INFINITY))
         else:
             os.kill(os.getpid(), getattr(signal, action))
 
@@ -71,6 +71,14 @@ class RecordConfig(Callback):
         path.write_text(json.dumps(config))
 
 
+class CountFits(Callback):
+    """Add a line to `fits.txt` in the run's folder whenever a training starts."""
+
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        with (Path(trainer.default_root_dir) / "fits.txt").open("a") as file:
+            file.write("started\n")
+
+
 def run_main(overrides: list[str], folder: str, stop: str | None) -> None:
     """Call the `main` of `sn6.run` in this new process, with its output in `log.txt`, a UserError in ERROR."""
     multiprocessing.set_start_method("fork", force=True)  # of the loaders' workers, as in a process from the shell
@@ -86,7 +94,6 @@ def run_main(overrides: list[str], folder: str, stop: str | None) -> None:
             main()
     except SystemExit as stop:
         if isinstance(error := stop.__context__, UserError):
-            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
             Path(ERROR).write_text(json.dumps([error.kind, error.key, error.value], default=str))
         raise
 
@@ -112,10 +119,15 @@ def predict_main(overrides: list[str], steps: int) -> None:
     run_command(predict, "sn6.predict")
 
 
-def exit_status(target: Callable[..., None], *args: Any) -> int:
-    """Return the exit status of a new process that calls `target(*args)`; negative is the signal that ended it."""
-    process = SERVER.Process(target=target, args=args)
+def start_run(overrides: list[str], folder: Path, stop: str | None = None) -> Any:
+    """Start `python -m sn6.run overrides...` in `folder`, stopped at `stop`, and return its process."""
+    process = SERVER.Process(target=run_main, args=(overrides, str(folder), stop))
     process.start()
+    return process
+
+
+def exit_status(process: Any) -> int:
+    """Return the exit status of a process when it ends; negative is the signal that ended it."""
     process.join(timeout=240)
     assert process.exitcode is not None, "the process hangs"
     return process.exitcode
@@ -123,12 +135,14 @@ def exit_status(target: Callable[..., None], *args: Any) -> int:
 
 def predict_and_stop(overrides: list[str], steps: int) -> int:
     """Return the exit status of a prediction that is killed after `steps` windows and images."""
-    return exit_status(predict_main, overrides, steps)
+    process = SERVER.Process(target=predict_main, args=(overrides, steps))
+    process.start()
+    return exit_status(process)
 
 
 def run_and_stop(overrides: list[str], folder: Path, stop: str | None = None) -> int:
     """Return the exit status of `python -m sn6.run overrides...` in `folder`, stopped at `stop`."""
-    return exit_status(run_main, overrides, str(folder), stop)
+    return exit_status(start_run(overrides, folder, stop))
 
 
 def read_user_error(folder: Path) -> tuple[Any, ...]:
