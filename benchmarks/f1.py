@@ -56,15 +56,15 @@ def sn6_counts(truth: np.ndarray, proposed: Footprints) -> Counts:
 
 def loop_counts(truth: np.ndarray, proposed: Footprints) -> Counts:
     """Apply the rules proposal by proposal, each to the buildings that a tree finds near it."""
-    truth = [polygon for polygon in truth if polygon.area >= MIN_AREA]
-    tree, free, tp, fp = shapely.STRtree(truth), set(range(len(truth))), 0, 0
+    buildings = [polygon for polygon in truth if polygon.area >= MIN_AREA]
+    tree, free, tp, fp = shapely.STRtree(buildings), set(range(len(buildings))), 0, 0
     for number in np.argsort(-proposed.confidences, kind="stable"):
         proposal = proposed.polygons[number]
         if proposal.area < MIN_AREA:
             continue
         near = [i for i in sorted(tree.query(proposal)) if i in free]
-        best = max(near, key=lambda i, proposal=proposal: iou(truth[i], proposal), default=None)
-        if best is not None and iou(truth[best], proposal) > MIN_IOU:
+        best = max(near, key=lambda i, proposal=proposal: iou(buildings[i], proposal), default=None)
+        if best is not None and iou(buildings[best], proposal) > MIN_IOU:
             free.remove(best)
             tp += 1
         else:

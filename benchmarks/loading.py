@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import rasterio
 import torch
 from lightning import Trainer
+from pydantic import NonNegativeInt, PositiveInt
 from rich.console import Console
 from rich.table import Table
 
@@ -31,11 +32,11 @@ PRODUCT = "SAR-Intensity"
 
 def loading(
     folder: Annotated[Path, "folder for the archives and their store"] = Path("outputs/loading"),
-    tiles: Annotated[int, "tiles of the simulated archive"] = 24,
-    crop: Annotated[int, "edge length in pixels"] = 512,
-    crops_per_tile: Annotated[int, "crops of a training tile in a measurement"] = 4,
-    rounds: Annotated[int, "measurements of each"] = 3,
-    workers: Annotated[tuple[int, ...], "worker processes of a loader of GeoTIFFs; stores have none"] = (0, 2),
+    tiles: Annotated[PositiveInt, "tiles of the simulated archive"] = 24,
+    crop: Annotated[PositiveInt, "edge length in pixels"] = 512,
+    crops_per_tile: Annotated[PositiveInt, "crops of a training tile in a measurement"] = 4,
+    rounds: Annotated[PositiveInt, "measurements of each"] = 3,
+    workers: Annotated[tuple[NonNegativeInt, ...], "worker processes of a loader of GeoTIFFs"] = (0, 2),
     boundary: Annotated[bool, "include the pixel weights of loss=weighted_boundary"] = False,
 ) -> None:
     """Print crops per second, and their ratio to the compressed GeoTIFFs with as many workers."""

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import numpy as np
 import rasterio
 import torch
+from pydantic import PositiveInt
 from rasterio.transform import from_origin
 from rasterio.windows import Window
 
@@ -32,8 +33,8 @@ WEST, NORTH = 590_000, 5_750_000
 def prediction(
     folder: Annotated[Path, "folder for the files; its contents are replaced"] = Path("outputs/prediction"),
     root: Annotated[Path, "an archive for the texture; simulated if it is missing"] = Path("outputs/simulated_archive"),
-    pixels: Annotated[int, "edge length of the GeoTIFF"] = 10_000,
-    width: Annotated[int, "base filters of the U-Net; the published one has 64"] = 8,
+    pixels: Annotated[PositiveInt, "edge length of the GeoTIFF"] = 10_000,
+    width: Annotated[PositiveInt, "base filters of the U-Net; the published one has 64"] = 8,
     overrides: Annotated[str, "more for sn6.predict, such as 'device=cuda batch=8 precision=bf16-mixed'"] = "",
 ) -> None:
     """Print seconds, seconds per km² and the peak memory of `python -m sn6.predict`."""

@@ -1,9 +1,8 @@
-"""How much of one core the score of a whole validation set takes, from files.
+"""Measure the time on one core to score a validation set from files.
 
-    python -m benchmarks.scoring            (--help tells its keys)
+    python -m benchmarks.scoring            (--help lists its keys)
 
-The files hold as many proposals as buildings, shifted at random. A plain implementation, row by row as the rules are
-written, confirms the counts.
+The files contain a randomly shifted proposal for each building. A plain implementation confirms the counts.
 """
 
 import csv
@@ -17,11 +16,12 @@ from typing import Annotated
 
 import numpy as np
 import shapely
+from pydantic import PositiveInt
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.f1 import loop_counts
-from benchmarks.process import of_command
+from benchmarks.process import measure_command
 from benchmarks.street_map import shifted, street_map
 from sn6.cli import run_command
 from sn6.datasets.layout import CRS, PIXEL
@@ -40,24 +40,26 @@ FORMATS: dict[str, Callable[[Path], FootprintWriter]] = {
 
 
 def scoring(
-    folder: Annotated[Path, "for the files"] = Path("outputs/scoring"),
-    tiles: Annotated[int, "of the validation set"] = 705,
-    buildings: Annotated[int, "on each of them"] = 63,
+    folder: Annotated[Path, "folder for the files"] = Path("outputs/scoring"),
+    tiles: Annotated[PositiveInt, "tiles of the validation set"] = 705,
+    buildings: Annotated[PositiveInt, "buildings per tile"] = 63,
 ) -> None:
-    """Prints the seconds of `python -m sn6.score` for each format."""
+    """Print the seconds of `python -m sn6.score` for each format."""
     rng = np.random.default_rng(0)
     truths = [street_map(rng, buildings) for _ in range(tiles)]
     proposals = [shifted(rng, truth) for truth in truths]
     write(folder / "truth.csv", ChallengeCSVWriter, [Footprints(truth, np.ones(len(truth))) for truth in truths])
-    table = Table("what", "of one core", "tp", "fp", "fn", title=f"{tiles} tiles of {buildings} buildings")
+    table = Table("what", "time on one core", "tp", "fp", "fn", title=f"{tiles} tiles of {buildings} buildings")
     for suffix, writer in FORMATS.items():
         write(folder / f"proposals.{suffix}", writer, proposals)
     started = time.process_time()
     plain = plain_counts(folder / "truth.csv", folder / "proposals.csv")
-    table.add_row("plain implementation", f"{time.process_time() - started:.2f} s", *map(str, astuple(plain)))
+    table.add_row(
+        "plain implementation, matching only", f"{time.process_time() - started:.2f} s", *map(str, astuple(plain))
+    )
     for suffix in FORMATS:
         path = folder / f"proposals.{suffix}"
-        seconds, counts = scored(folder / "truth.csv", path)
+        seconds, counts = run_score(folder / "truth.csv", path)
         table.add_row(f"sn6.score of {path.name}", f"{seconds:.2f} s", *map(str, astuple(counts)))
         if counts != plain:
             sys.exit(f"{path} scores {counts}, the plain implementation counts {plain}")
@@ -65,29 +67,31 @@ def scoring(
 
 
 def write(path: Path, writer: Callable[[Path], FootprintWriter], tiles: list[Footprints]) -> None:
-    """A file of tiles that lie beside one another."""
+    """Write a file of tiles side by side."""
     with writer(path) as file:
         for i, footprints in enumerate(tiles):
             east, north = 591550.0 + 450 * (i % 20), 5750000.0 - 450 * (i // 20)
             file.write(f"20190822070610_20190822070846_tile_{i}", (east, north), footprints)
 
 
-def scored(truth: Path, proposals: Path) -> tuple[float, Counts]:
-    """The seconds of a core that the command takes from its start to its end, and its counts."""
+def run_score(truth: Path, proposals: Path) -> tuple[float, Counts]:
+    """Run the command, and return its seconds on one core, start-up included, and its counts."""
     out = proposals.with_name("score.json")
-    used = of_command([sys.executable, "-m", "sn6.score", f"truth={truth}", f"proposals={proposals}", f"out={out}"])
+    used = measure_command(
+        [sys.executable, "-m", "sn6.score", f"truth={truth}", f"proposals={proposals}", f"out={out}"]
+    )
     overall = json.loads(out.read_text())["overall"]
-    return used.of_a_core, Counts(overall["tp"], overall["fp"], overall["fn"])
+    return used.core_seconds, Counts(overall["tp"], overall["fp"], overall["fn"])
 
 
 def plain_counts(truth: Path, proposals: Path) -> Counts:
-    """The rules as they are written, on files read row by row."""
+    """Apply the rules to files that are read row by row."""
     buildings, proposed = rows_of(truth), rows_of(proposals)
     return sum((loop_counts(true.polygons, proposed[image_id]) for image_id, true in buildings.items()), Counts())
 
 
 def rows_of(path: Path) -> dict[str, Footprints]:
-    """Confidences and polygons of the rows by tile."""
+    """Read confidences and polygons of each tile."""
     tiles: dict[str, list[tuple[shapely.Polygon, float]]] = {}
     with path.open(newline="") as file:
         for row in csv.DictReader(file):

@@ -1,9 +1,9 @@
-"""What a start costs: seconds until help is shown and until the first training step, and the memory of its processes.
+"""Measure the start-up: seconds until the help and until the first training step, and the memory of the processes.
 
-    python -m benchmarks.startup            (--help tells its keys)
+    python -m benchmarks.startup            (--help lists its keys)
 
-The archive is as large as the published one in tiles and buildings, its images are tiny: all that grows with the pixels
-is small here. "First" is a start with nothing kept beside the archive, "again" one that finds all of it.
+The archive has as many tiles and buildings as the published one, but tiny images, so that all that is proportional to
+the pixels is small. The first start has no cache of the archive, the later ones have.
 """
 
 import json
@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from functools import wraps
 from importlib import import_module
@@ -21,6 +21,7 @@ from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
 
+from pydantic import PositiveInt
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -29,8 +30,8 @@ from sn6.cli import run_command
 
 SIZE = 32  # pixels
 STRIP = "20190822070610_20190822070846"
-PARTS = {  # of a start, and the function whose seconds they are
-    "config checked": ("sn6.training.stage", "check"),
+PARTS = {  # part of the start-up → module and function that is measured
+    "config": ("sn6.training.experiment", "resolve"),
     "index": ("sn6.datasets.archive", "index_bounds"),
     "labels": ("sn6.datasets.archive", "load_labels"),
     "fold": ("sn6.data.datamodule", "make_fold"),
@@ -54,45 +55,45 @@ RUN = (
 
 
 def startup(
-    folder: Annotated[Path, "for the archive and the runs"] = Path("outputs/startup"),
-    tiles: Annotated[int, "of the archive"] = 3401,
-    buildings: Annotated[int, "on each of them"] = 63,
-    repeats: Annotated[int, "of each start; the median counts"] = 3,
+    folder: Annotated[Path, "folder for the archive and the runs"] = Path("outputs/startup"),
+    tiles: Annotated[PositiveInt, "tiles of the archive"] = 3401,
+    buildings: Annotated[PositiveInt, "buildings per tile"] = 63,
+    repeats: Annotated[PositiveInt, "measurements; the median is printed"] = 3,
 ) -> None:
-    """Prints seconds as they pass on the clock, and the memory of a training and its two workers.
+    """Print seconds of wall time, and the memory of a training and its two workers.
 
-    Memory is what a process has alone, and that with its share of what several processes have in common.
+    Memory is given without and with a process's part of the memory that several processes share (USS and PSS).
     """
     root = folder / f"{tiles}x{buildings}"
     if not root.exists():
         make_archive(root, tiles, buildings)
-    table = Table("what", "first", "again", title=f"{tiles} tiles of {buildings} buildings")
-    for door in ("run", "score"):
-        seconds = median(elapsed("-m", f"sn6.{door}", "--help") for _ in range(repeats))
-        table.add_row(f"sn6.{door} --help", "", f"{seconds:.2f} s")
+    table = Table("what", "without cache", "with cache", title=f"{tiles} tiles of {buildings} buildings")
+    for command in ("run", "score"):
+        seconds = median(elapsed("-m", f"sn6.{command}", "--help") for _ in range(repeats))
+        table.add_row(f"sn6.{command} --help", "", f"{seconds:.2f} s")
     shutil.rmtree(root / ".sn6", ignore_errors=True)
     starts = [first_step(root, folder / "runs", number) for number in range(repeats + 1)]
-    first, again = starts[0], starts[1:]
+    first, later = starts[0], starts[1:]
     for part in first["seconds"]:
-        seconds = median(start["seconds"][part] for start in again)
+        seconds = median(start["seconds"][part] for start in later)
         table.add_row(part, f"{first['seconds'][part]:.2f} s", f"{seconds:.2f} s")
-    for package, seconds in import_seconds().most_common(6):
-        table.add_row(f"  of the imports: {package}", "", f"{seconds:.2f} s")
+    for package, seconds in import_seconds()[:6]:
+        table.add_row(f"  imports of {package}", "", f"{seconds:.2f} s")
     for process in first["megabytes"]:
-        own, shared = (median(start["megabytes"][process][of] for start in again) for of in ("uss", "pss"))
-        table.add_row(f"memory: {process}", "", f"{own:.0f} MB, with its share {shared:.0f} MB")
-    table.add_row("a data set of all tiles, pickled", "", f"{pickled(root) / 1e6:.2f} MB")
+        uss, pss = (median(start["megabytes"][process][of] for start in later) for of in ("uss", "pss"))
+        table.add_row(f"memory: {process}", "", f"{uss:.0f} MB, with its part of shared memory {pss:.0f} MB")
+    table.add_row("pickled data set of all tiles", "", f"{pickled_size(root) / 1e6:.2f} MB")
     Console().print(table)
 
 
 def make_archive(root: Path, tiles: int, buildings: int) -> None:
-    """Radar tiles of 450 m, 20 in a row, and their labels; whole or not at all."""
+    """Write radar tiles of 450 m, 20 per row, and their labels; the folder is renamed when it is complete."""
     import numpy as np
     import rasterio
     import shapely
     from rasterio.transform import from_origin
 
-    from benchmarks.scoring import street_map
+    from benchmarks.street_map import street_map
     from sn6.datasets.layout import labels_path, orientations_path, tile_path
 
     part, rng = root.with_name("unfinished"), np.random.default_rng(0)
@@ -106,40 +107,40 @@ def make_archive(root: Path, tiles: int, buildings: int) -> None:
         labels.write("ImageId,TileBuildingId,PolygonWKT_Pix,Mean_Building_Height\n")
         for i in track(range(tiles), "making the archive", console=Console(stderr=True), transient=True):
             image_id, pixel = f"{STRIP}_tile_{i}", 450 / SIZE
-            place = from_origin(592000.0 + 450 * (i % 20), 5750000.0 - 450 * (i // 20), pixel, pixel)
+            transform = from_origin(592000.0 + 450 * (i % 20), 5750000.0 - 450 * (i // 20), pixel, pixel)
             path = tile_path(part, "train", "SAR-Intensity", image_id)
-            with rasterio.open(path, "w", crs="EPSG:32631", transform=place, **profile) as file:
+            with rasterio.open(path, "w", crs="EPSG:32631", transform=transform, **profile) as file:
                 file.write(rng.uniform(5, 50, (4, SIZE, SIZE)).astype(np.float32))
             labels.writelines(f'{image_id},{n},"{wkt}",5.0\n' for n, wkt in enumerate(streets[i % len(streets)]))
     part.rename(root)
 
 
-def elapsed(*words: str) -> float:
-    """Seconds that `python words...` takes."""
+def elapsed(*arguments: str) -> float:
+    """Measure the seconds of `python arguments...`."""
     started = time.perf_counter()
-    subprocess.run([sys.executable, *words], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - started
 
 
 def first_step(root: Path, runs: Path, number: int) -> dict[str, Any]:
-    """What `first_step_here` tells of a training that is started as a user starts it."""
+    """Start a training as a user does, and return what `train_to_first_step` prints."""
     shutil.rmtree(runs / str(number), ignore_errors=True)
-    words = [*RUN, f"data.root={root}", f"hydra.run.dir={runs / str(number)}"]
-    code = "from benchmarks.startup import first_step_here; first_step_here()"
+    overrides = [*RUN, f"data.root={root}", f"hydra.run.dir={runs / str(number)}"]
+    code = "from benchmarks.startup import train_to_first_step; train_to_first_step()"
     environment = os.environ | {"STARTED": repr(time.time())}
-    done = subprocess.run([sys.executable, "-c", code, *words], check=True, env=environment, stdout=subprocess.PIPE)
+    done = subprocess.run([sys.executable, "-c", code, *overrides], check=True, env=environment, stdout=subprocess.PIPE)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def first_step_here() -> None:
-    """Trains by the words of the command line until the first step is done, and prints what it took."""
-    started, seconds = float(os.environ["STARTED"]), Counter[str]()
-    import sn6.run  # after the clock has started, as all that follows
+def train_to_first_step() -> None:
+    """Train by the overrides of the command line until the first step is done; print seconds and memory as JSON."""
+    started, seconds = float(os.environ["STARTED"]), defaultdict[str, float](float)
+    import sn6.run  # after the clock has started, as all further imports
 
-    seconds["Python, Hydra and the door"] = time.time() - started
+    seconds["Python, Hydra and the command line"] = time.time() - started
     before = time.time()
     import_module("sn6.training.experiment")
-    seconds["torch, Lightning and the rest of sn6"] = time.time() - before
+    seconds["imports of torch, Lightning and the rest"] = time.time() - before
     for part, (module, name) in PARTS.items():
         owner = import_module(module)
         setattr(owner, name, timed(getattr(owner, name), seconds, part))
@@ -149,8 +150,8 @@ def first_step_here() -> None:
     from sn6.segmenter import Segmenter
 
     def stop(*_: Any) -> None:
-        whole = time.time() - started
-        parts = {**seconds, "all else": whole - seconds.total(), "command to first training step": whole}
+        total = time.time() - started
+        parts = {**seconds, "everything else": total - sum(seconds.values()), "command to first training step": total}
         print(json.dumps({"seconds": parts, "megabytes": megabytes()}), flush=True)
         for child in psutil.Process().children():
             child.kill()
@@ -160,8 +161,8 @@ def first_step_here() -> None:
     sn6.run.main()
 
 
-def timed(function: Callable, seconds: Counter[str], part: str) -> Callable:
-    """The function, which adds the seconds that it takes to those of `part`."""
+def timed(function: Callable, seconds: dict[str, float], part: str) -> Callable:
+    """Return the function, which adds its seconds to those of `part`."""
 
     @wraps(function)
     def call(*args: Any, **options: Any) -> Any:
@@ -175,29 +176,29 @@ def timed(function: Callable, seconds: Counter[str], part: str) -> Callable:
 
 
 def megabytes() -> dict[str, dict[str, float]]:
-    """Memory of this process and of those that it started: "uss" alone, "pss" with its share of what is shared."""
+    """Measure the memory of this process and its children: "uss" is private, "pss" includes a part of shared memory."""
     import psutil
 
-    here = psutil.Process()
-    names = {here: "main process"} | {child: f"worker {n}" for n, child in enumerate(here.children(), start=1)}
-    found = {name: process.memory_full_info() for process, name in names.items()}
-    return {name: {"uss": info.uss / 1e6, "pss": info.pss / 1e6} for name, info in found.items()}
+    main = psutil.Process()
+    names = {main: "main process"} | {child: f"worker {n}" for n, child in enumerate(main.children(), start=1)}
+    memory = {name: process.memory_full_info() for process, name in names.items()}
+    return {name: {"uss": info.uss / 1e6, "pss": info.pss / 1e6} for name, info in memory.items()}
 
 
-def import_seconds() -> Counter[str]:
-    """Package → seconds of its own modules among all that a training imports."""
+def import_seconds() -> list[tuple[str, float]]:
+    """Measure the imports of a training; return each package and the seconds of its own modules, largest first."""
     code = [sys.executable, "-X", "importtime", "-c", "import sn6.run, sn6.training.experiment"]
     lines = subprocess.run(code, check=True, capture_output=True, text=True).stderr.splitlines()
-    seconds = Counter[str]()
+    seconds = defaultdict[str, float](float)
     for line in lines:
         own, _, name = line.removeprefix("import time:").split("|")
         if own.strip().isdigit():
             seconds[name.strip().partition(".")[0]] += int(own) / 1e6
-    return seconds
+    return sorted(seconds.items(), key=lambda item: -item[1])
 
 
-def pickled(root: Path) -> int:
-    """Bytes that go to each worker where processes are not forked."""
+def pickled_size(root: Path) -> int:
+    """Return the bytes that are sent to each worker if processes are not forked."""
     from sn6.data.dataset import TileDataset
     from sn6.data.normalization import Statistics
     from sn6.data.source import Source

@@ -92,7 +92,7 @@ def on_device(size: int, width: int, device: str, repeats: int, min_ratio: float
     agreement = check_agreement(logits, half, whole_tile(with_weights_of(case.network, width).eval(), case))
     path, inputs = f"tile → polygons, {precision}", f"{size}×{size}, {device}"
     with own_process(keep_freed_memory) as ours, own_process() as theirs:
-        implementations = {"sn6": ours(make_sn6, size, width, device)}
+        implementations: dict[str, Implementation] = {"sn6": ours(make_sn6, size, width, device)}
         implementations |= {name: theirs(make_baseline, name, size, width, device) for name in BASELINES}
         seconds = medians(implementations, repeats)
     for name in BASELINES:

@@ -1,5 +1,6 @@
 """Shapes and types of the signatures are checked while the tests run; archives and the command line for all."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 from helpers import typechecking
 from jaxtyping import install_import_hook
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # several tests at a time, each with processes of its own
 install_import_hook("sn6", f"{typechecking.__name__}.checked")
 
 if TYPE_CHECKING:

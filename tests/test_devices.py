@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -58,7 +59,7 @@ def test_validation_is_the_same_on_one_rank_and_on_two(archive_root, tmp_path):
     for rank in on_ranks(score, 2, archive_root, tmp_path, (1, 5, 8)):
         assert rank == one
     for number, (logged, scores, by_tile) in one.items():
-        assert scores["tiles"] == len(by_tile) == number
+        assert scores["scored_tiles"] == len(by_tile) == number
         assert logged["val/f1"] == pytest.approx(scores["f1"])
     assert one[8][1]["tp"] > 0
     assert one[8][1]["fp"] + one[8][1]["fn"] > 0
@@ -94,8 +95,9 @@ def test_a_batch_gives_the_same_weights_on_one_rank_on_two_and_accumulated(archi
 
 def run_of(root, *more):
     """Return the overrides of a run of small tiles."""
-    sizes = ("data.batch_size=4", "trainer.max_epochs=2", "trainer.limit_val_batches=null")
-    return [*small_run(), *sizes, f"data.root={root}", *more]
+    sizes = ("data.batch_size=4", "trainer.max_epochs=2")
+    limits = ("trainer.limit_val_batches=null", "trainer.limit_test_batches=null")  # which count batches of one rank
+    return [*small_run(), *sizes, *limits, f"data.root={root}", *more]
 
 
 def results_of(folder):
@@ -136,7 +138,7 @@ def test_the_console_script_on_two_ranks_gives_the_metrics_of_one(on_one, on_two
     assert two.keys() == one.keys()
     for key in ("val_loss", "val_f1", "val_iou", "loss", "f1", "iou", "oracle_f1"):
         assert two[key] == pytest.approx(one[key], rel=1e-4), key
-    for key in ("tiles", "epoch", "selected_by", "scored_on", "dtype", "val_tiles"):
+    for key in ("tiles", "epoch", "selected_by", "scored_on", "dtype", "scored_tiles", "val_scored_tiles"):
         assert two[key] == one[key], key
 
 
@@ -229,11 +231,13 @@ def test_a_port_in_use(archive_root, tmp_path):
 
 
 def test_all_ranks_end_when_the_first_one_fails(monkeypatch):
+    from lightning import Trainer
+
     from sn6.training.devices import stop_all_ranks_on_error
 
     signals = []
     launcher = SimpleNamespace(procs=["rank 1"], kill=signals.append)
-    trainer = SimpleNamespace(strategy=SimpleNamespace(launcher=launcher), global_rank=0)
+    trainer = Mock(spec=Trainer, strategy=SimpleNamespace(launcher=launcher), global_rank=0)
     monkeypatch.setenv("MASTER_PORT", "77")
     with user_error("unavailable", key="MASTER_PORT", value="77"), stop_all_ranks_on_error(trainer):
         raise torch.distributed.DistNetworkError("in use")

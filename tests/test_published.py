@@ -12,6 +12,7 @@ from torch import nn
 
 from sn6.checkpoints.init_options import check_building_class, resolve_options
 from sn6.checkpoints.loading import read_checkpoint
+from sn6.checkpoints.weights_file import write_weights
 from sn6.models.classes import building_logits
 from sn6.models.ternausnet import TernausNet
 from sn6.models.unet import UNet
@@ -233,3 +234,17 @@ def test_the_class_of_building_must_exist():
             check_building_class(classes, building_class)
     check_building_class(21, 20)
     check_building_class(1, None)
+
+
+@pytest.mark.parametrize("suffix", [".ckpt", ".safetensors"])
+def test_a_file_of_version_0_1_is_refused(tmp_path, suffix):
+    """Its threshold is a logit, which would pass for a probability."""
+    path, weights = tmp_path / f"old{suffix}", TernausNet(4, width=4).state_dict()
+    of_data = {"split": "columns", "ground": [[0, 0, 450, 450]]}
+    if suffix == ".ckpt":
+        state = {f"network.{name}": tensor for name, tensor in weights.items()}
+        torch.save({"state_dict": state, "TileDataModule": of_data, "callbacks": {}, "epoch": 1}, path)
+    else:
+        write_weights(path, weights, {"footprints": {"threshold": 0.405}, **of_data})
+    with user_error("wrong_data", "checkpoint", str(path)):
+        read_checkpoint(path, "checkpoint")

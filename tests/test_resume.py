@@ -182,7 +182,12 @@ def test_run_from_before_a_key_existed_is_finished(overrides, finished_copy):
 
 
 def test_resume_false_moves_the_old_run_aside(overrides, finished, finished_copy):
-    assert run_and_stop([*overrides, "resume=false", "trainer.max_epochs=1"], finished_copy) == 0
+    assert (
+        run_and_stop(
+            [*overrides, "resume=false", "trainer.max_epochs=1", "trainer.limit_train_batches=1"], finished_copy
+        )
+        == 0
+    )
     assert (finished_copy / "outputs/it.old1/checkpoints/last.ckpt").exists()
     before, after = weights_of(finished), weights_of(finished_copy)
     assert not all(torch.equal(after[name], tensor) for name, tensor in before.items())

@@ -1,101 +1,144 @@
-"""A sweep trains what it says, on any number of devices, goes on after a stop, and compares its jobs."""
+"""Sweeps: every job trains its own overrides, on any number of devices, resumes after a stop, and is compared."""
 
 import csv
 import json
 import os
+import re
 import signal
-import time
 from contextlib import ExitStack
+from itertools import product
 
 import pytest
-from helpers.commands import small_run, start, wait_for_end
+import yaml
+from helpers.commands import assert_fails, assert_one_line, read_metrics, start, wait_for_end
+from helpers.errors import user_error
+from helpers.stopping import run_and_stop
+from helpers.sweeps import read_jobs, read_ranks, small_sweep, wait_until
 from helpers.wandb_file import read_run
 
 needs_optuna = pytest.mark.usefixtures("optuna")
+PLAIN_NAME = re.compile(r"[A-Za-z0-9._+-]+")  # which no shell changes
 
 
 @pytest.fixture
 def optuna():
-    """Of the extra `sweep`."""
+    """Import Optuna, of the extra `sweep`."""
     return pytest.importorskip("optuna")
 
 
-def line(root, *more, name="it"):
-    """A sweep of small runs whose ranks tell what they train with."""
-    tell = ("+callbacks.tell._target_=stopping.TellConfig", "trainer.limit_val_batches=null")
-    return ["-m", *small_run(), *tell, f"data.root={root}", f"name={name}", *more]
+@pytest.fixture
+def forked_jobs(monkeypatch, tmp_path):
+    """Run jobs in forks of a server that has done all imports, and return the list of their overrides."""
+    commands = []
+
+    def run(overrides, environment):
+        commands.append(overrides)
+        return run_and_stop(overrides, tmp_path)
+
+    monkeypatch.setattr("sn6.sweeps.job.run_in_subprocess", run)
+    return commands
 
 
-def jobs(folder):
-    """job.json of each job, by the job's folder."""
-    found = {path.parent: json.loads(path.read_text()) for path in folder.glob("*/job.json")}
-    return {path: job for path, job in found.items() if job["status"] != "started"}
+def read_table(folder):
+    with (folder / "sweep.csv").open() as file:
+        return list(csv.DictReader(file))
 
 
-def told(folder):
-    """What each rank of a job trained with."""
-    return [json.loads(path.read_text()) for path in sorted(folder.glob("rank*.json"))]
+def metrics_times(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("metrics.json")}
 
 
-def metrics(folder):
-    return json.loads((folder / "metrics.json").read_text())
+def test_a_grid_records_a_failed_job_and_keeps_the_finished_one(sn6_run, archive_root, tmp_path):
+    """The jobs are processes of their own here."""
+    sweep = small_sweep(archive_root, "trainer.devices=2", "data.batch_size=1,2", "objective=val_loss")
+    folder = tmp_path / "outputs/it"
+    assert_fails(sn6_run(*sweep), "failed", folder.relative_to(tmp_path), 1)
+    failed, finished = (folder / f"data.batch_size-{size}" for size in (1, 2))
+    jobs = read_jobs(folder)
+    assert set(jobs) == {failed, finished}
+    assert jobs[failed]["status"] == "failed"
+    assert jobs[failed]["error"] == (failed / "error.txt").read_text().strip()
+    assert not (failed / "metrics.json").exists()
+    assert jobs[finished]["status"] == "finished"
+    assert jobs[finished]["value"] == read_metrics(finished)["val_loss"]
+    assert "data.batch_size=2" in jobs[finished]["overrides"]
+    assert [rank["ranks"] for rank in read_ranks(finished)] == [2, 2]
+    rows = read_table(folder)
+    assert [(row["folder"], row["status"], row["data.batch_size"]) for row in rows] == [
+        (finished.name, "finished", "2"),
+        (failed.name, "failed", "1"),
+    ]
+    assert float(rows[0]["val_loss"]) == jobs[finished]["value"]
+    assert rows[1]["error"] == jobs[failed]["error"]
+    assert (folder / "sweep.png").stat().st_size > 1000
+    before = metrics_times(folder)
+    again = sn6_run(*sweep)
+    assert_fails(again, "failed", folder.relative_to(tmp_path), 1)
+    assert metrics_times(folder) == before
 
 
-def wait_for(condition, process):
-    """Until it holds."""
-    for _ in range(1500):
-        if condition():
-            return
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.1)
-    raise AssertionError("it never came")
+def test_a_sweep_may_stop_at_the_first_failed_job(sn6_run, archive_root, tmp_path, forked_jobs):
+    done = sn6_run(*small_sweep(archive_root, "data.fold=9,4", "on_failed_job=stop"))
+    assert done.status == 1
+    assert len(forked_jobs) == 1
+    assert [job["status"] for job in read_jobs(tmp_path / "outputs/it").values()] == ["failed"]
 
 
-def test_a_grid_over_devices_records_a_failed_job_and_goes_on(archive_root, tmp_path):
-    sweep = line(archive_root, "trainer.devices=1,2", "data.batch_size=1,2", "logger=wandb")
-    status, said = wait_for_end(start(tmp_path, sweep, NETRC=str(tmp_path / "none"), WANDB_SILENT="true"))
-    assert status == 1
-    assert "1 of 4 jobs of outputs/it failed" in said.splitlines()[-1]
-    assert "data.batch_size=1 is the total and cannot be dealt to 2 devices" in said.splitlines()[-1]
+def test_paths_with_special_characters_are_swept(sn6_run, archive_root, tmp_path, forked_jobs):
+    """A value that holds `=`, `,` or blanks is quoted on the command line; the job's folder has a plain name."""
+    roots = [tmp_path / name for name in ("loss=bce,seed=0", "it's (old) ü")]
+    for root in roots:
+        root.symlink_to(archive_root)
+    quoted = ",".join(f'"{root}"' for root in roots)
+    sweep = [line for line in small_sweep(archive_root) if not line.startswith("data.root=")]
+    done = sn6_run(*sweep, f"data.root={quoted}")
+    assert done.status == 0, done.err
+    jobs = read_jobs(tmp_path / "outputs/it")
+    assert all(PLAIN_NAME.fullmatch(folder.name) for folder in jobs)
+    assert {yaml.safe_load((folder / "config.yaml").read_text())["data"]["root"] for folder in jobs} == {
+        *map(str, roots)
+    }
+    assert [row["status"] for row in read_table(tmp_path / "outputs/it")] == ["finished"] * 2
+    assert sn6_run(*sweep, f"data.root={quoted}").status == 0
+    assert len(forked_jobs) == 2  # the second time both were finished
+
+
+@pytest.mark.slow
+def test_a_grid_over_devices_gives_the_same_training(archive_root, tmp_path):
+    sweep = small_sweep(archive_root, "trainer.devices=1,2", "data.batch_size=1,2", "logger=wandb")
+    status, err = wait_for_end(start(tmp_path, sweep, NETRC=str(tmp_path / "none"), WANDB_SILENT="true"))
+    assert_one_line(status, err, "outputs/it", "data.batch_size=1")
     folder = tmp_path / "outputs/it"
     assert [path.name for path in (tmp_path / "outputs").iterdir()] == ["it"]
-    done = jobs(folder)
-    assert {path.name for path in done} == {
-        f"data.batch_size={batch},trainer.devices={devices}" for batch in (1, 2) for devices in (1, 2)
-    }
-    values = {}
-    for path, job in done.items():
-        batch, devices = (int(part.partition("=")[2]) for part in path.name.split(","))
+    jobs = read_jobs(folder)
+    sizes = list(product((1, 2), (1, 2)))
+    by_name = {f"data.batch_size-{batch}_trainer.devices-{devices}": (batch, devices) for batch, devices in sizes}
+    assert {path.name for path in jobs} == set(by_name)
+    losses = {}
+    for path, job in jobs.items():
+        batch, devices = by_name[path.name]
         if (batch, devices) == (1, 2):
             assert job["status"] == "failed"
-            assert not (path / "metrics.json").exists()
             continue
-        assert job["value"] == metrics(path)["val_f1"]
-        assert [rank["ranks"] for rank in told(path)] == [devices] * devices
+        assert job["value"] == read_metrics(path)["val_f1"]
+        assert [rank["ranks"] for rank in read_ranks(path)] == [devices] * devices
         (run,) = [read_run(part) for part in path.glob("wandb/offline-run-*")]
         assert (run["group"], run["name"]) == ("it", f"it/{path.name}")
-        values[batch, devices] = metrics(path)["val_loss"]
-    assert values[2, 1] == pytest.approx(values[2, 2], rel=1e-4)  # the same training
-    with (folder / "sweep.csv").open() as file:
-        rows = list(csv.DictReader(file))
+        losses[batch, devices] = read_metrics(path)["val_loss"]
+    assert losses[2, 1] == pytest.approx(losses[2, 2], rel=1e-4)
+    rows = read_table(folder)
     assert [row["status"] for row in rows] == ["finished"] * 3 + ["failed"]
     scores = [float(row["val_f1"]) for row in rows[:3]]
     assert scores == sorted(scores, reverse=True)
     assert {(row["trainer.devices"], row["data.batch_size"]) for row in rows} == {(a, b) for a in "12" for b in "12"}
-    assert (folder / "sweep.png").stat().st_size > 1000
-    before = {path: (path / "metrics.json").stat().st_mtime_ns for path, job in done.items() if "value" in job}
-    status, said = wait_for_end(start(tmp_path, [*sweep[:-1], "on_failed_job=stop"]))
-    assert status == 1
-    assert {path: (path / "metrics.json").stat().st_mtime_ns for path in before} == before
-    assert "data.batch_size=1,trainer.devices=1 is finished" in said
-    assert "data.batch_size=2,trainer.devices=1 is finished" not in said  # it comes after the one that fails
 
 
+@pytest.mark.slow
 @needs_optuna
-def test_a_study_on_two_devices_that_is_killed_goes_on(archive_root, tmp_path):
+def test_a_study_on_two_devices_that_is_killed_resumes(archive_root, tmp_path):
     import optuna
 
-    sweep = line(
+    sweep = small_sweep(
         archive_root,
         "sweep=optuna",
         "hydra.sweeper.n_trials=3",
@@ -108,139 +151,175 @@ def test_a_study_on_two_devices_that_is_killed_goes_on(archive_root, tmp_path):
     folder, url = tmp_path / "outputs/it", f"sqlite:///{tmp_path}/outputs/it/study.db"
     process = start(tmp_path, sweep)
     try:
-        wait_for(lambda: len(jobs(folder)) == 1 and len(list(folder.glob("*/checkpoints/last.ckpt"))) == 2, process)
+        wait_until(
+            lambda: len(read_jobs(folder)) == 1 and len(list(folder.glob("*/checkpoints/last.ckpt"))) == 2, process
+        )
     finally:
         os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    (stopped,) = {path.parent.parent for path in folder.glob("*/checkpoints/last.ckpt")} - set(jobs(folder))
-    status, said = wait_for_end(start(tmp_path, sweep))
-    assert status == 0, said
-    assert f"going on from {stopped}" in said
-    done = jobs(folder)
-    assert len(done) == 3
+    (stopped,) = {path.parent.parent for path in folder.glob("*/checkpoints/last.ckpt")} - set(read_jobs(folder))
+    status, err = wait_for_end(start(tmp_path, sweep))
+    assert status == 0, err
+    assert f"{stopped}/checkpoints/last.ckpt" in err  # from which the job resumed
+    jobs = read_jobs(folder)
+    assert len(jobs) == 3
     assert len([path for path in folder.iterdir() if path.is_dir()]) == 3  # one folder a job
     trials = optuna.load_study(study_name="it", storage=url).get_trials(states=[optuna.trial.TrialState.COMPLETE])
     assert len(trials) == 3
-    for path, job in done.items():
-        one, other = told(path)
-        assert one == other
-        (trial,) = [trial for trial in trials if trial.params["optimizer.lr"] == one["lr"]]
-        assert trial.params["data.crop"] == one["crop"]
-        assert trial.params["loss"].replace("_", "") == one["loss"].lower()
-        assert trial.value == job["value"] == metrics(path)["val_f1"]
+    for path, job in jobs.items():
+        first, second = read_ranks(path)
+        assert first == second
+        (trial,) = [trial for trial in trials if trial.params["optimizer.lr"] == first["lr"]]
+        assert trial.params["data.crop"] == first["crop"]
+        assert trial.params["loss"].replace("_", "") == first["loss"].lower()
+        assert trial.value == job["value"] == read_metrics(path)["val_f1"]
 
 
-def test_a_sweep_that_is_told_to_stop_stops_its_job_at_a_checkpoint(archive_root, tmp_path):
-    sweep = line(archive_root, "seed=1,2", "trainer.max_epochs=40", "callbacks.resume_point.every_n_steps=1")
-    process = start(tmp_path, sweep)
-    wait_for(lambda: list(tmp_path.glob("outputs/it/seed=1/checkpoints/last.ckpt")), process)
+@pytest.mark.slow
+def test_a_sweep_that_is_terminated_stops_its_job_at_a_checkpoint(archive_root, tmp_path):
+    more = ("seed=1,2", "trainer.max_epochs=40", "callbacks.resume_point.every_n_steps=1")
+    process = start(tmp_path, small_sweep(archive_root, *more))
+    last = tmp_path / "outputs/it/seed-1/checkpoints/last.ckpt"
+    wait_until(last.exists, process)
     process.terminate()
-    status, said = wait_for_end(process)
+    status, err = wait_for_end(process)
     assert status == 128 + signal.SIGTERM
-    assert "stopped by SIGTERM; the same command goes on from" in said
-    assert not (tmp_path / "outputs/it/seed=2").exists()
+    assert str(last) in err.splitlines()[-1]
+    assert not (tmp_path / "outputs/it/seed-2").exists()
 
 
+@pytest.mark.slow
 @needs_optuna
 def test_jobs_at_the_same_time(archive_root, tmp_path):
-    sweep = line(archive_root, "loss=bce,focal_dice", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
-    unnamed = [word for word in sweep if not word.startswith("name=")]
-    status, said = wait_for_end(start(tmp_path, unnamed))
-    assert status == 0, said
+    sweep = small_sweep(archive_root, "loss=bce,focal_dice", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    unnamed = [override for override in sweep if not override.startswith("name=")]
+    status, err = wait_for_end(start(tmp_path, unnamed))
+    assert status == 0, err
     (folder,) = (tmp_path / "outputs").iterdir()  # the default name holds the loss and the time
-    assert {path.name: job["status"] for path, job in jobs(folder).items()} == {
-        "loss=bce": "finished",
-        "loss=focal_dice": "finished",
-    }
-    named = [*unnamed, f"name={folder.name}", "trainer.max_epochs=2"]
-    status, said = wait_for_end(start(tmp_path, named))
+    statuses = {path.name: job["status"] for path, job in read_jobs(folder).items()}
+    assert statuses == {"loss-bce": "finished", "loss-focal_dice": "finished"}
+    longer = [*unnamed, f"name={folder.name}", "trainer.max_epochs=2"]
+    status, err = wait_for_end(start(tmp_path, longer))
     assert status == 1
-    assert "another config: trainer.max_epochs=2 (was 1)" in said
-    assert {job["status"] for job in jobs(folder).values()} == {"finished"}  # what there is stays
+    assert "trainer.max_epochs=2 (was 1)" in err
+    assert {job["status"] for job in read_jobs(folder).values()} == {"finished"}  # the finished jobs stay
 
 
 @pytest.mark.parametrize(
-    ("more", "parts"),
+    ("more", "kind", "key"),
     [
-        (["optimizer.lrr=1,2"], ["no 'optimizer.lrr'", "lr, weight_decay"]),
-        (["optimizer.lr=1e-3,high"], ["lr='high'"]),
-        (["model=ternausnet,unett"], ["model=unett is unknown", "ternausnet"]),
-        (["seed=range(0,3)", "data.crops=5"], ["no 'data.crops'"]),
-        (["sweep=nosuch"], ["sweep=nosuch is unknown", "grid, optuna"]),
-        (["hydra/sweeper=nosuch"], ["hydra/sweeper=nosuch", "sn6[sweep]"]),
-        (["stages={eo:['data=eo','loss=no']}", "seed=1,2"], ["loss=no is unknown"]),
+        (["optimizer.lrr=1,2"], "unknown_key", "optimizer.lrr"),
+        (["optimizer.lr=1e-3,high"], "invalid_value", "lr"),
+        (["model=ternausnet,unett"], "unknown_value", "model"),
+        (["seed=range(0,3)", "data.crops=5"], "unknown_key", "data.crops"),
+        (["sweep=nosuch"], "unknown_value", "sweep"),
+        (["hydra/sweeper=nosuch"], "unavailable", "hydra/sweeper"),
+        (["stages={eo:['data=eo','loss=no']}", "seed=1,2"], "unknown_value", "loss"),
     ],
 )
-def test_what_no_job_could_run_with_is_told_before_the_first(sn6_run, archive_root, tmp_path, more, parts):
-    fails(sn6_run(*line(archive_root), *more), *parts)
-    assert not list(tmp_path.glob("outputs/it/*=*"))
+def test_invalid_overrides_are_reported_before_the_first_job(sn6_run, archive_root, tmp_path, more, kind, key):
+    assert_fails(sn6_run(*small_sweep(archive_root), *more), kind, key)
+    assert not list(tmp_path.glob("outputs/it/*-*"))
 
 
 def test_a_sweep_in_each_process_of_torchrun_is_refused(sn6_run, archive_root, monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "it")
-    fails(sn6_run(*line(archive_root), "seed=1,2"), "torchrun would start this sweep in each", "python -m sn6.run -m")
+    assert_fails(sn6_run(*small_sweep(archive_root), "seed=1,2"), "conflict")
 
 
 @needs_optuna
 @pytest.mark.parametrize(
-    ("storage", "parts"),
+    ("storage", "shown"),
     [
-        ("sqlite:////nowhere/at/all.db", ["storage=sqlite:////nowhere/at/all.db cannot be reached"]),
-        ("postgresql+nodriver://me:secret@127.0.0.1:9/db", ["postgresql+nodriver://me:***@127.0.0.1:9/db"]),
+        ("sqlite:////nowhere/at/all.db", "sqlite:////nowhere/at/all.db"),
+        ("postgresql+nodriver://me:secret@127.0.0.1:9/db", "postgresql+nodriver://me:***@127.0.0.1:9/db"),
     ],
 )
-def test_a_storage_that_cannot_be_reached(sn6_run, archive_root, storage, parts):
-    done = sn6_run(*line(archive_root), "sweep=optuna", "data.crop=64", f"hydra.sweeper.storage='{storage}'")
-    fails(done, *parts, "give the URL of a database")
+def test_a_storage_out_of_reach(sn6_run, archive_root, storage, shown):
+    more = ("sweep=optuna", "data.crop=64", f"hydra.sweeper.storage='{storage}'")
+    done = sn6_run(*small_sweep(archive_root), *more)
+    assert_fails(done, "unavailable", "hydra.sweeper.storage", shown)
     assert "secret" not in done.err.splitlines()[-1]
 
 
 @needs_optuna
 @pytest.mark.parametrize(
-    ("more", "says"),
+    ("more", "kind", "key", "value"),
     [
-        ("objective=val_loss", "hydra.sweeper.direction=maximize does not go with objective=val_loss; set minimize"),
-        ("hydra.sweeper.direction=up", "hydra.sweeper.direction=up does not go with objective=val_f1; set maximize"),
-        ("hydra.sweeper.n_trials=0", "hydra.sweeper.n_trials=0 does not do; it is 1 or more"),
-        ("hydra/launcher=submitit_slurm", "there is no SLURM here"),
+        ("objective=val_loss", "conflict", "hydra.sweeper.direction", "maximize"),
+        ("hydra.sweeper.direction=up", "conflict", "hydra.sweeper.direction", "up"),
+        ("hydra.sweeper.n_trials=0", "invalid_value", "hydra.sweeper.n_trials", 0),
+        ("hydra/launcher=submitit_slurm", "not_found", "cluster", "slurm"),
     ],
 )
-def test_a_search_that_does_not_do(sn6_run, archive_root, more, says):
-    fails(sn6_run(*line(archive_root), "sweep=optuna", "data.crop=64", more), says)
+def test_an_invalid_search(sn6_run, archive_root, more, kind, key, value):
+    done = sn6_run(*small_sweep(archive_root), "sweep=optuna", "data.crop=64", more)
+    assert_fails(done, kind, key, value)
+
+
+def study_config(folder, objective="val_f1", direction="maximize", n_trials=2):
+    """Return the part of a sweep's config that a study reads."""
+    from omegaconf import OmegaConf
+
+    storage = f"sqlite:///{folder}/s.db"
+    sweeper = {"storage": storage, "study_name": "s", "n_trials": n_trials, "direction": direction}
+    hydra = {"sweeper": sweeper, "sweep": {"dir": str(folder)}, "overrides": {"hydra": []}}
+    return OmegaConf.create({"objective": objective, "hydra": hydra})
 
 
 @needs_optuna
-def test_a_study_of_another_objective(tmp_path):
-    from omegaconf import OmegaConf
-
-    from sn6.errors import UserError
+def test_a_study_of_another_objective_is_refused(tmp_path):
     from sn6.sweeps.study import resume_study
 
-    def config(objective, direction):
-        sweeper = {"storage": f"sqlite:///{tmp_path}/s.db", "study_name": "s", "n_trials": 2, "direction": direction}
-        hydra = {"sweeper": sweeper, "sweep": {"dir": str(tmp_path)}, "overrides": {"hydra": []}}
-        return OmegaConf.create({"objective": objective, "hydra": hydra})
-
-    resume_study(config("val_f1", "maximize"))
-    resume_study(config("val_f1", "maximize"))
-    with pytest.raises(UserError, match="is of objective=val_f1; give another name"):
-        resume_study(config("val_iou", "maximize"))
-    with pytest.raises(UserError, match="is to maximize; give another name"):
-        resume_study(config("val_loss", "minimize"))
+    resume_study(study_config(tmp_path))
+    resume_study(study_config(tmp_path))
+    with user_error("conflict", "objective", "val_iou"):
+        resume_study(study_config(tmp_path, "val_iou"))
+    with user_error("conflict", "hydra.sweeper.direction", "minimize"):
+        resume_study(study_config(tmp_path, "val_loss", "minimize"))
 
 
-def test_the_best_job_stands_first_where_less_is_better():
-    from sn6.sweeps.sweep import Job, best_first
+@needs_optuna
+def test_a_stopped_trial_is_queued_again(tmp_path):
+    """Of three trials one is complete, one was stopped, and one is trained by another process."""
+    import optuna
+    from filelock import FileLock
+
+    from sn6.sweeps.study import resume_study
+    from sn6.training.resume import JOB_LOCK
+
+    config = study_config(tmp_path, n_trials=5)
+    resume_study(config)
+    study = optuna.load_study(study_name="s", storage=config.hydra.sweeper.storage)
+    for seed in (1, 2, 3):
+        trial = study.ask({"seed": optuna.distributions.IntDistribution(seed, seed)})
+        if seed == 1:
+            study.tell(trial, 0.5)
+        job = {"overrides": [f"seed={seed}"], "status": "started"}
+        (tmp_path / f"seed-{seed}").mkdir()
+        (tmp_path / f"seed-{seed}/job.json").write_text(json.dumps(job))
+    with FileLock(tmp_path / "seed-3" / JOB_LOCK):
+        resume_study(config)
+    assert config.hydra.sweeper.n_trials == 4
+    waiting, running, complete = (
+        [trial.number for trial in study.get_trials(states=[optuna.trial.TrialState[state]])]
+        for state in ("WAITING", "RUNNING", "COMPLETE")
+    )
+    assert (waiting, running, complete) == ([3], [2], [0])
+    assert study.get_trials()[3].system_attrs["fixed_params"] == {"seed": 2}
+
+
+def test_the_best_job_is_the_first():
+    from sn6.sweeps.comparison import Job, best_first
 
     finished = [Job(str(value), {}, "finished", value, 1.0, "") for value in (0.3, 0.1, 0.2)]
-    jobs = [Job("x", {}, "failed", None, 1.0, "why"), *finished]
+    jobs = [Job("x", {}, "failed", None, 1.0, "reason"), *finished]
     assert [job.value for job in best_first(jobs, "val_loss")] == [0.1, 0.2, 0.3, None]
     assert [job.value for job in best_first(jobs, "val_f1")] == [0.3, 0.2, 0.1, None]
 
 
-def test_gpus_go_to_one_job_at_a_time(tmp_path, monkeypatch):
-    from sn6.errors import UserError
-    from sn6.sweeps.job import acquire_gpus
+def test_a_gpu_has_one_job_at_a_time(tmp_path, monkeypatch):
+    from sn6.sweeps.gpus import acquire_gpus
 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with ExitStack() as first:
@@ -249,52 +328,53 @@ def test_gpus_go_to_one_job_at_a_time(tmp_path, monkeypatch):
             assert acquire_gpus(["0", "1", "2"], 1, second) == ["2"]
     with ExitStack() as third:
         assert acquire_gpus(["0", "1", "2"], 3, third) == ["0", "1", "2"]
-    with ExitStack() as fourth, pytest.raises(UserError, match="there are 3 GPUs here"):
+    with ExitStack() as fourth, user_error("not_found", "trainer.devices", 4):
         acquire_gpus(["0", "1", "2"], 4, fourth)
 
 
-def test_names_with_any_sign_reach_a_job_as_they_are():
+@pytest.mark.parametrize("text", ["a=1,b=2", "it's", "C:\\x y", "[1,2]", "{a}"])
+def test_a_quoted_name_reaches_a_job_unchanged(text):
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    from sn6.sweeps.job import quote
+    from sn6.config.composition import quote
 
-    for text in ("a=1,b=2", "it's", "C:\\x y", "[1,2]", "{a}"):
-        (override,) = OverridesParser.create().parse_overrides([f"name={quote(text)}"])
-        assert override.value() == text or str(override.value()) == text
+    (override,) = OverridesParser.create().parse_overrides([f"name={quote(text)}"])
+    assert override.value() == text or str(override.value()) == text
 
 
 def test_a_finished_job_is_known_without_a_process(tmp_path):
-    """By its words and its config; what null left to the device and to the weights may be anything."""
+    """It has the same overrides and config; values that the run resolved from null may be anything."""
     from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
 
-    from sn6.config import CONF, VERSION_BASE
+    from sn6.config.composition import CONF, VERSION_BASE
     from sn6.sweeps.job import is_finished
 
-    def finished(*said):
-        with initialize_config_dir(str(CONF), **VERSION_BASE):
-            config = compose("config", ["name=it", "group=it", "folder=it", "data.root=here", *said])
-            return is_finished(config, list(said), tmp_path)
+    overrides = ["model=unet", "data.crop=64"]
+    names = ["name=it", "group=it", "folder=it", "run_folder=it", "data.root=here", "trainer.accelerator=cpu"]
 
-    said = ["model=unet", "data.crop=64"]
+    def finished(*given):
+        with initialize_config_dir(str(CONF), **VERSION_BASE):
+            return is_finished(compose("config", [*names, *given]), list(given), tmp_path)
+
     with initialize_config_dir(str(CONF), **VERSION_BASE):
-        config = compose("config", ["name=it/1", "group=it", "folder=there", "data.root=here", *said])
-    assert config.trainer.precision is None
-    assert config.model.classes is None
-    config.trainer.precision, config.model.classes = "bf16-mixed", 1  # as a run settles them
-    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True))
-    assert not finished(*said)  # nothing tells that it came to its end
+        config = compose("config", [*names, "name=it/1", "folder=there", *overrides])
+    from sn6.config.composition import to_plain
+    from sn6.training.resolved_config import resolve
+
+    config = resolve(to_plain(config)).to_dict()
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    assert not finished(*overrides)  # it may have been stopped
     (tmp_path / "metrics.json").write_text('{"val_f1": 0.5}')
-    assert not finished(*said)
+    assert not finished(*overrides)
     for status in ("started", "failed"):
-        (tmp_path / "job.json").write_text(json.dumps({"words": said, "status": status}))
-        assert not finished(*said)
-    (tmp_path / "job.json").write_text(json.dumps({"words": said, "status": "finished"}))
-    assert finished(*said)
-    assert finished(*said, "logger=wandb", "trainer.devices=2", "on_failed_job=stop")  # what a run may change
-    assert not finished(*said, "model.classes=1")  # which it was; but the run itself has to tell
+        (tmp_path / "job.json").write_text(json.dumps({"overrides": overrides, "status": status}))
+        assert not finished(*overrides)
+    (tmp_path / "job.json").write_text(json.dumps({"overrides": overrides, "status": "finished"}))
+    assert finished(*overrides)
+    assert finished(*overrides, "logger=wandb", "trainer.log_every_n_steps=3", "on_failed_job=stop")  # may change
+    assert finished(*overrides, "model.classes=1")  # the default of the network
     assert not finished("model=unet", "data.crop=32")
-    assert not finished(*said, "trainer.max_epochs=51")
-    config.optimizer.lr = 0.5
-    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True))
-    assert not finished(*said)  # conf/ has another default now
+    assert not finished(*overrides, "trainer.max_epochs=51")
+    config["optimizer"]["lr"] = 0.5
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    assert not finished(*overrides)  # conf/ has another default now

@@ -19,6 +19,7 @@ from sn6.checkpoints.weights_file import SUFFIX, read_weights
 from sn6.errors import UserError, first_line
 from sn6.footprints import PolygonOptions
 
+OLD_KEYS = {"ground", "split"}  # of metadata written by sn6 0.1
 PACKAGES = ("sn6", "torch", "lightning", "timm")
 WRAPPERS = ("state_dict", "model", "model_state_dict")  # keys that other programs store a state dict under
 PARALLEL = "module."  # prefix that DataParallel adds to every name
@@ -66,16 +67,32 @@ def read_checkpoint(file: Path, key: str) -> tuple[dict[str, Tensor], dict[str, 
         key: the option that names it, for messages
 
     Raises:
-        UserError: the file cannot be read without unpickling code, or contains no named tensors
+        UserError: the file cannot be read without unpickling code, contains no named tensors, or is of sn6 0.1
     """
     if file.suffix == SUFFIX:
         weights, metadata = read_weights(file)
-        return (weights, metadata) if metadata else rename_published(weights, file, key)
+        return (weights, current(metadata, file, key)) if metadata else rename_published(weights, file, key)
     checkpoint = load_tensors(file, key)
     weights = network_state(checkpoint) if "state_dict" in checkpoint else {}
     if weights:
-        return weights, checkpoint_metadata(checkpoint)
+        return weights, current(checkpoint_metadata(checkpoint), file, key)
     return rename_published(unwrap_state_dict(checkpoint, file, key), file, key)
+
+
+def current(metadata: dict[str, Any], file: Path, key: str) -> dict[str, Any]:
+    """Return the metadata of a file of this version.
+
+    Raises:
+        UserError: sn6 0.1 wrote it, whose threshold is a logit and whose training area has another name
+    """
+    if OLD_KEYS & set(metadata):
+        raise UserError(
+            f"{key}={file} was written by sn6 0.1 and cannot be used; train the network again",
+            kind="wrong_data",
+            key=key,
+            value=str(file),
+        )
+    return metadata
 
 
 def load_tensors(file: Path, key: str) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def job_folder(dirname: str) -> str:
 
     Where characters are replaced, a digest keeps two jobs apart.
     """
-    name = re.sub(r"[^\w.+-]+", "-", dirname)
+    name = re.sub(r"[^\w.+-]+", "-", dirname, flags=re.ASCII)
     return name if name == dirname else f"{name}-{hashlib.sha256(dirname.encode()).hexdigest()[:6]}"
 
 

@@ -3,9 +3,8 @@
 import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from importlib import import_module
 from typing import Any, get_args
-
-from hydra.utils import get_object
 
 from sn6.checkpoints.init_options import INIT_KEYS, InitOptions
 from sn6.cli import type_hints
@@ -108,7 +107,8 @@ def target_of_nodes(node: Mapping[str, Any], where: str = "") -> Iterator[tuple[
     """Yield the dotted key of each node with a `_target_` that can be imported, and what it names."""
     if "_target_" in node:
         with suppress(Exception):  # a class of another version: its values are compared as they are
-            yield where, get_object(node["_target_"])
+            module, _, name = str(node["_target_"]).rpartition(".")
+            yield where, getattr(import_module(module), name)
     for key, value in node.items():
         if isinstance(value, Mapping):
             yield from target_of_nodes(value, f"{where}.{key}" if where else str(key))
