@@ -7,7 +7,6 @@ weights predicts, with outlines and a raster of probabilities. The challenge rep
 """
 
 import shutil
-import subprocess
 import sys
 from itertools import product
 from pathlib import Path
@@ -26,6 +25,7 @@ from sn6.cli import run_command
 from sn6.datasets.archive import Archive
 from sn6.datasets.layout import CRS, PIXEL
 from sn6.models.unet import UNet
+from sn6.simulation.archive import make_archive, settings_of
 
 WEST, NORTH = 590_000, 5_750_000
 
@@ -41,7 +41,7 @@ def prediction(
     shutil.rmtree(folder, ignore_errors=True)
     image, checkpoint = folder / "area.tif", folder / "weights.safetensors"
     if not root.exists():
-        subprocess.run([sys.executable, "-m", "sn6.simulate", f"root={root}", "tiles=24"], check=True)
+        make_archive(root, settings_of(tiles=24))
     write_area(image, Archive(root), pixels)
     write_network(checkpoint, width, image)
     options = [f"checkpoint={checkpoint}", f"images={image}", f"out={folder / 'out'}", "probability=true"]

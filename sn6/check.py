@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import track
 
 from sn6.cli import run_command
-from sn6.errors import UserError
+from sn6.errors import UserError, counted
 
 MIN_WIDTH = 120  # characters of the tables; rich takes 80 where the output is not a terminal
 
@@ -57,11 +57,6 @@ def check(
         message = f"{root} cannot be trained on: {kinds}; {out / 'check.json'} lists the files"
         raise UserError(message, kind="wrong_data", key="root", value=root)
     print(f"{root} can be trained on; {counted(len(report.faults), 'warning')}")
-
-
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun, in the plural where it is not 1."""
-    return f"{number} {noun}" + "s" * (number != 1)
 
 
 def show_progress(results: Iterable[Any], total: int) -> Iterable[Any]:

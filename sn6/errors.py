@@ -58,6 +58,11 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun in singular or plural: `1 tile`, `2 tiles`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """Turn a UserError or a full disk into one line on stderr and an exit status; an interrupt into status 130."""

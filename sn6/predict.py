@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from sn6.cli import run_command
 from sn6.datasets.layout import Split
+from sn6.errors import counted
 
 if TYPE_CHECKING:  # takes seconds to import, and --help does not need it
     from sn6.prediction.plan import Plan
@@ -95,7 +96,7 @@ def predict(
         counts = write_results(out, plan, merge, pictures, first.source)
         seconds = round(time.monotonic() - started, 1)
         mark_finished(out, settings, counts | {"seconds": seconds})
-        print(f"{plural(counts['footprints'], 'footprint')} in {plural(counts['images'], 'image')}, {seconds} s")
+        print(f"{counted(counts['footprints'], 'footprint')} in {counted(counts['images'], 'image')}, {seconds} s")
         for path in sorted(path for path in out.iterdir() if path.name != UNFINISHED):
             print(f"  {path}")
     shutil.rmtree(plan.folder, ignore_errors=True)
@@ -109,13 +110,8 @@ def process_with_progress(plan: "Plan", devices: list[str]) -> None:
     console = Console(stderr=True)
     hidden = not console.is_terminal
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=hidden) as progress:
-        bar = progress.add_task(f"predicting {plural(len(plan.images), 'image')}", total=None)
+        bar = progress.add_task(f"predicting {counted(len(plan.images), 'image')}", total=None)
         process_all(plan, devices, lambda done, total: progress.update(bar, completed=done, total=total))
-
-
-def plural(number: int, noun: str) -> str:
-    """Return "1 image" or "2 images"."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 if __name__ == "__main__":

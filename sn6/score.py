@@ -13,10 +13,10 @@ from rich.table import Table
 
 from sn6.cli import run_command
 from sn6.datasets.layout import CRS, PIXEL, SPLIT_NAMES, labels_path, test_truth_path
-from sn6.errors import UserError
+from sn6.errors import UserError, counted
 from sn6.files import write_text
 from sn6.footprints.ground import TileGrid
-from sn6.formats.evaluation import EvaluatedPolygons, check_tiles, counted, match_tiles, tile_notes
+from sn6.formats.evaluation import EvaluatedPolygons, check_tiles, match_tiles, tile_notes
 from sn6.formats.files import read_proposals, read_truth
 from sn6.formats.outlines import Outlines
 from sn6.metrics.breakdown import Rates

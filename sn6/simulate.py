@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 from sn6.cli import run_command
+from sn6.errors import counted
 from sn6.simulation.archive import Scale, Seed, TestTileCount, TileCount, TileSize, make_archive, settings_of
 
 
@@ -34,11 +35,6 @@ def simulate(
         f"{root}: {contents}, {'complete: nothing to do' if footprints is None else counted(footprints, 'footprint')}"
     )
     print(f"train on them: python -m sn6.run data.root={shlex.quote(str(root))}")
-
-
-def counted(number: int, noun: str) -> str:
-    """Return "1 tile" or "2 tiles"."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 if __name__ == "__main__":

@@ -1,60 +1,55 @@
-"""Jobs on a SLURM cluster: what is asked of it, one task a device, and going on when the place is taken away."""
+"""Jobs on a SLURM cluster: what is requested, one task per device, and resuming after a preemption."""
 
 import json
 import os
 import signal
-import sys
-from pathlib import Path
 
 import pytest
-from helpers.commands import start, wait_for_end
-from helpers.fake_slurm import directives
+from helpers.commands import read_metrics, start, wait_for_end
+from helpers.fake_slurm import directives, install
+from helpers.sweeps import read_ranks, small_sweep, wait_until
 
-HERE = Path(__file__).parent
-
-
-@pytest.fixture
-def cluster(tmp_path):
-    """A folder with the commands of SLURM, and the environment in which they are found."""
-    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
-    for command in ("sbatch", "srun", "sacct", "scontrol"):
-        path = tmp_path / "bin" / command
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(
-            (HERE / "helpers" / "fake_slurm.py")
-            .read_text()
-            .replace("__file__", repr(str(HERE / "helpers" / "fake_slurm.py")))
-        )
-        path.write_text(f"#!{sys.executable}\n" + path.read_text())
-        path.chmod(0o755)
-    return {"PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}", "FAKE_SLURM": str(tmp_path)}
+pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
 
 
-def test_a_job_that_is_preempted_is_queued_again_and_goes_on(archive_root, tmp_path, cluster):
-    sweep = line(
+def test_a_job_requests_one_task_and_one_gpu_for_each_device():
+    from hydra import compose, initialize_config_dir
+
+    from sn6.config.composition import CONF, VERSION_BASE
+
+    with initialize_config_dir(str(CONF), **VERSION_BASE):
+        overrides = ["cluster=slurm", "trainer.devices=4", "trainer.num_nodes=2", "name=it"]
+        launcher = compose("config", overrides, return_hydra_config=True).hydra.launcher
+    assert (launcher.nodes, launcher.tasks_per_node, launcher.gpus_per_node) == (2, 4, 4)
+
+
+@pytest.mark.slow
+def test_a_preempted_job_is_requeued_and_resumes(archive_root, tmp_path):
+    sweep = small_sweep(
         archive_root,
         "cluster=slurm",
         "trainer.devices=2",
         "trainer.max_epochs=40",
         "callbacks.resume_point.every_n_steps=1",
     )
-    process = start(tmp_path, sweep, **cluster)
+    process = start(tmp_path, sweep, **install(tmp_path))
     folder = tmp_path / "outputs/it"
-    wait_for(lambda: list(folder.glob("checkpoints/last.ckpt")), process)
-    asked = directives(tmp_path / "script.sh")
-    assert asked["ntasks-per-node"] == asked["gpus-per-node"] == "2"
-    assert asked["nodes"] == "1"
-    assert asked["time"] == "1440"
-    assert asked["signal"] == "USR2@120"
-    assert "requeue" in asked
+    last = folder / "checkpoints/last.ckpt"
+    wait_until(last.exists, process)
+    requested = directives(tmp_path / "script.sh")
+    assert requested["ntasks-per-node"] == requested["gpus-per-node"] == "2"
+    assert requested["nodes"] == "1"
+    assert requested["time"] == "1440"
+    assert requested["signal"] == "USR2@120"
+    assert "requeue" in requested
     for pid in (tmp_path / "tasks").read_text().split():
         os.kill(int(pid), signal.SIGUSR2)
-    status, said = wait_for_end(process)
+    status, err = wait_for_end(process)
     log = (tmp_path / "log.txt").read_text()
-    assert status == 0, said + log
+    assert status == 0, err + log
     assert (tmp_path / "requeued").read_text() == "requeue 7"
-    assert "going on from" in log
+    assert str(last) in log  # from which it resumed
     job = json.loads((folder / "job.json").read_text())
     assert job["status"] == "finished"
-    assert job["value"] == metrics(folder)["val_f1"]
-    assert [rank["ranks"] for rank in told(folder)] == [2, 2]
+    assert job["value"] == read_metrics(folder)["val_f1"]
+    assert [rank["ranks"] for rank in read_ranks(folder)] == [2, 2]

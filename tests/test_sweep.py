@@ -48,12 +48,11 @@ def metrics_times(folder):
     return {path: path.stat().st_mtime_ns for path in folder.rglob("metrics.json")}
 
 
-def test_a_grid_records_a_failed_job_and_keeps_the_finished_one(sn6_run, archive_root, tmp_path):
-    """The jobs are processes of their own here."""
-    sweep = small_sweep(archive_root, "trainer.devices=2", "data.batch_size=1,2", "objective=val_loss")
+def test_a_grid_records_a_failed_job_and_keeps_the_finished_one(sn6_run, archive_root, tmp_path, forked_jobs):
+    sweep = small_sweep(archive_root, "data.fold=9,4", "objective=val_loss")
     folder = tmp_path / "outputs/it"
     assert_fails(sn6_run(*sweep), "failed", folder.relative_to(tmp_path), 1)
-    failed, finished = (folder / f"data.batch_size-{size}" for size in (1, 2))
+    failed, finished = folder / "data.fold-9", folder / "data.fold-4"
     jobs = read_jobs(folder)
     assert set(jobs) == {failed, finished}
     assert jobs[failed]["status"] == "failed"
@@ -61,20 +60,27 @@ def test_a_grid_records_a_failed_job_and_keeps_the_finished_one(sn6_run, archive
     assert not (failed / "metrics.json").exists()
     assert jobs[finished]["status"] == "finished"
     assert jobs[finished]["value"] == read_metrics(finished)["val_loss"]
-    assert "data.batch_size=2" in jobs[finished]["overrides"]
-    assert [rank["ranks"] for rank in read_ranks(finished)] == [2, 2]
+    assert "data.fold=4" in jobs[finished]["overrides"]
+    assert len(read_ranks(finished)) == 1
     rows = read_table(folder)
-    assert [(row["folder"], row["status"], row["data.batch_size"]) for row in rows] == [
-        (finished.name, "finished", "2"),
-        (failed.name, "failed", "1"),
+    assert [(row["folder"], row["status"], row["data.fold"]) for row in rows] == [
+        ("data.fold-4", "finished", "4"),
+        ("data.fold-9", "failed", "9"),
     ]
     assert float(rows[0]["val_loss"]) == jobs[finished]["value"]
     assert rows[1]["error"] == jobs[failed]["error"]
     assert (folder / "sweep.png").stat().st_size > 1000
     before = metrics_times(folder)
-    again = sn6_run(*sweep)
-    assert_fails(again, "failed", folder.relative_to(tmp_path), 1)
+    assert_fails(sn6_run(*sweep), "failed", folder.relative_to(tmp_path), 1)
     assert metrics_times(folder) == before
+    assert len(forked_jobs) == 3  # only the failed job was tried again
+
+
+def test_a_job_runs_in_a_process_of_its_own():
+    from sn6.sweeps.job import run_in_subprocess
+
+    assert run_in_subprocess(["--version"], {}) == 0
+    assert run_in_subprocess(["--version"], {"PYTHONHOME": "/nowhere"}) == 1
 
 
 def test_a_sweep_may_stop_at_the_first_failed_job(sn6_run, archive_root, tmp_path, forked_jobs):
@@ -209,7 +215,7 @@ def test_jobs_at_the_same_time(archive_root, tmp_path):
     ("more", "kind", "key"),
     [
         (["optimizer.lrr=1,2"], "unknown_key", "optimizer.lrr"),
-        (["optimizer.lr=1e-3,high"], "invalid_value", "lr"),
+        (["optimizer.lr=1e-3,high"], "invalid_value", "optimizer.lr"),
         (["model=ternausnet,unett"], "unknown_value", "model"),
         (["seed=range(0,3)", "data.crops=5"], "unknown_key", "data.crops"),
         (["sweep=nosuch"], "unknown_value", "sweep"),

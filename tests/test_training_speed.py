@@ -1,92 +1,87 @@
-"""What makes a training faster changes nothing else."""
-
-import json
+"""Options that make a training faster do not change what it computes."""
 
 import pytest
 import torch
-from helpers.commands import small_run, start, wait_for_end
-
-UNET = ("model=unet", "model.width=4", "model.depth=2")
-
-
-def line(root, name, *more):
-    """The words of a short run."""
-    given = ("name=", "trainer.precision=", "trainer.accelerator=")
-    return [
-        *(word for word in small_run("unet") if not word.startswith(given)),
-        *UNET,
-        f"data.root={root}",
-        f"name={name}",
-        *more,
-    ]
-
-
-def left(folder, name):
-    """The numbers of a run, and the names in its checkpoint."""
-    metrics = json.loads((folder / "outputs" / name / "metrics.json").read_text())
-    path = folder / "outputs" / name / "checkpoints/best.ckpt"
-    return metrics, list(torch.load(path, weights_only=True, map_location="cpu")["state_dict"])
-
-
-def trained(run, folder, root, name, *more):
-    """A run in this process."""
-    done = run(*line(root, name, *more))
-    assert done.status == 0, done.err
-    return left(folder, name)
-
-
-def trained_apart(folder, root, name, *more):
-    """A run in a process of its own: types are not checked there, which cannot be compiled."""
-    status, said = wait_for_end(start(folder, line(root, name, *more)))
-    assert status == 0, said
-    return left(folder, name)
-
+from helpers.commands import read_metrics, small_run
+from helpers.stopping import run_and_stop
 
 CPU = "trainer.accelerator=cpu"
 FULL = "trainer.precision=32-true"
 
 
-def test_a_compiled_network_gives_the_same_numbers_and_the_same_names(archive_root, tmp_path):
-    plain, names = trained_apart(tmp_path, archive_root, "plain", CPU, FULL)
-    compiled, compiled_names = trained_apart(tmp_path, archive_root, "compiled", CPU, FULL, "compile=true")
-    assert compiled_names == names
-    assert compiled["val_loss"] == pytest.approx(plain["val_loss"], rel=1e-4)
+def run_of(root, name, *more):
+    """Return the overrides of a short run of a small U-Net, without those that the tests here set."""
+    left_out = ("name=", "trainer.precision=", "trainer.accelerator=")
+    small = [override for override in small_run("unet") if not override.startswith(left_out)]
+    return [*small, "model.depth=2", f"data.root={root}", f"name={name}", *more]
 
 
-def test_half_precision_unfused_and_clipped_runs_come_near(sn6_run, archive_root, tmp_path):
-    plain, _ = trained(sn6_run, tmp_path, archive_root, "plain", CPU, FULL)
-    half, _ = trained(sn6_run, tmp_path, archive_root, "half", CPU, "trainer.precision=bf16-mixed")
-    assert half["val_loss"] == pytest.approx(plain["val_loss"], rel=0.02)
-    assert half["precision_of_arithmetic"] == "bf16-mixed"
-    unfused, _ = trained(sn6_run, tmp_path, archive_root, "unfused", CPU, FULL, "optimizer.fused=false")
-    assert unfused["val_loss"] == pytest.approx(plain["val_loss"], rel=1e-5)
-    clipped, _ = trained(sn6_run, tmp_path, archive_root, "clipped", CPU, FULL, "trainer.gradient_clip_val=1e-12")
-    assert clipped["val_loss"] != pytest.approx(plain["val_loss"], rel=1e-7)
+def train(folder, root, name, *more):
+    """Train in another process, where no types are checked, and return metrics and the names in the best checkpoint."""
+    assert run_and_stop(run_of(root, name, *more), folder) == 0, (folder / "log.txt").read_text()[-3000:]
+    path = folder / "outputs" / name / "checkpoints/best.ckpt"
+    return read_metrics(folder / "outputs" / name), list(torch.load(path, weights_only=True, map_location="cpu")["state_dict"])
+
+
+@pytest.fixture(scope="module")
+def plain(archive_root, tmp_path_factory):
+    """Metrics and names of the weights of a run on the CPU in full precision."""
+    return train(tmp_path_factory.mktemp("plain"), archive_root, "plain", CPU, FULL)
+
+
+@pytest.mark.slow
+def test_a_compiled_network_gives_the_same_metrics_and_weight_names(plain, archive_root, tmp_path):
+    metrics, names = train(tmp_path, archive_root, "compiled", CPU, FULL, "compile=true")
+    assert names == plain[1]
+    assert metrics["val_loss"] == pytest.approx(plain[0]["val_loss"], rel=1e-4)
+
+
+def test_compile_keeps_the_names_of_the_weights():
+    from sn6.models.unet import UNet
+
+    network = UNet(in_channels=4, classes=1, width=4, depth=2)
+    names = list(network.state_dict())
+    network.compile()
+    assert list(network.state_dict()) == names
 
 
 @pytest.mark.parametrize(
-    ("profiler", "says"),
+    ("overrides", "rel"),
+    [(["trainer.precision=bf16-mixed"], 0.02), ([FULL, "optimizer.fused=false"], 1e-5)],
+)
+def test_half_precision_and_an_unfused_optimizer_come_close(plain, archive_root, tmp_path, overrides, rel):
+    metrics, _ = train(tmp_path, archive_root, "it", CPU, *overrides)
+    assert metrics["val_loss"] == pytest.approx(plain[0]["val_loss"], rel=rel)
+    assert f"trainer.precision={metrics['dtype']}" in [FULL, *overrides]
+
+
+def test_clipped_gradients_change_the_training(plain, archive_root, tmp_path):
+    metrics, _ = train(tmp_path, archive_root, "clipped", CPU, FULL, "trainer.gradient_clip_val=1e-12")
+    assert metrics["val_loss"] != pytest.approx(plain[0]["val_loss"], rel=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("profiler", "column"),
     [("simple", "run_training_batch"), ("advanced", "cumulative time"), ("pytorch", "Self CPU time total")],
 )
-def test_a_profile_lies_in_the_folder_of_the_run(sn6_run, archive_root, tmp_path, profiler, says):
-    trained(sn6_run, tmp_path, archive_root, "it", CPU, FULL, f"trainer.profiler={profiler}")
+def test_a_profile_is_written_to_the_folder_of_the_run(archive_root, tmp_path, profiler, column):
+    train(tmp_path, archive_root, "it", CPU, FULL, f"trainer.profiler={profiler}")
     (path,) = (tmp_path / "outputs/it").glob("fit-profile*.txt")
-    assert says in path.read_text()
+    assert column in path.read_text()
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
-def test_every_precision_on_a_gpu(archive_root, tmp_path, precision, compiled):
-    plain, names = trained_apart(tmp_path, archive_root, "plain", CPU, FULL)
-    asked = ("trainer.accelerator=gpu", f"trainer.precision={precision}", f"compile={str(compiled).lower()}")
-    other, other_names = trained_apart(tmp_path, archive_root, "other", *asked)
-    assert other_names == names
-    assert other["val_loss"] == pytest.approx(plain["val_loss"], rel=0.02)
-    assert other["val_f1"] == pytest.approx(plain["val_f1"], abs=0.02)
+def test_every_precision_on_a_gpu(plain, archive_root, tmp_path, precision, compiled):
+    gpu = ("trainer.accelerator=gpu", f"trainer.precision={precision}", f"compile={str(compiled).lower()}")
+    metrics, names = train(tmp_path, archive_root, "gpu", *gpu)
+    assert names == plain[1]
+    assert metrics["val_loss"] == pytest.approx(plain[0]["val_loss"], rel=0.02)
+    assert metrics["val_f1"] == pytest.approx(plain[0]["val_f1"], abs=0.02)
 
 
 @pytest.mark.gpu
-def test_memory_of_the_gpu_is_logged(sn6_run, archive_root, tmp_path):
-    trained(sn6_run, tmp_path, archive_root, "it", "trainer.accelerator=gpu", "trainer.limit_train_batches=4")
-    assert "speed/gpu_gib" in (tmp_path / "outputs/it/metrics.csv").read_text().splitlines()[0]
+def test_memory_of_the_gpu_is_logged(archive_root, tmp_path):
+    train(tmp_path, archive_root, "it", "trainer.accelerator=gpu", "trainer.limit_train_batches=4")
+    assert "throughput/gpu_gib" in (tmp_path / "outputs/it/metrics.csv").read_text().splitlines()[0]

@@ -67,7 +67,7 @@ def band_names(product: str, bands: Sequence[int]) -> list[str]:
 
 
 def summary(rows: Sequence[TransferredTensor]) -> str:
-    """Return in words how many tensors were loaded, adapted and left."""
+    """Return a summary: how many tensors were loaded, adapted and initialised."""
     parts = [f"{sum(row.action == 'loaded' for row in rows)} tensors loaded"]
     parts += [f"{row.tensor} adapted ({row.rule})" for row in rows if row.action == "adapted"]
     initialised = sum(row.action == "initialised" for row in rows)

@@ -9,7 +9,7 @@ import numpy as np
 import shapely
 from jaxtyping import Bool
 
-from sn6.errors import UserError
+from sn6.errors import UserError, counted
 from sn6.footprints import Footprints, Labels
 from sn6.footprints.ground import Corner
 from sn6.formats.outlines import Outlines, Rows, parts
@@ -130,8 +130,3 @@ def match_tiles(
             yield score_tile(image_id, corners.get(image_id), labels, footprints, read_valid(image_id), pixel_size)
     for image_id in proposals.outlines.tiles.keys() - truth.outlines.tiles.keys():
         proposals.polygons(image_id)  # counted in its notes
-
-
-def counted(number: int, noun: str) -> str:
-    """Return `1 tile` or `2 tiles`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -10,7 +10,7 @@ from typing import Any
 from sn6.datasets.archive import Archive, Tile
 from sn6.datasets.layout import SPLIT_NAMES, Split, labels_path, test_truth_path
 from sn6.datasets.statistics import save_statistics
-from sn6.errors import UserError
+from sn6.errors import UserError, counted
 from sn6.footprints import Labels
 from sn6.formats.challenge_csv import read_labels
 from sn6.inspection.faults import Fault
@@ -90,10 +90,10 @@ def inspect_archive(root: Path, workers: int | None, track: Track) -> Inspection
     is_worth_it = workers is not None or len(tasks) >= MIN_TILES_FOR_POOL
     tiles: list[InspectedTile] = []
     histograms: dict[str, Histogram] = {}
-    for tile, counted in track(in_processes(inspect_tile, tasks, is_worth_it, processes=workers), len(tasks)):
+    for tile, of_tile in track(in_processes(inspect_tile, tasks, is_worth_it, processes=workers), len(tasks)):
         tiles.append(tile)
         faults += tile.faults
-        for product, histogram in counted.items():
+        for product, histogram in of_tile.items():
             histograms.setdefault(product, Histogram(product)).merge(histogram)
     faults += [*unknown_strips(tiles, orientations), *other_sizes(tiles), *other_positions(tiles), *identical(tiles)]
     cache_statistics(root, tiles)
@@ -143,7 +143,7 @@ def unknown_strips(tiles: Sequence[InspectedTile], orientations: dict[str, int])
     strips = Counter(tile.strip for tile in tiles if SAR in tile.images and tile.strip not in orientations)
     for strip, count in strips.items():
         message = (
-            f"SAR_orientations.txt lacks this strip, of {count} tile{'s' * (count > 1)}; "
+            f"SAR_orientations.txt lacks this strip, of {counted(count, 'tile')}; "
             f"add a line '{strip} 0' (imaged from the north) or '{strip} 1' (from the south)"
         )
         yield Fault("orientation", strip, message)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sn6.data.folds import Fold, bounds_of, make_fold, overlaps_any
+from sn6.data.folds import Fold, bounds_of, count_overlapping, make_fold
 from sn6.data.partitions import PARTITIONS, PartitionName
 from sn6.datasets.archive import Tile
 from sn6.errors import UserError
@@ -68,12 +68,7 @@ def measure_overlap(fold: Fold, tiles: Sequence[Tile]) -> Overlap:
         train=rest,
         validation=size,
         dropped=len(fold.dropped),
-        overlapping=count_overlapping(fold.validation, fold.train),
-        overlapping_before_dropping=count_overlapping(fold.validation, others),
-        overlapping_in_random_split=count_overlapping(shuffled[:size], shuffled[size : size + rest]),
+        overlapping=count_overlapping(fold.validation, bounds_of(fold.train)),
+        overlapping_before_dropping=count_overlapping(fold.validation, bounds_of(others)),
+        overlapping_in_random_split=count_overlapping(shuffled[:size], bounds_of(shuffled[size : size + rest])),
     )
-
-
-def count_overlapping(tiles: Sequence[Tile], others: Sequence[Tile]) -> int:
-    """Count the tiles that overlap one of `others`."""
-    return int(overlaps_any(bounds_of(tiles), bounds_of(others)).sum())

@@ -8,6 +8,8 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
+MAX_LABEL = 24  # characters of a swept value, such as a path; longer labels would leave no room for the axes
+
 
 def curves_figure(metrics: Path) -> Figure:
     """Plot the losses and the scores of a run over its steps, from the metrics.csv of the CSVLogger."""
@@ -72,7 +74,8 @@ def sweep_figure(jobs: Sequence[tuple[Mapping[str, str], float]], objective: str
         if numbers is None:
             names = sorted(set(texts))
             axis.scatter([names.index(value) for value in texts], scores)
-            axis.set_xticks(range(len(names)), names, rotation=20, ha="right")
+            labels = [name if len(name) <= MAX_LABEL else f"…{name[1 - MAX_LABEL :]}" for name in names]
+            axis.set_xticks(range(len(names)), labels, rotation=20, ha="right")
             axis.set_xlim(-0.5, len(names) - 0.5)
         else:
             axis.scatter(numbers, scores)

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sn6.config.overrides import key_of
+from sn6.errors import counted
 from sn6.files import write_csv
 from sn6.sweeps.job import JOB_FILE
 from sn6.sweeps.objective import MINIMIZED
@@ -80,7 +81,7 @@ def write_comparison(jobs: Sequence[Job], objective: str, folder: Path) -> None:
     columns = [objective, *keys, "status", "seconds", "folder", "error"]
     rows = [[job.value, *job.values.values(), job.status, job.seconds, job.folder, job.error] for job in jobs]
     write_csv(folder / TABLE_FILE, columns, rows)
-    table = Table(*columns[:-2], title=f"{folder}: {len(jobs)} job{'s' * (len(jobs) != 1)}, best first")
+    table = Table(*columns[:-2], title=f"{folder}: {counted(len(jobs), 'job')}, best first")
     for row in rows:
         table.add_row(*map(format_cell, row[:-2]))
     Console(stderr=True).print(table)

@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 
-from sn6.errors import UserError
+from sn6.errors import UserError, counted
 
 
 @contextmanager
@@ -47,7 +47,7 @@ def acquire_gpus(names: list[str], number: int, stack: ExitStack) -> list[str]:
     """
     if number > len(names):
         raise UserError(
-            f"trainer.devices={number}: this machine has {len(names)} GPU{'s' * (len(names) != 1)}; set "
+            f"trainer.devices={number}: this machine has {counted(len(names), 'GPU')}; set "
             f"trainer.devices={len(names)}",
             kind="not_found",
             key="trainer.devices",

@@ -59,8 +59,9 @@ def import_target(target: str, where: str) -> Any:
     try:
         return get_object(target)
     except Exception as error:
+        reason = " ".join(str(error).split())  # Hydra's has several lines
         raise UserError(
-            f"cannot import {where}._target_={target} ({error}); check the module's name, and that it is installed",
+            f"cannot import {where}._target_={target} ({reason}); check the module's name, and that it is installed",
             kind="not_found",
             key=f"{where}._target_",
             value=target,

@@ -11,7 +11,7 @@ import torch
 from lightning import Trainer
 from torch import distributed, nn
 
-from sn6.errors import UserError
+from sn6.errors import UserError, counted
 
 GPU = ("gpu", "cuda")
 HALF_WEIGHTS = ("16-true", "bf16-true", "transformer-engine", "transformer-engine-float16")
@@ -50,8 +50,7 @@ def check_devices(trainer: Mapping[str, Any], optimizer: Mapping[str, Any]) -> N
     number = len(devices) if isinstance(devices, list) else devices
     if on_gpu(accelerator) and isinstance(number, int) and number > available:
         raise UserError(
-            f"trainer.devices={devices}: this machine has {available} GPU{'s' * (available != 1)}; set "
-            f"trainer.devices={available}",
+            f"trainer.devices={devices}: this machine has {counted(available, 'GPU')}; set trainer.devices={available}",
             kind="not_found",
             key="trainer.devices",
             value=devices,
