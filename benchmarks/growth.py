@@ -1,4 +1,4 @@
-"""Measure how time and memory grow with the work: 1, 4 and 16 times of it.
+"""Measure how time and memory grow with the work: 1, 4 and 16 times the amount.
 
     python -m benchmarks.growth            (--help lists its keys)
 

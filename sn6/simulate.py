@@ -31,9 +31,8 @@ def simulate(
     settings = settings_of(scale=scale, tiles=tiles, test_tiles=test_tiles, seed=seed, size=size)
     footprints = make_archive(root, settings)
     contents = f"{counted(settings['tiles'], 'training tile')}, {counted(settings['test_tiles'], 'test tile')}"
-    print(
-        f"{root}: {contents}, {'complete: nothing to do' if footprints is None else counted(footprints, 'footprint')}"
-    )
+    result = "complete, nothing to do" if footprints is None else counted(footprints, "footprint")
+    print(f"{root}: {contents}, {result}")
     print(f"train on them: python -m sn6.run data.root={shlex.quote(str(root))}")
 
 

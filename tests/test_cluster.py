@@ -29,7 +29,7 @@ def test_a_preempted_job_is_requeued_and_resumes(archive_root, tmp_path):
         archive_root,
         "cluster=slurm",
         "trainer.devices=2",
-        "trainer.max_epochs=40",
+        "trainer.max_epochs=15",
         "callbacks.resume_point.every_n_steps=1",
     )
     process = start(tmp_path, sweep, **install(tmp_path))

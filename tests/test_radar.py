@@ -74,9 +74,9 @@ def test_the_nearer_of_two_boxes_hides_the_farther():
     with_low[MARGIN + FAR + 6 : MARGIN + FAR + 16] = 3.0
     cover = np.where(with_low > 0, int(Cover.BITUMEN), 0)
     rng = np.random.default_rng
-    alone, _ = echoes(box, rng(0))
+    single, _ = echoes(box, rng(0))
     both, _ = echoes(replace(box, height=with_low, cover=cover), rng(0))
-    np.testing.assert_allclose(both, alone)
+    np.testing.assert_allclose(both, single)
 
 
 def test_the_projection_preserves_power():

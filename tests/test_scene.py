@@ -1,4 +1,4 @@
-"""The simulated city: its contents, and that every part of it can be generated alone."""
+"""The simulated city: its contents, and that every part can be generated separately."""
 
 from math import hypot
 
@@ -123,7 +123,7 @@ def test_crowns_are_round_and_centred_on_their_tree():
     assert height[row, column][distance > 13].mean() < 8
 
 
-def test_a_part_of_the_ground_is_the_same_when_generated_alone(city):
+def test_a_part_of_the_ground_is_the_same_when_generated_separately(city):
     shapes, _ = city
     part = (591300.0, 5750400.0, 591400.0, 5750460.0)
     ground = Scene(seed=5, density=1.0).ground(part)

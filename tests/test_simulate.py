@@ -204,10 +204,18 @@ def test_the_table_of_orientations_covers_the_strips_of_both_splits(root):
 
 
 def test_the_archive_contains_no_other_files(root):
-    names = {path.name for path in root.iterdir()}
+    names = {path.name for path in root.iterdir() if path.name != ".sn6"}  # the cache is no part of the archive
     assert names == {"train", "test_public", "test_public_truth", "simulation.json"}
-    assert not list(root.rglob(".*"))
-    assert {path.suffix for path in root.rglob("*") if path.is_file()} == {".tif", ".geojson", ".csv", ".txt", ".json"}
+    files = [path for name in names for path in [root / name, *(root / name).rglob("*")] if path.is_file()]
+    assert not [path for path in files if path.name.startswith(".")]
+    assert {path.suffix for path in files} == {".tif", ".geojson", ".csv", ".txt", ".json"}
+
+
+def test_a_folder_with_other_files_is_left_as_it_is(tmp_path):
+    (tmp_path / "mine.txt").write_text("x")
+    with user_error("conflict", "root"):
+        make_archive(tmp_path, settings_of(tiles=2, test_tiles=0, size=64))
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
 def test_a_scale_is_a_set_of_numbers_that_single_settings_override(tmp_path):
@@ -265,8 +273,8 @@ def test_of_two_processes_at_once_one_makes_the_archive_and_the_other_waits(tmp_
     outputs = [process.communicate(timeout=60) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
     assert sorted("nothing to do" in out for out, _ in outputs) == [False, True]
-    make(tmp_path / "alone")
-    assert digests(folder) == digests(tmp_path / "alone")
+    make(tmp_path / "other")
+    assert digests(folder) == digests(tmp_path / "other")
 
 
 def test_most_tiles_have_a_nodata_border_in_all_bands_and_one_is_mostly_nodata(root):
@@ -355,7 +363,7 @@ def test_the_command_prints_the_contents_and_the_next_command(tmp_path, sn6_comm
     overrides = (f"root={folder}", "tiles=1", "test_tiles=0", "size=64")
     done = sn6_command("simulate", *overrides)
     assert done.status == 0, done.err
-    footprints = sum(len(found) for found in polygons(folder / LABELS).values())
+    footprints = sum(len(tile) for tile in polygons(folder / LABELS).values())
     assert done.out.startswith(f"{folder}: 1 training tile, 0 test tiles, {footprints} footprint")
     assert f"python -m sn6.run data.root='{folder}'" in done.out
     assert "nothing to do" in sn6_command("simulate", *overrides).out

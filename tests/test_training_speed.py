@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers.commands import read_metrics, small_run
+from helpers.commands import read_metrics, small_run, start, wait_for_end
 from helpers.stopping import run_and_stop
 
 CPU = "trainer.accelerator=cpu"
@@ -16,11 +16,24 @@ def run_of(root, name, *more):
     return [*small, "model.depth=2", f"data.root={root}", f"name={name}", *more]
 
 
-def train(folder, root, name, *more):
-    """Train in another process, where no types are checked, and return metrics and the names in the best checkpoint."""
-    assert run_and_stop(run_of(root, name, *more), folder) == 0, (folder / "log.txt").read_text()[-3000:]
+def results_of(folder, name):
+    """Read metrics, and the names in the best checkpoint."""
     path = folder / "outputs" / name / "checkpoints/best.ckpt"
-    return read_metrics(folder / "outputs" / name), list(torch.load(path, weights_only=True, map_location="cpu")["state_dict"])
+    names = list(torch.load(path, weights_only=True, map_location="cpu")["state_dict"])
+    return read_metrics(folder / "outputs" / name), names
+
+
+def train(folder, root, name, *more):
+    """Train in a forked process, where no types are checked, which torch.compile cannot trace."""
+    assert run_and_stop(run_of(root, name, *more), folder) == 0, (folder / "log.txt").read_text()[-3000:]
+    return results_of(folder, name)
+
+
+def train_on_gpu(folder, root, name, *more):
+    """Train in a process of its own: CUDA may not work in a forked one."""
+    status, err = wait_for_end(start(folder, run_of(root, name, "trainer.accelerator=gpu", *more)))
+    assert status == 0, err
+    return results_of(folder, name)
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +87,8 @@ def test_a_profile_is_written_to_the_folder_of_the_run(archive_root, tmp_path, p
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
 def test_every_precision_on_a_gpu(plain, archive_root, tmp_path, precision, compiled):
-    gpu = ("trainer.accelerator=gpu", f"trainer.precision={precision}", f"compile={str(compiled).lower()}")
-    metrics, names = train(tmp_path, archive_root, "gpu", *gpu)
+    more = (f"trainer.precision={precision}", f"compile={str(compiled).lower()}")
+    metrics, names = train_on_gpu(tmp_path, archive_root, "gpu", *more)
     assert names == plain[1]
     assert metrics["val_loss"] == pytest.approx(plain[0]["val_loss"], rel=0.02)
     assert metrics["val_f1"] == pytest.approx(plain[0]["val_f1"], abs=0.02)
@@ -83,5 +96,5 @@ def test_every_precision_on_a_gpu(plain, archive_root, tmp_path, precision, comp
 
 @pytest.mark.gpu
 def test_memory_of_the_gpu_is_logged(archive_root, tmp_path):
-    train(tmp_path, archive_root, "it", "trainer.accelerator=gpu", "trainer.limit_train_batches=4")
+    train_on_gpu(tmp_path, archive_root, "it", "trainer.limit_train_batches=4")
     assert "throughput/gpu_gib" in (tmp_path / "outputs/it/metrics.csv").read_text().splitlines()[0]

@@ -32,6 +32,7 @@ SCALES: dict[Scale, dict[str, int]] = {
     "medium": {"tiles": 96, "test_tiles": 32, "size": 900},  # comparisons
     "full": {"tiles": 3401, "test_tiles": 2061, "size": 900},  # as published
 }
+CACHE = ".sn6"  # folder in the archive; its files are no part of it
 METADATA_FILE = "simulation.json"  # of an archive: its settings
 MIN_PIXELS_FOR_POOL = 3_000_000  # of all tiles; fewer are rendered before other processes have started
 
@@ -69,7 +70,7 @@ def make_archive(root: Path, settings: dict[str, int]) -> int | None:
     """Write the missing files of an archive; several processes may do so at once, of which one writes.
 
     Args:
-        root: folder of the archive, made if missing; a lock file beside it remains
+        root: folder of the archive, made if missing
         settings: as `settings_of` returns them
 
     Returns:
@@ -82,9 +83,11 @@ def make_archive(root: Path, settings: dict[str, int]) -> int | None:
     try:
         if is_made_with(root, settings) and is_complete(root, tiles):  # needs no lock, so `root` may be read-only
             return None
-        root.mkdir(parents=True, exist_ok=True)  # fails at once where it cannot be written; a lock might be retried
-        folder = root.resolve()  # `root` may be "."
-        with exclusive_lock(folder.parent / f".{folder.name}.lock", f"makes the simulated archive {root}"):
+        root.mkdir(parents=True, exist_ok=True)
+        if not (root / CACHE).exists():
+            check_empty(root, settings)  # nothing is written to a folder with other files
+        (root / CACHE).mkdir(exist_ok=True)
+        with exclusive_lock(root / CACHE / "simulation.lock", f"makes the simulated archive {root}"):
             claim(root, settings)
             return None if is_complete(root, tiles) else write_archive(root, settings, tiles)
     except OSError as error:
@@ -108,17 +111,21 @@ def claim(root: Path, settings: dict[str, int]) -> None:
     Raises:
         UserError: the folder contains another archive or other files
     """
-    if is_made_with(root, settings):
-        return
+    if not is_made_with(root, settings):
+        check_empty(root, settings)
+        write_text(root / METADATA_FILE, json.dumps(settings))
+
+
+def check_empty(root: Path, settings: dict[str, int]) -> None:
+    """Raise a UserError if the folder contains an archive of other settings or other files."""
     metadata, wanted = root / METADATA_FILE, json.dumps(settings)
+    if is_made_with(root, settings) or not any(path.name != CACHE for path in root.iterdir()):
+        return
     if metadata.exists():
         problem = f"contains a simulated archive of other settings, {metadata.read_text()[:200]} instead of {wanted}"
         advice = "choose another folder, or remove it"
-    elif any(root.iterdir()):
-        problem, advice = "contains files that are no simulated archive", "choose another folder"
     else:
-        write_text(metadata, wanted)
-        return
+        problem, advice = "contains files that are no simulated archive", "choose another folder"
     raise UserError(f"root={root} {problem}; {advice}", kind="conflict", key="root", value=root)
 
 

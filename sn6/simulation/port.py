@@ -64,7 +64,7 @@ def rail_yard(rng: np.random.Generator, width: float, depth: float) -> Ground:
 
 
 def containers(rng: np.random.Generator, width: float, y: float, rows: int) -> Ground:
-    """Stack one to three containers on each place of rows along the street."""
+    """Stack one to three containers in each bay of rows along the street."""
     length, breadth, height = CONTAINER
     stacks = [
         box(x, y + row * (breadth + 0.3), x + length, y + row * (breadth + 0.3) + breadth)

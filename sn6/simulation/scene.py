@@ -1,4 +1,4 @@
-"""Generate a city as a function of the seed and the coordinates, so that any part of it can be generated alone.
+"""Generate a city as a function of the seed and the coordinates, so that any part can be generated separately.
 
 The ground is divided into districts, the Voronoi cells of a jittered lattice. Each has a type, its own street direction
 and its own mixture of the block types of its type, and is drawn from (seed, row, column) of its lattice point; streets

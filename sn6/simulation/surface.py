@@ -29,7 +29,7 @@ class Surface:
         cover: a Cover
         height: metres above the ground, with the slopes of roofs and the crowns of trees
         tone: two random numbers per object, -1 to 1: for the radar, for the optical images
-        grain: two random numbers per pixel, Gaussian of variance 1, that depend on the coordinates alone, so that every
+        grain: two random numbers per pixel, Gaussian of variance 1, that depend only on the coordinates, so that every
             pass sees the same details: chimneys, gutters, leaves, stones
     """
 
