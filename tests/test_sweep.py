@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import pickle
 import re
 import signal
 from contextlib import ExitStack
@@ -231,6 +232,17 @@ def test_invalid_overrides_are_reported_before_the_first_job(sn6_run, archive_ro
 def test_a_sweep_in_each_process_of_torchrun_is_refused(sn6_run, archive_root, monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "it")
     assert_fails(sn6_run(*small_sweep(archive_root), "seed=1,2"), "conflict")
+
+
+def test_only_the_status_of_a_stopped_job_is_pickled():
+    from sn6.sweeps.job import JobExit
+
+    error = JobExit(143)
+    error.attached = [error]  # as Hydra attaches the result of the job
+    copied = pickle.loads(pickle.dumps(error))
+    assert type(copied) is SystemExit
+    assert copied.code == 143
+    assert not vars(copied)
 
 
 @needs_optuna

@@ -33,6 +33,17 @@ STOPPED = tuple(128 + number for number in (signal.SIGINT, signal.SIGTERM))  # e
 log = logging.getLogger(__name__)
 
 
+class JobExit(SystemExit):
+    """End the sweep with the exit status of a job.
+
+    Hydra attaches the job's result to the exception, and the exception to the result. A worker of joblib takes minutes
+    to pickle that, so only the status is pickled.
+    """
+
+    def __reduce__(self) -> tuple[type[SystemExit], tuple[Any, ...]]:
+        return SystemExit, self.args
+
+
 def run_job(config: DictConfig, overrides: Sequence[str]) -> float:
     """Train one job, write `job.json` to its folder and return its objective, or NaN if it failed.
 
@@ -64,14 +75,14 @@ def run_job(config: DictConfig, overrides: Sequence[str]) -> float:
         with exclusive_lock(folder / JOB_LOCK, f"trains in {folder}"), gpus as environment:
             status = run_in_subprocess(command, environment)
     if status in STOPPED:
-        sys.exit(status)
+        raise JobExit(status)
     value = read_objective(folder, config.objective) if status == 0 else math.nan
     job = {"overrides": overrides, "objective": config.objective, "seconds": round(time.monotonic() - started, 1)}
     if is_first:
         record(folder, job, value, status)
     # a job that has been trained by other overrides than these is not a failed one
     if status and ((folder / METRICS).exists() or config.on_failed_job == "stop"):
-        sys.exit(status)
+        raise JobExit(status)
     return value
 
 
