@@ -6,11 +6,11 @@ import sys
 from sn6 import __version__
 
 COMMANDS = {
-    "run": "train a network, score its footprints; sweeps with -m",
-    "predict": "footprints of tiles or of any GeoTIFF from trained networks",
-    "score": "polygon F1 of a file of footprints",
-    "show": "pictures of tiles, labels and footprints",
-    "simulate": "make a simulated archive",
+    "run": "train a network and score its footprints; -m runs a sweep",
+    "predict": "predict footprints of tiles or any GeoTIFF with trained networks",
+    "score": "compute the polygon F1 of a file of footprints",
+    "show": "draw tiles, labels and footprints",
+    "simulate": "simulate an archive",
     "download": "download the published archive and weights",
     "check": "read every file of an archive and report what is wrong",
 }
@@ -22,7 +22,7 @@ HELP = "\n".join(
         "",
         *(f"  {name:<10} {text}" for name, text in COMMANDS.items()),
         "",
-        "sn6 COMMAND --help lists the keys of a command, sn6 --version prints the version.",
+        "sn6 COMMAND --help lists the keys of a command; sn6 --version prints the version.",
     ]
 )
 

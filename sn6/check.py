@@ -24,8 +24,8 @@ def check(
     """Read every file of an archive and report what is missing, corrupt, or not in SpaceNet 6 format.
 
     Prints and writes tables of the strips, the statistics for the normalisation, the comparison of the training tiles
-    with the published archive (percentiles are within tolerance up to 2.5 dB, the fraction of nodata from 0.10 to
-    0.18), the folds and their overlap, and the faults. Caches the statistics in root/.sn6 for training.
+    with the published archive (within tolerance: percentiles that differ by at most 2.5 dB, a fraction of nodata
+    from 0.10 to 0.18), the folds and their overlap, and the faults. Caches the statistics in root/.sn6 for training.
     The exit status is 0 if the archive can be trained on, and 1 if it has fatal faults.
 
     Raises:

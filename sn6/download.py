@@ -25,15 +25,15 @@ def download(
         "checksum of the tarball: published, unchecked, or 32 hex digits",
     ] = "published",
 ) -> None:
-    """Download SpaceNet 6 (CC BY-SA 4.0) from its public bucket, without signing in, check it and unpack it.
+    """Download SpaceNet 6 (CC BY-SA 4.0) from its public bucket (no account is needed), check it and unpack it.
 
-    The same command resumes after a stop, and does nothing if the folder is already there. The folder of a split
+    The same command resumes after a stop, and does nothing if the folder already exists. The folder of a split
     appears when the whole tarball has been checked and unpacked.
 
     Disk space: train needs 39 GB for the tarball and about 85 GB for the images, test_public 17 GB and 27 GB.
 
-    Weights: no checksums are published, so only the length is checked. weights/baseline is all files that the bucket
-    lists. TernausNet's have no permanent address: set source=.
+    Weights: no checksums are published, so only the length is checked. weights/baseline downloads all files that the
+    bucket lists. Those of TernausNet have no permanent address: set source=.
 
     Raises:
         UserError: conflicting options, or a file that is out of reach, wrong, or too large for the disk
@@ -57,7 +57,7 @@ def check_options(selected: list[What], source: str | None, tarball_options: boo
         message = f"source= is one file, but what= names {len(selected)}; download them one by one"
         raise UserError(message, kind="conflict", key="source", value=source)
     if source is None and "weights/ternausnet" in selected:
-        message = "what=weights/ternausnet has no permanent address; set source= to an address that you know"
+        message = "what=weights/ternausnet has no permanent address; set source= to the address of the file"
         raise UserError(message, kind="missing_value", key="source")
     if tarball_options and not {"train", "test_public"} & set(selected):
         message = "keep= and md5= apply only to train and test_public; remove them for weights"

@@ -21,7 +21,7 @@ def predict(
     checkpoint: Annotated[
         Path | list[Path], "a .ckpt, weights.safetensors or a run's folder; a list [a,b] averages their logits"
     ],
-    out: Annotated[Path, "folder to write: empty, or with the same prediction, which resumes if it was stopped"],
+    out: Annotated[Path, "folder to write: empty, or that of the same prediction, to resume it"],
     root: Annotated[Path | None, "archive to predict; or set images="] = None,
     split: Annotated[Split, "split of the archive: train or test_public"] = "test_public",
     tiles: Annotated[list[str] | str | None, "image ids or numbers of tiles of the archive; null is all"] = None,
@@ -33,14 +33,16 @@ def predict(
     overlap: Annotated[
         NonNegativeInt | None, "minimum overlap of windows in pixels; null is the run's, or a quarter of window="
     ] = None,
-    flips: Annotated[bool, "average with the image flipped left to right"] = False,
+    flips: Annotated[bool, "average the logits with those of the flipped image (left to right)"] = False,
     scales: Annotated[
         tuple[PositiveFloat, ...], Field(min_length=1), "average over these factors on the size of the image"
     ] = (1.0,),
     batch: Annotated[PositiveInt, "windows per forward pass"] = 1,
-    precision: Annotated[Literal["32-true", "bf16-mixed", "16-mixed"] | None, "null is the run's"] = None,
+    precision: Annotated[
+        Literal["32-true", "bf16-mixed", "16-mixed"] | None, "32-true, bf16-mixed or 16-mixed; null is the run's"
+    ] = None,
     device: Annotated[str, "auto, cpu, cuda or cuda:N"] = "auto",
-    devices: Annotated[PositiveInt, "number of devices, with a process for each"] = 1,
+    devices: Annotated[PositiveInt, "number of devices; each has its own process"] = 1,
     processes: Annotated[PositiveInt, "processes per device: on a GPU, some read and write while one computes"] = 1,
     threshold: Annotated[
         float | None, Field(gt=0, lt=1), "probability; a pixel above it is building; null is the checkpoint's"

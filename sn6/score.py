@@ -47,22 +47,22 @@ COLUMNS = {  # key in score.json → format
 def score(
     truth: Annotated[Path, "ground truth: CSV, GeoJSON or GeoParquet, or the folder of an archive for its labels"],
     proposals: Annotated[Path, "CSV, GeoJSON or GeoParquet"],
-    root: Annotated[Path | None, "archive of the tiles: their look direction, strip, nodata and position"] = None,
+    root: Annotated[Path | None, "archive with the look direction, strip, nodata and position of the tiles"] = None,
     out: Annotated[Path, "JSON file to write"] = Path("outputs/score.json"),
-    strict: Annotated[bool, "exactly as the organisers' program, see above"] = False,
+    strict: Annotated[bool, "score exactly as the organisers' program does, see above"] = False,
     resamples: Annotated[PositiveInt, "number of bootstrap resamples"] = 2000,
     block_size: Annotated[PositiveFloat, "edge length in m of the spatial blocks that the bootstrap resamples"] = 450.0,
 ) -> None:
     """Score proposals against the ground truth: F1 over all tiles, its 95% interval, and its breakdowns.
 
-    Buildings and proposals smaller than 80 px² (20 m²) do not count. In each tile, in the order of falling confidence,
+    Buildings and proposals smaller than 80 px² (20 m²) do not count. In each tile, in order of decreasing confidence,
     a proposal is matched with the unmatched building of the highest IoU, which must be above 0.5. The counts are summed
     over the tiles.
 
     The organisers' program loses some polygons without a message: tiles without a row in the proposals are left out, of
     a MULTIPOLYGON only the first part is read, and a self-intersecting ring has the area of the shoelace formula, which
     may be 0. By default the buildings of such tiles are false negatives, each part counts, and such a ring has the area
-    that it encloses; a note reports each case. strict=true does as the organisers' program.
+    that it encloses; a note reports each case. strict=true does the same as the organisers' program.
 
     Breakdowns: recall by area, height and distance to nodata of the building; precision by area and distance of the
     proposal; F1 by look direction and strip. The interval needs the positions of the tiles, from root=... or from a

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from sn6.errors import UserError
+from sn6.errors import UserError, first_line
 from sn6.models.classes import building_logits
 from sn6.models.sliding_window import predict_windows
 
@@ -122,7 +122,10 @@ class Segmenter(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Make the optimizer, with its schedule stepped after every step."""
-        optimizer = self.optimizer(self.parameter_groups())
+        try:
+            optimizer = self.optimizer(self.parameter_groups())
+        except ValueError as error:  # such as a negative learning rate
+            raise UserError(f"optimizer: {first_line(error)}", kind="invalid_value", key="optimizer") from None
         schedule = self.schedule(optimizer, steps_of(self.trainer))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

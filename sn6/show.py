@@ -38,9 +38,9 @@ def show(
 
     For each tile: the four polarisations in grey, the span, the composite (HH, VV, VH as red, green, blue, 10 to
     60 dB), the optical image, and the footprints coloured by height. With proposals=: the ground truth, the proposals,
-    and the true and false positives and false negatives.
+    and the true positives, false positives and false negatives.
     Without tile=, list the products and draw a few tiles evenly from many buildings to few or, with proposals=, from
-    the best F1 to the worst. Tiles are drawn in their own frame, north up.
+    the best F1 to the worst. Tiles are drawn as they are on disk, north up.
 
     Raises:
         UserError: no such tile or product, no proposals for the tile, or an invalid `out`
@@ -98,7 +98,7 @@ def select_tiles(
     """
     if proposals is None:
         if criterion != "even":
-            message = f"tile={criterion} is by F1; set proposals= as well, or use tile=even"
+            message = f"tile={criterion} ranks tiles by F1; set proposals= as well, or use tile=even"
             raise UserError(message, kind="missing_value", key="proposals")
         print_products(archive)
         return choose_by_buildings(archive, archive.tiles(split or "train", product or SAR), number)

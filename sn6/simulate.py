@@ -10,7 +10,7 @@ from sn6.simulation.archive import Scale, Seed, TestTileCount, TileCount, TileSi
 
 
 def simulate(
-    root: Annotated[Path, "folder to write, made if missing; an interrupted run resumes"],
+    root: Annotated[Path, "folder to write, created if missing; an interrupted run resumes"],
     scale: Annotated[
         Scale, "12+4 tiles of 256 pixels for tests, 24+6 or 96+32 of 900 pixels, or 3401+2061 as published"
     ] = "small",
@@ -18,7 +18,7 @@ def simulate(
     test_tiles: Annotated[TestTileCount | None, "test tiles; their ground truth is in test_public_truth/"] = None,
     seed: Annotated[Seed, "another seed gives another city"] = 0,
     size: Annotated[
-        TileSize | None, "pixels of 0.5 m on each side of a tile, even, 64 to 1800; 900 as published"
+        TileSize | None, "edge length of a tile in pixels of 0.5 m: even, 64 to 1800; null: by the scale"
     ] = None,
 ) -> None:
     """Simulate an archive of a port city in SpaceNet 6 format, with the published folders and file names.

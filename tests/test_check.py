@@ -399,6 +399,7 @@ def test_a_broken_csv_does_not_prevent_the_pictures(root, tmp_path, sn6_command)
 
 
 def test_the_report_does_not_need_the_cache_of_statistics(root):
+    shutil.rmtree(root / ".sn6", ignore_errors=True)
     (root / ".sn6").write_text("")
     assert faults_of(root) == set()
 

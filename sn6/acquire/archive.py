@@ -63,7 +63,7 @@ def local_file(source: str | None) -> Path | None:
         return None
     path = Path(source)
     if path.is_dir():
-        message = f"source={source} is a folder, and an unpacked archive needs no download: use it where it is"
+        message = f"source={source} is a folder; an unpacked archive needs no download: set data.root to its parent"
         raise UserError(message, kind="wrong_data", key="source", value=source)
     if not path.is_file():
         message = f"source={source} is neither an address nor an existing file"
@@ -97,7 +97,7 @@ def check_md5(path: Path, expected: str) -> None:
         for block in iter(partial(file.read, BLOCK), b""):
             md5.update(block)
     if md5.hexdigest() != expected:
-        message = f"{path} has the MD5 checksum {md5.hexdigest()}, not {expected}; download it again, or set md5="
+        message = f"{path} has the MD5 checksum {md5.hexdigest()}, not {expected}; download it again, or correct md5="
         raise UserError(message, kind="wrong_data", key=path, value=md5.hexdigest())
 
 

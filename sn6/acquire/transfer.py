@@ -65,7 +65,7 @@ def download_file(url: str, part: Path, max_bytes: int, expansion: float = 0.0) 
                 failures, counted = 0, received
             failures += 1
             if failures == TRIES:
-                message = f"cannot download {url}: {reason}, {TRIES} times; run the same command again later"
+                message = f"cannot download {url} in {TRIES} attempts: {reason}; run the same command again later"
                 raise UserError(message, kind="unavailable", key=url)
             wait = FIRST_WAIT * 2 ** (failures - 1)
             print(f"sn6: download interrupted ({reason}); trying again in {wait:.0f} s", file=sys.stderr)
@@ -187,5 +187,5 @@ def check_disk_space(path: Path, download: float, unpacked: float) -> None:
     print(f"{path.name.removesuffix('.part')}: {sizes}; {decimal(free)} free in {path.parent}", flush=True)
     if download + unpacked > free:
         missing = decimal(round(download + unpacked - free))
-        message = f"{path.parent} has {missing} too little free space; free some, or choose another root="
+        message = f"{path.parent} needs {missing} more free space; free some, or choose another root="
         raise UserError(message, kind="unwritable", key=path.parent, value=free)

@@ -68,7 +68,7 @@ def extract(tar: tarfile.TarFile, plain: BoundedGzip, name: str, split: Split, f
         path = path_in_split(member.name, split)
         reason = unsafe_member(member) or (path and conflict(path, member.isdir(), seen))
         if reason:
-            message = f"{name} is refused: {member.name[:200]!r} in it {reason}; nothing was unpacked"
+            message = f"{name} is refused: {member.name[:200]!r} in it {reason}; nothing was unpacked: use another file"
             raise UserError(message, kind="wrong_data", key=name, value=member.name)
         plain.limit = member.offset_data + member.size + MAX_HEADERS
         free -= member.size

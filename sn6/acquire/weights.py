@@ -26,7 +26,7 @@ def download_weights(name: str, root: Path, work: Path, source: str | None) -> N
     if source is None:
         addresses = list_bucket(BASELINE_PREFIX, work / "listing.part")
     elif path := local_file(source):
-        print(f"{path} needs no download: use it with model.weights={path}")
+        print(f"{path} needs no download; use it as model.weights={path}")
         return
     else:
         addresses = {Path(unquote(urlsplit(source).path)).name: (source, None)}

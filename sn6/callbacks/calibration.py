@@ -1,4 +1,4 @@
-"""Choose the threshold and the minimum area of footprints on training tiles, after the training."""
+"""Choose the threshold and the minimum area of footprints on training tiles, after training."""
 
 import logging
 from collections.abc import Sequence

@@ -32,7 +32,7 @@ class TileResult:
     Attributes:
         footprints: the proposals
         truth: every label polygon of the tile
-        match: which proposal took which building
+        match: which proposal matches which building
     """
 
     footprints: Footprints

@@ -31,7 +31,7 @@ class SARHandoff(Callback):
     """Load weights before the optimizer is made, and never when a stopped run resumes.
 
     Writes `handoff.csv` to the run's folder, to the screen and to the loggers that take tables: for each tensor whether
-    it was loaded, adapted or initialised, and after the training its relative change.
+    it was loaded, adapted or initialised, and after training its relative change.
 
     Args:
         weights: `weights.safetensors` of an EO run, a checkpoint, published weights, or a run's folder
@@ -59,7 +59,7 @@ class SARHandoff(Callback):
         self.allow_leakage = allow_leakage
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Load the weights when a training starts."""
+        """Load the weights when training starts."""
         if stage != "fit":
             return
         assert isinstance(pl_module, Segmenter)

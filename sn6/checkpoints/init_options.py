@@ -66,7 +66,7 @@ def resolve_options(
     kind = str(from_checkpoint.get("_target_", network.__name__)).rpartition(".")[2]
     if kind != network.__name__:
         raise UserError(
-            f"{where} holds weights of {kind}, and the config has model={network.__name__.lower()}; set "
+            f"{where} contains weights of {kind}, but the config has model={network.__name__.lower()}; set "
             f"model={kind.lower()}",
             kind="mismatch",
             key="model",
@@ -103,7 +103,7 @@ def check_building_class(classes: int, building_class: int | None) -> None:
         raise UserError(
             f"model.classes={classes} with model.building_class={building_class}: set the channel of building, "
             f"model.building_class=0 to {classes - 1}, or initialise the last layers of given weights for one class "
-            "by model.reset_head=true model.classes=1",
+            "with model.reset_head=true model.classes=1",
             kind="conflict",
             key="model.building_class",
             value=building_class,

@@ -109,10 +109,7 @@ def load_tensors(file: Path, key: str) -> dict[str, Any]:
         else:
             # For a file that is no pickle, torch's own message advises to run code from it.
             reason = "not written by torch" if isinstance(error, UnpicklingError) else first_line(error)
-            message = (
-                f"{key}={file} cannot be read, it is broken, truncated or not a checkpoint ({reason}); give a "
-                "checkpoint"
-            )
+            message = f"{key}={file} is broken, truncated or not a checkpoint ({reason}); give a checkpoint"
         raise UserError(message, kind="unreadable", key=key, value=str(file)) from None
     if not isinstance(checkpoint, dict):
         raise UserError(

@@ -42,7 +42,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             return {name: file.get_tensor(name) for name in names}, metadata
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(
-            f"{path} cannot be read, it is broken or truncated ({error}); write or download it again",
+            f"{path} is broken or truncated ({error}); write or download it again",
             kind="unreadable",
             key=path,
         ) from None

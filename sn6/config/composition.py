@@ -30,6 +30,9 @@ TRUST: dict[str, Any] = (
     {} if IS_HYDRA_1_3 else {"execution_whitelist": vars(hydra.utils)["UNSAFE_DISABLE_EXECUTION_CHECKS"]}
 )
 
+# Hydra has no class of its own for these: a group that is null or a number, and flags that exclude one another.
+HYDRA_VALUE_ERRORS = ("Config group override", "Only one of --")
+
 
 def job_folder(dirname: str) -> str:
     """Return the folder of a sweep's job, which a shell takes without quotes: `loss-bce_seed-0`.
@@ -77,16 +80,26 @@ def one_line_config_errors(overrides: Sequence[str]) -> Iterator[None]:
         if isinstance(error.__cause__, UserError):  # raised in a constructor that Hydra called
             raise error.__cause__ from None
         raise explain(error, overrides) from None
+    except ValueError as error:
+        if not str(error).startswith(HYDRA_VALUE_ERRORS):
+            raise
+        raise explain(error, overrides) from None
 
 
 def explain(error: Exception, overrides: Sequence[str]) -> UserError:
     """Return an error of Hydra as one line: what is wrong in the config, and what is valid instead."""
     text = str(error)
+    if text.startswith(HYDRA_VALUE_ERRORS[1]):
+        return UserError(f"conflicting flags: {text[:1].lower()}{text[1:]}", kind="conflict")
+    if text.startswith(HYDRA_VALUE_ERRORS[0]):
+        return group_without_name(overrides)
     if isinstance(error, OverrideParseException):
         override = str(error.override)
+        if "=" not in override:
+            return UserError(f"cannot read {override!r} as key=value", kind="invalid_value", key=override)
         reason = text.splitlines()[0].partition(" out of [")[0]
         return UserError(
-            f"cannot read {override!r} as key=value: {reason}; quote a value that holds special characters: "
+            f"cannot read {override!r} as key=value: {reason}; quote a value that contains special characters: "
             "'key=\"value\"'",
             kind="invalid_value",
             key=override.partition("=")[0],
@@ -95,7 +108,7 @@ def explain(error: Exception, overrides: Sequence[str]) -> UserError:
     if match := re.search(r"Could not override '([^']+)'", text):
         key = match[1].split("@")[0]
         message = f"config: {unknown_key(key, keys_beside(key, overrides))}"
-        return UserError(f"{message} (+{key}=... adds a key of Lightning's or Hydra's)", kind="unknown_key", key=key)
+        return UserError(f"{message} (+{key}=... adds a key of Lightning or Hydra)", kind="unknown_key", key=key)
     if match := re.search(r"Could not (?:find|load) '(hydra/\w+)/([^']+)'", text):
         return UserError(
             f"{match[1]}={match[2]} is not installed; pip install 'sn6[sweep]' (Optuna, joblib) or 'sn6[slurm]'",
@@ -103,12 +116,26 @@ def explain(error: Exception, overrides: Sequence[str]) -> UserError:
             key=match[1],
             value=match[2],
         )
-    if match := re.search(r"Could not (?:find|load) '(\w+)/([^']+)'", text):
+    if match := re.search(r"Could not (?:find|load) '(\w+)/([^']*)'", text):
         choices = ", ".join(sorted(path.stem for path in (CONF / match[1]).glob("*.yaml")))
         return UserError(
             f"unknown {match[1]}={match[2]}; choose from {choices}", kind="unknown_value", key=match[1], value=match[2]
         )
     return UserError(" ".join(text.split()), kind="invalid_value")
+
+
+def group_without_name(overrides: Sequence[str]) -> UserError:
+    """Return the error of the first override of a config group that is not the name of a file, such as null."""
+    for override in overrides:
+        key, equals, value = override.lstrip("+").partition("=")
+        choices = sorted(path.stem for path in (CONF / key).glob("*.yaml")) if key else []
+        is_group = bool(choices) or key.startswith("hydra/")
+        if equals and is_group and value not in choices and not value.startswith("["):
+            listed = f"; choose from {', '.join(choices)}" if choices else ""
+            return UserError(
+                f"unknown {key}={value}{listed}, or leave it out", kind="unknown_value", key=key, value=value
+            )
+    return UserError("a config group in the overrides is not a name; give it as group=name", kind="unknown_value")
 
 
 def keys_beside(key: str, overrides: Sequence[str]) -> list[str]:

@@ -12,15 +12,15 @@ from sn6.config.composition import CONF, VERSION_BASE
 COLUMN = 40  # where comments start
 SEQUENCE = "tag:yaml.org,2002:seq"
 HEADER = """\
-Train a network on tiles of SpaceNet 6, score its footprints, and write both to outputs/<name>.
+Train a network on tiles of SpaceNet 6, score its footprints, and write the results to outputs/<name>.
 
-  python -m sn6.run experiment=quickstart                      a simulated archive, some minutes on a laptop
+  python -m sn6.run experiment=quickstart                      a simulated archive, a few minutes on a laptop
   python -m sn6.run data.root=DIR                              TernausNet on the SAR tiles of an archive
   python -m sn6.run data.root=DIR data=eo model=unet           U-Net on the optical tiles
   python -m sn6.run data.root=DIR trainer.max_epochs=50 loss=focal_dice optimizer.lr=3e-4
 """
 FOOTER = """\
-Flags: --cfg job prints the config and stops, --info more, --hydra-help lists those of Hydra, -m runs a sweep.
+Flags: --cfg job prints the config and exits, --info prints more, --hydra-help lists Hydra's flags, -m runs a sweep.
 """
 
 

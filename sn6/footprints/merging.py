@@ -15,11 +15,11 @@ def suppress_overlaps(
     tiles: Int64[np.ndarray, "n"],
     cut: Bool[np.ndarray, "n"],
 ) -> Int64[np.ndarray, "kept"]:
-    """Return the indices of the best footprint of each building, rising (non-maximum suppression).
+    """Return the indices of the best footprint of each building, in ascending order (non-maximum suppression).
 
-    Footprints that no tile edge cuts come before those that one cuts, then they come by falling confidence. Each one
-    that is kept drops the footprints of other tiles that share more than half of the smaller area with it. So a
-    building is kept once, and a row of houses either as one block or house by house.
+    Footprints that no tile edge cuts come before those that one cuts, then they are ordered by decreasing confidence.
+    Each one that is kept drops the footprints of other tiles that share more than half of the smaller area with it. So
+    a building is kept once, and a row of houses either as one block or house by house.
 
     Args:
         polygons: valid shapely Polygons in one CRS

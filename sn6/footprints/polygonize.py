@@ -140,7 +140,7 @@ def polygonize(
         labels: from 1; 0 is background
 
     Returns:
-        Polygons, valid by the OGC rules and with exactly the area of their pixels; the label of each, rising.
+        Polygons, valid by the OGC rules and with exactly the area of their pixels; the label of each, ascending.
     """
     regions = np.zeros_like(labels)
     values: list[int] = []
@@ -155,7 +155,7 @@ def polygonize(
 def _outlines(
     regions: Int32[np.ndarray, "height width"],
 ) -> tuple[Shaped[np.ndarray, "n"], Int32[np.ndarray, "n"]]:
-    """Trace the outlines of numbered regions, each 4-connected; return them with their numbers, rising.
+    """Trace the outlines of numbered regions, each 4-connected; return them with their numbers, ascending.
 
     Where two pixels of a region touch only at a corner, the outline passes between the two other pixels. So no ring
     touches itself, and two rings of a region share at most a corner, as the OGC rules require.

@@ -123,7 +123,8 @@ def make_tasks(root: Path, index: Index) -> tuple[list[Task], list[Fault]]:
         image_ids = [image_id for of, image_id in index.files if of == split]
         unknown = sorted(set(labels) - set(image_ids))
         faults += [
-            Fault("unknown tile", image_id, f"{path} has its labels, but it has no image") for image_id in unknown
+            Fault("unknown tile", image_id, f"{path} has labels for this tile, but there is no image")
+            for image_id in unknown
         ]
         tasks += [Task(root, split, one, index.files[split, one], labels.get(one)) for one in image_ids]
     return tasks, faults
@@ -143,7 +144,7 @@ def unknown_strips(tiles: Sequence[InspectedTile], orientations: dict[str, int])
     strips = Counter(tile.strip for tile in tiles if SAR in tile.images and tile.strip not in orientations)
     for strip, count in strips.items():
         message = (
-            f"SAR_orientations.txt lacks this strip, of {counted(count, 'tile')}; "
+            f"SAR_orientations.txt lacks this strip ({counted(count, 'tile')}); "
             f"add a line '{strip} 0' (imaged from the north) or '{strip} 1' (from the south)"
         )
         yield Fault("orientation", strip, message)

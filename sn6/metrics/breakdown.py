@@ -29,7 +29,7 @@ def bins(values: Float[np.ndarray, "n"], edges: Sequence[float]) -> Int64[np.nda
 
     Args:
         values: none below the first edge by more than rounding
-        edges: rising
+        edges: ascending
     """
     index = np.maximum(np.searchsorted(edges, values, side="right") - 1, 0)
     return np.where(np.isnan(values), -1, index).astype(np.int64)

@@ -83,7 +83,7 @@ def match_tile(
     proposals: Shaped[np.ndarray, "proposals"],
     confidences: Float[np.ndarray, "proposals"],
 ) -> Match:
-    """Match each proposal, in the order of falling confidence, with the unmatched building of the highest IoU.
+    """Match each proposal, in order of decreasing confidence, with the unmatched building of the highest IoU.
 
     The IoU must be above 0.5. Proposals of equal confidence are matched in their order; of buildings with equal IoU
     the first is matched. Polygons smaller than 80 px² are left out on both sides.

@@ -117,7 +117,7 @@ def choose_by_f1(
 
 
 def rank_by_f1(archive: Archive, tiles: Sequence[Tile], proposals: Mapping[str, Footprints]) -> list[Tile]:
-    """Return the tiles with any counts, by falling F1, then by rising errors, then by falling true positives."""
+    """Return the tiles with any counts, by decreasing F1, then fewest errors, then most true positives."""
     ranks = []
     for index, tile in enumerate(with_progress(tiles)):
         truth, proposed = archive.labels(tile), proposals[tile.image_id]

@@ -75,8 +75,8 @@ class Ensemble:
                 total += self._sum_of_passes(trained, torch.from_numpy(images).to(self.device))
         except torch.OutOfMemoryError:
             raise UserError(
-                f"{self.device} has not enough memory for batch={len(pixels)} windows of {valid[0].shape[-1]} pixels; "
-                "give a smaller batch= or window=",
+                f"{self.device} does not have enough memory for batch={len(pixels)} windows of "
+                f"{valid[0].shape[-1]} pixels; give a smaller batch= or window=",
                 kind="failed",
                 key="batch",
                 value=len(pixels),

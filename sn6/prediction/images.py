@@ -83,7 +83,7 @@ class Image:
                 nodata = raster.nodata
         except RasterioError as error:
             raise UserError(
-                f"{self.path} cannot be read, it is broken or truncated; download it again ({first_line(error)})",
+                f"{self.path} is broken or truncated ({first_line(error)}); download it again",
                 kind="unreadable",
                 key=self.path,
             ) from None

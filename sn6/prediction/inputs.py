@@ -34,7 +34,7 @@ def find_images(
     if root is not None:
         if rotate:
             raise UserError(
-                "rotate= needs images=; the tiles of root= are rotated by its table of orientations",
+                "rotate= needs images=; the tiles of root= are rotated according to its SAR_orientations.txt",
                 kind="conflict",
                 key="rotate",
                 value=rotate,

@@ -163,7 +163,7 @@ def list_devices(device: str, count: int) -> list[str]:
     available = torch.cuda.device_count() if kind == "cuda" else os.cpu_count() or 1
     if int(index or 0) >= available:
         raise UserError(
-            f"device={device} is not available: this machine has {available} CUDA devices; choose another device",
+            f"device={device} is not available (CUDA devices on this machine: {available}); choose another device",
             kind="not_found",
             key="device",
             value=device,

@@ -50,7 +50,7 @@ def read_jobs(folder: Path, keys: Sequence[str]) -> list[Job]:
     """
     paths = [path for path in sorted(folder.rglob(JOB_FILE)) if not any(".old" in part for part in path.parts)]
     ended = [(path, job) for path in paths if (job := json.loads(path.read_text()))["status"] != "started"]
-    given = [{key_of(line): line.partition("=")[2] for line in job["overrides"]} for _, job in ended]
+    given = [{key_of(line): unquoted(line.partition("=")[2]) for line in job["overrides"]} for _, job in ended]
     others = dict.fromkeys(key for one in given for key in one)
     keys = [*keys, *(key for key in others if key not in keys and len({one.get(key) for one in given}) > 1)]
     return [
@@ -64,6 +64,12 @@ def read_jobs(folder: Path, keys: Sequence[str]) -> list[Job]:
         )
         for (path, job), one in zip(ended, given, strict=True)
     ]
+
+
+def unquoted(value: str) -> str:
+    """Return the value of an override without the quotes that Hydra's grammar needs."""
+    is_quoted = len(value) > 1 and value[0] in "'\"" and value[-1] == value[0]
+    return value[1:-1] if is_quoted else value
 
 
 def best_first(jobs: Sequence[Job], objective: str) -> list[Job]:

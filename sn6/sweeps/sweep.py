@@ -62,7 +62,7 @@ class Sweep(Callback):
             if failed:
                 raise UserError(
                     f"{len(failed)} of {len(jobs)} jobs of {folder} failed, one with: {failed[0].error}; the same "
-                    f"command with name={folder.name} keeps the finished ones and tries the others again",
+                    f"command with name={folder.name} keeps the finished jobs and runs the others again",
                     kind="failed",
                     key=folder,
                     value=len(failed),

@@ -11,6 +11,15 @@ from sn6.config.types import OPTION_NAMES, RunOptions
 from sn6.errors import UserError
 from sn6.simulation.archive import settings_of
 
+# Keys that are read by name, which ~key cannot remove.
+REQUIRED = (
+    *OPTION_NAMES,
+    *("data._target_", "data.root", "model._target_", "model.in_channels", "loss._target_", "optimizer._target_"),
+    *("model.weights", "schedule._target_", "logger"),
+    *(f"trainer.{key}" for key in ("accelerator", "devices", "precision", "max_epochs", "limit_val_batches")),
+    *("trainer.gradient_clip_val", "trainer.profiler", "callbacks.polygon_f1", "callbacks.checkpoint.monitor"),
+)
+
 
 def check_types(values: Mapping[str, Any]) -> None:
     """Check every value against its declared type.
@@ -21,6 +30,7 @@ def check_types(values: Mapping[str, Any]) -> None:
     Raises:
         UserError: an unknown key or a value of another type, with its key
     """
+    check_required(values)
     groups = {key: node for key, node in values.items() if key not in OPTION_NAMES and isinstance(node, dict | None)}
     options = {key: value for key, value in values.items() if key not in groups}
     validate_arguments(RunOptions, options, "config", strict=True)
@@ -34,6 +44,20 @@ def check_types(values: Mapping[str, Any]) -> None:
             validate_arguments(InitOptions, init, "config", "model.", strict=True)
             node = {key: value for key, value in node.items() if value is not None and key not in init}
         check_node(node, group)
+
+
+def check_required(values: Mapping[str, Any]) -> None:
+    """Raise a UserError if a key is missing that a run cannot do without."""
+    for key in REQUIRED:
+        node: Any = values
+        for name in key.split("."):
+            if not isinstance(node, Mapping) or name not in node:
+                raise UserError(
+                    f"config: {key} is missing, which every run needs; leave out the override that removes it",
+                    kind="missing_value",
+                    key=key,
+                )
+            node = node[name]
 
 
 def check_node(node: Mapping[str, Any], where: str) -> None:

@@ -64,7 +64,7 @@ def check_precision(
     """Raise a UserError for a precision that does not train these networks on this device."""
     if precision in HALF_WEIGHTS:
         raise UserError(
-            f"trainer.precision={precision} does not train these networks; set bf16-mixed",
+            f"trainer.precision={precision} is not supported for these networks; set bf16-mixed",
             kind="unknown_value",
             key="trainer.precision",
             value=precision,
@@ -114,7 +114,7 @@ def stop_all_ranks_on_error(trainer: Trainer) -> Iterator[None]:
         if isinstance(error, distributed.DistNetworkError):
             port = os.environ.get("MASTER_PORT")
             raise UserError(
-                f"MASTER_PORT={port} is not available, another program may use it; unset it or set a free one",
+                f"MASTER_PORT={port} is not available (another program may be using it); unset it or set a free one",
                 kind="unavailable",
                 key="MASTER_PORT",
                 value=port,

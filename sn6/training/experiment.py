@@ -17,6 +17,7 @@ from sn6.config.types import SWEEP_GROUPS
 from sn6.errors import UserError
 from sn6.files import exclusive_lock, write_text
 from sn6.processes import keep_freed_memory
+from sn6.training.config_check import check_types
 from sn6.training.external_launcher import require_run_name
 from sn6.training.loggers import is_rank_zero
 from sn6.training.resolved_config import resolve
@@ -58,11 +59,12 @@ def run(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
         for override in overrides:
             if (group := key_of(override)) in SWEEP_GROUPS:
                 raise UserError(f"{group}=... is for sweeps; add -m to the command", kind="conflict", key=group)
-        if not values["resume"]:
+        check_types(values)
+        stages = stage_configs(values, overrides) if values["stages"] else None
+        config = None if stages else resolve(dict(values))
+        if not values["resume"]:  # after the checks: a command that is refused moves nothing
             rank_zero_only(move_aside)(folder)
-        if not values["stages"]:
-            return train(resolve(dict(values)))
-        return train_stages(stage_configs(values, overrides), folder)
+        return train(config) if config else train_stages(stages or {}, folder)
 
 
 def train_stages(stages: Mapping[str, dict[str, Any]], folder: Path) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def require_run_name(config: DictConfig) -> None:
     raw: Any = OmegaConf.to_container(config, resolve=False)
     if "${now:" in raw["name"]:
         raise UserError(
-            f"each process that {program} starts would make its own folder; set name=...",
+            f"each process that {program} starts would create its own folder; set name=...",
             kind="missing_value",
             key="name",
         )

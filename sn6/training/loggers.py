@@ -95,8 +95,8 @@ def log_config(logger: Logger, config: dict[str, Any]) -> None:
         if type(error).__module__.partition(".")[0] != "wandb":
             raise
         raise UserError(
-            f"W&B does not start the run ({first_line(error)}); log in again by `wandb login`, set WANDB_API_KEY, or "
-            "stay offline by logger.wandb.offline=true",
+            f"W&B could not start the run ({first_line(error)}); log in again with `wandb login`, set WANDB_API_KEY, "
+            "or stay offline by logger.wandb.offline=true",
             kind="unavailable",
             key="logger.wandb",
         ) from None

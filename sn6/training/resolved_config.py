@@ -18,7 +18,7 @@ from sn6.training.devices import check_devices, fastest_precision
 
 @dataclass(frozen=True, eq=False)
 class ResolvedConfig:
-    """What a training does; nothing of it changes any more.
+    """What a training stage does, with all values resolved.
 
     Attributes:
         tree: the config, read-only, without interpolations
@@ -81,7 +81,7 @@ def weights_of(values: dict[str, Any]) -> InitialWeights | None:
     handoff = values["callbacks"].get("sar_handoff") or {}
     if values["trainer"]["max_epochs"] == 0 and (path is None or handoff.get("weights")):
         raise UserError(
-            "trainer.max_epochs=0 scores weights without training; set them by model.weights=PATH, and only there",
+            "trainer.max_epochs=0 scores weights without training; set only model.weights=PATH",
             kind="missing_value" if path is None else "conflict",
             key="model.weights" if path is None else "callbacks.sar_handoff.weights",
         )
@@ -101,7 +101,7 @@ def check_selection(trainer: dict[str, Any], callbacks: dict[str, Any]) -> None:
         )
     if trainer["limit_val_batches"] == 0:
         raise UserError(
-            "trainer.limit_val_batches=0 leaves no validation to choose the epoch by; set 1 or more, or null",
+            "trainer.limit_val_batches=0 leaves no validation tiles to select the epoch; set 1 or more, or null",
             kind="invalid_value",
             key="trainer.limit_val_batches",
             value=0,

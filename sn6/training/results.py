@@ -1,4 +1,4 @@
-"""What a training writes to its folder at the end: scores, tables of tiles, curves."""
+"""What a training stage writes to its folder at the end: scores, tables of tiles, curves."""
 
 import logging
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ def best_checkpoint(trainer: Trainer) -> str:
     if not checkpoint.best_model_path:
         raise UserError(
             f"the run ended at step {trainer.global_step} before its first validation; raise trainer.max_steps or "
-            "trainer.max_epochs, or validate more often by +trainer.val_check_interval=STEPS",
+            "trainer.max_epochs, or validate more often with +trainer.val_check_interval=STEPS",
             kind="failed",
             key="trainer.max_steps",
         )
@@ -79,7 +79,7 @@ def build_metrics(trainer: Trainer, datamodule: TileDataModule, best: str, choic
 
 
 def scored_on(trainer: Trainer, datamodule: TileDataModule) -> str:
-    """Return what the scored tiles are; they chose no epoch of weights that were not trained here."""
+    """Return what the scored tiles are; for weights that were not trained here they selected no epoch."""
     return datamodule.scored_on if trainer.max_epochs != 0 else datamodule.scored_on.partition(", which")[0]
 
 

@@ -48,7 +48,7 @@ def check_same_config(folder: Path, config: dict[str, Any], may_train_longer: bo
         more = f" and {len(differ) - SHOWN} more" if len(differ) > SHOWN else ""
         first = next(iter(differ))
         raise UserError(
-            f"{folder} holds a run with another config: {listed}{more}; restore these values, choose another name=, "
+            f"{folder} contains a run with another config: {listed}{more}; restore these values, choose another name=, "
             "or set resume=false to start over",
             kind="conflict",
             key=first,
@@ -84,7 +84,7 @@ def last_checkpoint(folder: Path) -> tuple[Path, int] | None:
         return path, step
     if paths:
         raise UserError(
-            f"{paths[0].parent}: all checkpoints are broken; start over by resume=false",
+            f"{paths[0].parent}: all checkpoints are broken; start over with resume=false",
             kind="unreadable",
             key=paths[0].parent,
         )

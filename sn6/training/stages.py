@@ -1,4 +1,4 @@
-"""The stages of an experiment: trainings one after another, each with a config of its own."""
+"""The stages of an experiment, trained one after another, each with its own config."""
 
 import re
 from collections.abc import Mapping, Sequence
