@@ -9,7 +9,9 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 import pytest
 import yaml
+from helpers.commands import assert_fails
 from helpers.errors import user_error
+from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import get_object
 
@@ -17,7 +19,7 @@ import sn6
 from sn6.checkpoints.init_options import InitOptions
 from sn6.cli import type_hints
 from sn6.config.comments import TEXT_TYPES, commented_keys, declared_keys
-from sn6.config.composition import CONF, job_folder
+from sn6.config.composition import CONF, VERSION_BASE, job_folder, one_line_config_errors
 from sn6.config.help import help_text
 from sn6.config.overrides import quote_text, quote_texts
 from sn6.config.types import RunOptions
@@ -49,6 +51,11 @@ def value_of(override):
     return OverridesParser.create().parse_override(override).value()
 
 
+def compose_config(overrides):
+    with initialize_config_dir(str(CONF), **VERSION_BASE):
+        return compose("config", overrides=overrides)
+
+
 @pytest.mark.parametrize("text", TEXTS)
 @pytest.mark.parametrize("key", ["name", "data.root", "callbacks.sar_handoff.weights", "+data.root"])
 def test_values_of_text_keys_stay_text(key, text):
@@ -70,6 +77,20 @@ def test_in_a_sweep_a_text_key_may_have_several_values(value):
     assert quote_texts(["-m", f"model.weights={value}"]) == ["-m", f"model.weights={value}"]
     assert quote_texts([f"model.weights={value}"]) == [f"model.weights='{value}'"]
     assert quote_texts(["--multirun", "name=2026"])[1] == "name='2026'"
+
+
+def test_a_dict_may_have_names_that_an_experiment_does_not_give():
+    overrides = ["experiment=quickstart", "simulation={scale: tiny, tiles: 24}", "stages={more: ['data=sar']}"]
+    values = compose_config(quote_texts(overrides))
+    assert values["simulation"] == {"scale": "tiny", "tiles": 24, "seed": 3}
+    assert list(values["stages"]) == ["eo", "sar", "more"]
+
+
+def test_a_misspelled_node_is_answered_with_those_beside_it():
+    overrides = ["callbacks.polygon_f.curve=[0.5]"]
+    with user_error("unknown_key", "callbacks.polygon_f.curve") as caught, one_line_config_errors(overrides):
+        compose_config(overrides)
+    assert str(caught.value).index("callbacks.polygon_f1") < str(caught.value).index("callbacks.checkpoint")
 
 
 def test_a_path_begins_in_the_users_home(monkeypatch):
@@ -210,6 +231,14 @@ def test_the_version():
 def test_an_override_that_hydra_cannot_read(sn6_run):
     done = sn6_run("data.crop=[1")
     assert (done.error.kind, done.error.key) == ("invalid_value", "data.crop")
+
+
+def test_flags_that_exclude_one_another(sn6_run):
+    assert_fails(sn6_run("--cfg", "job", "-m"), "conflict")
+
+
+def test_a_value_without_a_key(sn6_run):
+    assert_fails(sn6_run("=3"), "unknown_value")
 
 
 def test_user_error_helper_sees_another_kind():

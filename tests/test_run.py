@@ -120,6 +120,14 @@ def test_a_finished_run_is_left_as_it_is(sn6_run, archive_root, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
+def test_an_invalid_command_does_not_move_a_run_aside(sn6_run, archive_root, tmp_path):
+    overrides = [*small_run(), f"data.root={archive_root}"]
+    assert sn6_run(*overrides).status == 0
+    assert sn6_run(*overrides, "resume=false", "seed=a").status == 1
+    assert (tmp_path / "outputs/it/metrics.json").exists()
+    assert not (tmp_path / "outputs/it.old1").exists()
+
+
 def test_a_stopped_run_resumes(sn6_run, archive_root, tmp_path):
     sn6_run(*small_run(), f"data.root={archive_root}")
     (tmp_path / "outputs/it/metrics.json").unlink()  # as if stopped after the first epoch

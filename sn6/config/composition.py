@@ -96,7 +96,8 @@ def explain(error: Exception, overrides: Sequence[str]) -> UserError:
     if isinstance(error, OverrideParseException):
         override = str(error.override)
         if "=" not in override:
-            return UserError(f"cannot read {override!r} as key=value", kind="invalid_value", key=override)
+            message = f"cannot read {override!r} as key=value; `python -m sn6.run --help` lists the keys"
+            return UserError(message, kind="invalid_value", key=override)
         reason = text.splitlines()[0].partition(" out of [")[0]
         return UserError(
             f"cannot read {override!r} as key=value: {reason}; quote a value that contains special characters: "
@@ -139,7 +140,7 @@ def group_without_name(overrides: Sequence[str]) -> UserError:
 
 
 def keys_beside(key: str, overrides: Sequence[str]) -> list[str]:
-    """Return the keys of the node that `key` is meant for, or those at the top where there is no such node."""
+    """Return the keys of the nearest node above `key` that exists."""
     groups = [override for override in overrides if (CONF / override.partition("=")[0]).is_dir()]
     running = GlobalHydra.instance().is_initialized()  # a stage is composed inside a job
     with nullcontext() if running else initialize_config_dir(str(CONF), **VERSION_BASE):
@@ -148,8 +149,8 @@ def keys_beside(key: str, overrides: Sequence[str]) -> list[str]:
         except HydraException:
             config = compose("config")
     parent = key.rpartition(".")[0]
+    while parent and not isinstance(OmegaConf.select(config, parent), DictConfig):
+        parent = parent.rpartition(".")[0]
     node = OmegaConf.select(config, parent) if parent else config
-    if not isinstance(node, DictConfig):
-        return [str(name) for name in config]
     prefix = f"{parent}." if parent else ""
     return [prefix + name for name in map(str, node) if not name.startswith("_")]

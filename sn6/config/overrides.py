@@ -25,11 +25,15 @@ def quote_texts(arguments: Sequence[str]) -> list[str]:
 
 
 def quote_text(argument: str, is_sweep: bool = False) -> str:
-    """Quote the value of one override, see `quote_texts`."""
+    """Quote the value of one override, see `quote_texts`; let a dict have further names."""
     match = OVERRIDE.fullmatch(argument)
-    if not match or not is_text(match["key"].lstrip("+")):
+    if not match:
         return argument
     key, value = match["key"], match["value"]
+    if key in declared_keys() and declared_keys()[key].type == "dict" and value.startswith("{"):
+        return f"++{argument}"  # else Hydra refuses names that an experiment does not give, such as simulation.tiles
+    if not is_text(key.lstrip("+")):
+        return argument
     is_quoted = len(value) > 1 and value[0] in "'\"" and value[-1] == value[0]
     if value in ("", "null") or is_quoted or (is_sweep and SWEEP.search(value)):
         return argument

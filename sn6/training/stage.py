@@ -18,7 +18,7 @@ from sn6.checkpoints.init_options import network_arguments
 from sn6.checkpoints.initial_weights import provenance, summary
 from sn6.checkpoints.run_files import BEST
 from sn6.data.datamodule import TileDataModule, per_device_batch_size
-from sn6.errors import UserError
+from sn6.errors import UserError, first_line
 from sn6.files import write_text
 from sn6.segmenter import Segmenter
 from sn6.simulation.archive import make_archive, settings_of
@@ -124,20 +124,25 @@ def make_trainer(config: ResolvedConfig, batch_norm: bool) -> Trainer:
     Args:
         config: of the training
         batch_norm: whether the devices have to share statistics
+
+    Raises:
+        UserError: an argument that Lightning refuses
     """
     trainer = config.tree.trainer
-    return instantiate(
-        trainer,
-        _convert_="all",
-        callbacks=[instantiate(callback, _convert_="all") for callback in config.tree.callbacks.values()],
-        logger=False,  # made when everything else fits: W&B starts a run with it
-        profiler=make_profiler(trainer.profiler, config.folder),
-        sync_batchnorm=batch_norm and on_gpu(trainer.accelerator),  # torch has it only for GPUs
-        plugins=[AtomicCheckpointIO()],
-        default_root_dir=config.folder,
-        use_distributed_sampler=False,  # the datamodule distributes the tiles itself
-        enable_model_summary=False,
-    )
+    arguments: dict[str, Any] = {
+        "callbacks": [instantiate(callback, _convert_="all") for callback in config.tree.callbacks.values()],
+        "logger": False,  # made when everything else fits: W&B starts a run with it
+        "profiler": make_profiler(trainer.profiler, config.folder),
+        "sync_batchnorm": batch_norm and on_gpu(trainer.accelerator),  # torch has it only for GPUs
+        "plugins": [AtomicCheckpointIO()],
+        "default_root_dir": config.folder,
+        "use_distributed_sampler": False,  # the datamodule distributes the tiles itself
+        "enable_model_summary": False,
+    }
+    try:
+        return instantiate(trainer, _convert_="all", **arguments)
+    except ValueError as error:  # an accelerator or a strategy that does not exist
+        raise UserError(f"trainer: {first_line(error)}", kind="invalid_value", key="trainer") from None
 
 
 def save_initial_weights(trainer: Trainer, segmenter: Segmenter, datamodule: TileDataModule, folder: Path) -> str:
