@@ -32,7 +32,7 @@ def download_split(split: Split, root: Path, work: Path, source: str | None, md5
         if images == 0 or (md5 == "published" and images != tarball.tiles):
             message = f"{target} exists with {images} SAR images (published: {tarball.tiles}); move or remove it"
             raise UserError(message, kind="conflict", key=target, value=images)
-        print(f"{target} is already there: {images} SAR images")
+        print(f"{target} already exists: {images} SAR images")
         return
     check_folder(target)
     checksum = tarball.md5 if md5 == "published" else md5

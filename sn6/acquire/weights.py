@@ -36,7 +36,7 @@ def download_weights(name: str, root: Path, work: Path, source: str | None) -> N
             raise UserError(message, kind="invalid_value", key="source", value=source)
         path, part = root / name / relative, work / f"{relative.replace('/', '_')}.part"
         if path.exists() and size in (None, path.stat().st_size):
-            print(f"{path} is already there")
+            print(f"{path} already exists")
             continue
         check_folder(path.parent)
         download_file(url, part, MAX_WEIGHTS if size is None else size)

@@ -62,7 +62,7 @@ def check_per_stage(values: Mapping[str, Any], overrides: Sequence[str]) -> None
     for override in overrides:
         if key_of(override) in keys:
             raise UserError(
-                f"{override} would apply to all stages ({', '.join(values['stages'])}); set it for one by "
+                f"{override} would apply to all stages ({', '.join(values['stages'])}); set it for one with "
                 "stages.NAME=[...]",
                 kind="conflict",
                 key=key_of(override),
