@@ -42,6 +42,7 @@ def main() -> None:
         sys.exit(1)
     else:
         del sys.argv[1]
+        sys.path.append("")  # the folder of the command, last: a user's own networks and losses may be in it
         runpy.run_module(f"sn6.{first}", run_name="__main__", alter_sys=True)
 
 

@@ -14,10 +14,10 @@ from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from sn6 import __version__
-from sn6.errors import UserError, one_line_errors
+from sn6.errors import UserError, joined, one_line_errors
 
 
 def run_command(command: Callable[..., None], name: str) -> None:
@@ -62,8 +62,9 @@ def parse_overrides(command: Callable[..., None], name: str, overrides: list[str
     checked = {key: value.expanduser() if isinstance(value, Path) else value for key, value in checked.items()}
     missing = [key for key, p in parameters.items() if p.default is p.empty and key not in given]
     if missing:
+        listed = ", ".join(f"{key}=..." for key in missing)
         raise UserError(
-            f"{name}: {missing[0]}=... is missing; see `python -m {name} --help`", kind="missing_value", key=missing[0]
+            f"{name}: missing {listed}; see `python -m {name} --help`", kind="missing_value", key=missing[0]
         )
     return checked
 
@@ -109,25 +110,39 @@ def validate_arguments(
         strict: whether "3" is refused for an int
 
     Raises:
-        UserError: a name that `function` does not take, or a value of another type
+        UserError: names that `function` does not take, and values of another type, all in one message
     """
+    checked, errors = check_arguments(function, given, prefix, strict)
+    if errors:
+        raise joined(errors, where)
+    return checked
+
+
+def check_arguments(
+    function: Callable[..., Any], given: Mapping[str, Any], prefix: str, strict: bool
+) -> tuple[dict[str, Any], list[UserError]]:
+    """Return the converted arguments and the errors; arguments of `validate_arguments`."""
     parameters = inspect.signature(function).parameters
     hints = type_hints(function)
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    checked = {}
+    checked: dict[str, Any] = {}
+    errors = []
     for name, value in given.items():
         key = prefix + name
         if name not in parameters and not takes_any:
             message = unknown_key(key, [prefix + parameter for parameter in parameters])
-            raise UserError(f"{where}: {message}", kind="unknown_key", key=key, value=value)
+            errors.append(UserError(message, kind="unknown_key", key=key, value=value))
+            continue
+        if name in parameters and value is parameters[name].default:
+            checked[name] = value  # such as None, which other packages often leave out of the type
+            continue
         try:
             checked[name] = type_adapter(hints.get(name, Any)).validate_python(value, strict=strict)
         except ValidationError as error:
             reasons = dict.fromkeys(one["msg"][:1].lower() + one["msg"][1:] for one in error.errors())
-            raise UserError(
-                f"{where}: invalid {key}={value}: {', or '.join(reasons)}", kind="invalid_value", key=key, value=value
-            ) from None
-    return checked
+            message = f"invalid {key}={value}: {', or '.join(reasons)}"
+            errors.append(UserError(message, kind="invalid_value", key=key, value=value))
+    return checked, errors
 
 
 def type_hints(function: Callable[..., Any]) -> dict[str, Any]:
@@ -140,16 +155,19 @@ def type_hints(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def unknown_key(key: str, valid: Iterable[str]) -> str:
-    """Return the message for a key that does not exist, with the nearest one that does."""
+    """Return the message for a key that does not exist, with the nearest one that does, and all valid ones."""
     names = list(valid)
     near = difflib.get_close_matches(key, names, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
-    return f"unknown key {key!r}{hint} Valid keys: {', '.join(names)}"
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"unknown key {key!r}; {hint}(valid: {', '.join(names)})"
 
 
 def type_adapter(hint: Any) -> TypeAdapter:
     """Return the validator of a type; by isinstance where pydantic does not know the type."""
-    return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
+    try:
+        return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
+    except PydanticUserError:  # types of other packages that only a type checker understands
+        return TypeAdapter(Any)
 
 
 def help_text(command: Callable[..., None], name: str) -> str:

@@ -2,7 +2,7 @@
 
 import errno
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -51,6 +51,18 @@ class UserError(Exception):
         # of which the last line is "sn6.errors.UserError: <message>".
         line = super().__str__().strip().splitlines()[-1]
         return line.removeprefix(f"{UserError.__module__}.UserError: ")
+
+
+def joined(errors: Sequence[UserError], where: str) -> UserError:
+    """Return one error that lists all messages; its kind, key and value are those of the first.
+
+    Args:
+        errors: at least one
+        where: the command or "config", which precedes the messages
+    """
+    first = errors[0]
+    message = f"{where}: {'; '.join(dict.fromkeys(map(str, errors)))}"
+    return UserError(message, kind=first.kind, key=first.key, value=first.value)
 
 
 def first_line(error: BaseException) -> str:

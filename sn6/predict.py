@@ -22,6 +22,10 @@ def predict(
         Path | list[Path], "a .ckpt, weights.safetensors or a run's folder; a list [a,b] averages their logits"
     ],
     out: Annotated[Path, "folder to write: empty, or that of the same prediction, to resume it"],
+    allow: Annotated[
+        list[str] | str | None,
+        "PACKAGE.CLASS of networks that are not part of sn6, which checkpoint= may import",
+    ] = None,
     root: Annotated[Path | None, "archive to predict; or set images="] = None,
     split: Annotated[Split, "split of the archive: train or test_public"] = "test_public",
     tiles: Annotated[list[str] | str | None, "image ids or numbers of tiles of the archive; null is all"] = None,
@@ -75,11 +79,13 @@ def predict(
     started = time.monotonic()
     paths = checkpoint if isinstance(checkpoint, list) else [checkpoint]
     files = tuple(find_weights(path, "checkpoint", FINAL_WEIGHTS) for path in paths)
-    networks = load_networks(files)
+    allowed = tuple([allow] if isinstance(allow, str) else allow or [])
+    networks = load_networks(files, allowed)
     first = networks[0]
     used = list_devices(device, devices) * processes
     plan = Plan(
         files,
+        allowed,
         tuple(find_images(root, split, [tiles] if isinstance(tiles, str) else tiles, images, rotate, first.source)),
         *window_and_overlap(window, overlap, first),
         Averaging(flips, scales, precision or default_precision(used[0], first)),

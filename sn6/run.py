@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from sn6 import __version__
 from sn6.config.composition import CONF, TRUST, VERSION_BASE, one_line_config_errors
-from sn6.config.overrides import quote_texts
+from sn6.config.overrides import absolute_config_folders, quote_texts
 from sn6.errors import one_line_errors
 
 
@@ -35,7 +35,8 @@ def main() -> None:
     if "--version" in sys.argv:
         print(f"sn6 {__version__}")
         return
-    sys.argv[1:] = quote_texts(sys.argv[1:])
+    with one_line_errors():
+        sys.argv[1:] = quote_texts(absolute_config_folders(sys.argv[1:]))
     with one_line_errors(), one_line_config_errors(sys.argv[1:]):
         if {"-h", "--help"} & set(sys.argv):
             from sn6.config.help import help_text

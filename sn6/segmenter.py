@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from sn6.errors import UserError, first_line
-from sn6.models.classes import building_logits
+from sn6.models.logits import compute_logits
 from sn6.models.sliding_window import predict_windows
 
 CHECK_EVERY = 50  # steps between two looks at whether the loss is finite, on a GPU
@@ -26,13 +26,14 @@ class Segmenter(LightningModule):
     """Train a network that gives a logit of building for every pixel.
 
     Args:
-        network: (b, c, h, w) → logits (b, k, h, w)
+        network: see `sn6.models.logits.compute_logits`
         loss: (logits, batch) → one value per sample, (b,)
         optimizer: parameters → optimizer
         schedule: (optimizer, steps of the whole run) → learning rate schedule, stepped after every step
         seed: of the run; dropout is a function of (seed, epoch, batch, rank) alone
         window: pixels; whole tiles are predicted in windows of this size, None predicts them at once
         window_overlap: pixels; overlap of neighbouring windows
+        multiple: pixels; images are padded to multiples of it
         building_class: channel of building where the network gives several
         config: of the run, plain values, saved in the checkpoint
     """
@@ -48,6 +49,7 @@ class Segmenter(LightningModule):
         seed: int = 0,
         window: int | None = None,
         window_overlap: int = 128,
+        multiple: int = 1,
         building_class: int | None = None,
         config: dict[str, Any] | None = None,
     ) -> None:
@@ -60,6 +62,7 @@ class Segmenter(LightningModule):
         self.encoder_lr = 1.0  # factor on the encoder's learning rate, which SARHandoff may lower
         self.window = window
         self.window_overlap = window_overlap
+        self.multiple = multiple
         self.building_class = building_class
         # plain values: read back without unpickling
         self.save_hyperparameters({"config": config or {}}, logger=False)
@@ -67,8 +70,7 @@ class Segmenter(LightningModule):
 
     def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 1 h w"]:
         """Return logits of building at the size of `image`."""
-        logits = self.network(image.contiguous(memory_format=torch.channels_last))
-        return building_logits(logits, self.building_class)
+        return compute_logits(self.network, image, self.multiple, self.building_class)
 
     def on_train_batch_start(self, batch: dict[str, Any], batch_index: int) -> None:
         """Seed each step by itself, so that a resumed run draws what one that never stopped would draw."""

@@ -78,8 +78,8 @@ def test_other_bands_are_adapted_by_the_rules_of_the_transfer(sn6_run, archive_r
 def test_a_head_of_other_classes_is_initialised_only_with_reset_head(sn6_run, archive_root, tmp_path):
     weights = nets.fcn_file(8, bands=4, classes=3)
     run = given(tmp_path, weights, f"data.root={archive_root}", model="fcn8s")
-    assert_fails(sn6_run(*run, "model.classes=1"), "mismatch", "model.classes", 1)
-    assert_fails(sn6_run(*run), "conflict", "model.building_class")
+    assert_fails(sn6_run(*run), "mismatch", "model.classes", 1)
+    assert_fails(sn6_run(*run, "model.classes=3"), "conflict", "model.building_class")
     done = sn6_run(*run, "model.reset_head=true")
     assert done.status == 0, done.err
     ended = final_weights(tmp_path)
@@ -89,7 +89,9 @@ def test_a_head_of_other_classes_is_initialised_only_with_reset_head(sn6_run, ar
 
 def test_several_classes_are_scored_by_their_argmax(sn6_run, sn6_command, archive_root, tmp_path):
     weights = nets.fcn_file(16, bands=4, classes=3)
-    run = given(tmp_path, weights, f"data.root={archive_root}", "model.building_class=1", model="fcn16s")
+    run = given(
+        tmp_path, weights, f"data.root={archive_root}", "model.classes=3", "model.building_class=1", model="fcn16s"
+    )
     run = [line for line in run if not line.startswith("trainer.limit_test")]
     done = sn6_run(*run)
     assert done.status == 0, done.err

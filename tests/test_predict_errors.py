@@ -127,16 +127,14 @@ def test_checkpoints_that_do_not_fit_together_are_an_error(sn6_predict, network,
     ("changes", "kind"),
     [
         ({"network": {"width": 8}}, "mismatch"),
-        ({"network": {"_target_": "os.system"}}, "wrong_data"),
         ({"network": {"_target_": "sn6.models.unet.Unknown"}}, "wrong_data"),
+        ({"network": {"_target_": "sn6.models.unet.double_convolution"}}, "wrong_data"),  # no network
+        ({"network": {"_target_": "sn6.files.write_text"}}, "wrong_data"),
         ({"footprints": {"threshold": -0.7}}, "wrong_data"),  # a logit, as sn6 once wrote
         ({"source": {"bands": [9]}}, "wrong_data"),
     ],
 )
-def test_a_checkpoint_with_wrong_metadata_is_an_error(
-    sn6_predict, network, archive_root, tmp_path, monkeypatch, changes, kind
-):
-    monkeypatch.setattr(os, "system", lambda **_: pytest.fail("a file had a function called"))
+def test_a_checkpoint_with_wrong_metadata_is_an_error(sn6_predict, network, archive_root, tmp_path, changes, kind):
     path = write_network(tmp_path / "changed.safetensors", network, **changes)
     assert_fails(sn6_predict(f"checkpoint={path}", f"root={archive_root}"), kind, "checkpoint", str(path))
 

@@ -13,7 +13,7 @@ from torch import nn
 from sn6.checkpoints.init_options import check_building_class, resolve_options
 from sn6.checkpoints.loading import read_checkpoint
 from sn6.checkpoints.weights_file import write_weights
-from sn6.models.classes import building_logits
+from sn6.models.logits import building_logits
 from sn6.models.ternausnet import TernausNet
 from sn6.models.unet import UNet
 

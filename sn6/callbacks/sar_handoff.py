@@ -10,9 +10,10 @@ from lightning import Callback, LightningModule, Trainer
 from pydantic import NonNegativeFloat, NonNegativeInt
 from rich.console import Console
 from rich.table import Table
+from torch import nn
 
 from sn6.callbacks.logged_media import log_table
-from sn6.checkpoints.initial_weights import InitialWeights, read_initial_weights, training_area
+from sn6.checkpoints.initial_weights import HANDOFF_KEY, InitialWeights, read_initial_weights, training_area
 from sn6.checkpoints.run_files import EO_WEIGHTS
 from sn6.checkpoints.transfer import Adapt, relative_change
 from sn6.checkpoints.weights_file import SUFFIX, read_weights, write_weights
@@ -24,7 +25,6 @@ from sn6.segmenter import Segmenter
 
 log = logging.getLogger(__name__)
 REPORT, START = "handoff.csv", f"checkpoints/start{SUFFIX}"
-KEY = "callbacks.sar_handoff.weights"
 
 
 class SARHandoff(Callback):
@@ -63,11 +63,13 @@ class SARHandoff(Callback):
         if stage != "fit":
             return
         assert isinstance(pl_module, Segmenter)
+        if self.encoder_lr != 1.0 or self.freeze_encoder_epochs:
+            check_encoder(pl_module.network)
         pl_module.encoder_lr = self.encoder_lr  # the optimizer is made with it, also of a resumed run
         if self.weights is None or trainer.ckpt_path is not None:
             return
         datamodule = datamodule_of(trainer)
-        given = read_initial_weights(self.weights, KEY, EO_WEIGHTS)
+        given = read_initial_weights(self.weights, HANDOFF_KEY, EO_WEIGHTS)
         if not self.allow_leakage:
             check_leakage(given, datamodule)
         network = pl_module.network
@@ -106,6 +108,17 @@ class SARHandoff(Callback):
         log_table(trainer.loggers, "handoff", columns, [list(row.values()) for row in rows])
 
 
+def check_encoder(network: nn.Module) -> None:
+    """Raise a UserError unless the network has a part `encoder`, which can be frozen or learn at another rate."""
+    if not isinstance(getattr(network, "encoder", None), nn.Module):
+        raise UserError(
+            f"{type(network).__name__} has no part named encoder for freeze_encoder_epochs and encoder_lr; "
+            "leave these keys out, or name the part encoder",
+            kind="conflict",
+            key="callbacks.sar_handoff.encoder_lr",
+        )
+
+
 def check_leakage(given: InitialWeights, datamodule: TileDataModule) -> None:
     """Raise a UserError if the training area of the weights overlaps tiles that this run validates or tests on."""
     area = training_area(given.metadata, datamodule.fold, None)
@@ -119,7 +132,7 @@ def check_leakage(given: InitialWeights, datamodule: TileDataModule) -> None:
                 f"fold {datamodule.fold_index} of {datamodule.partition}); use weights of this fold, or set "
                 "callbacks.sar_handoff.allow_leakage=true",
                 kind="leakage",
-                key=KEY,
+                key=HANDOFF_KEY,
                 value=str(given.file),
             )
 

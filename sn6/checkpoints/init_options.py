@@ -1,22 +1,24 @@
 """What a network starts from: its options, as requested or as given weights fix them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from inspect import signature
 from typing import Any
 
-from pydantic import NonNegativeInt
+from pydantic import NonNegativeInt, PositiveInt
 from torch import nn
 
+from sn6.checkpoints.architecture import architecture_keys
 from sn6.checkpoints.transfer import Adapt
 from sn6.errors import UserError
 
 
 @dataclass(frozen=True)
 class InitOptions:
-    """The keys of conf/model that are not arguments of the network's class.
+    """The keys of conf/any_model.yaml that are never arguments of the network's class.
 
     Attributes:
+        multiple: pixels; images are padded to multiples of it
         weights: file or folder, see `sn6.checkpoints.loading`
         adapt: rule for a first layer of other bands, see `sn6.checkpoints.transfer.adapt_first_layer`
         reset_head: keep the initialisation of the last layers
@@ -24,6 +26,7 @@ class InitOptions:
         building_class: channel of building among several classes
     """
 
+    multiple: PositiveInt = 32
     weights: str | None = None
     adapt: Adapt | None = None
     reset_head: bool = False
@@ -39,23 +42,20 @@ def network_arguments(model: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in model.items() if key not in INIT_KEYS}
 
 
-def architecture_keys(network: type[nn.Module]) -> tuple[str, ...]:
-    """Return the options of a network that the shapes of its weights depend on, as its class declares them."""
-    return getattr(network, "architecture_keys", ())
-
-
 def resolve_options(
-    network: type[nn.Module],
+    network: Callable[..., nn.Module],
     requested: Mapping[str, Any],
     from_checkpoint: Mapping[str, Any],
     reset_head: bool,
     where: str,
 ) -> dict[str, Any]:
-    """Return all options of a network: the requested value, else that of the checkpoint, else the default.
+    """Return all options of a network: those that shape its weights as given weights fix them, the others as requested.
+
+    A null of an architecture key is open: the value of the weights is taken, else the default of the class.
 
     Args:
-        network: the class
-        requested: options of the config; None is open
+        network: the class, or a function that makes one
+        requested: options of the config
         from_checkpoint: `network` in the metadata of the weights; empty without weights or metadata
         reset_head: whether the number of classes is free
         where: the weights, for messages
@@ -72,22 +72,29 @@ def resolve_options(
             key="model",
             value=network.__name__.lower(),
         )
-    result, parameters = {}, signature(network).parameters
+    result, parameters, open_keys = {}, signature(network).parameters, architecture_keys(network)
     for key, value in requested.items():
-        is_free = key not in architecture_keys(network) or (key == "classes" and reset_head)
+        is_free = key not in open_keys or (key == "classes" and reset_head)
         fixed = None if is_free else from_checkpoint.get(key)
         if value is not None and fixed is not None and value != fixed:
-            new_head = ", set model.reset_head=true to initialise the last layers" if key == "classes" else ""
             raise UserError(
-                f"model.{key}={value}, but {where} has {key}={fixed}; leave out model.{key}{new_head}, or use other "
-                "weights",
+                f"model.{key}={value}, but {where} has {key}={fixed}; {remedy(key, fixed)}, or use other weights",
                 kind="mismatch",
                 key=f"model.{key}",
                 value=value,
             )
-        default = parameters[key].default if key in parameters else None
-        result[key] = value if value is not None else default if fixed is None else fixed
+        if value is None and key in open_keys:
+            value = parameters[key].default if fixed is None else fixed
+        result[key] = value
     return result
+
+
+def remedy(key: str, fixed: Any) -> str:
+    """Return what to do about an option that given weights fix to another value."""
+    if key != "classes":
+        return f"leave out model.{key}"
+    several = f" model.building_class=0 to {fixed - 1}" if fixed > 1 else ""
+    return f"set model.classes={fixed}{several}, or model.reset_head=true to initialise the last layers"
 
 
 def check_building_class(classes: int, building_class: int | None) -> None:

@@ -15,6 +15,8 @@ from sn6.data.folds import Fold, count_overlapping, squares_outside_column
 from sn6.data.source import Source
 from sn6.datasets.layout import PRODUCTS
 
+MODEL_KEY, HANDOFF_KEY = "model.weights", "callbacks.sar_handoff.weights"  # the keys that name weights
+
 
 @dataclass(frozen=True, eq=False)
 class InitialWeights:

@@ -145,6 +145,7 @@ def checkpoint_metadata(checkpoint: dict[str, Any]) -> dict[str, Any]:
     config = checkpoint.get("hyper_parameters", {}).get("config", {})
     return {
         "network": network_arguments(config.get("model", {})),
+        "multiple": config.get("model", {}).get("multiple"),
         "building_class": config.get("model", {}).get("building_class"),
         **checkpoint.get("TileDataModule", {}),
         "window": config.get("window"),

@@ -61,6 +61,14 @@ def transfer_weights(
     Raises:
         UserError: tensors are missing, unknown or of another shape, or the bands differ and `adapt` is None
     """
+    if reset_head and not hasattr(network, "head_parts"):
+        raise UserError(
+            f"{type(network).__name__} does not say which layers are its head, so {node}.reset_head=true is not "
+            "possible; name their first attributes in a class variable, such as head_parts = ('segmentation_head',)",
+            kind="conflict",
+            key=f"{node}.reset_head",
+            value=True,
+        )
     first = first_convolution(network)
     own = network.state_dict()
     fitted = dict(weights)
@@ -89,8 +97,9 @@ def transfer_weights(
 
 
 def first_convolution(network: nn.Module) -> str:
-    """Return the name of the weight of the first convolution."""
-    return next(name for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d)) + ".weight"
+    """Return the name of the weight of the first convolution; "" for a network without one."""
+    names = (f"{name}.weight" for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d))
+    return next(names, "")
 
 
 def must_adapt(weight: Tensor, own: Tensor, bands: tuple[Sequence[str], Sequence[str]], adapt: Adapt | None) -> bool:

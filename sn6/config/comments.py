@@ -16,6 +16,7 @@ from sn6.config.composition import CONF
 
 TEXT_TYPES = ("str", "path", "URL")
 TYPE = re.compile(r"(str|path|URL|int|float|bool|list of \w+|dict)\b")
+PACKAGE = re.compile(r"^# @package (\w+)", re.MULTILINE)
 MIN_COLUMN = 20  # of the further lines of a comment
 COMMENT = re.compile(r"(?:^|\s)#\s?(.*)$")
 
@@ -39,7 +40,9 @@ def declared_keys() -> dict[str, Declared]:
     for path in sorted(CONF.rglob("*.yaml")):
         text = path.read_text(encoding="utf-8")
         group = path.parent.relative_to(CONF).as_posix()
-        prefix = "" if group == "." or "@package _global_" in text else f"{group}."
+        package = PACKAGE.search(text)
+        group = package[1] if package else group
+        prefix = "" if group in (".", "_global_") else f"{group}."
         for key, comment in commented_keys(text):
             if comment:
                 match = TYPE.match(comment)

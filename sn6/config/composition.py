@@ -2,8 +2,8 @@
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ import hydra
 import hydra.utils
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
@@ -30,8 +32,18 @@ TRUST: dict[str, Any] = (
     {} if IS_HYDRA_1_3 else {"execution_whitelist": vars(hydra.utils)["UNSAFE_DISABLE_EXECUTION_CHECKS"]}
 )
 
+
+def allow_targets(targets: Iterable[str]) -> dict[str, Any]:
+    """Return the argument by which Hydra's `instantiate` may call these `_target_`s and no others."""
+    if IS_HYDRA_1_3:
+        return {}
+    found = [hydra.utils.get_object(target) for target in targets]  # Hydra compares the names where they are defined
+    return {"_execution_whitelist_": [f"{one.__module__}.{one.__qualname__}" for one in found]}
+
+
 # Hydra has no class of its own for these: a group that is null or a number, and flags that exclude one another.
 HYDRA_VALUE_ERRORS = ("Config group override", "Only one of --")
+SEARCH_PATH = "hydra.searchpath="
 
 
 def job_folder(dirname: str) -> str:
@@ -56,7 +68,48 @@ def compose_values(overrides: Sequence[str], **options: str | None) -> dict[str,
         options: text values of keys at the top, which win over the overrides; None is null
     """
     texts = [f"{key}={'null' if value is None else quote(value)}" for key, value in options.items()]
-    return to_plain(compose("config", [*overrides, *texts]))
+    return to_plain(compose("config", [*search_path(), *overrides, *texts]))
+
+
+def search_path(arguments: Sequence[str] = ()) -> list[str]:
+    """Return the override of `hydra.searchpath`, the user's own folders of config files, in a list; empty without one.
+
+    Args:
+        arguments: of the command line; where they have none, those that this process was started with count
+    """
+    if not any(argument.startswith(SEARCH_PATH) for argument in arguments) and HydraConfig.initialized():
+        arguments = HydraConfig.get().overrides.hydra
+    return [argument for argument in arguments if argument.startswith(SEARCH_PATH)][-1:]
+
+
+def config_folders(arguments: Sequence[str] = ()) -> list[Path]:
+    """Return conf/ and the user's own folders of config files; argument of `search_path`."""
+    values: list[Any] = [OverridesParser.create().parse_override(one).value() for one in search_path(arguments)]
+    texts = [str(getattr(path, "text", path)) for paths in values for path in paths]
+    return [CONF, *(Path(text.removeprefix("file://")) for text in texts if text.startswith("file://"))]
+
+
+def group_file(group: str, choice: str, arguments: Sequence[str] = ()) -> Path | None:
+    """Return the file of a choice of a config group, None where there is none; argument of `search_path`."""
+    paths = [folder / group / f"{choice}.yaml" for folder in config_folders(arguments)]
+    return next((path for path in paths if path.exists()), None)
+
+
+def group_choices(group: str, arguments: Sequence[str] = ()) -> list[str]:
+    """Return the choices of a config group; argument of `search_path`."""
+    if not group:
+        return []
+    return sorted({path.stem for folder in config_folders(arguments) for path in (folder / group).glob("*.yaml")})
+
+
+@contextmanager
+def composing(arguments: Sequence[str] = ()) -> Iterator[list[str]]:
+    """Let Hydra compose, in a job or outside of one; yield the overrides to add, see `search_path`."""
+    if GlobalHydra.instance().is_initialized():  # a stage is composed inside a job
+        yield search_path(arguments)
+    else:
+        with initialize_config_dir(str(CONF), **VERSION_BASE):
+            yield search_path(arguments)
 
 
 def quote(text: str) -> str:
@@ -107,9 +160,7 @@ def explain(error: Exception, overrides: Sequence[str]) -> UserError:
             value=override.partition("=")[2],
         )
     if match := re.search(r"Could not override '([^']+)'", text):
-        key = match[1].split("@")[0]
-        message = f"config: {unknown_key(key, keys_beside(key, overrides))}"
-        return UserError(f"{message} (+{key}=... adds a key of Lightning or Hydra)", kind="unknown_key", key=key)
+        return unknown_overrides(overrides, match[1].split("@")[0])
     if match := re.search(r"Could not (?:find|load) '(hydra/\w+)/([^']+)'", text):
         return UserError(
             f"{match[1]}={match[2]} is not installed; pip install 'sn6[sweep]' (Optuna, joblib) or 'sn6[slurm]'",
@@ -118,9 +169,13 @@ def explain(error: Exception, overrides: Sequence[str]) -> UserError:
             value=match[2],
         )
     if match := re.search(r"Could not (?:find|load) '(\w+)/([^']*)'", text):
-        choices = ", ".join(sorted(path.stem for path in (CONF / match[1]).glob("*.yaml")))
+        choices = ", ".join(group_choices(match[1], overrides))
         return UserError(
-            f"unknown {match[1]}={match[2]}; choose from {choices}", kind="unknown_value", key=match[1], value=match[2]
+            f"unknown {match[1]}={match[2]}; choose from {choices}, or give the folder of your own config files: "
+            "--config-dir DIR",
+            kind="unknown_value",
+            key=match[1],
+            value=match[2],
         )
     return UserError(" ".join(text.split()), kind="invalid_value")
 
@@ -129,7 +184,7 @@ def group_without_name(overrides: Sequence[str]) -> UserError:
     """Return the error of the first override of a config group that is not the name of a file, such as null."""
     for override in overrides:
         key, equals, value = override.lstrip("+").partition("=")
-        choices = sorted(path.stem for path in (CONF / key).glob("*.yaml")) if key else []
+        choices = group_choices(key, overrides)
         is_group = bool(choices) or key.startswith("hydra/")
         if equals and is_group and value not in choices and not value.startswith("["):
             listed = f"; choose from {', '.join(choices)}" if choices else ""
@@ -139,15 +194,46 @@ def group_without_name(overrides: Sequence[str]) -> UserError:
     return UserError("a config group in the overrides is not a name; give it as group=name", kind="unknown_value")
 
 
-def keys_beside(key: str, overrides: Sequence[str]) -> list[str]:
-    """Return the keys of the nearest node above `key` that exists."""
-    groups = [override for override in overrides if (CONF / override.partition("=")[0]).is_dir()]
-    running = GlobalHydra.instance().is_initialized()  # a stage is composed inside a job
-    with nullcontext() if running else initialize_config_dir(str(CONF), **VERSION_BASE):
+def unknown_overrides(overrides: Sequence[str], first: str) -> UserError:
+    """Return the error that names every override of a key that the composed config lacks.
+
+    Args:
+        overrides: of the command line
+        first: the key that Hydra refused, which a stage may set
+    """
+    config = compose_groups(overrides)
+    tree = OmegaConf.to_container(config, resolve=False)
+    keys = [override.partition("=")[0] for override in overrides if re.match(r"[\w.]+=", override)]
+    known = [key for key in keys if key.startswith("hydra.") or group_choices(key, overrides) or has_key(tree, key)]
+    unknown = [key for key in keys if key not in known]
+    messages = [unknown_key(key, keys_beside(key, config)) for key in unknown or [first]]
+    message = f"config: {'; '.join(messages)} (+key=... adds a key of Lightning or Hydra)"
+    return UserError(message, kind="unknown_key", key=(unknown or [first])[0])
+
+
+def has_key(node: Any, key: str) -> bool:
+    """Return whether nested dicts have a dotted key, or may have it: null stands for a dict of any keys."""
+    for name in key.split("."):
+        if not isinstance(node, dict):
+            return node is None
+        if name not in node:
+            return False
+        node = node[name]
+    return True
+
+
+def compose_groups(overrides: Sequence[str]) -> DictConfig:
+    """Compose the config of the groups that the overrides choose, without their other keys."""
+    groups = [override for override in overrides if group_choices(override.partition("=")[0], overrides)]
+    with composing(overrides) as more:
         try:
-            config = compose("config", overrides=groups)
-        except HydraException:
-            config = compose("config")
+            return compose("config", [*more, *groups])
+        except HydraException:  # a group of a sweep has several names
+            return compose("config", more)
+
+
+def keys_beside(key: str, config: DictConfig) -> list[str]:
+    """Return the keys of the nearest node above `key` that exists."""
     parent = key.rpartition(".")[0]
     while parent and not isinstance(OmegaConf.select(config, parent), DictConfig):
         parent = parent.rpartition(".")[0]

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 
 import yaml
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from omegaconf import OmegaConf
 
 from sn6.config.comments import commented_keys, declared_keys, described
-from sn6.config.composition import CONF, VERSION_BASE
+from sn6.config.composition import composing, config_folders, group_choices, group_file
 
 COLUMN = 40  # where comments start
 SEQUENCE = "tag:yaml.org,2002:seq"
@@ -37,8 +37,9 @@ def help_text(overrides: Sequence[str]) -> str:
     Args:
         overrides: as Hydra reads them
     """
-    with initialize_config_dir(str(CONF), **VERSION_BASE):
-        config = compose("config", overrides=list(overrides), return_hydra_config=True)
+    with composing(overrides) as more:
+        others = [override for override in overrides if override not in more]
+        config = compose("config", [*more, *others], return_hydra_config=True)
     choices = {str(group): str(choice) for group, choice in config.hydra.runtime.choices.items()}
     values = OmegaConf.to_container(config, resolve=False)
     assert isinstance(values, dict)
@@ -47,29 +48,31 @@ def help_text(overrides: Sequence[str]) -> str:
     parts = [
         HEADER,
         "== Groups: choose with group=name (`sn6.run model=unet --help` shows its keys) ==",
-        *group_lines(),
+        *group_lines(overrides),
     ]
-    parts += ["", "== Keys: set any with key=value ==", *key_lines(text, comments_of(choices)), "", FOOTER]
+    parts += ["", "== Keys: set any with key=value ==", *key_lines(text, comments_of(choices, overrides)), "", FOOTER]
     return "\n".join(parts)
 
 
-def comments_of(choices: Mapping[str, str]) -> dict[str, str]:
+def comments_of(choices: Mapping[str, str], overrides: Sequence[str]) -> dict[str, str]:
     """Return key → comment, with those of the chosen files of the groups before those of others."""
     comments = {key: declared.text for key, declared in declared_keys().items()}
     for group, choice in choices.items():
-        path = CONF / group / f"{choice}.yaml"
-        if path.exists():
+        if path := group_file(group, choice, overrides):
             of_file = commented_keys(path.read_text(encoding="utf-8"))
             comments |= {f"{group}.{key}": comment for key, comment in of_file if comment}
     return comments
 
 
-def group_lines() -> list[str]:
+def group_lines(overrides: Sequence[str]) -> list[str]:
     """Return a line for each choice of each config group, with what it is."""
     lines = []
-    for folder in sorted(path for path in CONF.iterdir() if path.is_dir()):
-        for number, path in enumerate(sorted(folder.glob("*.yaml"))):
-            lines.append(f"{folder.name if number == 0 else '':<12}{path.stem:<20}{described(path)}".rstrip())
+    folders = [path for folder in config_folders(overrides) for path in folder.iterdir() if path.is_dir()]
+    for group in sorted({path.name for path in folders}):
+        for number, choice in enumerate(group_choices(group, overrides)):
+            path = group_file(group, choice, overrides)
+            assert path is not None
+            lines.append(f"{group if number == 0 else '':<14}{choice:<20}{described(path)}".rstrip())
     return lines
 
 

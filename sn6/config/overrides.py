@@ -2,13 +2,55 @@
 
 import os
 import re
+from argparse import ArgumentParser
 from collections.abc import Sequence
+from pathlib import Path
 
 from sn6.config.comments import declared_keys, is_text
-from sn6.config.composition import quote
+from sn6.config.composition import SEARCH_PATH, quote
+from sn6.errors import UserError
 
 OVERRIDE = re.compile(r"(?P<key>\+{0,2}[\w.]+)=(?P<value>.*)", re.DOTALL)
 SWEEP = re.compile(r",|^(choice|range|interval|glob|shuffle|sort|tag|extend_list)\(")
+
+
+def absolute_config_folders(arguments: Sequence[str]) -> list[str]:
+    """Give the user's own folders of config files by absolute paths in one `hydra.searchpath=[...]`.
+
+    `--config-dir DIR` becomes a part of it: unlike the flag, an override reaches the jobs of a sweep, which are
+    processes of their own.
+
+    Args:
+        arguments: of the command line, flags included
+
+    Raises:
+        UserError: a folder does not exist
+    """
+    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config-dir", "-cd")
+    flags, rest = parser.parse_known_args(list(arguments))
+    given = [argument.removeprefix(SEARCH_PATH).strip("[]") for argument in rest if argument.startswith(SEARCH_PATH)]
+    texts = [text.strip().strip("'\"") for one in given for text in one.split(",") if text.strip()]
+    folders = [*([flags.config_dir] if flags.config_dir is not None else []), *texts]
+    if not folders:
+        return list(arguments)
+    paths = []
+    for folder in folders:
+        if folder.startswith("pkg://"):
+            paths.append(folder)
+            continue
+        path = Path(folder.removeprefix("file://")).expanduser().absolute()
+        if not path.is_dir():
+            raise UserError(
+                f"the folder {folder} of your own config files does not exist; give one that contains model/, loss/ or "
+                "other groups",
+                kind="not_found",
+                key="--config-dir",
+                value=folder,
+            )
+        paths.append(f"file://{path}")
+    others = [argument for argument in rest if not argument.startswith(SEARCH_PATH)]
+    return [*others, f"{SEARCH_PATH}[{','.join(map(quote, paths))}]"]
 
 
 def quote_texts(arguments: Sequence[str]) -> list[str]:

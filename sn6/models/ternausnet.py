@@ -8,7 +8,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from sn6.models.encoders import Architecture, Pretrained, he_initialise, load_pretrained, vgg_features
-from sn6.models.unet import pad_to_multiple
+from sn6.models.padding import pad_to_multiple
 
 
 class TernausNet(nn.Module):

@@ -10,6 +10,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from sn6.models.encoders import he_initialise
+from sn6.models.padding import pad_to_multiple
 
 
 class UNet(nn.Module):
@@ -82,12 +83,6 @@ def double_convolution(inputs: int, outputs: int, batch_norm: bool, padded: bool
             layers.append(nn.BatchNorm2d(outputs))
         layers.append(nn.ReLU(inplace=True))
     return nn.Sequential(*layers)
-
-
-def pad_to_multiple(image: Float[Tensor, "b c h w"], multiple: int) -> Float[Tensor, "b c _ _"]:
-    """Pad `image` with zeros below and right, so that height and width are multiples of `multiple`."""
-    height, width = image.shape[-2:]
-    return F.pad(image, (0, -width % multiple, 0, -height % multiple))
 
 
 def mirror_for_valid(image: Float[Tensor, "b c h w"], depth: int) -> Float[Tensor, "b c _ _"]:

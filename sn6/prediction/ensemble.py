@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sn6.data.normalization import normalize
 from sn6.errors import UserError
-from sn6.models.classes import building_logits
+from sn6.models.logits import compute_logits
 from sn6.prediction.networks import Precision, TrainedNetwork
 
 HALF_DTYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
@@ -101,5 +101,4 @@ class Ensemble:
     def _forward(self, trained: TrainedNetwork, image: Float32[Tensor, "b c h w"]) -> Float32[Tensor, "b 1 h w"]:
         dtype = HALF_DTYPES.get(self.averaging.precision)
         with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
-            logits = trained.network(image.contiguous(memory_format=torch.channels_last)).float()
-        return building_logits(logits, trained.building_class)
+            return compute_logits(trained.network, image, trained.multiple, trained.building_class).float()

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from sn6.checkpoints.architecture import build_network, targets_in
 from sn6.checkpoints.loading import read_checkpoint
 from sn6.checkpoints.state_dict import describe_mismatch
 from sn6.data.normalization import Nodata, Statistics
@@ -28,7 +29,8 @@ class TrainedNetwork:
     """A network and how to use it.
 
     Attributes:
-        network: (b, c, h, w) → logits (b, k, h, w)
+        network: see `sn6.models.logits.compute_logits`
+        multiple: pixels; images are padded to multiples of it
         building_class: channel of building among several classes, None for one class
         source: product and bands of its input
         statistics: mean and standard deviation of its normalisation
@@ -39,6 +41,7 @@ class TrainedNetwork:
     """
 
     network: nn.Module
+    multiple: int
     building_class: int | None
     source: Source
     statistics: Statistics
@@ -48,11 +51,16 @@ class TrainedNetwork:
     precision: Precision
 
 
-def load_network(path: Path) -> TrainedNetwork:
+def load_network(path: Path, allow: Sequence[str] = ()) -> TrainedNetwork:
     """Load a trained network from a checkpoint or `weights.safetensors`, without running code from the file.
 
+    Args:
+        path: the file
+        allow: classes of other packages that it may name, such as "segmentation_models_pytorch.Unet"
+
     Raises:
-        UserError: the file cannot be read, or has no metadata about its network and data
+        UserError: the file cannot be read, has no metadata about its network and data, or needs a class that is not
+            allowed
     """
     weights, metadata = read_checkpoint(path, "checkpoint")
     if "format" in metadata:
@@ -65,20 +73,17 @@ def load_network(path: Path) -> TrainedNetwork:
             value=str(path),
         )
     try:
-        network = build_network(dict(metadata["network"]))
+        options = dict(metadata["network"])
+        if "_target_" not in options:
+            raise KeyError("_target_")
         data = metadata["source"]
         source = Source(data["product"], tuple(data["bands"]), data["orient"], data["min_area"])
         statistics = Statistics(tuple(metadata["mean"]), tuple(metadata["std"]), None)
         nodata = metadata["nodata"]
         polygon_options = PolygonOptions(**metadata.get("footprints", {}))
-    except (KeyError, TypeError, ValueError, ImportError, AttributeError, UserError) as error:
-        raise UserError(
-            f"checkpoint={path} has no usable metadata about its network, bands and normalisation "
-            f"({first_line(error)}); give a checkpoint of sn6.run",
-            kind="wrong_data",
-            key="checkpoint",
-            value=str(path),
-        ) from None
+    except (KeyError, TypeError, ValueError, UserError) as error:
+        raise unusable_metadata(path, first_line(error)) from None
+    network = load_architecture(options, path, allow)
     if mismatch := describe_mismatch(network, weights):
         raise UserError(
             f"checkpoint={path} does not fit the network in its metadata: {mismatch}; give another checkpoint",
@@ -89,6 +94,7 @@ def load_network(path: Path) -> TrainedNetwork:
     network.load_state_dict(weights)
     return TrainedNetwork(
         network.eval(),
+        metadata.get("multiple") or 1,  # networks of older files pad by themselves
         metadata.get("building_class"),
         source,
         statistics,
@@ -99,27 +105,74 @@ def load_network(path: Path) -> TrainedNetwork:
     )
 
 
-def build_network(options: dict[str, Any]) -> nn.Module:
-    """Build the network of a config, without the pretrained weights that it was initialised with.
+def load_architecture(options: dict[str, Any], path: Path, allow: Sequence[str]) -> nn.Module:
+    """Build the network that a checkpoint describes, without the pretrained weights that it was initialised with.
+
+    Args:
+        options: `_target_` and arguments, nested ones included
+        path: the checkpoint, for messages
+        allow: classes of other packages that may be imported and called
 
     Raises:
-        TypeError: `_target_` is not a network, which is checked so that a file cannot call any function
+        UserError: the network is of another package and not allowed, or cannot be imported or built
     """
-    module, _, name = options.pop("_target_").rpartition(".")
-    network = getattr(import_module(module), name)
-    if not (isinstance(network, type) and issubclass(network, nn.Module)):
-        raise TypeError(f"{module}.{name} is not a network")
-    pretrained = {key: None for key in ("pretrained", "weights_file") if key in options}
-    return network(**options | pretrained).to(memory_format=torch.channels_last)
+    targets = list(targets_in(options))
+    if unknown := [target for target in targets if target.startswith("sn6.") and not is_own_network(target)]:
+        raise unusable_metadata(path, f"sn6 has no network {unknown[0]}")
+    foreign = [target for target in targets if not target.startswith("sn6.")]
+    if refused := [target for target in dict.fromkeys(foreign) if target not in allow]:
+        listed = refused[0] if len(refused) == 1 else f"[{','.join([*allow, *refused])}]"
+        raise UserError(
+            f"checkpoint={path} needs code that is not part of sn6; if you trust it, add allow={listed}",
+            kind="missing_value",
+            key="allow",
+            value=refused,
+        )
+    try:
+        return build_network(options, fetch_pretrained=False).to(memory_format=torch.channels_last)
+    except Exception as error:  # of the network's own code
+        reason = first_line(error.__cause__ or error)
+        if not foreign:
+            raise unusable_metadata(path, reason) from None
+        raise UserError(
+            f"checkpoint={path}: cannot build {foreign[0]} ({reason}); install its package, or run the command in the "
+            "folder of its file",
+            kind="unavailable",
+            key="allow",
+            value=foreign[0],
+        ) from None
 
 
-def load_networks(paths: Sequence[Path]) -> list[TrainedNetwork]:
+def unusable_metadata(path: Path, reason: str) -> UserError:
+    """Return the error of a checkpoint without usable metadata."""
+    return UserError(
+        f"checkpoint={path} has no usable metadata about its network, bands and normalisation ({reason}); give a "
+        "checkpoint of sn6.run",
+        kind="wrong_data",
+        key="checkpoint",
+        value=str(path),
+    )
+
+
+def is_own_network(target: str) -> bool:
+    """Return whether a `_target_` is the class of a network of sn6; nothing else of sn6 may be called from a file."""
+    module, _, name = target.rpartition(".")
+    if not module.startswith("sn6.models."):
+        return False
+    try:
+        network = getattr(import_module(module), name, None)
+    except ImportError:
+        return False
+    return isinstance(network, type) and issubclass(network, nn.Module)
+
+
+def load_networks(paths: Sequence[Path], allow: Sequence[str]) -> list[TrainedNetwork]:
     """Load networks of the same bands.
 
     Raises:
         UserError: their bands differ, and errors of `load_network`
     """
-    networks = [load_network(path) for path in paths]
+    networks = [load_network(path, allow) for path in paths]
     first = networks[0].source
     for path, trained in zip(paths, networks, strict=True):
         source = trained.source

@@ -21,6 +21,7 @@ class Plan:
 
     Attributes:
         checkpoints: files of the networks whose logits are averaged
+        allow: classes of networks of other packages
         images: images to predict; an image's number is its index here
         window: edge length of a window in pixels
         overlap: minimum overlap of neighbouring windows in pixels
@@ -32,6 +33,7 @@ class Plan:
     """
 
     checkpoints: tuple[Path, ...]
+    allow: tuple[str, ...]
     images: tuple[Image, ...]
     window: int
     overlap: int

@@ -34,7 +34,7 @@ class Worker:
 
     def __init__(self, plan: Plan, device: str) -> None:
         self.plan = plan
-        self.ensemble = Ensemble(load_networks(plan.checkpoints), device, plan.averaging)
+        self.ensemble = Ensemble(load_networks(plan.checkpoints, plan.allow), device, plan.averaging)
 
     def predict(self, batch: Batch) -> list[int]:
         """Write the logits of windows and return the numbers of their images."""

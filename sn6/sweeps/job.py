@@ -19,7 +19,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from sn6.config.composition import compose_values, quote, to_plain
+from sn6.config.composition import compose_values, quote, search_path, to_plain
 from sn6.config.overrides import key_of
 from sn6.config.types import SWEEP_GROUPS
 from sn6.errors import UserError, first_line
@@ -70,7 +70,7 @@ def run_job(config: DictConfig, overrides: Sequence[str]) -> float:
         status = run_in_process(compose_values(overrides, **names), overrides)
     else:
         of_run = names | {"hydra.run.dir": str(folder), "hydra.mode": "RUN"}
-        command = [*overrides, *(f"{key}={quote(value)}" for key, value in of_run.items())]
+        command = [*search_path(), *overrides, *(f"{key}={quote(value)}" for key, value in of_run.items())]
         gpus = free_gpus(config, context.runtime.choices["hydra/launcher"])
         with exclusive_lock(folder / JOB_LOCK, f"trains in {folder}"), gpus as environment:
             status = run_in_subprocess(command, environment)

@@ -1,24 +1,30 @@
 """Check a config against the signatures that its values are meant for, before anything is made."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from inspect import signature
 from typing import Any
 
 from hydra.utils import get_object
 
-from sn6.checkpoints.init_options import INIT_KEYS, InitOptions
-from sn6.cli import validate_arguments
+from sn6.checkpoints.architecture import architecture_keys, constructor_arguments
+from sn6.checkpoints.init_options import INIT_KEYS, InitOptions, network_arguments
+from sn6.cli import check_arguments
 from sn6.config.types import OPTION_NAMES, RunOptions
-from sn6.errors import UserError
+from sn6.errors import UserError, joined
 from sn6.simulation.archive import settings_of
 
 # Keys that are read by name, which ~key cannot remove.
 REQUIRED = (
     *OPTION_NAMES,
     *("data._target_", "data.root", "model._target_", "model.in_channels", "loss._target_", "optimizer._target_"),
-    *("model.weights", "schedule._target_", "logger"),
+    *("model.classes", "model.weights", "schedule._target_", "logger", "callbacks"),
     *(f"trainer.{key}" for key in ("accelerator", "devices", "precision", "max_epochs", "limit_val_batches")),
-    *("trainer.gradient_clip_val", "trainer.profiler", "callbacks.polygon_f1", "callbacks.checkpoint.monitor"),
+    *("trainer.gradient_clip_val", "trainer.profiler"),
 )
+
+
+# Callbacks that others, and the result of a run, are made from; the others can be left out by callbacks.NAME=null.
+NEEDED_CALLBACKS = ("polygon_f1", "checkpoint")
 
 
 def check_types(values: Mapping[str, Any]) -> None:
@@ -28,50 +34,90 @@ def check_types(values: Mapping[str, Any]) -> None:
         values: the config, resolved
 
     Raises:
-        UserError: an unknown key or a value of another type, with its key
+        UserError: missing and unknown keys and values of another type, all in one message
     """
-    check_required(values)
+    if errors := [*missing_keys(values), *needed_callbacks(values.get("callbacks") or {})]:
+        raise joined(errors, "config")
     groups = {key: node for key, node in values.items() if key not in OPTION_NAMES and isinstance(node, dict | None)}
     options = {key: value for key, value in values.items() if key not in groups}
-    validate_arguments(RunOptions, options, "config", strict=True)
-    if options["simulation"] is not None:
-        validate_arguments(settings_of, options["simulation"], "config", "simulation.", strict=True)
+    _, errors = check_arguments(RunOptions, options, "", strict=True)
+    if isinstance(options["simulation"], dict):
+        errors += check_arguments(settings_of, options["simulation"], "simulation.", strict=True)[1]
     for group, node in groups.items():
         if node is None:
             continue
-        if group == "model":  # null is left open, for the weights or the default of the network
+        if group == "model":
             init = {key: value for key, value in node.items() if key in INIT_KEYS}
-            validate_arguments(InitOptions, init, "config", "model.", strict=True)
-            node = {key: value for key, value in node.items() if value is not None and key not in init}
-        check_node(node, group)
+            errors += check_arguments(InitOptions, init, "model.", strict=True)[1]
+            node = network_node(node)
+        errors += check_node(node, group)
+    if errors:
+        raise joined(errors, "config")
 
 
-def check_required(values: Mapping[str, Any]) -> None:
-    """Raise a UserError if a key is missing that a run cannot do without."""
+def missing_keys(values: Mapping[str, Any]) -> Iterator[UserError]:
+    """Yield an error for each key that is missing and that a run cannot do without."""
     for key in REQUIRED:
         node: Any = values
         for name in key.split("."):
             if not isinstance(node, Mapping) or name not in node:
-                raise UserError(
-                    f"config: {key} is missing, which every run needs; leave out the override that removes it",
+                yield UserError(
+                    f"{key} is missing, which every run needs; leave out the override that removes it",
                     kind="missing_value",
                     key=key,
                 )
+                break
             node = node[name]
 
 
-def check_node(node: Mapping[str, Any], where: str) -> None:
-    """Check a node with a `_target_`, and the nodes below it."""
+def needed_callbacks(callbacks: Mapping[str, Any]) -> Iterator[UserError]:
+    """Yield an error for each callback that is missing or null, and that others need."""
+    for name in NEEDED_CALLBACKS:
+        if callbacks.get(name) is None:
+            yield UserError(
+                f"callbacks.{name} is missing: the score and the choice of the epoch need it; leave out the override "
+                "that removes it",
+                kind="missing_value",
+                key=f"callbacks.{name}",
+            )
+
+
+def network_node(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the network's class gets of the node `model`, without what is left open (null) for its weights."""
+    arguments = network_arguments(model)
+    target = import_target(arguments["_target_"], "model")
+    open_keys = architecture_keys(target)
+    fixed = {key: value for key, value in arguments.items() if value is not None or key not in open_keys}
+    return constructor_arguments(target, fixed)
+
+
+def check_node(node: Mapping[str, Any], where: str) -> list[UserError]:
+    """Return the errors of a node with a `_target_`, and of the nodes below it."""
     inner = {key: value for key, value in node.items() if isinstance(value, dict)}
+    errors: list[UserError] = []
     if "_target_" in node:
-        arguments = {
-            key: value
-            for key, value in node.items()
-            if not key.startswith("_") and not (isinstance(value, dict) and "_target_" in value)
-        }
-        validate_arguments(import_target(node["_target_"], where), arguments, "config", f"{where}.", strict=True)
+        target = import_target(node["_target_"], where)
+        arguments = {key: value for key, value in node.items() if not key.startswith("_")}
+        if not node.get("_partial_") and "_args_" not in node:
+            errors += missing_arguments(target, arguments, where)
+        made = {key for key, value in inner.items() if "_target_" in value}
+        plain = {key: value for key, value in arguments.items() if key not in made}
+        errors += check_arguments(target, plain, f"{where}.", strict=True)[1]
     for key, value in inner.items():
-        check_node(value, f"{where}.{key}")
+        errors += check_node(value, f"{where}.{key}")
+    return errors
+
+
+def missing_arguments(target: Any, arguments: Mapping[str, Any], where: str) -> Iterator[UserError]:
+    """Yield one error that names the arguments without a default that a node does not give."""
+    named = [p for p in signature(target).parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    missing = [f"{where}.{p.name}" for p in named if p.default is p.empty and p.name not in arguments]
+    if missing:
+        yield UserError(
+            f"{target.__qualname__} has arguments without a default: set {', '.join(missing)}",
+            kind="missing_value",
+            key=missing[0],
+        )
 
 
 def import_target(target: str, where: str) -> Any:
@@ -85,7 +131,8 @@ def import_target(target: str, where: str) -> Any:
     except Exception as error:
         reason = " ".join(str(error).split())  # Hydra's has several lines
         raise UserError(
-            f"cannot import {where}._target_={target} ({reason}); check the module's name, and that it is installed",
+            f"cannot import {where}._target_={target} ({reason}); check the name, and that its package is installed, "
+            "or that the command runs in the folder of its file",
             kind="not_found",
             key=f"{where}._target_",
             value=target,

@@ -4,16 +4,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import get_class
+from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from sn6.callbacks.polygon_f1 import PolygonF1
-from sn6.checkpoints.init_options import check_building_class, network_arguments, resolve_options
-from sn6.checkpoints.initial_weights import InitialWeights, read_initial_weights
-from sn6.checkpoints.run_files import FINAL_WEIGHTS
+from sn6.checkpoints.architecture import PRETRAINED_ARGUMENTS
+from sn6.checkpoints.init_options import INIT_KEYS, check_building_class, network_arguments, resolve_options
+from sn6.checkpoints.initial_weights import HANDOFF_KEY, MODEL_KEY, InitialWeights, read_initial_weights
+from sn6.checkpoints.run_files import EO_WEIGHTS, FINAL_WEIGHTS
 from sn6.errors import UserError
 from sn6.training.config_check import check_types
 from sn6.training.devices import check_devices, fastest_precision
+from sn6.training.resume import has_checkpoint, saved_config
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +24,7 @@ class ResolvedConfig:
 
     Attributes:
         tree: the config, read-only, without interpolations
-        weights: what the network starts from, None for its own initialisation
+        weights: those of `model.weights`, None without
     """
 
     tree: DictConfig
@@ -58,39 +60,57 @@ def resolve(values: dict[str, Any]) -> ResolvedConfig:
         trainer["precision"] = fastest_precision(trainer["accelerator"])
     check_devices(trainer, values["optimizer"])
     check_selection(trainer, values["callbacks"])
-    weights = weights_of(values)
-    if weights is not None and "pretrained" in model:
-        model["pretrained"] = None  # all layers are given, or keep their initialisation
-    network = get_class(model["_target_"])
+    weights, trained = initial_weights(values)
+    if trained:
+        model |= {key: None for key in PRETRAINED_ARGUMENTS if key in model and key not in INIT_KEYS}
+    where = weights.where if weights is not None else str(values["folder"])
     requested = {key: value for key, value in network_arguments(model).items() if key != "_target_"}
-    from_checkpoint, where = (weights.network, weights.where) if weights else ({}, "")
-    model |= resolve_options(network, requested, from_checkpoint, model["reset_head"], where)
+    model |= resolve_options(get_object(model["_target_"]), requested, trained, model["reset_head"], where)
     check_building_class(model["classes"], model["building_class"])
     tree = OmegaConf.create(values | {"trainer": trainer, "model": model})
     OmegaConf.set_readonly(tree, True)
-    return ResolvedConfig(tree, weights)
+    return ResolvedConfig(tree, weights if weights is not None and weights.key == MODEL_KEY else None)
 
 
-def weights_of(values: dict[str, Any]) -> InitialWeights | None:
-    """Read the weights of `model.weights`; None where it is null.
+def initial_weights(values: dict[str, Any]) -> tuple[InitialWeights | None, dict[str, Any]]:
+    """Read the weights that a run starts from, by `model.weights` or by `callbacks.sar_handoff.weights`.
+
+    Returns:
+        The weights, None where there are none or where a stopped run does not need them any more; and the options of
+        the network that they are of, empty where there are none or the file does not say.
 
     Raises:
-        UserError: they cannot be read, or there are none to score without training
+        UserError: they cannot be read, both keys are set, or there are none to score without training
     """
     path = values["model"]["weights"]
-    handoff = values["callbacks"].get("sar_handoff") or {}
-    if values["trainer"]["max_epochs"] == 0 and (path is None or handoff.get("weights")):
+    by_callback = (values["callbacks"].get("sar_handoff") or {}).get("weights")
+    if values["trainer"]["max_epochs"] == 0 and (path is None or by_callback):
         raise UserError(
             "trainer.max_epochs=0 scores weights without training; set only model.weights=PATH",
             kind="missing_value" if path is None else "conflict",
-            key="model.weights" if path is None else "callbacks.sar_handoff.weights",
+            key=MODEL_KEY if path is None else HANDOFF_KEY,
         )
-    return None if path is None else read_initial_weights(path, "model.weights", FINAL_WEIGHTS)
+    if path is not None and by_callback is not None:
+        raise UserError(
+            f"{MODEL_KEY} and {HANDOFF_KEY} both start the network from weights; set one of them",
+            kind="conflict",
+            key=HANDOFF_KEY,
+            value=by_callback,
+        )
+    if path is not None:
+        weights = read_initial_weights(path, MODEL_KEY, FINAL_WEIGHTS)
+    elif by_callback is None:
+        return None, {}
+    elif values["resume"] and has_checkpoint(Path(values["folder"])):
+        return None, saved_config(Path(values["folder"])).get("model", {})  # the file may be gone by now
+    else:
+        weights = read_initial_weights(by_callback, HANDOFF_KEY, EO_WEIGHTS)
+    return weights, weights.network
 
 
 def check_selection(trainer: dict[str, Any], callbacks: dict[str, Any]) -> None:
     """Raise a UserError if nothing that is logged chooses the epoch."""
-    monitor = callbacks["checkpoint"]["monitor"]
+    monitor = callbacks["checkpoint"].get("monitor")
     choices = tuple(f"val/{key}" for key in PolygonF1.logged)
     if monitor not in choices:
         raise UserError(

@@ -62,6 +62,11 @@ def saved_config(folder: Path) -> dict[str, Any]:
     return yaml.safe_load(path.read_text()) if path.exists() else {}
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Return whether a run in `folder` has trained as far as its first checkpoint."""
+    return any((folder / name).exists() for name in (LAST, BEFORE_LAST))
+
+
 def last_checkpoint(folder: Path) -> tuple[Path, int] | None:
     """Return the newest readable checkpoint and its step; None where the run has none.
 

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 
 from sn6.callbacks.calibration import calibrate
 from sn6.callbacks.resume_point import AtomicCheckpointIO
+from sn6.checkpoints.architecture import build_network
 from sn6.checkpoints.init_options import network_arguments
 from sn6.checkpoints.initial_weights import provenance, summary
 from sn6.checkpoints.run_files import BEST
@@ -57,7 +58,7 @@ def train(config: ResolvedConfig) -> dict[str, Any]:
             check_same_config(folder, config.to_dict(), may_train_longer=True)
         if tree.simulation is not None and tree.data.root is not None:
             make_archive(Path(tree.data.root), settings_of(**tree.simulation))
-        segmenter, datamodule = make_modules(config)
+        segmenter, datamodule = make_modules(config, resumes=path is not None)
         trainer = make_trainer(config, has_batch_norm(segmenter))
         check_world_size(trainer.world_size)
         per_device_batch_size(datamodule.batch_size, trainer.world_size)
@@ -84,8 +85,13 @@ def train(config: ResolvedConfig) -> dict[str, Any]:
     return metrics
 
 
-def make_modules(config: ResolvedConfig) -> tuple[Segmenter, TileDataModule]:
-    """Make the network with its loss and optimizer, and the data that it is trained on."""
+def make_modules(config: ResolvedConfig, resumes: bool) -> tuple[Segmenter, TileDataModule]:
+    """Make the network with its loss and optimizer, and the data that it is trained on.
+
+    Args:
+        config: of the training
+        resumes: whether a checkpoint replaces the network's weights
+    """
     tree = config.tree
     loss = instantiate(tree.loss, _convert_="all")
     datamodule = instantiate(tree.data, _convert_="all", pixel_weights=loss.pixel_weights)
@@ -98,7 +104,7 @@ def make_modules(config: ResolvedConfig) -> tuple[Segmenter, TileDataModule]:
             key="model.in_channels",
             value=tree.model.in_channels,
         )
-    network = instantiate(network_arguments(config.to_dict()["model"]), _convert_="all")
+    network = build_network(network_arguments(config.to_dict()["model"]), fetch_pretrained=not resumes)
     if config.weights is not None:
         rows = config.weights.load_into(network, datamodule.source, tree.model.adapt, tree.model.reset_head)
         rank_zero_only(log.info)("%s: %s", config.weights.where, summary(rows))
@@ -112,6 +118,7 @@ def make_modules(config: ResolvedConfig) -> tuple[Segmenter, TileDataModule]:
         tree.seed,
         tree.window,
         tree.window_overlap,
+        tree.model.multiple,
         tree.model.building_class,
         config=config.to_dict(),
     )
@@ -129,8 +136,9 @@ def make_trainer(config: ResolvedConfig, batch_norm: bool) -> Trainer:
         UserError: an argument that Lightning refuses
     """
     trainer = config.tree.trainer
+    nodes = [node for node in config.tree.callbacks.values() if node is not None]  # callbacks.x=null leaves x out
     arguments: dict[str, Any] = {
-        "callbacks": [instantiate(callback, _convert_="all") for callback in config.tree.callbacks.values()],
+        "callbacks": [instantiate(node, _convert_="all") for node in nodes],
         "logger": False,  # made when everything else fits: W&B starts a run with it
         "profiler": make_profiler(trainer.profiler, config.folder),
         "sync_batchnorm": batch_norm and on_gpu(trainer.accelerator),  # torch has it only for GPUs

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose
-from hydra.utils import get_class, get_object
+from hydra.utils import get_object
 
-from sn6.checkpoints.init_options import architecture_keys
+from sn6.checkpoints.architecture import architecture_keys
 from sn6.cli import type_hints
-from sn6.config.composition import compose_values
+from sn6.config.composition import compose_values, search_path
 from sn6.config.overrides import key_of, quote_texts
 from sn6.config.types import PER_STAGE
 from sn6.errors import UserError
@@ -41,7 +41,7 @@ def stage_configs(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
     for name, lines in values["stages"].items():
         of_stage = [override for override in quote_texts(lines) if key_of(override) not in given]
         general = [override for override in overrides if callback_of(override) is None]
-        callbacks = compose("config", [*of_stage, *general]).callbacks
+        callbacks = compose("config", [*search_path(), *of_stage, *general]).callbacks
         chosen = [line for line in overrides if callback_of(line) in (None, *callbacks) or line[0] in "+~"]
         configs[name] = compose_values(
             [*of_stage, *chosen, "resume=true", "stages=null"],  # old files were moved aside for all stages
@@ -71,7 +71,7 @@ def check_per_stage(values: Mapping[str, Any], overrides: Sequence[str]) -> None
 
 def callback_of(override: str) -> str | None:
     """Return the callback that an override is about: `callbacks.sar_handoff.adapt=mean` → `sar_handoff`; else None."""
-    match = re.match(r"callbacks\.(\w+)\.", override)
+    match = re.match(r"callbacks\.(\w+)[.=]", override)
     return match[1] if match else None
 
 
@@ -82,9 +82,9 @@ def check_same_network(stages: Mapping[str, Mapping[str, Any]]) -> None:
     for other in others:
         two = stages[other]["model"]
         handoff = stages[other]["callbacks"].get("sar_handoff") or {}
-        keys = ["_target_", *architecture_keys(get_class(one["_target_"])), "building_class"]
+        keys = ["_target_", "classes", *architecture_keys(get_object(one["_target_"])), "building_class"]
         keys += [] if handoff.get("adapt") else ["in_channels"]
-        differ = [key for key in keys if one.get(key) != two.get(key)]
+        differ = [key for key in keys if two.get(key) not in (one.get(key), None)]  # null is that of the weights
         if differ:
             raise UserError(
                 f"stages {first} and {other} train different networks: model.{differ[0]} is {one.get(differ[0])} and "

@@ -1,0 +1,72 @@
+"""The network that a config or a checkpoint describes: its class, its arguments, and how it is built."""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from hydra.utils import get_object, instantiate
+from torch import nn
+
+from sn6.config.composition import allow_targets
+from sn6.errors import UserError
+
+SHARED_KEYS = ("in_channels", "classes")  # of conf/any_model.yaml, for classes that have arguments of these names
+# What the libraries call the argument that downloads weights: sn6 and timm, segmentation_models_pytorch, torchvision.
+PRETRAINED_ARGUMENTS = (
+    *("pretrained", "weights_file", "pretrained_backbone"),
+    *("encoder_weights",),
+    *("weights", "weights_backbone"),
+)
+
+
+def architecture_keys(network: Callable[..., nn.Module]) -> tuple[str, ...]:
+    """Return the options of a network that the shapes of its weights depend on, as its class declares them.
+
+    Only networks of sn6 declare them: null leaves these open, for given weights or the default of the class.
+    """
+    return getattr(network, "architecture_keys", ())
+
+
+def constructor_arguments(network: Callable[..., nn.Module], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options without the shared ones that the network's class or function has no argument for."""
+    parameters = inspect.signature(network).parameters
+    return {key: value for key, value in options.items() if key not in SHARED_KEYS or key in parameters}
+
+
+def build_network(options: Mapping[str, Any], fetch_pretrained: bool) -> nn.Module:
+    """Build a network.
+
+    Args:
+        options: `_target_` and the arguments of its class, see `sn6.checkpoints.init_options.network_arguments`
+        fetch_pretrained: whether it starts from the pretrained weights that its options name; false where other weights
+            replace them, so that nothing is downloaded
+
+    Raises:
+        UserError: the `_target_` makes something else than a torch.nn.Module
+    """
+    target = get_object(options["_target_"])
+    arguments = constructor_arguments(target, options)
+    if not fetch_pretrained:
+        arguments |= {key: None for key in PRETRAINED_ARGUMENTS if key in inspect.signature(target).parameters}
+    network = instantiate(arguments, _convert_="all", **allow_targets(targets_in(arguments)))
+    if not isinstance(network, nn.Module):
+        raise UserError(
+            f"model._target_={options['_target_']} gives a {type(network).__name__}, not a torch.nn.Module; name the "
+            "class of a network",
+            kind="invalid_value",
+            key="model._target_",
+            value=options["_target_"],
+        )
+    return network
+
+
+def targets_in(node: Any) -> Iterator[str]:
+    """Yield every `_target_` in the options of a network, its own and those of nested nodes."""
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            yield str(node["_target_"])
+        for value in node.values():
+            yield from targets_in(value)
+    elif isinstance(node, list | tuple):
+        for value in node:
+            yield from targets_in(value)

@@ -1,0 +1,67 @@
+"""Compute the logit of building with any network: of any sizes, with one class or several."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sn6.errors import UserError
+from sn6.models.padding import pad_to_multiple
+
+
+def compute_logits(
+    network: nn.Module, image: Float[Tensor, "b c h w"], multiple: int, building_class: int | None
+) -> Float[Tensor, "b 1 h w"]:
+    """Return the logits of building at the size of `image`.
+
+    Args:
+        network: image → logits (b, k, h, w), as a tensor or, as torchvision's networks return them, as {"out": tensor}
+        image: normalised bands
+        multiple: pixels; the image is padded to multiples of it, and the output is cropped
+        building_class: channel of building among several classes; None for one class
+
+    Raises:
+        UserError: the network returns something else
+    """
+    height, width = image.shape[-2:]
+    padded = pad_to_multiple(image, multiple).contiguous(memory_format=torch.channels_last)
+    output = network(padded)
+    logits = output["out"] if isinstance(output, dict) and "out" in output else output
+    check_output(logits, padded, network, building_class)
+    return building_logits(logits[..., :height, :width], building_class)
+
+
+def check_output(output: object, image: Tensor, network: nn.Module, building_class: int | None) -> None:
+    """Raise a UserError unless a network returned logits (b, k, h, w) at the size of its input."""
+    batch, _, height, width = image.shape
+    classes = "1" if building_class is None else "classes"
+    if isinstance(output, Tensor):
+        size = tuple(output.shape)
+        is_right = size[:1] + size[2:] == (batch, height, width) and (building_class is not None or size[1] == 1)
+        given = f"a tensor of shape {size}"
+    else:
+        is_right, given = False, f"a {type(output).__name__}"
+    if not is_right:
+        raise UserError(
+            f"{type(network).__name__} returned {given} for an image of shape {tuple(image.shape)}, but a network has "
+            f"to return logits of shape ({batch}, {classes}, {height}, {width}); change the class in model._target_, "
+            "or its number of output channels: NAME_OF_ITS_ARGUMENT: ${model.classes}",
+            kind="mismatch",
+            key="model._target_",
+        )
+
+
+def building_logits(logits: Float[Tensor, "b k h w"], building_class: int | None) -> Float[Tensor, "b 1 h w"]:
+    """Return the logit of building: that of its class minus the highest of the other classes.
+
+    It is above 0 exactly where building is the argmax. The logits of a single class are returned unchanged.
+
+    Args:
+        logits: one class, or several before any softmax
+        building_class: channel of building among several classes; None for one class
+    """
+    if building_class is None:
+        return logits
+    logits = logits.float()
+    building = torch.tensor([building_class], device=logits.device)
+    others = logits.index_fill(1, building, -torch.inf).amax(dim=1, keepdim=True)
+    return logits.index_select(1, building) - others
