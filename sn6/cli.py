@@ -155,11 +155,12 @@ def type_hints(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def unknown_key(key: str, valid: Iterable[str]) -> str:
-    """Return the message for a key that does not exist, with the nearest one that does, and all valid ones."""
-    names = list(valid)
+    """Return the message for a key that does not exist, with the nearest one that does, else all valid ones."""
+    names = list(dict.fromkeys(valid))
     near = difflib.get_close_matches(key, names, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"unknown key {key!r}; {hint}(valid: {', '.join(names)})"
+    return (
+        f"unknown key {key!r}; did you mean {near[0]!r}?" if near else f"unknown key {key!r}; valid: {', '.join(names)}"
+    )
 
 
 def type_adapter(hint: Any) -> TypeAdapter:

@@ -90,7 +90,7 @@ def test_a_misspelled_node_is_answered_with_those_beside_it():
     overrides = ["callbacks.polygon_f.curve=[0.5]"]
     with user_error("unknown_key", "callbacks.polygon_f.curve") as caught, one_line_config_errors(overrides):
         compose_config(overrides)
-    assert str(caught.value).index("callbacks.polygon_f1") < str(caught.value).index("callbacks.checkpoint")
+    assert "callbacks.polygon_f1" in str(caught.value)
 
 
 def test_a_path_begins_in_the_users_home(monkeypatch):

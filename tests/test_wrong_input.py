@@ -125,7 +125,7 @@ def test_an_override_that_is_invalid(sn6_run, archive_root, tmp_path, override, 
 def test_a_misspelled_key_is_answered_with_the_nearest(sn6_run, archive_root, override, near):
     done = sn6_run(*small_run(), f"data.root={archive_root}", override)
     assert_fails(done, "unknown_key")
-    assert str(done.error).index(near) < str(done.error).index("(valid")
+    assert near in str(done.error).partition("?")[0]
 
 
 def test_a_checkpoint_of_another_network(sn6_run, archive_root, tmp_path):

@@ -3,7 +3,8 @@
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,9 @@ def allow_targets(targets: Iterable[str]) -> dict[str, Any]:
     """Return the argument by which Hydra's `instantiate` may call these `_target_`s and no others."""
     if IS_HYDRA_1_3:
         return {}
-    found = [hydra.utils.get_object(target) for target in targets]  # Hydra compares the names where they are defined
-    return {"_execution_whitelist_": [f"{one.__module__}.{one.__qualname__}" for one in found]}
+    names = list(targets)
+    found = map(hydra.utils.get_object, names)  # Hydra looks at the name that is given, and at that of the definition
+    return {"_execution_whitelist_": [*names, *(f"{one.__module__}.{one.__qualname__}" for one in found)]}
 
 
 # Hydra has no class of its own for these: a group that is null or a number, and flags that exclude one another.
@@ -206,9 +208,22 @@ def unknown_overrides(overrides: Sequence[str], first: str) -> UserError:
     keys = [override.partition("=")[0] for override in overrides if re.match(r"[\w.]+=", override)]
     known = [key for key in keys if key.startswith("hydra.") or group_choices(key, overrides) or has_key(tree, key)]
     unknown = [key for key in keys if key not in known]
-    messages = [unknown_key(key, keys_beside(key, config)) for key in unknown or [first]]
-    message = f"config: {'; '.join(messages)} (+key=... adds a key of Lightning or Hydra)"
+    messages = [explain_unknown(key, config) for key in unknown or [first]]
+    message = f"config: {'; '.join(messages)}; `python -m sn6.run --help` lists all keys"
     return UserError(message, kind="unknown_key", key=(unknown or [first])[0])
+
+
+def explain_unknown(key: str, config: DictConfig) -> str:
+    """Return the message for a key that the config lacks: an argument that its file does not list, or a wrong name."""
+    parent, _, name = key.rpartition(".")
+    node = OmegaConf.select(config, parent) if parent else None
+    arguments: list[str] = []
+    if isinstance(node, DictConfig) and "_target_" in node:
+        with suppress(Exception):  # the module cannot be imported: that is another error
+            arguments = list(signature(hydra.utils.get_object(node["_target_"])).parameters)
+    if isinstance(node, DictConfig) and name in arguments:
+        return f"{key} is an argument of {node['_target_']} that its file does not list; add it by +{key}=..."
+    return unknown_key(key, [*keys_beside(key, config), *(f"{parent}.{argument}" for argument in arguments)])
 
 
 def has_key(node: Any, key: str) -> bool:

@@ -1,7 +1,7 @@
 """Check a config against the signatures that its values are meant for, before anything is made."""
 
 from collections.abc import Iterator, Mapping
-from inspect import signature
+from inspect import Parameter, signature
 from typing import Any
 
 from hydra.utils import get_object
@@ -83,12 +83,19 @@ def needed_callbacks(callbacks: Mapping[str, Any]) -> Iterator[UserError]:
 
 
 def network_node(model: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the network's class gets of the node `model`, without what is left open (null) for its weights."""
+    """Return what of the node `model` is checked against the arguments of the network's class.
+
+    Left out are the nulls that given weights fill in, and those of other packages, whose types are often too narrow.
+    """
     arguments = network_arguments(model)
     target = import_target(arguments["_target_"], "model")
-    open_keys = architecture_keys(target)
-    fixed = {key: value for key, value in arguments.items() if value is not None or key not in open_keys}
-    return constructor_arguments(target, fixed)
+    parameters, open_keys = signature(target).parameters, architecture_keys(target)
+    is_own = str(getattr(target, "__module__", "")).startswith("sn6.")
+    for key in [key for key, value in arguments.items() if value is None]:
+        has_default = key in parameters and parameters[key].default is not Parameter.empty
+        if key in open_keys or (not is_own and has_default):
+            del arguments[key]
+    return constructor_arguments(target, arguments)
 
 
 def check_node(node: Mapping[str, Any], where: str) -> list[UserError]:
