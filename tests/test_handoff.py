@@ -10,6 +10,7 @@ from helpers.commands import assert_fails, read_metrics, small_run
 from helpers.errors import user_error
 from torch import nn
 
+from sn6.checkpoints.architecture import build_network
 from sn6.checkpoints.transfer import relative_change, transfer_weights
 from sn6.checkpoints.weights_file import read_weights, write_weights
 from sn6.models.fcn import FCN8s
@@ -162,6 +163,50 @@ def test_a_sar_run_starts_from_a_folder_a_file_and_a_checkpoint(sn6_run, archive
     assert [row["tensor"] for row in rows] == [name.removeprefix("network.") for name in last if "network" in name]
     assert {row["action"] for row in rows} == {"loaded"}
     assert {row["relative_change"] for row in rows} == {"0.0000"}
+
+
+def test_the_weights_decide_the_width_and_no_imagenet_weights_are_fetched(sn6_run, archive_root, eo_run, tmp_path):
+    """The EO run has 4 filters, for which ImageNet weights would be refused."""
+    open_keys = [line for line in sar_run(archive_root, eo_run) if not line.startswith(("model.width", "model.pre"))]
+    done = sn6_run(*open_keys)
+    assert done.status == 0, done.err
+    model = yaml.safe_load((tmp_path / "outputs/it/config.yaml").read_text())["model"]
+    assert (model["width"], model["encoder"], model["pretrained"]) == (4, "vgg11", None)
+    by_model = [line.replace("callbacks.sar_handoff.weights", "model.weights") for line in open_keys]
+    assert sn6_run(*by_model, "name=model").status == 0
+    assert yaml.safe_load((tmp_path / "outputs/model/config.yaml").read_text())["model"] | {"weights": None} == model
+    assert_fails(sn6_run(*open_keys, "name=wide", "model.width=8"), "mismatch", "model.width", 8)
+    both = sn6_run(*open_keys, "name=both", f"model.weights={eo_run}")
+    assert_fails(both, "conflict", "callbacks.sar_handoff.weights")
+    assert not (tmp_path / "outputs/wide").exists()
+    assert not (tmp_path / "outputs/both").exists()
+
+
+def test_parts_that_a_network_does_not_have(sn6_run, archive_root, tmp_path):
+    plain = ("model._target_=torch.nn.Conv2d", "+model.out_channels=1", "+model.kernel_size=1")
+    dropped = [f"~model.{key}" for key in ("width", "encoder", "pretrained", "weights_file")]
+    short = [line for line in small_run() if not line.startswith(("model.width", "model.pretrained"))]
+    run = [*short, *plain, *dropped, f"data.root={archive_root}"]
+    assert sn6_run(*run, "name=first").status == 0
+    weights = f"callbacks.sar_handoff.weights={tmp_path}/outputs/first"
+    for option in ("reset_head=true", "encoder_lr=0.1", "freeze_encoder_epochs=1"):
+        key = "reset_head" if option == "reset_head=true" else "encoder_lr"
+        done = sn6_run(*run, weights, f"callbacks.sar_handoff.{option}")
+        assert_fails(done, "conflict", f"callbacks.sar_handoff.{key}")
+
+
+def test_no_pretrained_weights_are_fetched_that_others_replace(monkeypatch):
+    def connect(*_):
+        pytest.fail("something was downloaded")
+
+    monkeypatch.setattr("socket.socket.connect", connect)
+    smp = {"_target_": "segmentation_models_pytorch.Unet", "encoder_name": "resnet18"}  # its default is imagenet
+    own = {"_target_": "sn6.models.ternausnet.TernausNet", "width": 4, "pretrained": "imagenet"}
+    for options in (smp, own):
+        network = build_network(options, fetch_pretrained=False)
+        assert sum(parameter.numel() for parameter in network.parameters()) > 0
+    with user_error("conflict"):
+        build_network(own, fetch_pretrained=True)
 
 
 def test_a_frozen_encoder_stays_and_the_rest_learns(sn6_run, archive_root, eo_run, tmp_path):

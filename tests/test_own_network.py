@@ -2,6 +2,7 @@
 
 import csv
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -198,11 +199,8 @@ def test_callbacks_may_be_left_out_but_not_those_that_others_need(run, own_folde
 
 
 def test_a_console_script_finds_modules_in_the_folder(own_folder, archive_root):
-    import subprocess
-
     overrides = ["--config-dir", "my_conf", *SHORT, "model=tiny", f"data.root={archive_root}", "model.bands=x"]
-    script = "import sys; sys.path.pop(0); from sn6.__main__ import main; main()"
-    command = [sys.executable, "-P", "-c", script, "run", *overrides]
+    command = [sys.executable, "-P", "-c", "from sn6.__main__ import main; main()", "run", *overrides]
     done = subprocess.run(command, cwd=own_folder, capture_output=True, text=True)
     assert_one_line(done.returncode, done.stderr, "model.bands")  # the class was imported, and its types checked
 
