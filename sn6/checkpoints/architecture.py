@@ -7,7 +7,7 @@ from typing import Any
 from hydra.utils import get_object, instantiate
 from torch import nn
 
-from sn6.config.composition import allow_targets
+from sn6.config.composition import TRUST_NODE
 from sn6.errors import UserError
 
 SHARED_KEYS = ("in_channels", "classes")  # of conf/any_model.yaml, for classes that have arguments of these names
@@ -48,7 +48,7 @@ def build_network(options: Mapping[str, Any], fetch_pretrained: bool) -> nn.Modu
     arguments = constructor_arguments(target, options)
     if not fetch_pretrained:
         arguments |= {key: None for key in PRETRAINED_ARGUMENTS if key in inspect.signature(target).parameters}
-    network = instantiate(arguments, _convert_="all", **allow_targets(targets_in(arguments)))
+    network = instantiate(arguments, _convert_="all", **TRUST_NODE)
     if not isinstance(network, nn.Module):
         raise UserError(
             f"model._target_={options['_target_']} gives a {type(network).__name__}, not a torch.nn.Module; name the "

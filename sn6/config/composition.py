@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from inspect import signature
 from pathlib import Path
@@ -28,20 +28,11 @@ CONF = next((folder for folder in (PACKAGE / "conf", PACKAGE.parent / "conf") if
 IS_HYDRA_1_3 = hydra.__version__.startswith("1.3.")
 # Hydra 1.3 needs to know whose defaults to follow, Hydra 1.4 warns when it is told.
 VERSION_BASE: dict[str, Any] = {"version_base": "1.3"} if IS_HYDRA_1_3 else {}
-# Hydra 1.4 asks which `_target_` may be called: any, as the command line is the user's own.
-TRUST: dict[str, Any] = (
-    {} if IS_HYDRA_1_3 else {"execution_whitelist": vars(hydra.utils)["UNSAFE_DISABLE_EXECUTION_CHECKS"]}
-)
-
-
-def allow_targets(targets: Iterable[str]) -> dict[str, Any]:
-    """Return the argument by which Hydra's `instantiate` may call these `_target_`s and no others."""
-    if IS_HYDRA_1_3:
-        return {}
-    names = list(targets)
-    found = map(hydra.utils.get_object, names)  # Hydra looks at the name that is given, and at that of the definition
-    return {"_execution_whitelist_": [*names, *(f"{one.__module__}.{one.__qualname__}" for one in found)]}
-
+# Hydra 1.4 asks which `_target_` may be called. For `hydra.main` any, as the command line is the user's own; for
+# `instantiate` of a network any too: what a file names was compared with allow= before.
+ANY_TARGET = None if IS_HYDRA_1_3 else vars(hydra.utils)["UNSAFE_DISABLE_EXECUTION_CHECKS"]
+TRUST: dict[str, Any] = {} if IS_HYDRA_1_3 else {"execution_whitelist": ANY_TARGET}
+TRUST_NODE: dict[str, Any] = {} if IS_HYDRA_1_3 else {"_execution_whitelist_": ANY_TARGET}
 
 # Hydra has no class of its own for these: a group that is null or a number, and flags that exclude one another.
 HYDRA_VALUE_ERRORS = ("Config group override", "Only one of --")

@@ -20,6 +20,7 @@ Train a network on tiles of SpaceNet 6, score its footprints, and write the resu
   python -m sn6.run data.root=DIR trainer.max_epochs=50 loss=focal_dice optimizer.lr=3e-4
 """
 FOOTER = """\
+Your own config files: --config-dir DIR, whose DIR/model/mine.yaml is chosen by model=mine.
 Flags: --cfg job prints the config and exits, --info prints more, --hydra-help lists Hydra's flags, -m runs a sweep.
 """
 
