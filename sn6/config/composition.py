@@ -170,6 +170,12 @@ def explain(error: Exception, overrides: Sequence[str]) -> UserError:
             key=match[1],
             value=match[2],
         )
+    if (match := re.search(r"full_key: (\S+)", text)) and "Recursive interpolation" in text:
+        return UserError(
+            f"config: {match[1]} refers to itself; leave this line out, as conf/any_model.yaml has the key already",
+            kind="invalid_value",
+            key=match[1],
+        )
     return UserError(" ".join(text.split()), kind="invalid_value")
 
 
