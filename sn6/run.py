@@ -23,7 +23,7 @@ def job(config: DictConfig) -> float:
         from sn6.sweeps.job import run_job
 
         return run_job(config, overrides)
-    with one_line_errors():
+    with one_line_errors(), one_line_config_errors(overrides):
         from sn6.training.experiment import start_run  # torch and Lightning, which --help does without
 
         return start_run(config, overrides)[config.objective]

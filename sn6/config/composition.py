@@ -170,11 +170,12 @@ def explain(error: Exception, overrides: Sequence[str]) -> UserError:
             key=match[1],
             value=match[2],
         )
-    if (match := re.search(r"full_key: (\S+)", text)) and "Recursive interpolation" in text:
+    if "Recursive interpolation" in text:
+        key = getattr(error, "full_key", None)
         return UserError(
-            f"config: {match[1]} refers to itself; leave this line out, as conf/any_model.yaml has the key already",
+            f"config: {key or 'a key'} refers to itself; leave it out, where conf/any_model.yaml or another file has it",
             kind="invalid_value",
-            key=match[1],
+            key=key,
         )
     return UserError(" ".join(text.split()), kind="invalid_value")
 
