@@ -173,7 +173,7 @@ def explain(error: Exception, overrides: Sequence[str]) -> UserError:
     if "Recursive interpolation" in text:
         key = getattr(error, "full_key", None)
         return UserError(
-            f"config: {key or 'a key'} refers to itself; leave it out, where conf/any_model.yaml or another file has it",
+            f"config: {key or 'a key'} refers to itself; leave it out where another file has it",
             kind="invalid_value",
             key=key,
         )
