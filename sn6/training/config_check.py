@@ -15,7 +15,7 @@ from sn6.simulation.archive import settings_of
 REQUIRED = (
     *OPTION_NAMES,
     *("data._target_", "data.root", "model._target_", "model.in_channels", "loss._target_", "optimizer._target_"),
-    *("model.weights", "schedule._target_", "logger"),
+    *("model.weights", "schedule._target_", "augmentation._target_", "logger"),
     *(f"trainer.{key}" for key in ("accelerator", "devices", "precision", "max_epochs", "limit_val_batches")),
     *("trainer.gradient_clip_val", "trainer.profiler", "callbacks.polygon_f1", "callbacks.checkpoint.monitor"),
 )
