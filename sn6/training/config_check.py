@@ -6,7 +6,7 @@ from typing import Any
 from hydra.utils import get_object
 
 from sn6.checkpoints.init_options import INIT_KEYS, InitOptions
-from sn6.cli import validate_arguments
+from sn6.cli import has_signature, validate_arguments
 from sn6.config.types import OPTION_NAMES, RunOptions
 from sn6.errors import UserError
 from sn6.simulation.archive import settings_of
@@ -69,7 +69,9 @@ def check_node(node: Mapping[str, Any], where: str) -> None:
             for key, value in node.items()
             if not key.startswith("_") and not (isinstance(value, dict) and "_target_" in value)
         }
-        validate_arguments(import_target(node["_target_"], where), arguments, "config", f"{where}.", strict=True)
+        target = import_target(node["_target_"], where)
+        if has_signature(target):
+            validate_arguments(target, arguments, "config", f"{where}.", strict=True)
     for key, value in inner.items():
         check_node(value, f"{where}.{key}")
 

@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import math
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
@@ -53,18 +54,25 @@ class PixelLoss(nn.Module):
 
 
 def make_loss(node: DictConfig) -> nn.Module:
-    """Make a loss that returns one value per sample: `loss(logits, target, valid, **targets) → (b,)`.
+    """Make the loss of a config, see `as_loss`."""
+    return as_loss(instantiate(node, _convert_="all"), str(node["_target_"]))
+
+
+def as_loss(module: object, name: str) -> nn.Module:
+    """Return a loss that gives one value per sample: `loss(logits, target, valid, **maps) → (b,)`.
 
     A module whose `forward` has a parameter `valid` has this form; any other one is adapted.
+
+    Args:
+        module: the loss
+        name: of its class, for messages
 
     Raises:
         UserError: it is no module, or not a loss of the logits of one class
     """
-    loss, name = instantiate(node, _convert_="all"), str(node["_target_"])
-    if not isinstance(loss, nn.Module):
-        raise wrong_loss(name, f"is a {type(loss).__name__}, but a loss must be a torch.nn.Module")
-    if "valid" not in inspect.signature(loss.forward).parameters:
-        loss = PixelLoss(loss)
+    if not isinstance(module, nn.Module):
+        raise wrong_loss(name, f"is a {type(module).__name__}, but a loss must be a torch.nn.Module")
+    loss = module if "valid" in inspect.signature(module.forward).parameters else PixelLoss(module)
     try:
         with torch.enable_grad(), torch.random.fork_rng(devices=[]):
             problem = problem_of(copy.deepcopy(loss))
@@ -74,7 +82,7 @@ def make_loss(node: DictConfig) -> nn.Module:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{Path(frame.filename).name} line {frame.lineno}"
         problem = f"fails on an example of one class ({type(error).__name__} in {place}: {first_line(error)})"
-        problem += f"; {ADVICE}" if isinstance(loss, PixelLoss) else "; correct it"
+        problem += f"; {ADVICE}" if loss is not module else "; correct it"
     if problem:
         raise wrong_loss(name, problem)
     return loss
@@ -89,27 +97,29 @@ def problem_of(loss: nn.Module) -> str | None:
     """Try a loss on two samples with buildings and one without a valid pixel; return what is wrong with it."""
     instances = np.zeros((SIZE, SIZE), np.int32)
     instances[8:30, 8:30], instances[12:40, 34:60] = 1, 2
-    mask = torch.from_numpy((instances > 0).astype(np.float32))[None]
-    maps = example_maps(targets_of(loss), instances)
-    target, others = batch_of(mask), {name: batch_of(pixels) for name, pixels in maps.items()}
+    maps = {name: batch_of(pixels) for name, pixels in example_maps(targets_of(loss), instances).items()}
+    target = batch_of(torch.from_numpy((instances > 0).astype(np.float32))[None])
     valid = torch.ones_like(target, dtype=torch.bool)
     valid[2] = False
     right = LOGIT * (2 * target - 1)
-    wrong = (-right).requires_grad_()
-    values = [loss(logits, target, valid, **others) for logits in (wrong, right)]
-    for value in values:
-        if not isinstance(value, Tensor) or value.shape != (len(target),):
-            returned = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            return f"returned {returned} for {len(target)} samples; it must return one value per sample, of shape (b,)"
-    of_wrong, of_right = values
-    if not torch.isfinite(torch.cat(values)[[0, 1, 3, 4]]).all() or not (of_right < of_wrong)[:2].all():
-        numbers = f"{float(of_wrong[0]):.4g} for wrong logits and {float(of_right[0]):.4g} for right ones"
-        return f"gives {numbers}, which must be lower; {ADVICE}"
-    gradient = torch.autograd.grad(of_wrong.sum(), wrong)[0] if of_wrong.requires_grad else torch.zeros_like(wrong)
-    if not torch.isfinite(of_wrong[2]) or not torch.isfinite(gradient[2]).all():
-        return "is not finite for a sample without a valid pixel; divide by valid.sum(...).clamp(min=1)"
-    if not torch.isfinite(gradient).all() or not gradient[:2].any():
-        return f"has no finite gradient; {ADVICE}"
+    of_right = loss(right, target, valid, **maps)
+    if not isinstance(of_right, Tensor) or of_right.shape != (len(target),):
+        returned = tuple(of_right.shape) if isinstance(of_right, Tensor) else type(of_right).__name__
+        return f"returned {returned} for {len(target)} samples; it must return one value per sample, of shape (b,)"
+    for number, name in enumerate(("background", "buildings")):
+        logits = torch.where(target == number, -right, right).requires_grad_()
+        of_wrong = loss(logits, target, valid, **maps)
+        values = [float(losses[0]) for losses in (of_wrong.detach(), of_right.detach())]
+        if not math.isfinite(sum(values)) or values[1] >= values[0]:
+            return (
+                f"gives {values[0]:.4g} for wrong logits of {name} and {values[1]:.4g} for right ones, which must be "
+                f"lower; {ADVICE}"
+            )
+        gradient = torch.autograd.grad(of_wrong.sum(), logits)[0] if of_wrong.requires_grad else torch.zeros(3)
+        if not torch.isfinite(of_wrong[2]) or not torch.isfinite(gradient[2]).all():
+            return "is not finite for a sample without a valid pixel; divide by valid.sum(...).clamp(min=1)"
+        if not torch.isfinite(gradient).all() or not gradient[:2].any():
+            return f"has no gradient, or one that is not finite; {ADVICE}"
     return None
 
 
