@@ -10,7 +10,7 @@ from helpers.handmade import OTHER_STRIP, SAR_STRIP, speckle, write_labels, writ
 from torch.utils.data import DataLoader
 
 from sn6.cli import validate_arguments
-from sn6.data.augment import Augmentation, Dihedral, FlipLR, apply_position, crop_window, draw_position, pad
+from sn6.data.augment import FlipLR, crop_window, pad
 from sn6.data.datamodule import TileDataModule, per_device_batch_size
 from sn6.data.dataset import CropDataset, TileDataset
 from sn6.data.normalization import Statistics, measure_statistics
@@ -162,20 +162,6 @@ def test_a_tile_smaller_than_the_crop_is_padded_with_nodata():
     assert crop["image"].shape == (2, 48, 48)
     assert crop["valid"].sum() == 30 * 40
     assert crop["image"][:, ~crop["valid"][0]].sum() == 0
-
-
-@pytest.mark.parametrize(("augmentation", "positions"), [(Augmentation(), 1), (FlipLR(), 2), (Dihedral(), 8)])
-def test_augmentation_flips_and_rotates(augmentation, positions):
-    image = np.arange(9.0).reshape(1, 3, 3)
-    drawn = set()
-    for seed in range(200):
-        flip, quarters = draw_position(augmentation, np.random.default_rng(seed))
-        result = apply_position(torch.from_numpy(image), (flip, quarters)).numpy()
-        assert np.array_equal(result, np.rot90(image[..., ::-1] if flip else image, quarters, axes=(1, 2)))
-        drawn.add(result.tobytes())
-    assert len(drawn) == positions
-    if positions == 2:  # never upside down, which would move the sensor to the other side
-        assert drawn == {image.tobytes(), np.ascontiguousarray(image[..., ::-1]).tobytes()}
 
 
 def test_a_crop_is_a_function_of_seed_epoch_and_draw(root):

@@ -301,6 +301,7 @@ def test_a_stock_loss_equals_ours(sn6_run, archive_root, own_folder, tmp_path):
         overrides = [*small_run("unet"), "model.depth=2", f"data.root={archive_root}", f"loss={name}", f"name={name}"]
         done = sn6_run("--config-dir", str(own_folder), *overrides, *more)
         assert done.status == 0, done.err
+        assert sn6_run("--config-dir", str(own_folder), *overrides, *more).status == 0  # is finished, and the same run
         losses.append(logged(tmp_path / "outputs" / name))
     assert losses[1] == pytest.approx(losses[2], rel=1e-5)
     assert losses[0] != pytest.approx(losses[1], rel=1e-2)
