@@ -18,7 +18,7 @@ from torch import Tensor
 from benchmarks.comparison import Implementation, Row, medians, require
 from benchmarks.loading import PRODUCT, write_uncompressed
 from benchmarks.process import own_process
-from sn6.data.augment import crop_window, draw_position
+from sn6.data.augment import FlipLR, crop_window, draw_position
 from sn6.data.datamodule import TileDataModule
 from sn6.data.reader import rasterize_labels
 from sn6.data.stored_crops import StoredCrops
@@ -127,7 +127,7 @@ def stored_crops(root: Path, crop: int) -> StoredCrops:
         product=PRODUCT,
         store="disk",
         crop=crop,
-        augmentation="flip_lr",
+        augmentation=FlipLR(),
         mean=[MEAN] * 4,
         std=[STD] * 4,
         orient=False,
@@ -147,7 +147,7 @@ def crop_files(root: Path, crop: int) -> Iterator[CropFiles]:
     for draw in count():
         number, rng = crops.tile_and_generator(0, draw)
         path, window = paths[number], crop_window(valid[number], crop, rng)
-        yield CropFiles(path, mask_path(path), window, draw_position("flip_lr", rng)[0])
+        yield CropFiles(path, mask_path(path), window, draw_position(FlipLR(), rng)[0])
 
 
 def plain_batch(files: list[CropFiles]) -> dict[str, Tensor]:

@@ -70,9 +70,9 @@ def loading(
 
 def loader_of(root: Path, boundary: bool, trainer: Trainer, **options: Any) -> Any:
     """Return the loader of the training crops of an archive, in batches of 8."""
-    weights = WeightedBoundary().pixel_weights if boundary else None
+    targets = WeightedBoundary().targets if boundary else {}
     known = {"mean": [30.0] * 4, "std": [8.0] * 4} if not boundary else {}  # saves measuring them
-    data = TileDataModule(root=str(root), product=PRODUCT, pixel_weights=weights, **known, **options)
+    data = TileDataModule(root=str(root), product=PRODUCT, targets=targets, **known, **options)
     data.trainer = trainer
     data.setup()
     return data.train_dataloader()

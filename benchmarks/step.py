@@ -154,7 +154,7 @@ def sn6_step(network: nn.Module, batch: Batch, precision: str) -> Implementation
 
     def step() -> None:
         with torch.autocast(device, dtype=half, enabled=half is not None):
-            loss = segmenter.loss(segmenter(batch["image"]), batch).mean()
+            loss = segmenter.losses(segmenter(batch["image"]), batch).mean()
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from sn6.cli import run_command
+from sn6.data.augment import FlipLR
 from sn6.data.datamodule import TileDataModule
 from sn6.data.stored_crops import identity
 from sn6.losses import FocalDice
@@ -56,7 +57,7 @@ def throughput(
     log.setLevel(logging.WARNING)
     precision = precision or fastest_precision("auto")
     make_archive(root, settings_of(tiles=24, test_tiles=0))
-    options = {"root": str(root), "product": "SAR-Intensity", "augmentation": "flip_lr", "crop": crop, "store": store}
+    options = {"root": str(root), "product": "SAR-Intensity", "augmentation": FlipLR(), "crop": crop, "store": store}
     data = TileDataModule(**options, batch_size=batch_size, num_workers=workers, crops_per_tile=batch_size)
     trainer = make_trainer(precision, steps)
     data.trainer = trainer

@@ -154,6 +154,15 @@ def type_hints(function: Callable[..., Any]) -> dict[str, Any]:
         return {}
 
 
+def has_signature(function: Callable[..., Any]) -> bool:
+    """Return whether the parameters are known; they are not of some functions in C, such as torch.tensor."""
+    try:
+        inspect.signature(function)
+    except ValueError:
+        return False
+    return True
+
+
 def unknown_key(key: str, valid: Iterable[str]) -> str:
     """Return the message for a key that does not exist, with the nearest one that does, else all valid ones."""
     names = list(dict.fromkeys(valid))

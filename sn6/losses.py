@@ -1,11 +1,13 @@
 """Losses for one class. Each returns one value per sample; the caller takes the mean over samples.
 
-This makes the loss equal on one device and on several: a mean over samples, each a mean over its own valid pixels,
-does not depend on how the samples are divided into batches.
-"""
+A loss is a module of the form `loss(logits (b, k, h, w), target (b, 1, h, w), valid (b, 1, h, w) bool) → (b,)`. It may
+have an attribute `targets`, a dict of `sn6.targets.target.Target`: their maps (b, 1, h, w) are passed by name. Any
+other module, such as torch.nn.BCEWithLogitsLoss, is adapted, see `sn6.training.loss`.
 
-from collections.abc import Mapping
-from typing import Any
+The losses here are float32. Values at nodata pixels, NaN included, affect neither value nor gradient, and a sample
+without a valid pixel has loss 0 and gradient 0. A mean over samples, each a mean over its own valid pixels, does not
+depend on how the samples are divided into batches: the loss is equal on one device and on several.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -14,24 +16,13 @@ from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 
 from sn6.errors import UserError
-from sn6.targets.boundary import PixelWeights
+from sn6.targets.boundary import BoundaryWeights
+
+Maps = Float[Tensor, "b 1 h w"]
+Mask = Bool[Tensor, "b 1 h w"]
 
 
-class Loss(nn.Module):
-    """Compute the loss of each sample over its valid pixels: `forward(logits (b, 1, h, w), sample)` → `(b,)` float32.
-
-    The sample has `mask` (b, 1, h, w) float, 0 or 1, `valid` (b, 1, h, w) bool, and `weight` (b, 1, h, w) float where
-    the loss has `pixel_weights`. Values at nodata pixels, NaN included, affect neither value nor gradient. A sample
-    without a valid pixel has loss 0 and gradient 0.
-
-    Attributes:
-        pixel_weights: computes `weight`; None where the loss uses no weights
-    """
-
-    pixel_weights: PixelWeights | None = None
-
-
-class BCE(Loss):
+class BCE(nn.Module):
     """Compute the binary cross entropy, mean over valid pixels.
 
     Args:
@@ -44,13 +35,13 @@ class BCE(Loss):
         super().__init__()
         self.register_buffer("positive_weight", torch.tensor(positive_weight), persistent=False)
 
-    def forward(self, logits: Float[Tensor, "b k h w"], sample: Mapping[str, Any]) -> Float[Tensor, " b"]:
-        logits, mask, valid = valid_pixels(logits, sample)
+    def forward(self, logits: Float[Tensor, "b k h w"], target: Maps, valid: Mask) -> Float[Tensor, " b"]:
+        logits, mask = valid_pixels(logits, target, valid)
         losses = F.binary_cross_entropy_with_logits(logits, mask, pos_weight=self.positive_weight, reduction="none")
         return valid_mean(losses, valid)
 
 
-class WeightedBoundary(Loss):
+class WeightedBoundary(nn.Module):
     """Compute the binary cross entropy weighted by the distance to neighbouring buildings.
 
     Source: Ronneberger, Fischer, Brox (U-Net), MICCAI 2015, equations 1 and 2. w_c balances the classes by the fraction
@@ -66,15 +57,15 @@ class WeightedBoundary(Loss):
 
     def __init__(self, w0: NonNegativeFloat = 10.0, sigma: PositiveFloat = 5.0) -> None:
         super().__init__()
-        self.pixel_weights = PixelWeights(float(w0), float(sigma))
+        self.targets = {"weight": BoundaryWeights(float(w0), float(sigma))}
 
-    def forward(self, logits: Float[Tensor, "b k h w"], sample: Mapping[str, Any]) -> Float[Tensor, " b"]:
-        logits, mask, valid = valid_pixels(logits, sample)
+    def forward(self, logits: Float[Tensor, "b k h w"], target: Maps, valid: Mask, weight: Maps) -> Float[Tensor, " b"]:
+        logits, mask = valid_pixels(logits, target, valid)
         losses = F.binary_cross_entropy_with_logits(logits, mask, reduction="none")
-        return valid_mean(sample["weight"].float() * losses, valid)
+        return valid_mean(weight.float() * losses, valid)
 
 
-class FocalDice(Loss):
+class FocalDice(nn.Module):
     """Compute `dice`·dice + `focal`·focal, the loss of the challenge's baseline.
 
     The focal loss (Lin et al. 2017, equation 4, no α) is the mean of -(1 - p_t)^γ log p_t over valid pixels.
@@ -101,8 +92,8 @@ class FocalDice(Loss):
         self.gamma = gamma
         self.smooth = smooth
 
-    def forward(self, logits: Float[Tensor, "b k h w"], sample: Mapping[str, Any]) -> Float[Tensor, " b"]:
-        logits, mask, valid = valid_pixels(logits, sample)
+    def forward(self, logits: Float[Tensor, "b k h w"], target: Maps, valid: Mask) -> Float[Tensor, " b"]:
+        logits, mask = valid_pixels(logits, target, valid)
         # p_t = sigmoid(margin) and 1 - p_t = sigmoid(-margin): logarithms neither over- nor underflow.
         margin = torch.where(mask > 0.5, logits, -logits)
         focal = -torch.exp(self.gamma * F.logsigmoid(-margin)) * F.logsigmoid(margin)
@@ -114,10 +105,8 @@ class FocalDice(Loss):
         return self.dice * dice + self.focal * valid_mean(focal, valid)
 
 
-def valid_pixels(
-    logits: Float[Tensor, "b k h w"], sample: Mapping[str, Any]
-) -> tuple[Float[Tensor, "b 1 h w"], Float[Tensor, "b 1 h w"], Bool[Tensor, "b 1 h w"]]:
-    """Return logits and mask in float32, 0 at nodata pixels, and which pixels are valid.
+def valid_pixels(logits: Float[Tensor, "b k h w"], target: Maps, valid: Mask) -> tuple[Maps, Maps]:
+    """Return logits and target in float32, 0 at nodata pixels.
 
     The zeros are set before the loss, not only after it: the gradient of NaN is NaN even when multiplied by 0.
 
@@ -132,15 +121,14 @@ def valid_pixels(
             key="model.classes",
             value=classes,
         )
-    valid = sample["valid"]
-    return torch.where(valid, logits.float(), 0.0), torch.where(valid, sample["mask"].float(), 0.0), valid
+    return torch.where(valid, logits.float(), 0.0), torch.where(valid, target.float(), 0.0)
 
 
-def valid_mean(values: Float[Tensor, "b 1 h w"], valid: Bool[Tensor, "b 1 h w"]) -> Float[Tensor, " b"]:
+def valid_mean(values: Maps, valid: Mask) -> Float[Tensor, " b"]:
     """Return the mean of each sample over its valid pixels; 0 where it has none."""
     return pixel_sum(torch.where(valid, values, 0.0)) / pixel_sum(valid).clamp(min=1)
 
 
-def pixel_sum(values: Float[Tensor, "b 1 h w"] | Bool[Tensor, "b 1 h w"]) -> Tensor:
+def pixel_sum(values: Maps | Mask) -> Tensor:
     """Return the sum of each sample."""
     return values.sum(dim=(1, 2, 3))

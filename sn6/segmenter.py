@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from sn6.errors import UserError, first_line
 from sn6.models.logits import compute_logits
 from sn6.models.sliding_window import predict_windows
+from sn6.targets.target import Target
 
 CHECK_EVERY = 50  # steps between two looks at whether the loss is finite, on a GPU
 NEVER = 2**62  # the first step with a loss that is not finite, while there is none
@@ -27,7 +28,7 @@ class Segmenter(LightningModule):
 
     Args:
         network: see `sn6.models.logits.compute_logits`
-        loss: (logits, batch) → one value per sample, (b,)
+        loss: (logits, target, valid, the maps of its `targets`) → one value per sample, (b,), see `sn6.losses`
         optimizer: parameters → optimizer
         schedule: (optimizer, steps of the whole run) → learning rate schedule, stepped after every step
         seed: of the run; dropout is a function of (seed, epoch, batch, rank) alone
@@ -72,6 +73,11 @@ class Segmenter(LightningModule):
         """Return logits of building at the size of `image`."""
         return compute_logits(self.network, image, self.multiple, self.building_class)
 
+    def losses(self, logits: Float[Tensor, "b k h w"], batch: dict[str, Any]) -> Float[Tensor, " b"]:
+        """Return the loss of each sample of a batch."""
+        maps = {name: batch[name] for name in targets_of(self.loss)}
+        return self.loss(logits, batch["mask"], batch["valid"], **maps)
+
     def on_train_batch_start(self, batch: dict[str, Any], batch_index: int) -> None:
         """Seed each step by itself, so that a resumed run draws what one that never stopped would draw."""
         state = np.random.SeedSequence([self.seed, self.current_epoch, batch_index, self.global_rank])
@@ -82,7 +88,7 @@ class Segmenter(LightningModule):
 
     def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
         """Return the mean of the samples' losses."""
-        loss = self.loss(self(batch["image"]), batch).mean()
+        loss = self.losses(self(batch["image"]), batch).mean()
         broken = torch.where(torch.isfinite(loss), NEVER, self.global_step)
         self.broken_step = torch.minimum(self.broken_step, broken)
         # reading a value waits for the device, so it is not done at every step
@@ -112,7 +118,7 @@ class Segmenter(LightningModule):
             logits = self(batch["image"]).float()
         else:
             logits = predict_windows(self, batch["image"], self.window, self.window_overlap)
-        return {"logits": logits, "losses": self.loss(logits, batch)}
+        return {"logits": logits, "losses": self.losses(logits, batch)}
 
     def test_step(self, batch: dict[str, Any], batch_index: int) -> dict[str, Tensor]:
         """Return the same as in validation."""
@@ -140,6 +146,11 @@ class Segmenter(LightningModule):
         rest = [parameter for parameter in self.parameters() if id(parameter) not in of_encoder]
         lr = self.optimizer([nn.Parameter(torch.empty(1))]).defaults["lr"]  # of the config
         return [{"params": rest}, {"params": encoder, "lr": lr * self.encoder_lr}]
+
+
+def targets_of(loss: nn.Module) -> Mapping[str, Target]:
+    """Return the targets that a loss declares, by name."""
+    return getattr(loss, "targets", {})
 
 
 def steps_of(trainer: Any) -> int:

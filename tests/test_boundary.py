@@ -4,9 +4,10 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from scipy.ndimage import distance_transform_edt
 
-from sn6.targets.boundary import PixelWeights, boundary_term, class_weights
+from sn6.targets.boundary import BoundaryWeights, boundary_term, class_weights
 
 
 def weights_by_definition(instances, class_weights, w0, sigma):
@@ -97,11 +98,16 @@ def test_fewer_than_two_buildings_have_only_class_weights(buildings):
 
 def test_class_weights_and_boundary_term_are_added_in_any_window_of_a_tile():
     instances = random_buildings(np.random.default_rng(3), (60, 70), 9, 12)
-    weights = PixelWeights(w0=10.0, sigma=5.0)
+    weights = BoundaryWeights(w0=10.0, sigma=5.0)
     expected = weights_by_definition(instances, (0.5 / 0.8, 0.5 / 0.2), 10.0, 5.0)[20:50, 10:45]
-    boundary = weights.boundary(instances)[20:50, 10:45]
-    total = weights.total(instances[20:50, 10:45] > 0, boundary, building_fraction=0.2)
+    boundary = weights.tile(instances)[20:50, 10:45]
+    mask = (instances[20:50, 10:45] > 0).astype(np.float32)
+    total = weights.crop(boundary, mask, building_fraction=0.2)
     np.testing.assert_allclose(total, expected, rtol=1e-6, atol=2e-6)
+    tensor = weights.crop(torch.from_numpy(boundary), torch.from_numpy(mask), building_fraction=0.2)
+    np.testing.assert_array_equal(tensor.numpy(), total)
+    class_weight = np.where(mask > 0, np.float32(0.5 / 0.2), np.float32(0.5 / 0.8))
+    np.testing.assert_array_equal(total, class_weight + boundary)  # no other rounding than that of the sum
 
 
 @pytest.mark.parametrize("fraction", [0.001, 0.2, 0.5, 0.9])

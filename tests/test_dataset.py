@@ -10,7 +10,7 @@ from helpers.handmade import OTHER_STRIP, SAR_STRIP, speckle, write_labels, writ
 from torch.utils.data import DataLoader
 
 from sn6.cli import validate_arguments
-from sn6.data.augment import apply_position, crop_window, draw_position, pad
+from sn6.data.augment import FlipLR, crop_window, pad
 from sn6.data.datamodule import TileDataModule, per_device_batch_size
 from sn6.data.dataset import CropDataset, TileDataset
 from sn6.data.normalization import Statistics, measure_statistics
@@ -19,7 +19,7 @@ from sn6.data.source import Source, default_bands, is_rotated
 from sn6.datasets.archive import Archive
 from sn6.datasets.layout import tile_path
 from sn6.errors import UserError
-from sn6.targets.boundary import PixelWeights
+from sn6.targets.boundary import BoundaryWeights
 
 SAR = Source("SAR-Intensity", (1, 2, 3, 4), orient=True, min_area=20.0)
 UNSCALED = Statistics((0.0,) * 4, (1.0,) * 4, 0.1)
@@ -82,7 +82,7 @@ def test_the_mask_has_no_small_footprints_and_none_on_nodata(root):
 
 
 def test_tiles_imaged_from_the_south_are_rotated_by_180_degrees(root):
-    north, south = by_orientation(dataset(root, pixel_weights=PixelWeights(w0=10.0, sigma=20.0)))
+    north, south = by_orientation(dataset(root, targets={"weight": BoundaryWeights(w0=10.0, sigma=20.0)}))
     assert north["weight"].unique().numel() > 10
     for key in ("image", "mask", "valid", "weight"):
         assert torch.equal(south[key], north[key].flip(-1, -2)), key
@@ -164,29 +164,15 @@ def test_a_tile_smaller_than_the_crop_is_padded_with_nodata():
     assert crop["image"][:, ~crop["valid"][0]].sum() == 0
 
 
-@pytest.mark.parametrize(("augmentation", "positions"), [("none", 1), ("flip_lr", 2), ("dihedral", 8)])
-def test_augmentation_flips_and_rotates(augmentation, positions):
-    image = np.arange(9.0).reshape(1, 3, 3)
-    drawn = set()
-    for seed in range(200):
-        flip, quarters = draw_position(augmentation, np.random.default_rng(seed))
-        result = apply_position(torch.from_numpy(image), (flip, quarters)).numpy()
-        assert np.array_equal(result, np.rot90(image[..., ::-1] if flip else image, quarters, axes=(1, 2)))
-        drawn.add(result.tobytes())
-    assert len(drawn) == positions
-    if augmentation == "flip_lr":  # never upside down, which would move the sensor to the other side
-        assert drawn == {image.tobytes(), np.ascontiguousarray(image[..., ::-1]).tobytes()}
-
-
 def test_a_crop_is_a_function_of_seed_epoch_and_draw(root):
-    crops = CropDataset(dataset(root), crop=16, crops_per_tile=3, augmentation="flip_lr", seed=7)
+    crops = CropDataset(dataset(root), crop=16, crops_per_tile=3, augmentation=FlipLR(), seed=7)
     assert len(crops) == 6
     first = crops[2, 5]["image"]
     crops[0, 1]  # earlier samples do not matter
     assert torch.equal(crops[2, 5]["image"], first)
-    equal = CropDataset(dataset(root), crop=16, crops_per_tile=3, augmentation="flip_lr", seed=7)
+    equal = CropDataset(dataset(root), crop=16, crops_per_tile=3, augmentation=FlipLR(), seed=7)
     assert torch.equal(equal[2, 5]["image"], first)
-    others = (crops[3, 5], crops[2, 3], CropDataset(dataset(root), 16, 3, "flip_lr", seed=8)[2, 5])
+    others = (crops[3, 5], crops[2, 3], CropDataset(dataset(root), 16, 3, FlipLR(), seed=8)[2, 5])
     assert not any(torch.equal(other["image"], first) for other in others)
 
 

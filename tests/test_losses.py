@@ -9,6 +9,7 @@ from helpers.errors import user_error
 
 from sn6.cli import validate_arguments
 from sn6.losses import BCE, FocalDice, WeightedBoundary
+from sn6.segmenter import targets_of
 
 LOSSES = [BCE(), BCE(positive_weight=3.0), WeightedBoundary(), FocalDice(), FocalDice(gamma=0.5)]
 
@@ -30,8 +31,14 @@ def all_valid(mask, **others):
     return {"mask": mask, "valid": torch.ones_like(mask, dtype=torch.bool), **others}
 
 
+def losses_of(loss, logits, sample):
+    """Return the loss of each sample."""
+    maps = {name: sample[name] for name in targets_of(loss)}
+    return loss(logits, sample["mask"], sample["valid"], **maps)
+
+
 def value(loss, logits, sample):
-    return loss(torch.tensor(logits)[None, None], sample).item()
+    return losses_of(loss, torch.tensor(logits)[None, None], sample).item()
 
 
 def test_bce_by_hand():
@@ -58,7 +65,7 @@ def test_focal_dice_by_hand():
 def test_focal_dice_and_its_gradient_are_equal_to_the_formulas(gamma):
     logits, sample = random_sample()
     ours, plain = logits.clone().requires_grad_(), logits.double().requires_grad_()
-    FocalDice(dice=0.7, focal=2.0, gamma=gamma, smooth=0.1)(ours, sample).sum().backward()
+    losses_of(FocalDice(dice=0.7, focal=2.0, gamma=gamma, smooth=0.1), ours, sample).sum().backward()
     total = 0
     for z, y, valid in zip(plain, sample["mask"], sample["valid"], strict=True):
         p, y = torch.sigmoid(z[valid]), y[valid].double()
@@ -67,7 +74,7 @@ def test_focal_dice_and_its_gradient_are_equal_to_the_formulas(gamma):
         dice = 1 - (2 * (p * y).sum() + 0.1) / (p.sum() + y.sum() + 0.1)
         total = total + 0.7 * dice + 2.0 * focal
     total.backward()
-    loss = FocalDice(dice=0.7, focal=2.0, gamma=gamma, smooth=0.1)(logits, sample).sum()
+    loss = losses_of(FocalDice(dice=0.7, focal=2.0, gamma=gamma, smooth=0.1), logits, sample).sum()
     assert loss.item() == pytest.approx(total.item(), rel=1e-5)
     torch.testing.assert_close(ours.grad.double(), plain.grad, rtol=1e-4, atol=1e-6)
 
@@ -76,8 +83,8 @@ def test_focal_dice_and_its_gradient_are_equal_to_the_formulas(gamma):
 def test_large_logits_stay_finite(loss):
     logits = torch.tensor([[[[1e4, -1e4, 1e4, -1e4, 90.0, -90.0]]]], requires_grad=True)
     sample = all_valid([[1, 0, 0, 1, 1, 0]], weight=torch.ones(1, 1, 1, 6))
-    loss(logits, sample).sum().backward()
-    assert torch.isfinite(loss(logits, sample)).all()
+    losses_of(loss, logits, sample).sum().backward()
+    assert torch.isfinite(losses_of(loss, logits, sample)).all()
     assert torch.isfinite(logits.grad).all()
     assert (logits.grad[..., [2, 3]].sign() == torch.tensor([1, -1])).all()  # the gradient points to the right class
 
@@ -91,11 +98,11 @@ def test_nodata_affects_neither_value_nor_gradient(loss):
         holes = torch.where(~sample["valid"])
         tensor[holes] = torch.tensor([math.nan, math.inf, -math.inf]).repeat(len(holes[0]))[: len(holes[0])]
     bad.requires_grad_()
-    values = loss(bad, corrupted)
+    values = losses_of(loss, bad, corrupted)
     values.sum().backward()
     for i, valid in enumerate(sample["valid"]):
         row = {key: tensor[i][valid][None, None, None] for key, tensor in sample.items()}
-        only_valid = loss(logits[i][valid][None, None, None], row)
+        only_valid = losses_of(loss, logits[i][valid][None, None, None], row)
         torch.testing.assert_close(values[i : i + 1], only_valid)
     assert (bad.grad[~sample["valid"]] == 0).all()
     assert torch.isfinite(bad.grad).all()
@@ -108,7 +115,7 @@ def test_a_sample_without_a_valid_pixel_has_loss_and_gradient_0(loss):
     sample["valid"][1] = False
     logits[1] = math.nan
     logits.requires_grad_()
-    values = loss(logits, sample)
+    values = losses_of(loss, logits, sample)
     values.sum().backward()
     assert values[1] == 0
     assert (logits.grad[1] == 0).all()
@@ -119,8 +126,8 @@ def test_a_sample_without_a_valid_pixel_has_loss_and_gradient_0(loss):
 def test_a_samples_loss_does_not_depend_on_its_batch(loss):
     """Therefore the mean over samples is the same on one rank and on two."""
     logits, sample = random_sample()
-    single = [loss(logits[i : i + 1], {k: v[i : i + 1] for k, v in sample.items()}) for i in range(3)]
-    torch.testing.assert_close(loss(logits, sample), torch.cat(single))
+    single = [losses_of(loss, logits[i : i + 1], {k: v[i : i + 1] for k, v in sample.items()}) for i in range(3)]
+    torch.testing.assert_close(losses_of(loss, logits, sample), torch.cat(single))
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=repr)
@@ -128,25 +135,26 @@ def test_half_precision_logits_are_summed_in_float32(loss):
     """The sum of 300×300 ones overflows float16; bfloat16 cannot count past 256."""
     logits, sample = random_sample((1, 1, 300, 300))
     with torch.autocast("cpu", torch.bfloat16):
-        half = loss(logits.bfloat16(), sample)
+        half = losses_of(loss, logits.bfloat16(), sample)
     assert half.dtype == torch.float32
-    torch.testing.assert_close(half, loss(logits.bfloat16().float(), sample))
+    torch.testing.assert_close(half, losses_of(loss, logits.bfloat16().float(), sample))
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=repr)
 def test_several_classes_are_refused(loss):
     _, sample = random_sample()
     with user_error("invalid_value", "model.classes", 2):
-        loss(torch.zeros(3, 2, 11, 7), sample)
+        losses_of(loss, torch.zeros(3, 2, 11, 7), sample)
 
 
 def test_only_the_boundary_loss_uses_weights():
-    assert BCE().pixel_weights is None
-    assert FocalDice().pixel_weights is None
+    assert not targets_of(BCE())
+    assert not targets_of(FocalDice())
     instances = np.zeros((1, 5), np.int32)
     instances[0, [0, 4]] = [1, 2]  # d1 + d2 is 4 at every pixel
-    pixel_weights = WeightedBoundary(w0=8.0, sigma=2.0).pixel_weights
-    weights = pixel_weights.total(instances > 0, pixel_weights.boundary(instances), building_fraction=0.25)
+    mask = (instances > 0).astype(np.float32)
+    (target,) = WeightedBoundary(w0=8.0, sigma=2.0).targets.values()
+    weights = target.crop(target.tile(instances), mask, building_fraction=0.25)
     background, building = 0.5 / 0.75, 0.5 / 0.25
     expected = 8 * math.exp(-(4**2) / (2 * 2**2)) + np.array([building, background, background, background, building])
     np.testing.assert_allclose(weights[0], expected, rtol=1e-6)

@@ -59,6 +59,7 @@ def test_where_a_run_computes_and_what_it_shows_may_change(config, override):
         ("model=unet", "model._target_"),
         ("model.weights=w.ckpt", "model.weights"),
         ("loss=focal_dice", "loss._target_"),
+        ("augmentation=none", "augmentation._target_"),
         ("optimizer.lr=1e-3", "optimizer.lr"),
         ("trainer.precision=32-true", "trainer.precision"),
         ("trainer.accumulate_grad_batches=2", "trainer.accumulate_grad_batches"),

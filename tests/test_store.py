@@ -24,9 +24,9 @@ from sn6.data.store import Store, store_folder
 from sn6.data.store_layers import encode, smallest_dtype
 from sn6.datasets.archive import Archive
 from sn6.datasets.layout import tile_path
-from sn6.targets.boundary import PixelWeights
+from sn6.targets.boundary import BoundaryWeights
 
-WEIGHTS = PixelWeights(w0=10.0, sigma=5.0)
+TARGETS = {"weight": BoundaryWeights(w0=10.0, sigma=5.0)}
 SAR = Source("SAR-Intensity", (1, 2, 3, 4), orient=True, min_area=20.0)
 PRECISION = 1 / 1024  # decibels, as documented
 
@@ -59,10 +59,10 @@ def write_rows(root, stem, side=12):
     write_labels(root, rows)
 
 
-def store_of(root, pixel_weights=WEIGHTS, source=SAR):
+def store_of(root, targets=TARGETS, source=SAR):
     """Return the store that a new process makes, and its tiles."""
     archive = Archive(root)
-    return Store(archive, source, pixel_weights, store_folder(root, None)), archive.tiles("train", source.product)
+    return Store(archive, source, store_folder(root, None), targets), archive.tiles("train", source.product)
 
 
 def test_sar_is_stored_within_1_1024_decibel_from_0_to_128():
@@ -109,7 +109,8 @@ def test_only_changed_tiles_are_stored_again(two_tiles):
     store, tiles = store_of(two_tiles)
     assert store.prepare(tiles) == [second]
     after = file_times(store)
-    assert {path.parent.name for path in after.keys() - before.keys()} == {"instances-20.0", "boundary-20.0-10.0-5.0"}
+    layers = {path.parent for path in after.keys() - before.keys()}
+    assert layers == {store.files(tiles[1])[layer].parent for layer in ("instances", "weight")}
     assert len(after) == 2 * 4  # the outdated ones are removed
     assert (store.read(tiles[1])["instances"] == 3).sum() == 14**2
 
@@ -131,14 +132,17 @@ def test_runs_with_other_options_share_the_image(two_tiles):
     store.prepare(tiles)
     before = file_times(store)
     other_bands = Source("SAR-Intensity", (2, 1), orient=False, min_area=20.0)
-    store_of(two_tiles, None, other_bands)[0].prepare(tiles)
+    store_of(two_tiles, {}, other_bands)[0].prepare(tiles)
     assert file_times(store) == before
     other_labels = Source("SAR-Intensity", (1,), orient=True, min_area=50.0)
-    store_of(two_tiles, PixelWeights(10.0, 4.0), other_labels)[0].prepare(tiles)
+    store_of(two_tiles, {"weight": BoundaryWeights(10.0, 4.0)}, other_labels)[0].prepare(tiles)
     more = file_times(store)
     assert before.items() < more.items()
-    added = {path.parent.name for path in more.keys() - before.keys()}
-    assert added == {"instances-50.0", "boundary-50.0-10.0-4.0"}
+    added = {path.parent for path in more.keys() - before.keys()}
+    assert len(added) == 2
+    assert not added & {path.parent for path in before}
+    same = {"another name": BoundaryWeights(10.0, 5.0)}
+    assert store_of(two_tiles, same)[0].prepare(tiles) == []
 
 
 def prepare_until_killed(root, writes):

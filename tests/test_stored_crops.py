@@ -10,19 +10,20 @@ import torch
 from helpers.handmade import folder
 from torch.utils.data import default_collate
 
+from sn6.data.augment import Dihedral, FlipLR
 from sn6.data.datamodule import TileDataModule
 from sn6.data.dataset import CropDataset
 from sn6.data.stored_crops import StoredCrops, free_memory
-from sn6.targets.boundary import PixelWeights
+from sn6.targets.boundary import BoundaryWeights
 
-WEIGHTS = PixelWeights(w0=10.0, sigma=5.0)
+TARGETS = {"weight": BoundaryWeights(w0=10.0, sigma=5.0)}
 PRECISION = 1 / 1024  # decibels, as documented
 CASES = {
-    "SAR": {"product": "SAR-Intensity", "augmentation": "flip_lr"},
+    "SAR": {"product": "SAR-Intensity", "augmentation": FlipLR()},
     "SAR not oriented": {"product": "SAR-Intensity", "orient": False, "nodata": "as_is", "bands": [4, 1]},
-    "optical": {"product": "PS-RGB", "augmentation": "dihedral"},
-    "optical of 1 m": {"product": "RGBNIR", "augmentation": "dihedral", "nodata": "as_is"},
-    "crops larger than the tiles": {"product": "PAN", "augmentation": "dihedral", "crop": 150, "nodata": "as_is"},
+    "optical": {"product": "PS-RGB", "augmentation": Dihedral()},
+    "optical of 1 m": {"product": "RGBNIR", "augmentation": Dihedral(), "nodata": "as_is"},
+    "crops larger than the tiles": {"product": "PAN", "augmentation": Dihedral(), "crop": 150, "nodata": "as_is"},
 }
 
 
@@ -40,7 +41,7 @@ def fine_root(archive_root, tmp_path_factory):
 
 def datamodule(root, store, **more):
     options = {"product": "SAR-Intensity", "crop": 48, "batch_size": 4, "num_workers": 0} | more
-    data = TileDataModule(root=str(root), store=store, pixel_weights=WEIGHTS, **options)
+    data = TileDataModule(root=str(root), store=store, targets=TARGETS, **options)
     data.setup()
     return data
 

@@ -1,18 +1,60 @@
 """Crop and augment a sample; each function depends only on the sample and a random generator."""
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Shaped
 from torch import Tensor
 
-Augmentation = Literal["none", "flip_lr", "dihedral"]
+from sn6.data.normalization import Nodata
+from sn6.errors import UserError
+
 MAX_DRAWS = 10  # windows drawn before the best one is used
 MIN_VALID_FRACTION = 0.25  # of valid pixels, from which on a window is used at once
 
 Sample = dict[str, Any]  # arrays (..., h, w) and the image_id of the tile
 Window = tuple[slice, slice]  # rows and columns
 Position = tuple[bool, int]  # whether it is flipped left-right, then number of rotations by 90°
+
+
+class Augmentation:
+    """Change training crops: their position, then their pixels; this one changes neither.
+
+    A subclass overrides one method or both. Every random number comes from `rng`, which is made for each crop from
+    (seed, epoch, index of the crop): a resumed run, other workers and a store therefore give the same crops.
+    """
+
+    def position(self, rng: np.random.Generator) -> Position:
+        """Draw whether to flip left-right, and the number of rotations by 90° after it, 0 to 3."""
+        return False, 0
+
+    def pixels(self, sample: dict[str, Tensor], rng: np.random.Generator) -> dict[str, Tensor]:
+        """Return the sample with other pixels, of the same shapes.
+
+        Args:
+            sample: `image (c, h, w)` float32 normalised, `mask (1, h, w)` float32, `valid (1, h, w)` bool, and the maps
+                `(1, h, w)` float32 that the loss needs, in their position; on the device that makes the crops
+            rng: generator of the crop, after `position` has drawn from it
+        """
+        return sample
+
+
+class FlipLR(Augmentation):
+    """Flip left-right, which keeps the geometry of a SAR image: the sensor is above the image."""
+
+    def position(self, rng: np.random.Generator) -> Position:
+        """Draw whether to flip."""
+        return bool(rng.integers(2)), 0
+
+
+class Dihedral(Augmentation):
+    """Flip left-right and rotate by a multiple of 90°, all eight positions equally likely: for optical images."""
+
+    def position(self, rng: np.random.Generator) -> Position:
+        """Draw the flip, then the rotation."""
+        return bool(rng.integers(2)), int(rng.integers(4))
 
 
 def arrays(sample: Sample) -> dict[str, np.ndarray]:
@@ -64,13 +106,59 @@ def pad(sample: Sample, size: int) -> Sample:
 
 
 def draw_position(augmentation: Augmentation, rng: np.random.Generator) -> Position:
-    """Draw whether to flip left-right, and the number of rotations by 90° after it.
+    """Draw the position of a crop.
 
-    `flip_lr` flips left-right, which keeps the geometry of a SAR image: the sensor is above the image. `dihedral`
-    flips left-right and rotates by a multiple of 90°, all eight positions equally likely: for optical images.
+    Raises:
+        UserError: the augmentation returns something else
     """
-    flip = augmentation != "none" and bool(rng.integers(2))
-    return flip, int(rng.integers(4)) if augmentation == "dihedral" else 0
+    position = augmentation.position(rng)
+    try:
+        flip, quarters = position
+        if quarters not in range(4):
+            raise ValueError
+    except (TypeError, ValueError):
+        raise wrong_augmentation(
+            augmentation, f"position returned {position}; it must return (flip, number of rotations by 90°, 0 to 3)"
+        ) from None
+    return bool(flip), int(quarters)
+
+
+def change_pixels(
+    augmentation: Augmentation, sample: dict[str, Tensor], rng: np.random.Generator, nodata: Nodata
+) -> dict[str, Tensor]:
+    """Return the sample with the pixel changes of an augmentation; nodata pixels stay 0 where `nodata` is "zero".
+
+    Raises:
+        UserError: the augmentation returns something other than a sample of the same keys and shapes
+    """
+    if type(augmentation).pixels is Augmentation.pixels:
+        return sample
+    changed = augmentation.pixels(dict(sample), rng)
+    if not isinstance(changed, Mapping):
+        returned = type(changed).__name__
+        raise wrong_augmentation(augmentation, f"pixels returned {returned}; it must return the sample, a dict")
+    if different := sample.keys() ^ changed.keys():
+        keys = ", ".join(sorted(map(str, different)))
+        raise wrong_augmentation(augmentation, f"pixels dropped or added {keys}; it must return the keys that it got")
+    for key, before in sample.items():
+        after = changed[key]
+        if not isinstance(after, Tensor) or after.shape != before.shape:
+            returned = tuple(after.shape) if isinstance(after, Tensor) else type(after).__name__
+            raise wrong_augmentation(
+                augmentation, f"pixels returned {key} as {returned}; it must return a tensor of {tuple(before.shape)}"
+            )
+    result = {key: changed[key].to(before.dtype) for key, before in sample.items()}
+    if nodata == "zero":
+        result["image"] = torch.where(result["valid"], result["image"], 0)
+    return result
+
+
+def wrong_augmentation(augmentation: Augmentation, message: str) -> UserError:
+    """Return the error of an augmentation that returns something wrong."""
+    name = f"{type(augmentation).__module__}.{type(augmentation).__qualname__}"
+    return UserError(
+        f"augmentation._target_={name}: {message}", kind="invalid_value", key="augmentation._target_", value=name
+    )
 
 
 def apply_position(pixels: Shaped[Tensor, "*c h w"], position: Position) -> Shaped[Tensor, "*c _ _"]:

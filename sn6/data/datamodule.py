@@ -1,6 +1,7 @@
 """Load batches of a fold of an archive: the LightningDataModule."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,10 +13,11 @@ from torch.utils.data import DataLoader, DistributedSampler, Sampler
 
 from sn6.config.types import MAY_CHANGE, PER_STAGE
 from sn6.data.augment import Augmentation
-from sn6.data.dataset import CropDataset, TileDataset
+from sn6.data.dataset import CropDataset, TileDataset, check_target_names
 from sn6.data.folds import Fold, make_fold, with_product
 from sn6.data.normalization import Nodata, Statistics, measure_statistics
 from sn6.data.partitions import PARTITIONS, PartitionName
+from sn6.data.reader import NO_TARGETS
 from sn6.data.sampler import EpochSampler, ResumableLoader
 from sn6.data.source import Source, default_bands
 from sn6.data.store import Store, store_folder
@@ -23,7 +25,7 @@ from sn6.data.stored_crops import StoredCrops, identity
 from sn6.datasets.archive import Archive, Tile
 from sn6.datasets.layout import PRODUCTS, test_truth_path
 from sn6.errors import UserError
-from sn6.targets.boundary import PixelWeights
+from sn6.targets.target import Target
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +34,8 @@ class TileDataModule(LightningDataModule):
     """Load training crops, and whole tiles for validation and test. conf/data documents the arguments.
 
     Args:
-        pixel_weights: weights of the loss; not a key of the config
+        augmentation: of the training crops; not a key of conf/data, but the group conf/augmentation
+        targets: maps that the loss needs, by name; not a key of the config
 
     Raises:
         UserError: the arguments do not fit one another, or (in `setup`) the archive or the fold cannot be used
@@ -51,7 +54,6 @@ class TileDataModule(LightningDataModule):
         crops_per_tile: PositiveInt = 1,
         batch_size: PositiveInt = 8,
         eval_batch_size: PositiveInt = 1,
-        augmentation: Augmentation = "none",
         orient: bool = True,
         nodata: Nodata = "zero",
         mean: list[float] | None = None,
@@ -61,7 +63,8 @@ class TileDataModule(LightningDataModule):
         seed: int = 0,
         store: Literal["disk", "device"] | None = None,
         store_root: Annotated[str | None, MAY_CHANGE] = None,
-        pixel_weights: PixelWeights | None = None,
+        augmentation: Augmentation | None = None,
+        targets: Mapping[str, Target] = NO_TARGETS,
     ) -> None:
         super().__init__()
         if root is None:
@@ -73,12 +76,13 @@ class TileDataModule(LightningDataModule):
             )
         self.source = Source(product, tuple(bands or default_bands(product)), orient, min_area)
         check_band_statistics(mean, std, len(self.source.bands))
+        check_target_names(targets)
         self.archive = Archive(root)
         self.partition, self.fold_index, self.test_column = partition, fold, test_column
-        self.crop, self.crops_per_tile, self.augmentation = crop, crops_per_tile, augmentation
+        self.crop, self.crops_per_tile, self.augmentation = crop, crops_per_tile, augmentation or Augmentation()
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.nodata, self.mean, self.std = nodata, mean, std
-        self.seed, self.pixel_weights = seed, pixel_weights
+        self.seed, self.targets = seed, targets
         self.store_on, self.store_root = store, Path(store_root) if store_root is not None else None
         self.store: Store | None = None
         self.train_tiles: TileDataset | None = None
@@ -91,15 +95,16 @@ class TileDataModule(LightningDataModule):
         self.statistics = self._statistics()
         if self.store_on is not None:
             folder = store_folder(self.archive.root, self.store_root)
-            self.store = Store(self.archive, self.source, self.pixel_weights, folder)
+            self.store = Store(self.archive, self.source, folder, self.targets)
             self.store.prepare([*self.fold.train, *self.fold.validation, *self.fold.test])
         self.train_tiles = self._dataset(self.fold.train)
         self.validation_tiles = self._dataset(self.fold.validation)
         self.test_tiles = self._dataset(self.fold.test)
 
     def _statistics(self) -> Statistics:
-        """Return the given mean and std, or measure them; the building fraction only where the loss uses it."""
-        if self.mean is not None and self.std is not None and self.pixel_weights is None:
+        """Return the given mean and std, or measure them; the building fraction only where a target uses it."""
+        needs_building_fraction = any(target.needs_building_fraction for target in self.targets.values())
+        if self.mean is not None and self.std is not None and not needs_building_fraction:
             return Statistics(tuple(self.mean), tuple(self.std), None)
         measured = measure_statistics(self.archive, self.fold.train, self.source)
         if self.mean is None or self.std is None:
@@ -134,7 +139,7 @@ class TileDataModule(LightningDataModule):
         return labelled
 
     def _dataset(self, tiles: list[Tile]) -> TileDataset:
-        options = (self.source, self.statistics, self.nodata, self.pixel_weights)
+        options = (self.source, self.statistics, self.nodata, self.targets)
         return TileDataset(self.archive, tiles, *options, reader=self.store)
 
     def train_dataloader(self) -> DataLoader:

@@ -1,6 +1,6 @@
 """Make samples from tiles: whole tiles or random crops, as tensors in the sensor's frame."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,25 +14,29 @@ from sn6.data.augment import (
     Sample,
     apply_position,
     arrays,
+    change_pixels,
     crop_window,
     draw_position,
     pad,
     whole_tile,
 )
 from sn6.data.normalization import Nodata, Statistics, normalize
-from sn6.data.reader import GeoTIFFReader, Reader, SelectWindow
+from sn6.data.reader import NO_TARGETS, GeoTIFFReader, Reader, SelectWindow
 from sn6.data.source import Source, is_rotated
 from sn6.datasets.archive import Archive, Tile
+from sn6.errors import UserError
 from sn6.footprints import Labels
-from sn6.targets.boundary import PixelWeights
+from sn6.targets.target import Target
+
+SAMPLE_KEYS = ("image", "instances", "mask", "valid", "image_id", "index")  # of samples and what they are made from
 
 
 class TileDataset(Dataset):
     """Make samples of whole tiles.
 
     A sample is a dict: `image (c, h, w)` float32 normalised, `mask (1, h, w)` float32 of 0 and 1, `valid (1, h, w)`
-    bool, `weight (1, h, w)` float32 where `pixel_weights` is given, `image_id`, and `index`, the index of the tile in
-    `tiles`. All are in the sensor's frame.
+    bool, the map `(1, h, w)` float32 of each target, `image_id`, and `index`, the index of the tile in `tiles`. All are
+    in the sensor's frame.
 
     Args:
         archive: archive of the tiles
@@ -40,7 +44,7 @@ class TileDataset(Dataset):
         source: product, bands and labels
         statistics: for the normalisation and the class balance
         nodata: values of nodata pixels after the normalisation
-        pixel_weights: weights of the loss
+        targets: by name, which is the key of the map in a sample
         reader: reader of the same source; None reads the GeoTIFFs
     """
 
@@ -51,7 +55,7 @@ class TileDataset(Dataset):
         source: Source,
         statistics: Statistics,
         nodata: Nodata = "zero",
-        pixel_weights: PixelWeights | None = None,
+        targets: Mapping[str, Target] = NO_TARGETS,
         reader: Reader | None = None,
     ) -> None:
         self.archive = archive
@@ -59,8 +63,8 @@ class TileDataset(Dataset):
         self.source = source
         self.statistics = statistics
         self.nodata = nodata
-        self.pixel_weights = pixel_weights
-        self.reader = reader or GeoTIFFReader(archive, source, pixel_weights)
+        self.targets = targets
+        self.reader = reader or GeoTIFFReader(archive, source, targets)
 
     def __len__(self) -> int:
         return len(self.tiles)
@@ -74,10 +78,9 @@ class TileDataset(Dataset):
         building, valid = sample.pop("instances") > 0, sample["valid"]
         sample["image"] = normalize(sample["image"], valid, self.statistics, self.nodata)
         sample["mask"] = building.astype(np.float32)
-        if self.pixel_weights is not None:
-            assert self.statistics.building_fraction is not None
-            boundary = sample.pop("boundary")
-            sample["weight"] = self.pixel_weights.total(building, boundary, self.statistics.building_fraction)
+        for name, target in self.targets.items():
+            pixels = target.crop(sample[name], sample["mask"], self.statistics.building_fraction)
+            sample[name] = np.asarray(pixels, dtype=np.float32)
         return sample | {"index": index}
 
     def is_rotated(self, index: int) -> bool:
@@ -119,13 +122,26 @@ class CropDataset(Dataset):
         sample = as_tensors(pad(self.tiles.sample(index, partial(crop_window, crop=self.crop, rng=rng)), self.crop))
         position = draw_position(self.augmentation, rng)
         pixels = {key: value for key, value in sample.items() if isinstance(value, Tensor)}
-        return sample | {key: apply_position(value, position).contiguous() for key, value in pixels.items()}
+        pixels = {key: apply_position(value, position).contiguous() for key, value in pixels.items()}
+        return sample | change_pixels(self.augmentation, pixels, rng, self.tiles.nodata)
 
     def tile_and_generator(self, epoch: int, draw: int) -> tuple[int, np.random.Generator]:
-        """Return the index of the tile, and the generator that draws first the crop's window, then its position."""
+        """Return the index of the tile, and the generator of the crop: of its window, position and pixel changes."""
         return draw % len(self.tiles), np.random.default_rng([self.seed, epoch, draw])
 
 
 def as_tensors(sample: Sample) -> dict[str, Any]:
     """Convert the arrays of a sample to contiguous tensors."""
     return sample | {key: torch.from_numpy(np.ascontiguousarray(value)) for key, value in arrays(sample).items()}
+
+
+def check_target_names(targets: Mapping[str, Target]) -> None:
+    """Raise a UserError if a target has the name of another entry of a sample."""
+    for name in targets:
+        if name in SAMPLE_KEYS:
+            raise UserError(
+                f"a target of the loss is named {name!r}, which every sample has; choose a name other than "
+                f"{', '.join(SAMPLE_KEYS)}",
+                kind="conflict",
+                key=name,
+            )

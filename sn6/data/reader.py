@@ -1,6 +1,6 @@
 """Read the pixels and labels of tiles, in the sensor's frame."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -11,10 +11,11 @@ from sn6.data.source import Source, is_rotated
 from sn6.datasets.archive import Archive, Tile
 from sn6.datasets.statistics import polygons_in_mask
 from sn6.footprints import Labels
-from sn6.targets.boundary import PixelWeights
 from sn6.targets.rasterize import drop_unobserved, rasterize_instances
+from sn6.targets.target import Target, tile_layers
 
 SelectWindow = Callable[[np.ndarray], Window]  # valid pixels (h, w) of a tile → the window to read
+NO_TARGETS: Mapping[str, Target] = {}
 
 
 def rasterize_labels(
@@ -24,11 +25,17 @@ def rasterize_labels(
     return drop_unobserved(rasterize_instances(polygons_in_mask(labels, min_area), *valid.shape), valid)
 
 
-def read_sample(archive: Archive, tile: Tile, source: Source) -> Sample:
-    """Read `image (c, h, w)` as on disk, `instances (1, h, w)` int32 and `valid (1, h, w)`, in the sensor's frame."""
+def read_sample(archive: Archive, tile: Tile, source: Source, targets: Mapping[str, Target] = NO_TARGETS) -> Sample:
+    """Read a tile in the sensor's frame.
+
+    Returns:
+        `image (c, h, w)` as on disk, `instances (1, h, w)` int32, `valid (1, h, w)` bool, the layer `(1, h, w)` float32
+        of each target, and `image_id`.
+    """
     image, valid = archive.read(tile, source.product, source.bands)
     instances = rasterize_labels(archive.labels(tile), valid, source.min_area)
-    sample = {"image": image, "instances": instances[None], "valid": valid[None], "image_id": tile.image_id}
+    sample: Sample = {"image": image, "instances": instances[None], "valid": valid[None], "image_id": tile.image_id}
+    sample |= tile_layers(targets, instances)
     return rotate_180(sample) if is_rotated(tile, source) else sample
 
 
@@ -41,7 +48,7 @@ class Reader(Protocol):
 
         Returns:
             `image (c, h, w)` float32 in the units of the product, `instances (1, h, w)` int32, `valid (1, h, w)` bool,
-            `boundary (1, h, w)` float32 where the loss weighs pixels, and `image_id`.
+            the layer `(1, h, w)` float32 of each target, and `image_id`.
         """
 
 
@@ -51,17 +58,15 @@ class GeoTIFFReader:
     Args:
         archive: archive of the tiles
         source: product, bands and labels
-        pixel_weights: weights of the loss; their boundary term needs the whole tile
+        targets: by name; their layers are computed at each read, from the whole tile
     """
 
-    def __init__(self, archive: Archive, source: Source, pixel_weights: PixelWeights | None) -> None:
+    def __init__(self, archive: Archive, source: Source, targets: Mapping[str, Target] = NO_TARGETS) -> None:
         self.archive = archive
         self.source = source
-        self.pixel_weights = pixel_weights
+        self.targets = targets
 
     def read(self, tile: Tile, select_window: SelectWindow = whole_tile) -> Sample:
         """Read a window, see `Reader`."""
-        sample = read_sample(self.archive, tile, self.source)
-        if self.pixel_weights is not None:
-            sample["boundary"] = self.pixel_weights.boundary(sample["instances"][0])[None]
+        sample = read_sample(self.archive, tile, self.source, self.targets)
         return crop_sample(sample, select_window(sample["valid"][0]))

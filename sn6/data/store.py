@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import track
 
 from sn6.data.augment import Sample, crop_sample, rotate_180, whole_tile
-from sn6.data.reader import SelectWindow
+from sn6.data.reader import NO_TARGETS, SelectWindow
 from sn6.data.source import Source, is_rotated
 from sn6.data.store_layers import StoreTask, decode, map_array, store_tile
 from sn6.datasets.archive import Archive, Tile
@@ -21,7 +21,7 @@ from sn6.datasets.layout import tile_path
 from sn6.errors import UserError
 from sn6.files import exclusive_lock
 from sn6.processes import in_processes
-from sn6.targets.boundary import PixelWeights
+from sn6.targets.target import Target
 
 FORMAT = 1  # increase it whenever the same sources give other files
 PIXEL_LAYERS = ("image", "valid")  # layers that do not depend on the labels
@@ -41,25 +41,27 @@ class Store:
     image                 uint8 or uint16  optical: as in the GeoTIFF, exact
     valid                 bool
     instances-<min area>  uint16           exact; int32 where a tile has more than 65,535 footprints
-    boundary-<options>    float32          the boundary term, where the loss weights pixels; exact
+    <class>-<digest>      float32          the layer of a target, of its class and fields and the min area; exact
     ====================  ===============  ===============================================================
 
     Layers with other options have folders of their own, so that runs with other bands, orientation, fold or loss share
     the rest. The key is a digest of what the file was made from: size and time of the GeoTIFF, for instances and
-    boundary term also the footprints of the tile. A changed source gives another name, so that an existing file is
+    targets also the footprints of the tile. A changed source gives another name, so that an existing file is
     always up to date, without an index to maintain.
 
     Args:
         archive: archive of the GeoTIFFs and labels
         source: product, bands and labels
-        pixel_weights: weights of the loss
         folder: folder of the stores of this archive
+        targets: by name
     """
 
-    def __init__(self, archive: Archive, source: Source, pixel_weights: PixelWeights | None, folder: Path) -> None:
+    def __init__(
+        self, archive: Archive, source: Source, folder: Path, targets: Mapping[str, Target] = NO_TARGETS
+    ) -> None:
         self.archive = archive
         self.source = source
-        self.pixel_weights = pixel_weights
+        self.targets = targets
         self.folder = folder / source.product
         self._files: dict[str, dict[str, Path]] = {}  # by image id
 
@@ -74,7 +76,7 @@ class Store:
             stored = rotate_180(stored)
         crop = crop_sample(stored, select_window(stored["valid"][0]))
         bands = crop.pop("image")[np.asarray(self.source.bands) - 1]
-        copies = {key: np.array(crop[key]) for key in ("valid", "boundary") if key in crop}  # not mapped any more
+        copies = {key: np.array(crop[key]) for key in ("valid", *self.targets)}  # not mapped any more
         instances = crop["instances"].astype(np.int32)
         return crop | copies | {"image": decode(bands, self.source.product), "instances": instances}
 
@@ -104,8 +106,8 @@ class Store:
         """Return the folder name of each layer."""
         min_area = float(self.source.min_area)
         layers = {"image": "image", "valid": "valid", "instances": f"instances-{min_area}"}
-        if self.pixel_weights is not None:
-            layers["boundary"] = f"boundary-{min_area}-{self.pixel_weights.w0}-{self.pixel_weights.sigma}"
+        for name, target in self.targets.items():
+            layers[name] = f"{type(target).__name__}-{digest(f'{target.fingerprint} {min_area}'.encode())}"
         return layers
 
     def prepare(self, tiles: Sequence[Tile]) -> list[str]:
@@ -141,7 +143,7 @@ class Store:
         for tile in {tile.image_id: tile for tile in tiles}.values():
             files = {layer: path for layer, path in self.files(tile).items() if not path.exists()}
             if files:
-                options = (self.source.product, self.source.min_area, self.pixel_weights, self.archive.labels(tile))
+                options = (self.source.product, self.source.min_area, self.targets, self.archive.labels(tile))
                 tasks.append(StoreTask(self.archive.root, tile, *options, files))
         return tasks
 

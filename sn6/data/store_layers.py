@@ -1,6 +1,7 @@
 """Encode, write and map the layers of a stored tile, one file per layer."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from sn6.datasets.layout import PIXEL, PRODUCTS, tile_path
 from sn6.errors import UserError, first_line
 from sn6.files import atomic_write
 from sn6.footprints import Labels
-from sn6.targets.boundary import PixelWeights
+from sn6.targets.target import Target, tile_layers
 
 STEPS_PER_DB = 512
 
@@ -27,7 +28,7 @@ class StoreTask:
         tile: tile to store
         product: product to store
         min_area: m²; smaller footprints are left out of the instances
-        pixel_weights: for the boundary term, where the loss has one
+        targets: by name, of which the layers are stored
         labels: labels of the tile
         files: files to write, by layer
     """
@@ -36,7 +37,7 @@ class StoreTask:
     tile: Tile
     product: str
     min_area: float
-    pixel_weights: PixelWeights | None
+    targets: Mapping[str, Target]
     labels: Labels | None
     files: dict[str, Path]
 
@@ -49,8 +50,9 @@ class StoreTask:
     @property
     def size(self) -> int:
         """Return the size of the files in bytes."""
-        depth = {"image": len(PRODUCTS[self.product].bands) * stored_dtype(self.product).itemsize}
-        return self.pixels * sum((depth | {"valid": 1, "instances": 2, "boundary": 4})[layer] for layer in self.files)
+        image = len(PRODUCTS[self.product].bands) * stored_dtype(self.product).itemsize
+        depth = {"image": image, "valid": 1, "instances": 2} | dict.fromkeys(self.targets, 4)
+        return self.pixels * sum(depth[layer] for layer in self.files)
 
 
 def store_tile(task: StoreTask) -> None:
@@ -62,6 +64,7 @@ def store_tile(task: StoreTask) -> None:
     bands = range(1, len(PRODUCTS[task.product].bands) + 1)
     image, valid = Archive(task.root).read(task.tile, task.product, bands)
     instances = rasterize_labels(task.labels, valid, task.min_area)
+    layers = tile_layers({name: target for name, target in task.targets.items() if name in task.files}, instances)
     for layer, path in task.files.items():
         if layer == "image":
             name = tile_path(task.root, task.tile.split, task.product, task.tile.image_id)
@@ -70,8 +73,8 @@ def store_tile(task: StoreTask) -> None:
             write_array(path, valid[None])
         elif layer == "instances":
             write_array(path, smallest_dtype(instances)[None])
-        elif task.pixel_weights is not None:
-            write_array(path, task.pixel_weights.boundary(instances)[None])
+        else:
+            write_array(path, layers[layer])
 
 
 def stored_dtype(product: str) -> np.dtype:

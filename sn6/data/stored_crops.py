@@ -20,15 +20,14 @@ from rich.progress import track
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from sn6.data.augment import Position, Window, apply_position, crop_window, draw_position
+from sn6.data.augment import Position, Window, apply_position, change_pixels, crop_window, draw_position
 from sn6.data.dataset import CropDataset
 from sn6.data.store import Store
 from sn6.data.store_layers import steps_per_unit
-from sn6.targets.boundary import class_weights
 
 MEMORY_FRACTION = 0.5  # of the free memory that tiles may use; the rest is for the network
 HALF_ROTATION = 2  # number of rotations by 90°
-Layers = dict[str, Shaped[Tensor, "..."]]  # `image`, `valid`, `mask` and, where the loss weights pixels, `boundary`
+Layers = dict[str, Shaped[Tensor, "..."]]  # `image`, `valid`, `mask` and those of the targets
 log = logging.getLogger(__name__)
 
 
@@ -42,6 +41,7 @@ class Crop:
         is_rotated: whether the tile is rotated by 180°
         position: from the tile's own frame to that of the crop
         is_valid: whether all of its pixels are valid
+        rng: generator of its pixel changes
     """
 
     tile: int
@@ -49,6 +49,7 @@ class Crop:
     is_rotated: bool
     position: Position
     is_valid: bool
+    rng: np.random.Generator
 
 
 class StoredCrops(Dataset):
@@ -132,7 +133,7 @@ class StoredCrops(Dataset):
             quarters = (quarters + HALF_ROTATION) % 4
         rows, columns = (slice(start, stop) for start, stop, _ in limits)
         is_valid = bool(np.count_nonzero(valid[rows, columns]) == self.crops.crop**2)
-        return Crop(number, (rows, columns), is_rotated, (flip, quarters), is_valid)
+        return Crop(number, (rows, columns), is_rotated, (flip, quarters), is_valid, rng)
 
     def _crop(self, crop: Crop) -> Layers:
         """Return the stored layers of a crop, on the device of the tile."""
@@ -159,28 +160,36 @@ class StoredCrops(Dataset):
         return F.pad(pixels, (width, 0, height, 0) if crop.is_rotated else (0, width, 0, height))
 
     def _batch(self, crop_layers: Iterable[Layers], crops: Sequence[Crop]) -> dict[str, Tensor]:
-        """Return `image`, `mask`, `valid` and `weight` (b, c, crop, crop)."""
-        tiles, shape = self.crops.tiles, (len(crops), 1, self.crops.crop, self.crops.crop)
+        """Return `image`, `mask`, `valid` and the maps of the targets (b, c, crop, crop)."""
+        targets, shape = self.crops.tiles.targets, (len(crops), 1, self.crops.crop, self.crops.crop)
         empty = partial(torch.empty, device=self.device)
-        image = empty((len(crops), len(self.mean), *shape[2:]), dtype=torch.float32)
-        mask, valid = empty(shape, dtype=torch.float32), empty(shape, dtype=torch.bool)
-        batch = {"image": image, "mask": mask, "valid": valid}
-        if tiles.pixel_weights is not None:
-            assert tiles.statistics.building_fraction is not None
-            background, building = class_weights(tiles.statistics.building_fraction)
-            batch["weight"] = empty(shape, dtype=torch.float32)
+        batch = {
+            "image": empty((len(crops), len(self.mean), *shape[2:]), dtype=torch.float32),
+            "mask": empty(shape, dtype=torch.float32),
+            "valid": empty(shape, dtype=torch.bool),
+        }
+        batch |= {name: empty(shape, dtype=torch.float32) for name in targets}
         for i, (layers, crop) in enumerate(zip(crop_layers, crops, strict=True)):
-            image[i].copy_(as_unsigned(layers["image"])).sub_(self.mean).div_(self.std)
-            mask[i].copy_(as_unsigned(layers["mask"])).clamp_(max=1)
-            valid[i].copy_(layers["valid"])
-            if tiles.pixel_weights is not None:
-                batch["weight"][i].copy_(torch.where(mask[i] > 0, building, background)).add_(layers["boundary"])
-            if not crop.is_valid:
-                inside = self._inside(crop)
-                image[i].mul_(as_unsigned(valid[i]).float() if tiles.nodata == "zero" else inside)
-                if tiles.pixel_weights is not None:
-                    batch["weight"][i].mul_(inside)
+            self._fill({name: pixels[i] for name, pixels in batch.items()}, layers, crop)
         return batch
+
+    def _fill(self, sample: Layers, layers: Layers, crop: Crop) -> None:
+        """Write the sample of a crop, a part of a batch."""
+        tiles, image, mask, valid = self.crops.tiles, sample["image"], sample["mask"], sample["valid"]
+        image.copy_(as_unsigned(layers["image"])).sub_(self.mean).div_(self.std)
+        mask.copy_(as_unsigned(layers["mask"])).clamp_(max=1)
+        valid.copy_(layers["valid"])
+        for name, target in tiles.targets.items():
+            sample[name].copy_(target.crop(layers[name], mask, tiles.statistics.building_fraction))
+        if not crop.is_valid:
+            inside = self._inside(crop)
+            image.mul_(as_unsigned(valid).float() if tiles.nodata == "zero" else inside)
+            for name in tiles.targets:
+                sample[name].masked_fill_(inside == 0, 0)
+        changed = change_pixels(self.crops.augmentation, sample, crop.rng, tiles.nodata)
+        for name, pixels in sample.items():
+            if changed[name] is not pixels:
+                pixels.copy_(changed[name])
 
     def _inside(self, crop: Crop) -> Shaped[Tensor, "1 crop crop"]:
         """Return 1 on the tile, and 0 where the crop extends beyond it."""

@@ -6,17 +6,20 @@ Source: Ronneberger, Fischer, Brox, MICCAI 2015, section 3.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import shapely
-from jaxtyping import Bool, Float32, Int32
+from jaxtyping import Float32, Int32
 from scipy.ndimage import distance_transform_edt, find_objects
+
+from sn6.targets.target import Target
 
 TOLERANCE = 1e-6  # a boundary term below this may be set to 0
 
 
 @dataclass(frozen=True)
-class PixelWeights:
+class BoundaryWeights(Target):
     """Compute w = w_c + w0·exp(-(d1 + d2)² / 2σ²) in two terms; only the first one depends on the fold.
 
     Attributes:
@@ -26,17 +29,18 @@ class PixelWeights:
 
     w0: float
     sigma: float
+    needs_building_fraction: ClassVar[bool] = True
 
-    def boundary(self, instances: Int32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
+    def tile(self, instances: Int32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
         """Compute the second term over a whole tile, see `boundary_term`."""
         return boundary_term(instances, self.w0, self.sigma)
 
-    def total(
-        self, mask: Bool[np.ndarray, "*s"], boundary: Float32[np.ndarray, "*s"], building_fraction: float
-    ) -> Float32[np.ndarray, "*s"]:
+    def crop(self, layer: Any, mask: Any, building_fraction: float | None) -> Any:
         """Add both terms over any window of a tile; w_c balances the classes by `building_fraction`."""
+        assert building_fraction is not None
         background, building = class_weights(building_fraction)
-        return np.where(mask, np.float32(building), np.float32(background)) + boundary
+        # exact for a mask of 0 and 1: one of the products is 0, the other one the weight
+        return mask * building + (1 - mask) * background + layer
 
 
 def boundary_term(instances: Int32[np.ndarray, "h w"], w0: float, sigma: float) -> Float32[np.ndarray, "h w"]:

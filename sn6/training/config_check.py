@@ -8,7 +8,7 @@ from hydra.utils import get_object
 
 from sn6.checkpoints.architecture import architecture_keys, constructor_arguments
 from sn6.checkpoints.init_options import INIT_KEYS, InitOptions, network_arguments
-from sn6.cli import check_arguments
+from sn6.cli import check_arguments, has_signature
 from sn6.config.types import OPTION_NAMES, RunOptions
 from sn6.errors import UserError, joined
 from sn6.simulation.archive import settings_of
@@ -17,7 +17,7 @@ from sn6.simulation.archive import settings_of
 REQUIRED = (
     *OPTION_NAMES,
     *("data._target_", "data.root", "model._target_", "model.in_channels", "loss._target_", "optimizer._target_"),
-    *("model.classes", "model.weights", "schedule._target_", "logger", "callbacks"),
+    *("model.classes", "model.weights", "schedule._target_", "augmentation._target_", "logger", "callbacks"),
     *(f"trainer.{key}" for key in ("accelerator", "devices", "precision", "max_epochs", "limit_val_batches")),
     *("trainer.gradient_clip_val", "trainer.profiler"),
 )
@@ -104,12 +104,13 @@ def check_node(node: Mapping[str, Any], where: str) -> list[UserError]:
     errors: list[UserError] = []
     if "_target_" in node:
         target = import_target(node["_target_"], where)
-        arguments = {key: value for key, value in node.items() if not key.startswith("_")}
-        if not node.get("_partial_") and "_args_" not in node:
-            errors += missing_arguments(target, arguments, where)
         made = {key for key, value in inner.items() if "_target_" in value}
-        plain = {key: value for key, value in arguments.items() if key not in made}
-        errors += check_arguments(target, plain, f"{where}.", strict=True)[1]
+        arguments = {key: value for key, value in node.items() if not key.startswith("_")}
+        if has_signature(target):
+            if not node.get("_partial_") and "_args_" not in node:
+                errors += missing_arguments(target, arguments, where)
+            plain = {key: value for key, value in arguments.items() if key not in made}
+            errors += check_arguments(target, plain, f"{where}.", strict=True)[1]
     for key, value in inner.items():
         errors += check_node(value, f"{where}.{key}")
     return errors

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any, get_args
 
 from sn6.checkpoints.init_options import INIT_KEYS, InitOptions
-from sn6.cli import type_hints
+from sn6.cli import has_signature, type_hints
 from sn6.config.types import MAY_CHANGE, OPTION_NAMES, Mark, RunOptions
 
 # Arguments of Lightning's classes that decide where a run computes and what it shows, not what it trains.
@@ -73,7 +73,7 @@ def of_node(node: Mapping[str, Any], where: str, targets: Mapping[str, Any]) -> 
 
 def declared(target: Any, values: Mapping[str, Any], where: str) -> Iterator[tuple[str, Any]]:
     """Yield the arguments of a class or function that bind a resumed run, given or by default."""
-    parameters = inspect.signature(target).parameters if target is not None else {}
+    parameters = inspect.signature(target).parameters if target is not None and has_signature(target) else {}
     defaults = {k: p.default for k, p in parameters.items() if p.default is not p.empty and p.kind is not p.VAR_KEYWORD}
     free = (
         {key for key, hint in type_hints(target).items() if MAY_CHANGE in marks(hint)} if target is not None else set()

@@ -10,7 +10,7 @@ from hydra.utils import instantiate
 from lightning import Trainer, seed_everything
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import ModelCheckpoint
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from sn6.callbacks.calibration import calibrate
 from sn6.callbacks.resume_point import AtomicCheckpointIO
@@ -18,14 +18,16 @@ from sn6.checkpoints.architecture import build_network
 from sn6.checkpoints.init_options import network_arguments
 from sn6.checkpoints.initial_weights import provenance, summary
 from sn6.checkpoints.run_files import BEST
+from sn6.data.augment import Augmentation
 from sn6.data.datamodule import TileDataModule, per_device_batch_size
 from sn6.errors import UserError, first_line
 from sn6.files import write_text
-from sn6.segmenter import Segmenter
+from sn6.segmenter import Segmenter, targets_of
 from sn6.simulation.archive import make_archive, settings_of
 from sn6.training.devices import has_batch_norm, on_gpu, stop_all_ranks_on_error
 from sn6.training.external_launcher import check_world_size
 from sn6.training.loggers import finish_loggers, log_checkpoint, make_loggers
+from sn6.training.loss import make_loss
 from sn6.training.profilers import make_profiler
 from sn6.training.quiet import lightning_errors, quiet_libraries
 from sn6.training.resolved_config import ResolvedConfig
@@ -93,8 +95,9 @@ def make_modules(config: ResolvedConfig, resumes: bool) -> tuple[Segmenter, Tile
         resumes: whether a checkpoint replaces the network's weights
     """
     tree = config.tree
-    loss = instantiate(tree.loss, _convert_="all")
-    datamodule = instantiate(tree.data, _convert_="all", pixel_weights=loss.pixel_weights)
+    loss = make_loss(tree.loss)
+    augmentation = make_augmentation(tree.augmentation)
+    datamodule = instantiate(tree.data, _convert_="all", augmentation=augmentation, targets=dict(targets_of(loss)))
     bands = list(datamodule.source.bands)
     if len(bands) != tree.model.in_channels:
         raise UserError(
@@ -123,6 +126,23 @@ def make_modules(config: ResolvedConfig, resumes: bool) -> tuple[Segmenter, Tile
         config=config.to_dict(),
     )
     return segmenter, datamodule
+
+
+def make_augmentation(node: DictConfig) -> Augmentation:
+    """Make the augmentation of the training crops.
+
+    Raises:
+        UserError: it is of another class
+    """
+    augmentation, name = instantiate(node, _convert_="all"), str(node["_target_"])
+    if not isinstance(augmentation, Augmentation):
+        raise UserError(
+            f"augmentation._target_={name} is no subclass of sn6.data.augment.Augmentation; derive it from that class",
+            kind="invalid_value",
+            key="augmentation._target_",
+            value=name,
+        )
+    return augmentation
 
 
 def make_trainer(config: ResolvedConfig, batch_norm: bool) -> Trainer:
