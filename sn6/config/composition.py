@@ -219,6 +219,8 @@ def explain_unknown(key: str, config: DictConfig) -> str:
     if isinstance(node, DictConfig) and "_target_" in node:
         with suppress(Exception):  # the module cannot be imported: that is another error
             arguments = list(signature(hydra.utils.get_object(node["_target_"])).parameters)
+    if choices := group_choices(name):
+        return f"unknown key {key!r}; did you mean the group {name}={'|'.join(choices)}?"
     if isinstance(node, DictConfig) and name in arguments:
         return f"{key} is an argument of {node['_target_']} that its file does not list; add it by +{key}=..."
     return unknown_key(key, [*keys_beside(key, config), *(f"{parent}.{argument}" for argument in arguments)])
