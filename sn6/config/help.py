@@ -69,7 +69,7 @@ def group_lines() -> list[str]:
     lines = []
     for folder in sorted(path for path in CONF.iterdir() if path.is_dir()):
         for number, path in enumerate(sorted(folder.glob("*.yaml"))):
-            lines.append(f"{folder.name if number == 0 else '':<12}{path.stem:<20}{described(path)}".rstrip())
+            lines.append(f"{folder.name if number == 0 else '':<14}{path.stem:<20}{described(path)}".rstrip())
     return lines
 
 
