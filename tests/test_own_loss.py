@@ -2,7 +2,6 @@
 
 import csv
 import os
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -14,9 +13,7 @@ from helpers.ranks import on_ranks
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from sn6.data.dataset import check_target_names
 from sn6.losses import BCE, FocalDice, WeightedBoundary
-from sn6.targets.target import Target, tile_layers
 from sn6.training.loss import PixelLoss, as_loss
 
 OWN_LOSS = """
@@ -143,13 +140,13 @@ def test_losses_in_our_form_stay_as_they_are(loss):
     assert as_loss(loss, "ours") is loss
 
 
-def own(forward, **attributes):
+def own(forward):
     """Return a loss in our form with this `forward(logits, target, valid)`."""
 
     def method(self, logits, target, valid):
         return forward(logits, target, valid)
 
-    return type("Own", (nn.Module,), {"forward": method} | attributes)()
+    return type("Own", (nn.Module,), {"forward": method})()
 
 
 def of_pixels(logits, target):
@@ -201,61 +198,6 @@ def test_the_trial_of_a_loss_changes_nothing():
     state = torch.get_rng_state()
     assert as_loss(Counting(), "Counting").module.calls == 0
     assert torch.equal(torch.get_rng_state(), state)
-
-
-# --- targets
-
-
-@dataclass(frozen=True)
-class Parity(Target):
-    """1 on buildings of odd numbers; with what the tests below get wrong."""
-
-    wrong: str = ""
-
-    def tile(self, instances):
-        layer = (instances % 2).astype(np.float32)
-        return layer[1:] if self.wrong == "tile" else layer
-
-    def crop(self, layer, mask, building_fraction):
-        if self.wrong == "window":
-            return layer[0]
-        return np.asarray(layer) if self.wrong == "array for a tensor" else layer
-
-
-@pytest.mark.parametrize("wrong", ["tile", "window", "array for a tensor"])
-def test_a_target_that_returns_something_else(wrong):
-    loss = own(lambda logits, target, valid: None, targets={"parity": Parity(wrong)})
-    with user_error("mismatch", "parity"):
-        as_loss(loss, "Own")
-
-
-@pytest.mark.parametrize("targets", [[Parity()], {"parity": np.zeros(3)}, "parity"], ids=["list", "array", "text"])
-def test_targets_that_are_no_dict_of_targets(targets):
-    with user_error("invalid_value", "loss._target_"):
-        as_loss(own(lambda logits, target, valid: None, targets=targets), "Own")
-
-
-@pytest.mark.parametrize("name", ["image", "mask", "valid", "instances", "index"])
-def test_a_target_may_not_be_named_like_another_entry_of_a_sample(name):
-    check_target_names({"weight": Parity()})
-    with user_error("conflict", name):
-        check_target_names({name: Parity()})
-
-
-def test_targets_of_other_fields_or_classes_have_other_fingerprints():
-    @dataclass(frozen=True)
-    class Other(Parity):
-        pass
-
-    assert Parity().fingerprint == Parity("").fingerprint
-    assert len({target.fingerprint for target in (Parity(), Parity("tile"), Other())}) == 3
-
-
-def test_a_layer_is_float32_and_has_a_channel():
-    instances = np.array([[0, 1], [2, 3]], np.int32)
-    layer = tile_layers({"parity": Parity()}, instances)["parity"]
-    assert layer.dtype == np.float32
-    assert layer.tolist() == [[[0, 1], [0, 1]]]
 
 
 # --- from a folder outside of the package

@@ -39,8 +39,12 @@ class BoundaryWeights(Target):
         """Add both terms over any window of a tile; w_c balances the classes by `building_fraction`."""
         assert building_fraction is not None
         background, building = class_weights(building_fraction)
-        # exact for a mask of 0 and 1: one of the products is 0, the other one the weight
-        return mask * building + (1 - mask) * background + layer
+        # mask·building + (1 - mask)·background + layer, in place: one of the products is 0, the other one exactly w_c
+        weights = 1 - mask
+        weights *= background
+        weights += mask * building
+        weights += layer
+        return weights
 
 
 def boundary_term(instances: Int32[np.ndarray, "h w"], w0: float, sigma: float) -> Float32[np.ndarray, "h w"]:
