@@ -142,8 +142,8 @@ def test_weights_and_metadata_of_an_eo_run(eo_run):
     assert metadata["source"] == {"product": "PS-RGB", "bands": [3, 1, 1, 2], "orient": True, "min_area": 20.0}
     assert len(metadata["mean"]) == len(metadata["std"]) == 4
     metrics = read_metrics(eo_run)
-    assert len(metadata["training_area"]) == metrics["tiles"]["train"]
-    assert metadata["score"]["f1"] == metrics["val_f1"]
+    assert len(metadata["training_area"]) == metrics["data"]["tiles"]["train"]
+    assert metadata["score"]["f1"] == metrics["validation"]["f1"]
     assert metadata["epoch"] == metrics["epoch"]
     assert {"sn6", "torch", "lightning", "timm", "python"} <= set(metadata["versions"])
     sizes = [(eo_run / name).stat().st_size for name in ("weights.safetensors", "checkpoints/best.ckpt")]
