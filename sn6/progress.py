@@ -1,7 +1,7 @@
 """Report the progress of long work on stderr.
 
-On a terminal a bar, which disappears at the end; elsewhere, as in a log file, a plain line at the start and then one at
-most every `INTERVAL` seconds.
+On a terminal a bar, which disappears at the end; elsewhere, as in a log file, a plain line at the start and then few
+more: a line after `INTERVAL` seconds at the earliest, when a tenth more is done or after `MAX_INTERVAL`.
 """
 
 import sys
@@ -13,7 +13,7 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-INTERVAL = 20.0  # seconds between two lines where there is no terminal
+INTERVAL, MAX_INTERVAL = 20.0, 300.0  # seconds between two lines where there is no terminal
 T = TypeVar("T")
 
 
@@ -29,7 +29,7 @@ class Phase:
 
     def __init__(self, name: str, total: float | None, unit: Callable[[float], str], bar: Progress | None) -> None:
         self.name, self.total, self.unit, self.bar = name, total, unit, bar
-        self.done = self.first = 0.0
+        self.done = self.first = self.done_at_line = 0.0
         self.started = self.printed = time.monotonic()
         if bar is None:
             self.line(name)
@@ -42,20 +42,25 @@ class Phase:
         Args:
             done: amount of work
             total: the whole amount, where it was not known before
-            note: what is done now, such as an epoch
+            note: what is done, in place of the amount
         """
         self.done, self.total = done, self.total if total is None else total
         if self.bar is not None:
-            name = f"{self.name}, {note}" if note else self.name
-            self.bar.update(self.task, completed=done, total=self.total, description=name, count=self.count())
-        elif time.monotonic() - self.printed >= INTERVAL and done != self.total:
+            self.bar.update(self.task, completed=done, total=self.total, count=note or self.count())
+        elif done != self.total and self.is_due():
             left = self.seconds_left()
-            parts = [note, self.count(), "" if left is None else f"{duration(left)} left"]
-            self.line(f"{self.name}: {', '.join(part for part in parts if part)}")
+            self.line(f"{self.name}: {note or self.count()}" + ("" if left is None else f", {duration(left)} left"))
+
+    def is_due(self) -> bool:
+        """Return whether it is time for a line where there is no terminal."""
+        seconds = time.monotonic() - self.printed
+        if seconds < INTERVAL or seconds >= MAX_INTERVAL:
+            return seconds >= MAX_INTERVAL
+        return self.total is not None and self.done - self.done_at_line >= 0.1 * self.total
 
     def resume(self, done: float) -> None:
         """Set how much was done before this process; it does not count for the time that is left."""
-        self.first = done
+        self.first = self.done_at_line = done
         if self.bar is not None:
             self.bar.update(self.task, completed=done, count=self.count())
 
@@ -75,7 +80,7 @@ class Phase:
             self.bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:
             print(text, file=sys.stderr, flush=True)
-        self.printed = time.monotonic()
+        self.printed, self.done_at_line = time.monotonic(), self.done
 
 
 @contextmanager

@@ -27,7 +27,7 @@ class RunProgress(ProgressBar):
         self.is_enabled = True
         self.stack = ExitStack()
         self.shown: Phase | None = None
-        self.losses: list[torch.Tensor] = []
+        self.loss, self.batches = torch.zeros(()), 0  # sum since the last line
 
     def enable(self) -> None:
         """Print."""
@@ -52,29 +52,37 @@ class RunProgress(ProgressBar):
         self._open("training", total)
         if self.shown is not None:
             self.shown.resume(trainer.global_step)
-        self.losses, self.since = [], time.monotonic()
+        self._restart(pl_module)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count the step; its loss stays on the device, for which nothing waits."""
         if self.shown is not None:
-            self.losses.append(outputs["loss"].detach() * trainer.accumulate_grad_batches)
-            self.shown.update(trainer.global_step, note=f"epoch {trainer.current_epoch}")
+            self.loss += outputs["loss"].detach() * trainer.accumulate_grad_batches
+            self.batches += 1
+            self.shown.update(trainer.global_step, note=self._step(trainer))
+
+    def _restart(self, pl_module: LightningModule) -> None:
+        self.loss, self.batches = torch.zeros((), device=pl_module.device), 0
+        self.since = time.monotonic()
+
+    def _step(self, trainer: Any) -> str:
+        assert self.shown is not None
+        return f"epoch {trainer.current_epoch}  step {trainer.global_step}/{self.shown.total}"
 
     def on_validation_end(self, trainer: Any, pl_module: LightningModule) -> None:
         """Print the line of a validation while training."""
         if self.shown is None or trainer.state.fn is not TrainerFn.FITTING or trainer.sanity_checking:
             return
-        now, scores, left = time.monotonic(), polygon_f1_of(trainer).scores, self.shown.seconds_left()
-        loss = f"{torch.stack(self.losses).mean().item():.4f}" if self.losses else "-"
-        seconds = duration(now - self.since) + (f", {duration(left)} left" if left else "")
+        scores, left = polygon_f1_of(trainer).scores, self.shown.seconds_left()
+        seconds = duration(time.monotonic() - self.since) + (f", {duration(left)} left" if left else "")
         self.shown.line(
-            f"epoch {trainer.current_epoch}  step {self.shown.count()}  train loss {loss}  "
+            f"{self._step(trainer)}  train loss {self.loss.item() / max(self.batches, 1):.4f}  "
             f"val loss {scores['loss']:.4f}  F1 {scores['f1']:.3f}  precision {scores['precision']:.3f}  "
             f"recall {scores['recall']:.3f}  {seconds}"
         )
-        self.losses, self.since = [], now
+        self._restart(pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Close the phase."""
@@ -105,7 +113,7 @@ class RunProgress(ProgressBar):
         if trainer.state.fn is not TrainerFn.FITTING:
             self._open(f"scoring {counted(tiles, 'validation tile')}", tiles)
         elif self.shown is not None and not trainer.sanity_checking:
-            self.shown.update(trainer.global_step, note=f"validating {counted(tiles, 'tile')}")
+            self.shown.update(trainer.global_step, note=f"{self._step(trainer)}, validating {counted(tiles, 'tile')}")
 
     def on_validation_batch_end(
         self, trainer: Any, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any

@@ -23,12 +23,16 @@ WIDTH = 300  # characters, so that no row is cut
 log = logging.getLogger(__name__)
 
 
-def print_start(name: str, trainer: Trainer, segmenter: Segmenter, datamodule: TileDataModule) -> None:
+def print_name(name: str, folder: Path) -> None:
+    """Print which run starts, and where its files are going to be."""
+    log.info("%-10s%s, folder %s", "run", name, shown(folder))
+
+
+def print_start(trainer: Trainer, segmenter: Segmenter, datamodule: TileDataModule) -> None:
     """Print what is trained on what."""
     fold, parameters = datamodule.fold, sum(one.numel() for one in segmenter.network.parameters())
     used = [("train", fold.train), ("validation", fold.validation), ("test", fold.test), ("dropped", fold.dropped)]
     lines = {
-        "run": f"{name}, folder {shown(Path(trainer.default_root_dir))}",
         "devices": f"{trainer.world_size} × {device_name(trainer)}, {trainer.precision}",
         "network": f"{type(segmenter.network).__name__}, {parameters:,} parameters",
         "tiles": ", ".join(f"{len(tiles)} {use}" for use, tiles in used),

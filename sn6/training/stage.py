@@ -26,7 +26,7 @@ from sn6.training.external_launcher import check_world_size
 from sn6.training.loggers import finish_loggers, log_checkpoint, make_loggers
 from sn6.training.profilers import make_profiler
 from sn6.training.quiet import lightning_errors, quiet_libraries
-from sn6.training.report import print_start
+from sn6.training.report import print_name, print_start
 from sn6.training.resolved_config import ResolvedConfig
 from sn6.training.results import best_checkpoint, build_metrics, timed, write_artifacts
 from sn6.training.resume import check_same_config, finished_metrics, last_checkpoint
@@ -49,6 +49,7 @@ def train(config: ResolvedConfig) -> dict[str, Any]:
     if (metrics := finished_metrics(folder, config.to_dict())) is not None:
         return metrics
     timing: dict[str, float] = {}
+    rank_zero_only(print_name)(tree.name, folder)
     with quiet_libraries(), lightning_errors(), timed(timing, "total"):
         seed_everything(tree.seed, workers=True, verbose=False)
         path, step = last_checkpoint(folder) or (None, 0)
@@ -66,7 +67,7 @@ def train(config: ResolvedConfig) -> dict[str, Any]:
         with stop_all_ranks_on_error(trainer):
             with timed(timing, "data"):
                 datamodule.setup()
-            rank_zero_only(print_start)(tree.name, trainer, segmenter, datamodule)
+            rank_zero_only(print_start)(trainer, segmenter, datamodule)
             with timed(timing, "fit"):
                 if tree.trainer.max_epochs == 0:
                     best = save_initial_weights(trainer, segmenter, datamodule, folder)
