@@ -153,8 +153,8 @@ def test_the_published_baseline_is_scored_without_training(sn6_run, sn6_command,
     assert done.status == 0, done.err
     folder = tmp_path / "outputs/it"
     metrics = read_metrics(folder)
-    assert metrics["epoch"] is None
-    assert metrics["selected_by"] is None
+    assert metrics["validation"]["epoch"] is None
+    assert metrics["validation"]["selected_by"] is None
     assert metrics["operating_point"]["threshold"] == 0.5
     assert metrics["test"]["tiles"] == metrics["data"]["tiles"]["test"]
     assert metrics["validation"]["tiles"] == metrics["data"]["tiles"]["validation"]

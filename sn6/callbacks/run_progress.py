@@ -130,9 +130,7 @@ class RunProgress(ProgressBar):
     def on_test_epoch_start(self, trainer: Any, pl_module: LightningModule) -> None:
         """Open the phase of the test."""
         tiles = tiles_in(trainer, trainer.test_dataloaders, trainer.num_test_batches)
-        scored_on = trainer.datamodule.scored_on.partition(",")[0]
-        of_part = "" if scored_on == "test tiles" else f" of {scored_on}"
-        self._open(f"scoring {counted(tiles, 'tile' if of_part else 'test tile')}{of_part}", tiles)
+        self._open(f"scoring {count_scored(tiles, trainer.datamodule.scored_on)}", tiles)
 
     def on_test_batch_end(
         self, trainer: Any, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
@@ -148,6 +146,12 @@ class RunProgress(ProgressBar):
         if self.shown is not None and self.shown.total is not None:
             done = (batch_idx + 1) * len(batch["index"]) * trainer.world_size
             self.shown.update(min(done, self.shown.total))
+
+
+def count_scored(tiles: int, scored_on: str) -> str:
+    """Return the number of scored tiles as text: `6 test tiles`, `5 tiles of validation column 4`."""
+    part = scored_on.partition(",")[0]
+    return counted(tiles, "test tile") if part == "test tiles" else f"{counted(tiles, 'tile')} of {part}"
 
 
 def tiles_in(trainer: Any, loader: Any, batches: list[int | float]) -> int:

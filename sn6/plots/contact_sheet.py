@@ -10,13 +10,14 @@ from matplotlib.patches import Patch
 
 from sn6.footprints import Polygons
 from sn6.metrics.matching import Match
-from sn6.plots.tiles import DIMMED, FALSE_NEGATIVE, FALSE_POSITIVE, LAYOUT, TRUE_POSITIVE, draw_picture, outline
+from sn6.plots.tiles import FALSE_NEGATIVE, FALSE_POSITIVE, LAYOUT, TRUE_POSITIVE, draw_picture, outline
 
 COLUMNS = 3
+BRIGHTNESS = 0.8  # of the image, so that the outlines stand out
 LEGEND = {
-    "true positive (proposal)": TRUE_POSITIVE,
-    "false negative (building)": FALSE_NEGATIVE,
-    "false positive (proposal)": FALSE_POSITIVE,
+    "TP: true positive, a proposal that matches a building": TRUE_POSITIVE,
+    "FN: false negative, a building that is missed": FALSE_NEGATIVE,
+    "FP: false positive, a proposal without a match": FALSE_POSITIVE,
 }
 
 
@@ -43,14 +44,14 @@ def contact_sheet(panels: Sequence[Panel], title: str) -> Figure:
     """Draw the panels in rows of three, with one legend."""
     columns = max(min(len(panels), COLUMNS), 1)
     rows = max(-(-len(panels) // columns), 1)
-    figure = Figure(figsize=(max(4.6 * columns, 9.0), 4.9 * rows + 1.2), layout=LAYOUT)
+    figure = Figure(figsize=(max(5.0 * columns, 11.0), 5.3 * rows + 1.0), layout=LAYOUT)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis in axes:
         axis.set_axis_off()
     for axis, panel in zip(axes, panels, strict=False):
         counts = panel.match.counts
-        heading = f"{panel.name}: F1 {counts.f1:.2f}, {counts.tp} TP, {counts.fn} FN, {counts.fp} FP"
-        draw_picture(axis, panel.picture * DIMMED, heading)
+        heading = f"{panel.name}: F1 {counts.f1:.2f} ({counts.tp} TP, {counts.fn} FN, {counts.fp} FP)"
+        draw_picture(axis, panel.picture * BRIGHTNESS, heading)
         for polygons, selected, colour in (
             (panel.truth, panel.match.false_negatives, FALSE_NEGATIVE),
             (panel.proposals, panel.match.false_positives, FALSE_POSITIVE),

@@ -6,6 +6,7 @@ from lightning import Trainer
 from matplotlib.figure import Figure
 
 from sn6.callbacks.polygon_f1 import polygon_f1_of
+from sn6.callbacks.run_progress import count_scored
 from sn6.checkpoints.initial_weights import band_names
 from sn6.data.datamodule import TileDataModule
 from sn6.footprints import describe
@@ -45,10 +46,10 @@ def draw_contact_sheet(name: str, trainer: Trainer, datamodule: TileDataModule) 
         image, valid = datamodule.archive.read(tile, source.product, source.bands)
         picture = render_background(image, valid, band_names(source.product, source.bands))
         panels.append(Panel(f"tile {number_of(tile.image_id)}", picture, truth, proposed.polygons, match))
-    data = ", simulated data" if is_simulated(datamodule.archive.root) else ""
+    data = " (simulated data)" if is_simulated(datamodule.archive.root) else ""
     title = (
-        f"{name}: polygon F1 {polygon_f1.scores['f1']:.3f} on {len(counts)} tiles "
-        f"({datamodule.scored_on.partition(',')[0]}{data})\n{describe(polygon_f1.options)}"
+        f"{name}: polygon F1 {polygon_f1.scores['f1']:.3f} on {count_scored(len(counts), datamodule.scored_on)}{data}\n"
+        f"{describe(polygon_f1.options)}; tiles from the best F1 to the worst"
     )
     return contact_sheet(panels, title)
 

@@ -74,7 +74,7 @@ def print_results(metrics: Mapping[str, Mapping[str, Any]], config: Mapping[str,
     calibration = f", calibrated on {point['calibrated_on']}" if point["calibrated_on"] else ""
     lines = {"footprints": f"{describe(options)}{calibration}", "files": f"{shown(folder)}"}
     lines |= {"pictures": f"{shown(sheet)}"} if sheet.exists() else {}
-    log.info("%s", "\n".join(f"{key:<12}{text}" for key, text in lines.items()))
+    log.info("\n%s", "\n".join(f"{key:<12}{text}" for key, text in lines.items()))
     log.info("\nnext:\n%s", "\n".join(f"  {command}" for command in next_commands(last, config)))
 
 
