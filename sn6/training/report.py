@@ -11,6 +11,8 @@ from lightning import Trainer
 from rich.console import Console
 from rich.table import Table
 
+from sn6.checkpoints.architecture import foreign_targets
+from sn6.checkpoints.init_options import network_arguments
 from sn6.data.datamodule import TileDataModule
 from sn6.datasets.archive import Archive
 from sn6.errors import counted
@@ -107,11 +109,14 @@ def next_commands(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list
     has_test_images = Archive(root).has_product("test_public", config["data"]["product"])
     # the ground truth of the archive has more tiles than were scored, which strict leaves out
     strict = {} if metrics["test"]["scored_on"] == "test tiles" else {"strict": "true"}
+    foreign = foreign_targets(network_arguments(config["model"]))
+    allow = {"allow": foreign[0] if len(foreign) == 1 else f"[{','.join(foreign)}]"} if foreign else {}
     proposals = folder / "proposals.csv"
     commands: dict[str, dict[str, Any]] = {
         "predict": {"checkpoint": folder, "root": root}
         | ({} if has_test_images else {"split": "train"})
-        | {"out": out / "prediction"},
+        | {"out": out / "prediction"}
+        | allow,
         "show": {"root": root, "proposals": proposals, "out": out / "tiles"},
         "score": {"truth": root, "root": root, "proposals": proposals, "out": out / "score.json"} | strict,
     }
