@@ -9,7 +9,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from sn6 import __version__
-from sn6.config.composition import CONF, TRUST, VERSION_BASE, one_line_config_errors
+from sn6.config.composition import CONF, TRUST, VERSION_BASE
+from sn6.config.composition_errors import one_line_config_errors
 from sn6.config.overrides import absolute_config_folders, quote_texts
 from sn6.errors import one_line_errors
 

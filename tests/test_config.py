@@ -19,7 +19,8 @@ import sn6
 from sn6.checkpoints.init_options import InitOptions
 from sn6.cli import type_hints
 from sn6.config.comments import TEXT_TYPES, commented_keys, declared_keys
-from sn6.config.composition import CONF, VERSION_BASE, job_folder, one_line_config_errors
+from sn6.config.composition import CONF, VERSION_BASE, job_folder
+from sn6.config.composition_errors import one_line_config_errors
 from sn6.config.help import help_text
 from sn6.config.overrides import quote_text, quote_texts
 from sn6.config.types import RunOptions

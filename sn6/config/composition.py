@@ -1,10 +1,9 @@
-"""Compose the config from conf/, and explain in one line what Hydra refuses."""
+"""Compose the config from conf/ and the user's own folders of config files."""
 
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from inspect import signature
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
-from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
-from sn6.cli import unknown_key
-from sn6.errors import UserError
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # In a wheel conf/ is inside the package, in a clone beside it.
@@ -34,8 +28,7 @@ ANY_TARGET = None if IS_HYDRA_1_3 else vars(hydra.utils)["UNSAFE_DISABLE_EXECUTI
 TRUST: dict[str, Any] = {} if IS_HYDRA_1_3 else {"execution_whitelist": ANY_TARGET}
 TRUST_NODE: dict[str, Any] = {} if IS_HYDRA_1_3 else {"_execution_whitelist_": ANY_TARGET}
 
-# Hydra has no class of its own for these: a group that is null or a number, and flags that exclude one another.
-HYDRA_VALUE_ERRORS = ("Config group override", "Only one of --")
+
 SEARCH_PATH = "hydra.searchpath="
 
 
@@ -115,143 +108,3 @@ def to_plain(config: DictConfig) -> dict[str, Any]:
     values = OmegaConf.to_container(config, resolve=True)
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
-
-
-@contextmanager
-def one_line_config_errors(overrides: Sequence[str]) -> Iterator[None]:
-    """Turn what Hydra and OmegaConf raise about the `overrides` into a UserError."""
-    try:
-        yield
-    except (HydraException, OmegaConfBaseException) as error:
-        if isinstance(error.__cause__, UserError):  # raised in a constructor that Hydra called
-            raise error.__cause__ from None
-        raise explain(error, overrides) from None
-    except ValueError as error:
-        if not str(error).startswith(HYDRA_VALUE_ERRORS):
-            raise
-        raise explain(error, overrides) from None
-
-
-def explain(error: Exception, overrides: Sequence[str]) -> UserError:
-    """Return an error of Hydra as one line: what is wrong in the config, and what is valid instead."""
-    text = str(error)
-    if text.startswith(HYDRA_VALUE_ERRORS[1]):
-        return UserError(f"conflicting flags: {text[:1].lower()}{text[1:]}", kind="conflict")
-    if text.startswith(HYDRA_VALUE_ERRORS[0]):
-        return group_without_name(overrides)
-    if isinstance(error, OverrideParseException):
-        override = str(error.override)
-        if "=" not in override:
-            message = f"cannot read {override!r} as key=value; `python -m sn6.run --help` lists the keys"
-            return UserError(message, kind="invalid_value", key=override)
-        reason = text.splitlines()[0].partition(" out of [")[0]
-        return UserError(
-            f"cannot read {override!r} as key=value: {reason}; quote a value that contains special characters: "
-            "'key=\"value\"'",
-            kind="invalid_value",
-            key=override.partition("=")[0],
-            value=override.partition("=")[2],
-        )
-    if match := re.search(r"Could not override '([^']+)'", text):
-        return unknown_overrides(overrides, match[1].split("@")[0])
-    if match := re.search(r"Could not (?:find|load) '(hydra/\w+)/([^']+)'", text):
-        return UserError(
-            f"{match[1]}={match[2]} is not installed; pip install 'sn6[sweep]' (Optuna, joblib) or 'sn6[slurm]'",
-            kind="unavailable",
-            key=match[1],
-            value=match[2],
-        )
-    if match := re.search(r"Could not (?:find|load) '(\w+)/([^']*)'", text):
-        choices = ", ".join(group_choices(match[1], overrides))
-        return UserError(
-            f"unknown {match[1]}={match[2]}; choose from {choices}, or give the folder of your own config files: "
-            "--config-dir DIR",
-            kind="unknown_value",
-            key=match[1],
-            value=match[2],
-        )
-    if "Recursive interpolation" in text:
-        key = getattr(error, "full_key", None)
-        return UserError(
-            f"config: {key or 'a key'} refers to itself; leave it out where another file has it",
-            kind="invalid_value",
-            key=key,
-        )
-    return UserError(" ".join(text.split()), kind="invalid_value")
-
-
-def group_without_name(overrides: Sequence[str]) -> UserError:
-    """Return the error of the first override of a config group that is not the name of a file, such as null."""
-    for override in overrides:
-        key, equals, value = override.lstrip("+").partition("=")
-        choices = group_choices(key, overrides)
-        is_group = bool(choices) or key.startswith("hydra/")
-        if equals and is_group and value not in choices and not value.startswith("["):
-            listed = f"; choose from {', '.join(choices)}" if choices else ""
-            return UserError(
-                f"unknown {key}={value}{listed}, or leave it out", kind="unknown_value", key=key, value=value
-            )
-    return UserError("a config group in the overrides is not a name; give it as group=name", kind="unknown_value")
-
-
-def unknown_overrides(overrides: Sequence[str], first: str) -> UserError:
-    """Return the error that names every override of a key that the composed config lacks.
-
-    Args:
-        overrides: of the command line
-        first: the key that Hydra refused, which a stage may set
-    """
-    config = compose_groups(overrides)
-    tree = OmegaConf.to_container(config, resolve=False)
-    keys = [override.partition("=")[0] for override in overrides if re.match(r"[\w.]+=", override)]
-    known = [key for key in keys if key.startswith("hydra.") or group_choices(key, overrides) or has_key(tree, key)]
-    unknown = [key for key in keys if key not in known]
-    messages = [explain_unknown(key, config) for key in unknown or [first]]
-    message = f"config: {'; '.join(messages)}; `python -m sn6.run --help` lists all keys"
-    return UserError(message, kind="unknown_key", key=(unknown or [first])[0])
-
-
-def explain_unknown(key: str, config: DictConfig) -> str:
-    """Return the message for a key that the config lacks: an argument that its file does not list, or a wrong name."""
-    parent, _, name = key.rpartition(".")
-    node = OmegaConf.select(config, parent) if parent else None
-    arguments: list[str] = []
-    if isinstance(node, DictConfig) and "_target_" in node:
-        with suppress(Exception):  # the module cannot be imported: that is another error
-            arguments = list(signature(hydra.utils.get_object(node["_target_"])).parameters)
-    if choices := group_choices(name):
-        return f"unknown key {key!r}; did you mean the group {name}={'|'.join(choices)}?"
-    if isinstance(node, DictConfig) and name in arguments:
-        return f"{key} is an argument of {node['_target_']} that its file does not list; add it by +{key}=..."
-    return unknown_key(key, [*keys_beside(key, config), *(f"{parent}.{argument}" for argument in arguments)])
-
-
-def has_key(node: Any, key: str) -> bool:
-    """Return whether nested dicts have a dotted key, or may have it: null stands for a dict of any keys."""
-    for name in key.split("."):
-        if not isinstance(node, dict):
-            return node is None
-        if name not in node:
-            return False
-        node = node[name]
-    return True
-
-
-def compose_groups(overrides: Sequence[str]) -> DictConfig:
-    """Compose the config of the groups that the overrides choose, without their other keys."""
-    groups = [override for override in overrides if group_choices(override.partition("=")[0], overrides)]
-    with composing(overrides) as more:
-        try:
-            return compose("config", [*more, *groups])
-        except HydraException:  # a group of a sweep has several names
-            return compose("config", more)
-
-
-def keys_beside(key: str, config: DictConfig) -> list[str]:
-    """Return the keys of the nearest node above `key` that exists."""
-    parent = key.rpartition(".")[0]
-    while parent and not isinstance(OmegaConf.select(config, parent), DictConfig):
-        parent = parent.rpartition(".")[0]
-    node = OmegaConf.select(config, parent) if parent else config
-    prefix = f"{parent}." if parent else ""
-    return [prefix + name for name in map(str, node) if not name.startswith("_")]

@@ -14,7 +14,8 @@ from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Overrid
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict, read_write
 
-from sn6.config.composition import compose_values, one_line_config_errors, quote
+from sn6.config.composition import compose_values, quote
+from sn6.config.composition_errors import one_line_config_errors
 from sn6.errors import UserError, one_line_errors
 from sn6.sweeps.comparison import best_first, read_jobs, write_comparison
 from sn6.sweeps.objective import direction_of

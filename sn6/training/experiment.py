@@ -11,7 +11,8 @@ from typing import Any
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig
 
-from sn6.config.composition import one_line_config_errors, to_plain
+from sn6.config.composition import to_plain
+from sn6.config.composition_errors import one_line_config_errors
 from sn6.config.overrides import key_of
 from sn6.config.types import SWEEP_GROUPS
 from sn6.errors import UserError
