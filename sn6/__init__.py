@@ -2,7 +2,7 @@
 
 import os
 
-__version__ = "0.2.0"  # also the version of the distribution, see pyproject.toml
+__version__ = "0.3.0"  # also the version of the distribution, see pyproject.toml
 
 # GDAL reads these when rasterio is first imported. Its block cache is otherwise 5% of the memory in every
 # worker of every rank, and it lists a tile's folder (3401 files) whenever it opens one.
