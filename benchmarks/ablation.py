@@ -99,8 +99,9 @@ def run(root: Path, out: Path, row: str, seed: int, threads: int) -> Result:
         subprocess.run([sys.executable, "-m", "sn6.score", *overrides], check=True, stdout=log, stderr=log)
     metrics = json.loads((folder / "metrics.json").read_text())
     low, high = json.loads(scored.read_text())["interval"]["f1"]
-    eo_val_f1 = metrics.get("eo", {}).get("val_f1", float("nan"))
-    return Result(metrics["f1"], metrics["oracle_f1"], (low, high), eo_val_f1, metrics["val_f1"])
+    test, stages = metrics["test"], metrics["stages"]
+    eo_val_f1 = stages["eo"]["validation"]["f1"] if "eo" in stages else float("nan")
+    return Result(test["f1"], test["oracle"]["f1"], (low, high), eo_val_f1, stages["sar"]["validation"]["f1"])
 
 
 def table_of(rows: dict[str, list[Result]]) -> Table:

@@ -2,13 +2,11 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import PositiveInt
 from rich.console import Console
-from rich.progress import track
 
 from sn6.cli import run_command
 from sn6.errors import UserError, counted
@@ -38,7 +36,7 @@ def check(
     from sn6.inspection.tables import report_tables
 
     started = time.monotonic()
-    inspection = inspect_archive(root, workers, show_progress)
+    inspection = inspect_archive(root, workers)
     seconds = time.monotonic() - started
     report = make_report(inspection)
     write_report(report, out)
@@ -57,11 +55,6 @@ def check(
         message = f"{root} cannot be trained on: {kinds}; {out / 'check.json'} lists the files"
         raise UserError(message, kind="wrong_data", key="root", value=root)
     print(f"{root} can be trained on; {counted(len(report.faults), 'warning')}")
-
-
-def show_progress(results: Iterable[Any], total: int) -> Iterable[Any]:
-    """Iterate over the results with a progress bar on stderr."""
-    return track(results, "reading tiles", total=total, console=Console(stderr=True), transient=True)
 
 
 if __name__ == "__main__":

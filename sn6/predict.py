@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from sn6.cli import run_command
 from sn6.datasets.layout import Split
 from sn6.errors import counted
+from sn6.progress import phase
 
 if TYPE_CHECKING:  # takes seconds to import, and --help does not need it
     from sn6.prediction.plan import Plan
@@ -111,15 +111,11 @@ def predict(
 
 
 def process_with_progress(plan: "Plan", devices: list[str]) -> None:
-    """Process all images, with a progress bar on a terminal."""
+    """Process all images and show the progress."""
     from sn6.prediction.workers import process_all
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    console = Console(stderr=True)
-    hidden = not console.is_terminal
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=hidden) as progress:
-        bar = progress.add_task(f"predicting {counted(len(plan.images), 'image')}", total=None)
-        process_all(plan, devices, lambda done, total: progress.update(bar, completed=done, total=total))
+    with phase(f"predicting {counted(len(plan.images), 'image')}") as shown:
+        process_all(plan, devices, shown.update)
 
 
 if __name__ == "__main__":

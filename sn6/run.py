@@ -15,8 +15,8 @@ from sn6.errors import one_line_errors
 
 
 @hydra.main(**VERSION_BASE, **TRUST, config_path=str(CONF), config_name="config")
-def job(config: DictConfig) -> float:
-    """Run one training, or one job of a sweep, and return its objective."""
+def job(config: DictConfig) -> float | None:
+    """Run one training, or one job of a sweep and return its objective."""
     context = HydraConfig.get()
     overrides = list(context.overrides.task)
     if context.mode == RunMode.MULTIRUN:
@@ -26,7 +26,8 @@ def job(config: DictConfig) -> float:
     with one_line_errors(), one_line_config_errors(overrides):
         from sn6.training.experiment import start_run  # torch and Lightning, which --help does without
 
-        return start_run(config, overrides)[config.objective]
+        start_run(config, overrides)
+        return None
 
 
 def main() -> None:

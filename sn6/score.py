@@ -8,7 +8,6 @@ import numpy as np
 from pydantic import PositiveFloat, PositiveInt
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from sn6.cli import run_command
@@ -21,6 +20,7 @@ from sn6.formats.files import read_proposals, read_truth
 from sn6.formats.outlines import Outlines
 from sn6.metrics.breakdown import Rates
 from sn6.metrics.scorecard import scorecard
+from sn6.progress import track
 
 if TYPE_CHECKING:
     from sn6.datasets.archive import Archive, Tile
@@ -86,9 +86,8 @@ def score(
     check_tiles(true, proposed)
     corners = {name: corner for side in (true, proposed) for name, corner in side.outlines.tiles.items() if corner}
     matching = match_tiles(true, proposed, corners | dict(grid.corners if grid else {}), read_valid, PIXEL)
-    scored = [
-        *track(matching, "matching", len(true.outlines.tiles), console=Console(stderr=True), transient=True),
-    ]
+    tiles_to_match = len(true.outlines.tiles)
+    scored = [*track(matching, f"matching {counted(tiles_to_match, 'tile')}", tiles_to_match)]
     look_directions = {image_id: LOOK_DIRECTIONS[tile.orientation] for image_id, tile in tiles.items()}
     strips = {image_id: tile.strip for image_id, tile in tiles.items()}
     card = scorecard(scored, strips, look_directions, block_size, resamples)

@@ -134,7 +134,8 @@ class Segmenter(LightningModule):
             optimizer = self.optimizer(self.parameter_groups())
         except ValueError as error:  # such as a negative learning rate
             raise UserError(f"optimizer: {first_line(error)}", kind="invalid_value", key="optimizer") from None
-        schedule = self.schedule(optimizer, steps_of(self.trainer))
+        trainer: Any = self.trainer  # Lightning sets its datamodule without declaring it
+        schedule = self.schedule(optimizer, steps_of(trainer, trainer.datamodule.batches_per_epoch))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -153,9 +154,14 @@ def targets_of(loss: nn.Module) -> Mapping[str, Target]:
     return getattr(loss, "targets", {})
 
 
-def steps_of(trainer: Any) -> int:
-    """Return the optimizer steps of the whole run, without making the loaders before a checkpoint is loaded."""
-    batches, limit = trainer.datamodule.batches_per_epoch, trainer.limit_train_batches
+def steps_of(trainer: Any, batches: int) -> int:
+    """Return the optimizer steps of the whole run, without making the loaders before a checkpoint is loaded.
+
+    Args:
+        trainer: with its limits
+        batches: of an epoch without a limit
+    """
+    limit = trainer.limit_train_batches
     batches = min(limit, batches) if isinstance(limit, int) else int(limit * batches)
     steps = -(-batches // trainer.accumulate_grad_batches) * (trainer.max_epochs or 1)
     if trainer.max_steps < 0:

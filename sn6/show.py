@@ -6,15 +6,15 @@ from typing import Annotated, Literal
 
 from pydantic import PositiveInt
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from sn6.cli import run_command
 from sn6.datasets.archive import Archive, Tile
 from sn6.datasets.layout import PRODUCTS, SPLIT_NAMES, Split
-from sn6.errors import UserError
+from sn6.errors import UserError, counted
 from sn6.footprints import Footprints
 from sn6.plots.tile_selection import CRITERIA, choose_by_buildings, choose_by_f1, find_tile, summarise_tiles
+from sn6.progress import track
 
 SAR = "SAR-Intensity"
 Proposals = Mapping[str, Footprints]  # image id → footprints in pixels
@@ -56,7 +56,7 @@ def show(
 
     from sn6.plots.archive_tiles import draw_overview, draw_proposals
 
-    for one in track(selected, "drawing", console=Console(stderr=True), transient=True):
+    for one in track(selected, f"drawing {counted(len(selected), 'tile')}"):
         name = f"{one.image_id}.png" if by_tile is None else f"{one.image_id}_proposals.png"
         path = out if out.suffix.lower() == ".png" else out / name
         if by_tile is None:

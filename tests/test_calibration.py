@@ -52,7 +52,7 @@ def test_a_run_stores_its_choice(sn6_run, archive_root, tmp_path):
     done = sn6_run(*small_run(), f"data.root={archive_root}")
     assert done.status == 0, done.err
     folder = tmp_path / "outputs/it"
-    footprints = read_metrics(folder)["footprints"]
+    footprints = read_metrics(folder)["operating_point"]
     assert footprints["calibrated_on"] == "training tiles"
     state = torch.load(folder / "checkpoints/best.ckpt", weights_only=True)["callbacks"]["PolygonF1"]
     for key in ("threshold", "min_area", "simplify"):
@@ -63,5 +63,5 @@ def test_no_tiles_keep_the_values_of_the_config(sn6_run, archive_root, tmp_path)
     fixed = ("callbacks.calibration.tiles=0", "callbacks.polygon_f1.min_area=33")
     done = sn6_run(*small_run(), f"data.root={archive_root}", *fixed)
     assert done.status == 0, done.err
-    footprints = read_metrics(tmp_path / "outputs/it")["footprints"]
+    footprints = read_metrics(tmp_path / "outputs/it")["operating_point"]
     assert (footprints["threshold"], footprints["min_area"], footprints["calibrated_on"]) == (0.5, 33, None)

@@ -77,12 +77,8 @@ def square(x, y, side=20):
     return f"POLYGON (({x} {y}, {x + side} {y}, {x + side} {y + side}, {x} {y + side}, {x} {y}))"
 
 
-def without_progress(results, total):
-    return results
-
-
 def faults_of(root):
-    return {(fault.kind, fault.where) for fault in inspect_archive(root, 1, without_progress).faults}
+    return {(fault.kind, fault.where) for fault in inspect_archive(root, 1).faults}
 
 
 def test_a_clean_archive_has_no_fault(root):
@@ -293,7 +289,7 @@ def test_every_kind_is_planted():
 
 
 def test_several_processes_find_the_same(root):
-    one, two = (inspect_archive(root, workers, without_progress) for workers in (1, 2))
+    one, two = (inspect_archive(root, workers) for workers in (1, 2))
     assert [tile.image_id for tile in one.tiles] == [tile.image_id for tile in two.tiles]
     assert one.histograms.keys() == two.histograms.keys() == {"SAR-Intensity", "PS-RGBNIR"}
     for product, histogram in one.histograms.items():
@@ -360,7 +356,7 @@ def test_training_uses_the_statistics_of_a_check(root, monkeypatch):
     for product in ("SAR-Intensity", "RGBNIR"):
         before = measure_statistics(archive, tiles, replace(source, product=product))
         shutil.rmtree(root / ".sn6")
-        inspect_archive(root, 1, without_progress)
+        inspect_archive(root, 1)
         with monkeypatch.context() as patch:
             patch.setattr(Archive, "read", None)  # reading a tile would end the test
             assert measure_statistics(archive, tiles, replace(source, product=product)) == before

@@ -51,5 +51,5 @@ def test_a_preempted_job_is_requeued_and_resumes(archive_root, tmp_path):
     assert str(last) in log  # from which it resumed
     job = json.loads((folder / "job.json").read_text())
     assert job["status"] == "finished"
-    assert job["value"] == read_metrics(folder)["val_f1"]
+    assert job["value"] == read_metrics(folder)["validation"]["f1"]
     assert [rank["ranks"] for rank in read_ranks(folder)] == [2, 2]

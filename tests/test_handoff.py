@@ -143,9 +143,9 @@ def test_weights_and_metadata_of_an_eo_run(eo_run):
     assert metadata["source"] == {"product": "PS-RGB", "bands": [3, 1, 1, 2], "orient": True, "min_area": 20.0}
     assert len(metadata["mean"]) == len(metadata["std"]) == 4
     metrics = read_metrics(eo_run)
-    assert len(metadata["training_area"]) == metrics["tiles"]["train"]
-    assert metadata["score"]["f1"] == metrics["val_f1"]
-    assert metadata["epoch"] == metrics["epoch"]
+    assert len(metadata["training_area"]) == metrics["data"]["tiles"]["train"]
+    assert metadata["score"]["f1"] == metrics["validation"]["f1"]
+    assert metadata["epoch"] == metrics["validation"]["epoch"]
     assert {"sn6", "torch", "lightning", "timm", "python"} <= set(metadata["versions"])
     sizes = [(eo_run / name).stat().st_size for name in ("weights.safetensors", "checkpoints/best.ckpt")]
     assert sizes[0] < sizes[1] / 2  # no optimizer in it
@@ -266,8 +266,8 @@ def test_overrides_of_a_callback_go_to_the_stage_that_has_it(sn6_run, archive_ro
     assert configs[0]["callbacks"]["sar_handoff"]["encoder_lr"] == 0.5
     assert "sar_handoff" not in configs[1]["callbacks"]
     joint = read_metrics(folder / "outputs/it")
-    assert joint["eo"] == read_metrics(folder / "outputs/it/eo")
-    assert joint["f1"] == read_metrics(folder / "outputs/it/sar")["f1"]
+    assert joint["stages"]["eo"] == read_metrics(folder / "outputs/it/eo")
+    assert joint["test"] == read_metrics(folder / "outputs/it/sar")["test"]
 
 
 def test_overrides_that_do_not_fit_stages_are_refused_before_the_first_one(sn6_run, archive_root, tmp_path):

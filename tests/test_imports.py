@@ -33,6 +33,7 @@ ORDER = (
     ("footprints",),
     ("config",),
     ("cli",),
+    ("progress",),
     ("processes",),
     ("files",),
     ("errors",),

@@ -155,11 +155,11 @@ def test_the_published_baseline_is_scored_without_training(sn6_run, sn6_command,
     assert done.status == 0, done.err
     folder = tmp_path / "outputs/it"
     metrics = read_metrics(folder)
-    assert metrics["epoch"] is None
-    assert metrics["selected_by"] is None
-    assert metrics["footprints"]["threshold"] == 0.5
-    assert metrics["scored_tiles"] == metrics["tiles"]["test"]
-    assert metrics["val_scored_tiles"] == metrics["tiles"]["validation"]
+    assert metrics["validation"]["epoch"] is None
+    assert metrics["validation"]["selected_by"] is None
+    assert metrics["operating_point"]["threshold"] == 0.5
+    assert metrics["test"]["tiles"] == metrics["data"]["tiles"]["test"]
+    assert metrics["validation"]["tiles"] == metrics["data"]["tiles"]["validation"]
     best = torch.load(folder / "checkpoints/best.ckpt", weights_only=True)
     weights = torch.load(tmp_path / "baseline.pth", weights_only=True)
     assert torch.equal(best["state_dict"]["network.head.weight"], weights["module.final.weight"])

@@ -72,7 +72,7 @@ def test_a_finished_job_is_known_without_a_process(tmp_path):
     config = resolve(to_plain(composed("name=it/1", "folder=other", *overrides))).to_dict()
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     assert not finished(*overrides)  # it may have been stopped
-    (tmp_path / "metrics.json").write_text('{"val_f1": 0.5}')
+    (tmp_path / "metrics.json").write_text('{"validation": {"f1": 0.5}}')
     assert not finished(*overrides)
     for status in ("started", "failed"):
         (tmp_path / "job.json").write_text(json.dumps({"overrides": overrides, "status": status}))

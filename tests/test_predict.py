@@ -65,7 +65,7 @@ def by_tile(outlines):
 def test_each_format_scores_as_the_run_reported(sn6_predict, run_folder, archive_root, tmp_path):
     done = sn6_predict(f"checkpoint={run_folder}", f"out={tmp_path}/out")
     assert done.status == 0, done.err
-    metrics = json.loads((run_folder / "metrics.json").read_text())
+    metrics = json.loads((run_folder / "metrics.json").read_text())["test"]
     expected = Counts(metrics["tp"], metrics["fp"], metrics["fn"])
     assert expected.tp > 0
     assert expected.fp > 0

@@ -50,8 +50,8 @@ def weights_of(folder, stage=""):
 
 def metrics_of(folder):
     metrics = json.loads((folder / "outputs/it/metrics.json").read_text())
-    for part in (metrics, metrics.get("eo", {})):
-        part.pop("seconds", None)
+    for part in (metrics, *metrics.get("stages", {}).values()):
+        part.pop("timing")
     return metrics
 
 

@@ -89,7 +89,7 @@ def test_the_files_of_a_run_score_what_it_reported(sn6_run, sn6_command, archive
     overrides = [*small_run(model="unet"), f"data.root={archive_root}", "callbacks.polygon_f1.threshold=0.27"]
     assert sn6_run(*overrides, "trainer.limit_val_batches=1", "trainer.limit_test_batches=4").status == 0
     folder = tmp_path / "outputs" / "it"
-    reported = json.loads((folder / "metrics.json").read_text())
+    reported = json.loads((folder / "metrics.json").read_text())["test"]
     assert reported["fp"] > 10
     assert reported["fn"] > 5
     for name in ("proposals.csv", "footprints.geojson"):

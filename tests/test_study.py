@@ -48,7 +48,7 @@ def test_a_study_on_two_devices_that_is_killed_resumes(archive_root, tmp_path):
         (trial,) = [trial for trial in trials if trial.params["optimizer.lr"] == first["lr"]]
         assert trial.params["data.crop"] == first["crop"]
         assert trial.params["loss"].replace("_", "") == first["loss"].lower()
-        assert trial.value == job["value"] == read_metrics(path)["val_f1"]
+        assert trial.value == job["value"] == read_metrics(path)["validation"]["f1"]
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_a_storage_out_of_reach(sn6_run, archive_root, monkeypatch, storage, sho
 @pytest.mark.parametrize(
     ("more", "kind", "key", "value"),
     [
-        ("objective=val_loss", "conflict", "hydra.sweeper.direction", "maximize"),
+        ("objective=validation.loss", "conflict", "hydra.sweeper.direction", "maximize"),
         ("hydra.sweeper.direction=up", "conflict", "hydra.sweeper.direction", "up"),
         ("hydra.sweeper.n_trials=0", "invalid_value", "hydra.sweeper.n_trials", 0),
         ("hydra/launcher=submitit_slurm", "not_found", "cluster", "slurm"),
@@ -80,7 +80,7 @@ def test_an_invalid_search(sn6_run, archive_root, more, kind, key, value):
     assert_fails(done, kind, key, value)
 
 
-def study_config(folder, objective="val_f1", direction="maximize", n_trials=2):
+def study_config(folder, objective="validation.f1", direction="maximize", n_trials=2):
     """Return the part of a sweep's config that a study reads."""
     from omegaconf import OmegaConf
 
@@ -95,10 +95,10 @@ def test_a_study_of_another_objective_is_refused(tmp_path):
 
     resume_study(study_config(tmp_path))
     resume_study(study_config(tmp_path))
-    with user_error("conflict", "objective", "val_iou"):
-        resume_study(study_config(tmp_path, "val_iou"))
+    with user_error("conflict", "objective", "validation.iou"):
+        resume_study(study_config(tmp_path, "validation.iou"))
     with user_error("conflict", "hydra.sweeper.direction", "minimize"):
-        resume_study(study_config(tmp_path, "val_loss", "minimize"))
+        resume_study(study_config(tmp_path, "validation.loss", "minimize"))
 
 
 def test_a_stopped_trial_is_queued_again(tmp_path):

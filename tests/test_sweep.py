@@ -38,7 +38,7 @@ def metrics_times(folder):
 
 
 def test_a_grid_records_a_failed_job_and_keeps_the_finished_one(sn6_run, archive_root, tmp_path, forked_jobs):
-    sweep = small_sweep(archive_root, "data.fold=9,4", "objective=val_loss")
+    sweep = small_sweep(archive_root, "data.fold=9,4", "objective=validation.loss")
     folder = tmp_path / "outputs/it"
     assert_fails(sn6_run(*sweep), "failed", folder.relative_to(tmp_path), 1)
     failed, finished = folder / "data.fold-9", folder / "data.fold-4"
@@ -48,7 +48,7 @@ def test_a_grid_records_a_failed_job_and_keeps_the_finished_one(sn6_run, archive
     assert jobs[failed]["error"] == (failed / "error.txt").read_text().strip()
     assert not (failed / "metrics.json").exists()
     assert jobs[finished]["status"] == "finished"
-    assert jobs[finished]["value"] == read_metrics(finished)["val_loss"]
+    assert jobs[finished]["value"] == read_metrics(finished)["validation"]["loss"]
     assert "data.fold=4" in jobs[finished]["overrides"]
     assert len(read_ranks(finished)) == 1
     rows = read_table(folder)
@@ -56,7 +56,7 @@ def test_a_grid_records_a_failed_job_and_keeps_the_finished_one(sn6_run, archive
         ("data.fold-4", "finished", "4"),
         ("data.fold-9", "failed", "9"),
     ]
-    assert float(rows[0]["val_loss"]) == jobs[finished]["value"]
+    assert float(rows[0]["validation.loss"]) == jobs[finished]["value"]
     assert rows[1]["error"] == jobs[failed]["error"]
     assert (folder / "sweep.png").stat().st_size > 1000
     before = metrics_times(folder)
@@ -108,15 +108,15 @@ def test_a_grid_over_devices_gives_the_same_training(archive_root, tmp_path):
         if (batch, devices) == (1, 2):
             assert job["status"] == "failed"
             continue
-        assert job["value"] == read_metrics(path)["val_f1"]
+        assert job["value"] == read_metrics(path)["validation"]["f1"]
         assert [rank["ranks"] for rank in read_ranks(path)] == [devices] * devices
         (run,) = [read_run(part) for part in path.glob("wandb/offline-run-*")]
         assert (run["group"], run["name"]) == ("it", f"it/{path.name}")
-        losses[batch, devices] = read_metrics(path)["val_loss"]
+        losses[batch, devices] = read_metrics(path)["validation"]["loss"]
     assert losses[2, 1] == pytest.approx(losses[2, 2], rel=1e-4)
     rows = read_table(folder)
     assert [row["status"] for row in rows] == ["finished"] * 3 + ["failed"]
-    scores = [float(row["val_f1"]) for row in rows[:3]]
+    scores = [float(row["validation.f1"]) for row in rows[:3]]
     assert scores == sorted(scores, reverse=True)
     assert {(row["trainer.devices"], row["data.batch_size"]) for row in rows} == {(a, b) for a in "12" for b in "12"}
 
@@ -178,5 +178,5 @@ def test_the_best_job_is_the_first():
 
     finished = [Job(str(value), {}, "finished", value, 1.0, "") for value in (0.3, 0.1, 0.2)]
     jobs = [Job("x", {}, "failed", None, 1.0, "reason"), *finished]
-    assert [job.value for job in best_first(jobs, "val_loss")] == [0.1, 0.2, 0.3, None]
-    assert [job.value for job in best_first(jobs, "val_f1")] == [0.3, 0.2, 0.1, None]
+    assert [job.value for job in best_first(jobs, "validation.loss")] == [0.1, 0.2, 0.3, None]
+    assert [job.value for job in best_first(jobs, "validation.f1")] == [0.3, 0.2, 0.1, None]

@@ -46,7 +46,7 @@ def plain(archive_root, tmp_path_factory):
 def test_a_compiled_network_gives_the_same_metrics_and_weight_names(plain, archive_root, tmp_path):
     metrics, names = train(tmp_path, archive_root, "compiled", CPU, FULL, "compile=true")
     assert names == plain[1]
-    assert metrics["val_loss"] == pytest.approx(plain[0]["val_loss"], rel=1e-4)
+    assert metrics["validation"]["loss"] == pytest.approx(plain[0]["validation"]["loss"], rel=1e-4)
 
 
 def test_compile_keeps_the_names_of_the_weights():
@@ -64,13 +64,13 @@ def test_compile_keeps_the_names_of_the_weights():
 )
 def test_half_precision_and_an_unfused_optimizer_come_close(plain, archive_root, tmp_path, overrides, rel):
     metrics, _ = train(tmp_path, archive_root, "it", CPU, *overrides)
-    assert metrics["val_loss"] == pytest.approx(plain[0]["val_loss"], rel=rel)
-    assert f"trainer.precision={metrics['dtype']}" in [FULL, *overrides]
+    assert metrics["validation"]["loss"] == pytest.approx(plain[0]["validation"]["loss"], rel=rel)
+    assert f"trainer.precision={metrics['environment']['precision']}" in [FULL, *overrides]
 
 
 def test_clipped_gradients_change_the_training(plain, archive_root, tmp_path):
     metrics, _ = train(tmp_path, archive_root, "clipped", CPU, FULL, "trainer.gradient_clip_val=1e-12")
-    assert metrics["val_loss"] != pytest.approx(plain[0]["val_loss"], rel=1e-7)
+    assert metrics["validation"]["loss"] != pytest.approx(plain[0]["validation"]["loss"], rel=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -90,8 +90,8 @@ def test_every_precision_on_a_gpu(plain, archive_root, tmp_path, precision, comp
     more = (f"trainer.precision={precision}", f"compile={str(compiled).lower()}")
     metrics, names = train_on_gpu(tmp_path, archive_root, "gpu", *more)
     assert names == plain[1]
-    assert metrics["val_loss"] == pytest.approx(plain[0]["val_loss"], rel=0.02)
-    assert metrics["val_f1"] == pytest.approx(plain[0]["val_f1"], abs=0.02)
+    assert metrics["validation"]["loss"] == pytest.approx(plain[0]["validation"]["loss"], rel=0.02)
+    assert metrics["validation"]["f1"] == pytest.approx(plain[0]["validation"]["f1"], abs=0.02)
 
 
 @pytest.mark.gpu

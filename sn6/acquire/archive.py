@@ -12,7 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from sn6.acquire.catalogue import TARBALLS
-from sn6.acquire.transfer import check_disk_space, download_file, finish, progress_bar
+from sn6.acquire.transfer import check_disk_space, download_file, finish, open_shown
 from sn6.acquire.unpack import BLOCK, unpack
 from sn6.datasets.layout import AOI, Split, split_folder
 from sn6.errors import UserError
@@ -79,7 +79,7 @@ def install(path: Path, split: Split, target: Path, work: Path, md5: str) -> Non
     shutil.rmtree(staging, ignore_errors=True)  # of a process that was killed
     staging.mkdir()
     try:
-        with progress_bar() as bar, bar.open(path, "rb", description=f"unpacking {split}") as file:
+        with open_shown(path, f"unpacking {split}") as file:
             unpack(file, str(path), split, staging)
         if not any((staging / "SAR-Intensity").glob("*.tif")):
             message = f"{path} has no images in {split}/{AOI}/SAR-Intensity; check that it is the tarball of {split}"
@@ -93,7 +93,7 @@ def install(path: Path, split: Split, target: Path, work: Path, md5: str) -> Non
 def check_md5(path: Path, expected: str) -> None:
     """Raise a UserError where a file has another MD5 checksum."""
     md5 = hashlib.md5(usedforsecurity=False)
-    with progress_bar() as bar, bar.open(path, "rb", description="checking the MD5 checksum") as file:
+    with open_shown(path, "checking the MD5 checksum") as file:
         for block in iter(partial(file.read, BLOCK), b""):
             md5.update(block)
     if md5.hexdigest() != expected:

@@ -1,5 +1,6 @@
 """Download one file over as many connections as needed, resuming after a stop."""
 
+import io
 import json
 import os
 import shutil
@@ -12,12 +13,11 @@ from typing import Any
 
 import requests
 import urllib3
-from rich.console import Console
 from rich.filesize import decimal
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from sn6.errors import Kind, UserError, first_line
 from sn6.files import write_text
+from sn6.progress import Phase, phase
 
 TRIES = 8  # consecutive failures without MIN_BYTES of new data
 FIRST_WAIT = 1.0  # seconds before the second try, doubled before each further one
@@ -94,12 +94,12 @@ def receive(session: requests.Session, url: str, part: Path, max_bytes: int, exp
         check_size(url, length or 0, max_bytes)
         check_disk_space(part, (length or 0) - start, (length or 0) * expansion)
         write_text(version_file, json.dumps(version))
-        with part.open("ab") as file, progress_bar() as bar:
-            task = bar.add_task("downloading", total=length, completed=start)
+        with part.open("ab") as file, phase("downloading", length, in_bytes) as shown:
+            shown.resume(start)
             for piece in stream(response):
                 check_size(url, file.tell() + len(piece), max_bytes if length is None else length)
                 file.write(piece)
-                bar.advance(task, len(piece))
+                shown.update(file.tell())
             if length not in (None, file.tell()):
                 raise urllib3.exceptions.ProtocolError
 
@@ -166,14 +166,35 @@ def finish(part: Path, target: Path | None) -> None:
     version_path(part).unlink(missing_ok=True)
 
 
+class ShownFile(io.BufferedReader):
+    """A file whose reading is shown.
+
+    Args:
+        path: the file
+        shown: phase of its size
+    """
+
+    def __init__(self, path: Path, shown: Phase) -> None:
+        super().__init__(io.FileIO(path))
+        self.shown = shown
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read up to `size` bytes; all where it is negative or None."""
+        piece = super().read(size)
+        self.shown.update(self.tell())
+        return piece
+
+
 @contextmanager
-def progress_bar() -> Iterator[Progress]:
-    """Show bytes, speed and remaining time of a transfer on a terminal, and nothing elsewhere."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    disable = not console.is_terminal
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=disable) as progress:
-        yield progress
+def open_shown(path: Path, name: str) -> Iterator[ShownFile]:
+    """Open a file for reading and show the progress under a name, such as "unpacking train"."""
+    with phase(name, path.stat().st_size, in_bytes) as shown, ShownFile(path, shown) as file:
+        yield file
+
+
+def in_bytes(size: float) -> str:
+    """Return a number of bytes as text: `3.2 MB`."""
+    return decimal(round(size))
 
 
 def check_disk_space(path: Path, download: float, unpacked: float) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -37,9 +37,9 @@ class Choice:
 class Calibration(Callback):
     """Score training tiles with the best network at several thresholds and minimum areas, and keep the best pair.
 
-    The test uses it and, stored with the best checkpoint, `sn6.predict`. No tile that is reported on is used: the
-    validation tiles chose the epoch, the test tiles are for the score. Validations while training keep the values of
-    the config.
+    It is the operating point of all results: of the scores of validation and test, pictures, tables and files, and,
+    stored with the best checkpoint, of `sn6.predict`. No tile that is reported on is used: the validation tiles chose
+    the epoch, the test tiles are for the score. Validations while training keep the values of the config.
 
     Args:
         tiles: number of training tiles, evenly spaced; 0 keeps the values of the config
@@ -96,7 +96,7 @@ class Calibration(Callback):
 
 
 def calibrate(trainer: Any, segmenter: LightningModule, datamodule: Any, best: str) -> Choice | None:
-    """Calibrate with the network at `best`, and write the choice to that checkpoint.
+    """Calibrate with the network at `best`.
 
     Returns:
         None where there is no such callback, or it uses no tiles.
@@ -106,10 +106,19 @@ def calibrate(trainer: Any, segmenter: LightningModule, datamodule: Any, best: s
         return None
     loader = datamodule.eval_loader(callback.choose_tiles(datamodule.fold.train))
     trainer.predict(segmenter, loader, return_predictions=False, ckpt_path=best)
-    assert callback.choice is not None
+    return callback.choice
+
+
+def validate_calibrated(trainer: Any, segmenter: LightningModule, datamodule: Any, best: str) -> None:
+    """Validate the network at `best` at the operating point, and write both to that checkpoint.
+
+    Nothing is logged: the `val/...` of the training, which chose the epoch, stay the only points of their curves.
+    """
+    loggers, trainer.loggers = trainer.loggers, []
+    trainer.validate(segmenter, datamodule, ckpt_path=best, verbose=False)
+    trainer.loggers = loggers
     if trainer.is_global_zero:
-        checkpoint = torch.load(best, map_location="cpu", weights_only=True)
-        checkpoint["callbacks"][polygon_f1_of(trainer).state_key] |= asdict(callback.choice.options)
+        checkpoint, polygon_f1 = torch.load(best, map_location="cpu", weights_only=True), polygon_f1_of(trainer)
+        checkpoint["callbacks"][polygon_f1.state_key] |= polygon_f1.state_dict()
         trainer.strategy.checkpoint_io.save_checkpoint(checkpoint, best)
     trainer.strategy.barrier()
-    return callback.choice

@@ -1,14 +1,16 @@
 """Pictures of a fixed set of validation tiles, of the best validation so far."""
 
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 
 from sn6.callbacks.logged_media import log_picture
 from sn6.callbacks.polygon_f1 import TileResult, polygon_f1_of
 from sn6.data.dataset import TileDataset
 from sn6.datasets.layout import PRODUCTS
+from sn6.footprints import describe
 from sn6.plots.rendering import render_background
 from sn6.plots.tile_selection import spread_by_buildings
 from sn6.plots.tiles import save_figure, tile_figure
@@ -17,8 +19,9 @@ from sn6.plots.tiles import save_figure, tile_figure
 class ImageLogging(Callback):
     """Draw `figures/validation_<image id>.png` in the run's folder and log it to the loggers that take images.
 
-    They are drawn again whenever the polygon F1 is the best so far. The tiles are the same in every epoch and run:
-    evenly spread over the validation tiles with buildings, by their number of buildings.
+    They are drawn again whenever the polygon F1 is the best so far, and after training for the best checkpoint at the
+    operating point. The tiles are the same in every epoch and run: evenly spread over the validation tiles with
+    buildings, by their number of buildings.
 
     Args:
         tiles: number of tiles
@@ -29,6 +32,7 @@ class ImageLogging(Callback):
     def __init__(self, tiles: int = 4) -> None:
         self.tiles = tiles
         self.best = -1.0
+        self.pictures: dict[str, Path] = {}
 
     def state_dict(self) -> dict[str, float]:
         """Return the F1 of the pictures."""
@@ -41,9 +45,13 @@ class ImageLogging(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the tiles that this rank has evaluated."""
         polygon_f1 = polygon_f1_of(trainer)
-        if trainer.sanity_checking or polygon_f1.scores["f1"] <= self.best:
-            return
-        self.best = polygon_f1.scores["f1"]
+        if trainer.state.fn is TrainerFn.FITTING:
+            if trainer.sanity_checking or polygon_f1.scores["f1"] <= self.best:
+                return
+            self.best = polygon_f1.scores["f1"]
+            when = f"epoch {trainer.current_epoch}"
+        else:
+            when = f"best checkpoint, {describe(polygon_f1.options)}"
         dataset, folder = polygon_f1.dataset, Path(trainer.default_root_dir) / "figures"
         paths = {
             index: folder / f"validation_{dataset.tiles[index].image_id}.png"
@@ -51,13 +59,19 @@ class ImageLogging(Callback):
         }
         for index, path in paths.items():
             if index in polygon_f1.results:
-                draw(dataset, index, polygon_f1.results[index], f"epoch {trainer.current_epoch}", path)
+                draw(dataset, index, polygon_f1.results[index], when, path)
         trainer.strategy.barrier()  # each rank has drawn its own
-        if trainer.is_global_zero:
-            for index, path in paths.items():
-                if path.exists():
-                    key = f"validation/{dataset.tiles[index].image_id}"
-                    log_picture(trainer.loggers, key, path, trainer.global_step)
+        self.pictures = {f"validation/{dataset.tiles[index].image_id}": path for index, path in paths.items()}
+        log_pictures(trainer)
+
+
+def log_pictures(trainer: Any) -> None:
+    """Log the pictures that were drawn last; the first rank does."""
+    drawn = [callback.pictures for callback in trainer.callbacks if isinstance(callback, ImageLogging)]
+    if trainer.is_global_zero:
+        for key, path in (item for pictures in drawn for item in pictures.items()):
+            if path.exists():
+                log_picture(trainer.loggers, key, path, trainer.global_step)
 
 
 def choose_tiles(dataset: TileDataset, number: int) -> list[int]:

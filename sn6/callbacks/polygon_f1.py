@@ -22,6 +22,7 @@ from sn6.metrics.matching import Counts, Match, match_tile
 from sn6.metrics.tile_table import COLUMNS, TileTable
 
 Probability = Annotated[float, Field(gt=0, lt=1)]
+ORACLE_MIN_AREA = 20.0  # m², that of the labels: the bound does not depend on the calibration
 MAX_QUEUED = 8  # tiles that a device may be ahead of the thread that scores them
 
 
@@ -69,8 +70,9 @@ class PolygonF1(Callback):
     Logs `val/f1`, `val/precision`, `val/recall`, `val/iou` (of valid pixels) and `val/loss`, or `test/...`. Tiles are
     scored in a thread, while the device computes the next ones.
 
-    After a test it writes `proposals.csv` and `footprints.geojson` to the run's folder, and adds `oracle_f1` to its
-    `scores`: the upper bound from the ground-truth mask, which is below 1 where buildings touch.
+    After a test it writes `proposals.csv` and `footprints.geojson` to the run's folder, and its `oracle` has the upper
+    bound from the ground-truth mask, which is below 1 where buildings touch: at a minimum area of 20 m² always, so
+    that runs are compared with the same bound.
 
     Args:
         threshold: probability; a pixel above it is building
@@ -92,6 +94,7 @@ class PolygonF1(Callback):
         self.curve_at = [float(probability) for probability in curve]
         self.results: dict[int, TileResult] = {}  # of the last pass, by the tile's index, on this rank
         self.scores: dict[str, float] = {}  # of the last pass, the same on all ranks
+        self.oracle: dict[str, float] = {}  # of the last test, the same on all ranks: F1, precision, recall
         self.by_tile = torch.empty(0, len(COLUMNS))  # of the last pass, the same on all ranks: a row per tile
         self.curve: list[dict[str, float]] = []  # of the last test, the same on all ranks
         self.queue: deque[Future[ScoredTile]] = deque()
@@ -111,7 +114,7 @@ class PolygonF1(Callback):
     def _start(self, dataset: TileDataset, is_test: bool) -> None:
         self.dataset = dataset
         self.table = TileTable(len(dataset))
-        self.oracle = TileTable(len(dataset)) if is_test else None
+        self.oracle_table = TileTable(len(dataset)) if is_test else None
         self.curve_tables = [TileTable(len(dataset)) for _ in self.curve_at] if is_test else []
         self.results = {}
         self.queue.clear()
@@ -140,12 +143,13 @@ class PolygonF1(Callback):
     def _score(self, index: int, loss: float, logits: np.ndarray, mask: np.ndarray, valid: np.ndarray) -> ScoredTile:
         predicted, building = is_building(logits, self.options.threshold) & valid, mask & valid
         intersection, union = int((predicted & building).sum()), int((predicted | building).sum())
-        result = self.score_tile(index, logits, valid, self.options.threshold)
+        result = self.score_tile(index, logits, valid, self.options)
         oracle = None
-        if self.oracle is not None:
-            oracle = self.score_tile(index, np.where(mask, np.float32(1), np.float32(-1)), valid, 0.5).match.counts
+        if self.oracle_table is not None:
+            truth, options = np.where(mask, np.float32(1), np.float32(-1)), oracle_options(self.options)
+            oracle = self.score_tile(index, truth, valid, options).match.counts
         curve = [
-            self.score_tile(index, logits, valid, threshold).match.counts
+            self.score_tile(index, logits, valid, replace(self.options, threshold=threshold)).match.counts
             for threshold, _ in zip(self.curve_at, self.curve_tables, strict=False)  # a validation has no tables
         ]
         return ScoredTile(index, loss, intersection, union, result, oracle, curve)
@@ -153,14 +157,14 @@ class PolygonF1(Callback):
     def _record(self, tile: ScoredTile) -> None:
         self.results[tile.index] = tile.result
         self.table.enter(tile.index, tile.loss, tile.intersection, tile.union, tile.result.match.counts)
-        if self.oracle is not None and tile.oracle is not None:
-            self.oracle.enter(tile.index, 0, 0, 0, tile.oracle)
+        if self.oracle_table is not None and tile.oracle is not None:
+            self.oracle_table.enter(tile.index, 0, 0, 0, tile.oracle)
         for table, counts in zip(self.curve_tables, tile.curve, strict=True):
             table.enter(tile.index, 0, 0, 0, counts)
 
-    def score_tile(self, index: int, logits: np.ndarray, valid: np.ndarray, threshold: float) -> TileResult:
+    def score_tile(self, index: int, logits: np.ndarray, valid: np.ndarray, options: PolygonOptions) -> TileResult:
         """Match the footprints of a tile's logits (h, w) with all of its labels."""
-        footprints = footprints_of(self.dataset, index, logits, valid, replace(self.options, threshold=threshold))
+        footprints = footprints_of(self.dataset, index, logits, valid, options)
         truth = self.dataset.labels(index).polygons
         return TileResult(footprints, truth, match_tile(truth, footprints.polygons, footprints.confidences))
 
@@ -181,16 +185,17 @@ class PolygonF1(Callback):
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the scores of the test tiles, with the upper bound from the ground-truth mask and the curve."""
         self._finish(pl_module.device)
-        assert self.oracle is not None
-        oracle = self.oracle.to(pl_module.device).compute()
-        self.scores |= {f"oracle_{key}": oracle[key] for key in ("f1", "precision", "recall")}
+        assert self.oracle_table is not None
+        oracle = self.oracle_table.to(pl_module.device).compute()
+        self.oracle = {key: oracle[key] for key in ("f1", "precision", "recall")}
         self.curve = [
             {"threshold": threshold} | {key: scores[key] for key in ("f1", "precision", "recall")}
             for threshold, table in zip(self.curve_at, self.curve_tables, strict=True)
             for scores in [table.to(pl_module.device).compute()]
         ]
-        for key in (*self.logged, "oracle_f1"):
+        for key in self.logged:
             pl_module.log(f"test/{key}", self.scores[key])
+        pl_module.log("test/oracle_f1", self.oracle["f1"])
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the proposals: each rank those of its tiles, which the first one joins in the order of the tiles."""
@@ -213,6 +218,11 @@ class PolygonF1(Callback):
                     writer.write(image_id, corners[image_id], by_tile[image_id])
         for path in parts:
             path.unlink()
+
+
+def oracle_options(options: PolygonOptions) -> PolygonOptions:
+    """Return the options for the ground-truth mask: the outlines of `options`, and every building that counts."""
+    return replace(options, threshold=0.5, min_area=ORACLE_MIN_AREA)
 
 
 def footprints_of(

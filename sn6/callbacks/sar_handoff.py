@@ -8,12 +8,10 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 from pydantic import NonNegativeFloat, NonNegativeInt
-from rich.console import Console
-from rich.table import Table
 from torch import nn
 
 from sn6.callbacks.logged_media import log_table
-from sn6.checkpoints.initial_weights import HANDOFF_KEY, InitialWeights, read_initial_weights, training_area
+from sn6.checkpoints.initial_weights import HANDOFF_KEY, InitialWeights, read_initial_weights, summary, training_area
 from sn6.checkpoints.run_files import EO_WEIGHTS
 from sn6.checkpoints.transfer import Adapt, relative_change
 from sn6.checkpoints.weights_file import SUFFIX, read_weights, write_weights
@@ -30,8 +28,8 @@ REPORT, START = "handoff.csv", f"checkpoints/start{SUFFIX}"
 class SARHandoff(Callback):
     """Load weights before the optimizer is made, and never when a stopped run resumes.
 
-    Writes `handoff.csv` to the run's folder, to the screen and to the loggers that take tables: for each tensor whether
-    it was loaded, adapted or initialised, and after training its relative change.
+    Writes `handoff.csv` to the run's folder and to the loggers that take tables: for each tensor whether it was loaded,
+    adapted or initialised, and after training its relative change, ‖end − start‖ / ‖start‖.
 
     Args:
         weights: `weights.safetensors` of an EO run, a checkpoint, published weights, or a run's folder
@@ -79,7 +77,8 @@ class SARHandoff(Callback):
             start = {name: tensor.cpu() for name, tensor in network.state_dict().items()}
             write_weights(folder / START, start, {"initialised_from": self.weights})
             table = [{key: str(value) for key, value in asdict(row).items()} for row in rows]
-            self._report(trainer, table, f"initialised from {self.weights}")
+            self._report(trainer, table)
+            log.info("%s: %s; details in %s", given.where, summary(rows), REPORT)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
         """Drop the gradients of a frozen encoder: weights and optimizer state stay, running means do not."""
@@ -96,15 +95,11 @@ class SARHandoff(Callback):
         changes = relative_change(start, pl_module.get_submodule("network").state_dict())
         with (folder / REPORT).open(newline="") as file:
             rows = [row | {"relative_change": f"{changes[row['tensor']]:.4f}"} for row in csv.DictReader(file)]
-        self._report(trainer, rows, "relative change in training, ‖end − start‖ / ‖start‖")
+        self._report(trainer, rows)
 
-    def _report(self, trainer: Trainer, rows: list[dict[str, str]], title: str) -> None:
+    def _report(self, trainer: Trainer, rows: list[dict[str, str]]) -> None:
         columns = list(rows[0])
         write_csv(Path(trainer.default_root_dir) / REPORT, columns, [list(row.values()) for row in rows])
-        table = Table(*columns, title=title)
-        for row in rows:
-            table.add_row(*row.values())
-        Console(stderr=True).print(table)
         log_table(trainer.loggers, "handoff", columns, [list(row.values()) for row in rows])
 
 

@@ -60,6 +60,11 @@ def build_network(options: Mapping[str, Any], fetch_pretrained: bool) -> nn.Modu
     return network
 
 
+def foreign_targets(options: Mapping[str, Any]) -> list[str]:
+    """Return the classes in the options of a network that are not part of sn6."""
+    return [target for target in dict.fromkeys(targets_in(options)) if not target.startswith("sn6.")]
+
+
 def targets_in(node: Any) -> Iterator[str]:
     """Yield every `_target_` in the options of a network, its own and those of nested nodes."""
     if isinstance(node, Mapping):

@@ -4,11 +4,32 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt
+from pydantic_core import PydanticCustomError
 
-Objective = Literal[  # the keys of metrics.json that tell how good a run was
-    "val_f1", "val_precision", "val_recall", "val_iou", "val_loss", "f1", "precision", "recall", "iou", "loss"
-]
+SCORES = ("f1", "precision", "recall", "iou", "loss")
+OLD_OBJECTIVES = {f"val_{score}": f"validation.{score}" for score in SCORES} | {one: f"test.{one}" for one in SCORES}
+
+
+def current_objective(name: Any) -> Any:
+    """Return the name of an objective as it is.
+
+    Raises:
+        PydanticCustomError: it is a name of an older version
+    """
+    if isinstance(name, str) and name in OLD_OBJECTIVES:
+        new = {"new": OLD_OBJECTIVES[name]}
+        raise PydanticCustomError("renamed", "metrics.json is nested now; set objective={new}", new)
+    return name
+
+
+Objective = Annotated[  # the keys of metrics.json that tell how good a run was
+    Literal[
+        "validation.f1", "validation.precision", "validation.recall", "validation.iou", "validation.loss",
+        "test.f1", "test.precision", "test.recall", "test.iou", "test.loss",
+    ],
+    BeforeValidator(current_objective),
+]  # fmt: skip
 Name = Annotated[str, Field(pattern=r"[^./\s]")]  # neither empty nor a parent folder
 SWEEP_GROUPS = ("sweep", "cluster")  # config groups that need -m
 
@@ -35,7 +56,7 @@ class RunOptions:
     seed: NonNegativeInt = 0
     simulation: dict[str, Any] | None = None
     stages: Annotated[dict[str, list[str]] | None, MAY_CHANGE] = None
-    objective: Annotated[Objective, MAY_CHANGE] = "val_f1"
+    objective: Annotated[Objective, MAY_CHANGE] = "validation.f1"
     on_failed_job: Annotated[Literal["continue", "stop"], MAY_CHANGE] = "continue"
     window: PositiveInt | None = None
     window_overlap: NonNegativeInt = 128

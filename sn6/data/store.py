@@ -9,8 +9,6 @@ from pathlib import Path
 import numpy as np
 import shapely
 from jaxtyping import Shaped
-from rich.console import Console
-from rich.progress import track
 
 from sn6.data.augment import Sample, crop_sample, rotate_180, whole_tile
 from sn6.data.reader import NO_TARGETS, SelectWindow
@@ -18,9 +16,10 @@ from sn6.data.source import Source, is_rotated
 from sn6.data.store_layers import StoreTask, decode, map_array, store_tile
 from sn6.datasets.archive import Archive, Tile
 from sn6.datasets.layout import tile_path
-from sn6.errors import UserError
+from sn6.errors import UserError, counted
 from sn6.files import exclusive_lock
 from sn6.processes import in_processes
+from sn6.progress import track
 from sn6.targets.target import Target
 
 FORMAT = 1  # increase it whenever the same sources give other files
@@ -152,8 +151,7 @@ class Store:
         check_disk_space(self.folder, size)
         is_worth_it = sum(task.pixels for task in tasks) >= MIN_PIXELS_FOR_POOL
         stored = in_processes(store_tile, tasks, is_worth_it=is_worth_it)
-        console = Console(stderr=True)
-        for _ in track(stored, "storing tiles", total=len(tasks), console=console, transient=True):
+        for _ in track(stored, f"storing {counted(len(tasks), 'tile')}", len(tasks)):
             pass
         if tasks:
             log.info("tiles stored in %s: %d (%.1f GB)", self.folder, len(tasks), size / 1e9)

@@ -15,8 +15,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Shaped
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -24,6 +22,8 @@ from sn6.data.augment import Position, Window, apply_position, change_pixels, cr
 from sn6.data.dataset import CropDataset
 from sn6.data.store import Store
 from sn6.data.store_layers import steps_per_unit
+from sn6.errors import counted
+from sn6.progress import track
 
 MEMORY_FRACTION = 0.5  # of the free memory that tiles may use; the rest is for the network
 HALF_ROTATION = 2  # number of rotations by 90°
@@ -91,7 +91,7 @@ class StoredCrops(Dataset):
             )
             return
         self.is_resident = True
-        for number in track(numbers, f"loading tiles to {self.device}", console=Console(stderr=True), transient=True):
+        for number in track(numbers, f"loading {counted(len(numbers), 'tile')} to {self.device}"):
             layers = self._tile(number) | {"mask": as_unsigned(self._tile(number)["mask"] != 0)}  # one byte per pixel
             self.tiles[number] = {name: torch.clone(layer).to(self.device) for name, layer in layers.items()}
 

@@ -18,7 +18,9 @@ from jaxtyping import Bool, Float32
 from sn6.datasets.archive import Archive, Tile
 from sn6.datasets.cache import cache_path, fingerprint, lock, save
 from sn6.datasets.layout import PIXEL, PRODUCTS, tile_path
+from sn6.errors import counted
 from sn6.footprints import Labels, Polygons
+from sn6.progress import track
 from sn6.targets.rasterize import rasterize_instances
 
 
@@ -93,21 +95,27 @@ def tile_statistics(archive: Archive, tiles: Sequence[Tile], product: str, min_a
     """
     with lock(statistics_path(archive.root, product)) as may_write:
         cached = read_statistics(archive.root, product)
-        measured = [measure_if_changed(archive, t, product, min_area, cached.get(t.image_id)) for t in tiles]
-        new = {t.image_id: one for t, one in zip(tiles, measured, strict=True) if one is not cached.get(t.image_id)}
-        if new and may_write:
-            write_statistics(archive.root, product, cached | new)
-    return measured
+        changed = [t for t in tiles if not is_current(archive, t, product, min_area, cached.get(t.image_id))]
+        new = {}
+        if changed:
+            for tile in track(changed, f"measuring {counted(len(changed), 'tile')}"):
+                new[tile.image_id] = measure_tile(archive, tile, product, min_area)
+            if may_write:
+                write_statistics(archive.root, product, cached | new)
+    return [(cached | new)[tile.image_id] for tile in tiles]
 
 
-def measure_if_changed(
-    archive: Archive, tile: Tile, product: str, min_area: float, cached: TileStatistics | None
-) -> TileStatistics:
-    """Return the `cached` sums of the tile if they are up to date, otherwise measure its files."""
+def is_current(archive: Archive, tile: Tile, product: str, min_area: float, cached: TileStatistics | None) -> bool:
+    """Return whether the `cached` sums are those of the tile's file and footprints."""
+    if cached is None or cached.file != fingerprint(tile_path(archive.root, tile.split, product, tile.image_id)):
+        return False
+    return cached.labels == labels_fingerprint(polygons_in_mask(archive.labels(tile), min_area))
+
+
+def measure_tile(archive: Archive, tile: Tile, product: str, min_area: float) -> TileStatistics:
+    """Read a tile and compute its sums."""
     footprints = polygons_in_mask(archive.labels(tile), min_area)
     file = fingerprint(tile_path(archive.root, tile.split, product, tile.image_id))
-    if cached is not None and cached.file == file and cached.labels == labels_fingerprint(footprints):
-        return cached
     image, valid = archive.read(tile, product, range(1, len(PRODUCTS[product].bands) + 1))
     return compute_tile_statistics(image, valid, footprints, file)
 

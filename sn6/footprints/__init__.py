@@ -82,6 +82,11 @@ class PolygonOptions:
                 )
 
 
+def describe(options: PolygonOptions) -> str:
+    """Return an operating point in words, for titles: `probability > 0.4, at least 20 m²`."""
+    return f"probability > {options.threshold:g}, at least {options.min_area:g} m²"
+
+
 def rotate_polygons(polygons: Polygons, height: int, width: int) -> Shaped[np.ndarray, "_"]:
     """Rotate polygons by 180° together with their tile of `height` × `width` pixels."""
     return shapely.transform(np.asarray(polygons, dtype=object), lambda xy: (width, height) - xy)

@@ -1,11 +1,10 @@
 """Inspect a whole archive: every tile in several processes, then the faults that need all tiles."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from sn6.datasets.archive import Archive, Tile
 from sn6.datasets.layout import SPLIT_NAMES, Split, labels_path, test_truth_path
@@ -19,12 +18,11 @@ from sn6.inspection.images import Image
 from sn6.inspection.index import Index, list_files
 from sn6.inspection.tiles import InspectedTile, Task, inspect_tile
 from sn6.processes import in_processes
+from sn6.progress import track
 
 SAR = "SAR-Intensity"
 MIN_TILES_FOR_POOL = 64  # one process reads fewer tiles sooner than other processes start
 MAX_OFFSET = 0.5  # metres between the corners of a tile's products
-
-Track = Callable[[Iterable[Any], int], Iterable[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,13 +69,12 @@ def main_product(tiles: Sequence[InspectedTile]) -> str:
     return SAR if SAR in counts or not counts else counts.most_common(1)[0][0]
 
 
-def inspect_archive(root: Path, workers: int | None, track: Track) -> Inspection:
+def inspect_archive(root: Path, workers: int | None) -> Inspection:
     """Read every file of an archive, and cache the statistics of its training tiles.
 
     Args:
         root: the folder that holds `train/AOI_11_Rotterdam`
         workers: number of processes; None for one per core, or a single one for few tiles
-        track: iterates over the results, whose number it is given, and shows the progress
 
     Raises:
         UserError: `root` is not an archive
@@ -90,7 +87,8 @@ def inspect_archive(root: Path, workers: int | None, track: Track) -> Inspection
     is_worth_it = workers is not None or len(tasks) >= MIN_TILES_FOR_POOL
     tiles: list[InspectedTile] = []
     histograms: dict[str, Histogram] = {}
-    for tile, of_tile in track(in_processes(inspect_tile, tasks, is_worth_it, processes=workers), len(tasks)):
+    inspected = in_processes(inspect_tile, tasks, is_worth_it, processes=workers)
+    for tile, of_tile in track(inspected, f"reading {counted(len(tasks), 'tile')}", len(tasks)):
         tiles.append(tile)
         faults += tile.faults
         for product, histogram in of_tile.items():

@@ -5,14 +5,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
 from sn6.datasets.archive import Archive, Tile
 from sn6.datasets.layout import SPLIT_NAMES, Split
-from sn6.errors import UserError
+from sn6.errors import UserError, counted
 from sn6.footprints import Footprints
 from sn6.metrics.matching import Counts, match_tile
+from sn6.progress import track
 
 CRITERIA = ("even", "worst", "best")
 T = TypeVar("T")
@@ -129,8 +128,8 @@ def rank_by_f1(archive: Archive, tiles: Sequence[Tile], proposals: Mapping[str, 
 
 
 def with_progress(tiles: Sequence[Tile]) -> Iterable[Tile]:
-    """Iterate over the tiles with a progress bar on stderr."""
-    return track(tiles, f"reading labels of {len(tiles)} tiles", console=Console(stderr=True), transient=True)
+    """Iterate over the tiles and show the progress."""
+    return track(tiles, f"reading labels of {counted(len(tiles), 'tile')}")
 
 
 def summarise_tiles(proposals: Mapping[str, Footprints]) -> str:

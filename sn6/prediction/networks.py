@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from sn6.checkpoints.architecture import build_network, targets_in
+from sn6.checkpoints.architecture import build_network, foreign_targets, targets_in
 from sn6.checkpoints.loading import read_checkpoint
 from sn6.checkpoints.state_dict import describe_mismatch
 from sn6.data.normalization import Nodata, Statistics
@@ -116,11 +116,12 @@ def load_architecture(options: dict[str, Any], path: Path, allow: Sequence[str])
     Raises:
         UserError: the network is of another package and not allowed, or cannot be imported or built
     """
-    targets = list(targets_in(options))
-    if unknown := [target for target in targets if target.startswith("sn6.") and not is_own_network(target)]:
+    if unknown := [
+        target for target in targets_in(options) if target.startswith("sn6.") and not is_own_network(target)
+    ]:
         raise unusable_metadata(path, f"sn6 has no network {unknown[0]}")
-    foreign = [target for target in targets if not target.startswith("sn6.")]
-    if refused := [target for target in dict.fromkeys(foreign) if target not in allow]:
+    foreign = foreign_targets(options)
+    if refused := [target for target in foreign if target not in allow]:
         listed = refused[0] if len(refused) == 1 else f"[{','.join([*allow, *refused])}]"
         raise UserError(
             f"checkpoint={path} needs code that is not part of sn6; if you trust it, add allow={listed}",

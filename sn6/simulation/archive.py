@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
-from rich.console import Console
-from rich.progress import track
 
-from sn6.errors import UserError
+from sn6.errors import UserError, counted
 from sn6.files import exclusive_lock, write_text
 from sn6.processes import in_processes
+from sn6.progress import track
 from sn6.simulation.archive_files import is_complete, write_labels, write_tile
 from sn6.simulation.scene import Scene
 from sn6.simulation.strips import PlannedTile, harbour_basins, plan_tiles
@@ -105,6 +104,11 @@ def is_made_with(root: Path, settings: dict[str, int]) -> bool:
     return metadata.exists() and metadata.read_text() == json.dumps(settings)
 
 
+def is_simulated(root: Path) -> bool:
+    """Return whether the archive at `root` was simulated."""
+    return (root / METADATA_FILE).exists()
+
+
 def claim(root: Path, settings: dict[str, int]) -> None:
     """Write the settings to an empty folder, or check that they are the same.
 
@@ -130,17 +134,11 @@ def check_empty(root: Path, settings: dict[str, int]) -> None:
 
 
 def write_archive(root: Path, settings: dict[str, int], tiles: list[PlannedTile]) -> int:
-    """Write the missing images and all labels, with a progress bar on stderr; return the number of footprints."""
+    """Write the missing images and all labels; return the number of footprints."""
     # Small tiles cover little ground, so the city is denser for them: tiles of any size have some buildings.
     density = min(max(900 / settings["size"], 1.0), 4.0)
     scene = Scene(settings["seed"], density, harbour_basins(tiles))
-    labels = track(
-        write_tiles(root, scene, tiles),
-        f"simulating {len(tiles)} tiles",
-        total=len(tiles),
-        console=Console(stderr=True),
-        transient=True,
-    )
+    labels = track(write_tiles(root, scene, tiles), f"simulating {counted(len(tiles), 'tile')}", len(tiles))
     return write_labels(root, tiles, labels)
 
 

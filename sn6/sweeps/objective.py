@@ -7,12 +7,30 @@ from omegaconf import DictConfig
 
 from sn6.errors import UserError
 
-MINIMIZED = ("val_loss", "loss")  # all others are maximised
+MINIMIZED = ("validation.loss", "test.loss")  # all others are maximised
 
 
 def read_objective(folder: Path, objective: str) -> float:
-    """Return the objective of the finished run in `folder`."""
-    return float(json.loads((folder / "metrics.json").read_text())[objective])
+    """Return the objective of the finished run in `folder`.
+
+    Args:
+        folder: of the run
+        objective: dotted key of its metrics.json
+
+    Raises:
+        UserError: an older version of sn6 wrote the file
+    """
+    path, (part, score) = folder / "metrics.json", objective.split(".")
+    metrics = json.loads(path.read_text())
+    if part not in metrics:
+        raise UserError(
+            f"{path} was written by an older version of sn6 and has no {objective}; choose another name=..., or set "
+            "resume=false to train again",
+            kind="wrong_data",
+            key=path,
+            value=objective,
+        )
+    return float(metrics[part][score])
 
 
 def direction_of(config: DictConfig) -> str:

@@ -20,6 +20,7 @@ from sn6.processes import keep_freed_memory
 from sn6.training.config_check import check_types
 from sn6.training.external_launcher import require_run_name
 from sn6.training.loggers import is_rank_zero
+from sn6.training.report import print_results
 from sn6.training.resolved_config import resolve
 from sn6.training.resume import ERROR_FILE, TRAINING_LOCK, move_aside
 from sn6.training.stage import train
@@ -47,7 +48,7 @@ def run(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
         overrides: of the command line, which win over those of a stage
 
     Returns:
-        The metrics of the last stage, with those of the others under their names.
+        The metrics of the last stage, with those of every stage in `stages`.
 
     Raises:
         UserError: invalid input; the reason is in `error.txt` of the run's folder
@@ -64,17 +65,31 @@ def run(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
         config = None if stages else resolve(dict(values))
         if not values["resume"]:  # after the checks: a command that is refused moves nothing
             rank_zero_only(move_aside)(folder)
-        return train(config) if config else train_stages(stages or {}, folder)
+        if config is None:
+            return train_stages(stages or {}, folder)
+        metrics = train(config)
+        rank_zero_only(print_results)({values["name"]: metrics}, config.to_dict())
+        return metrics
 
 
 def train_stages(stages: Mapping[str, dict[str, Any]], folder: Path) -> dict[str, Any]:
-    """Train stage by stage, and write the joint metrics.json."""
-    metrics = {name: train(resolve(values)) for name, values in stages.items()}
-    last = list(stages)[-1]
-    joint = metrics.pop(last) | metrics
+    """Train stage by stage, and write the joint metrics.json: that of the last stage, and all of them in `stages`."""
+    metrics = {}
+    for number, (name, values) in enumerate(stages.items(), start=1):
+        rank_zero_only(log.info)("\nstage %d of %d: %s", number, len(stages), name)
+        metrics[name] = train(resolve(values))
+    joint = metrics[name] | total_timing(metrics) | {"stages": metrics}
     rank_zero_only(write_text)(folder / "metrics.json", json.dumps(joint, indent=2) + "\n")
-    log.info("metrics of stages %s: %s", ", ".join(stages), folder / "metrics.json")
+    rank_zero_only(print_results)(metrics, values)
     return joint
+
+
+def total_timing(metrics: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return the `timing` of all stages together; nothing where one is of an older version, which has none."""
+    if not all("timing" in one for one in metrics.values()):
+        return {}
+    timings = [one["timing"] for one in metrics.values()]
+    return {"timing": {name: round(sum(one[name] for one in timings), 1) for name in timings[0]}}
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """What a training stage writes to its folder at the end: scores, tables of tiles, curves."""
 
-import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from sn6.callbacks.calibration import Choice
+from sn6.callbacks.image_logging import log_pictures
 from sn6.callbacks.logged_media import log_picture, log_table
 from sn6.callbacks.polygon_f1 import polygon_f1_of
 from sn6.data.datamodule import TileDataModule
@@ -20,9 +22,11 @@ from sn6.files import write_csv
 from sn6.metrics.tile_table import COLUMNS, UNSEEN
 from sn6.plots.curves import curves_figure, threshold_figure
 from sn6.plots.tiles import save_figure
+from sn6.simulation.archive import is_simulated
+from sn6.training.contact_sheet import CONTACT_SHEET, draw_contact_sheet
+from sn6.training.environment import environment
 
 TILE_COLUMNS = ("image_id", *COLUMNS)
-log = logging.getLogger(__name__)
 
 
 def best_checkpoint(trainer: Trainer) -> str:
@@ -44,37 +48,71 @@ def best_checkpoint(trainer: Trainer) -> str:
 
 
 def validation_of(trainer: Trainer, best: str) -> dict[str, Any]:
-    """Return the state of PolygonF1 in the checkpoint at `best`, that of its own validation, with its `epoch`."""
+    """Return the state of PolygonF1 in the checkpoint at `best`, at the operating point, with its `epoch`."""
     checkpoint = torch.load(best, map_location="cpu", weights_only=True)
     return checkpoint["callbacks"][polygon_f1_of(trainer).state_key] | {"epoch": checkpoint["epoch"]}
 
 
-def build_metrics(trainer: Trainer, datamodule: TileDataModule, best: str, choice: Choice | None) -> dict[str, Any]:
-    """Return the scores of the test tiles and of the validation that chose the epoch, and how they were made.
+@contextmanager
+def timed(timing: dict[str, float], name: str) -> Iterator[None]:
+    """Add the seconds that the work inside takes to `timing`."""
+    started = time.monotonic()
+    yield
+    timing[name] = round(timing.get(name, 0.0) + time.monotonic() - started, 1)
+
+
+def build_metrics(
+    trainer: Trainer, datamodule: TileDataModule, best: str, choice: Choice | None, timing: dict[str, float]
+) -> dict[str, Any]:
+    """Return the contents of metrics.json: scores of test and validation tiles, and how they were made.
 
     Args:
         trainer: after the test
         datamodule: of the training
         best: path of the best checkpoint
-        choice: how training tiles calibrated the footprints of the test, None where they did not
+        choice: how training tiles calibrated the operating point, None where they did not
+        timing: seconds by phase
     """
-    validation, polygon_f1, fold = validation_of(trainer, best), polygon_f1_of(trainer), datamodule.fold
+    validation, polygon_f1 = validation_of(trainer, best), polygon_f1_of(trainer)
     is_trained = trainer.max_epochs != 0
     return {
-        **polygon_f1.scores,
-        "scored_on": scored_on(trainer, datamodule),
-        **{f"val_{key}": value for key, value in validation["scores"].items()},
-        "epoch": validation["epoch"] if is_trained else None,
-        "selected_by": getattr(trainer.checkpoint_callback, "monitor", None) if is_trained else None,
-        "footprints": asdict(polygon_f1.options)
+        "test": as_scores(polygon_f1.scores)
+        | {"scored_on": scored_on(trainer, datamodule), "oracle": polygon_f1.oracle},
+        "validation": as_scores(validation["scores"])
+        | {
+            "epoch": validation["epoch"] if is_trained else None,
+            "selected_by": getattr(trainer.checkpoint_callback, "monitor", None) if is_trained else None,
+        },
+        "operating_point": asdict(polygon_f1.options)
         | {"calibrated_on": "training tiles" if choice else None, "f1": choice.f1 if choice else None},
+        "data": describe_data(datamodule),
+        "environment": environment(trainer),
+        "timing": {"total": timing["total"], **timing},
+    }
+
+
+def as_scores(scores: dict[str, float]) -> dict[str, float]:
+    """Return the scores of a pass over tiles, the most important first."""
+    keys = ("f1", "precision", "recall", "iou", "loss", "tp", "fp", "fn")
+    return {key: scores[key] for key in keys} | {"tiles": scores["scored_tiles"]}
+
+
+def describe_data(datamodule: TileDataModule) -> dict[str, Any]:
+    """Return what a training saw, for its metrics.json."""
+    fold, source = datamodule.fold, datamodule.source
+    return {
         "tiles": {
             "train": len(fold.train),
             "validation": len(fold.validation),
             "test": len(fold.test),
             "dropped": len(fold.dropped),
         },
-        "dtype": str(trainer.precision),
+        "partition": datamodule.partition,
+        "fold": datamodule.fold_index,
+        "test_column": datamodule.test_column,
+        "product": source.product,
+        "bands": list(source.bands),
+        "simulated": is_simulated(datamodule.archive.root),
     }
 
 
@@ -83,8 +121,8 @@ def scored_on(trainer: Trainer, datamodule: TileDataModule) -> str:
     return datamodule.scored_on if trainer.max_epochs != 0 else datamodule.scored_on.partition(", which")[0]
 
 
-def write_artifacts(trainer: Trainer, datamodule: TileDataModule, best: str) -> None:
-    """Write tables of tiles, score by threshold and curves to the run's folder, and log them."""
+def write_artifacts(name: str, trainer: Trainer, datamodule: TileDataModule, best: str) -> None:
+    """Write tables of tiles, score by threshold, curves and contact sheet to the run's folder, and log them."""
     folder, polygon_f1 = Path(trainer.default_root_dir), polygon_f1_of(trainer)
     for use, tiles, by_tile in (
         ("validation", datamodule.fold.validation, validation_of(trainer, best)["by_tile"]),
@@ -102,6 +140,10 @@ def write_artifacts(trainer: Trainer, datamodule: TileDataModule, best: str) -> 
         log_picture(trainer.loggers, "test/threshold", path, trainer.global_step)
     if trainer.max_epochs != 0:
         save_figure(curves_figure(folder / "metrics.csv"), folder / "figures" / "curves.png")
+    log_pictures(trainer)
+    path = folder / CONTACT_SHEET
+    save_figure(draw_contact_sheet(name, trainer, datamodule), path)
+    log_picture(trainer.loggers, "test/contact_sheet", path, trainer.global_step)
 
 
 def tile_rows(image_ids: Sequence[str], by_tile: Tensor) -> list[list[Any]]:
@@ -111,18 +153,3 @@ def tile_rows(image_ids: Sequence[str], by_tile: Tensor) -> list[list[Any]]:
         for image_id, row in zip(image_ids, by_tile.tolist(), strict=True)
         if row[0] != UNSEEN
     ]
-
-
-def print_summary(metrics: dict[str, Any], folder: Path) -> None:
-    """Print the score and the files of a run."""
-    log.info(
-        "\npolygon F1 %.3f on the %s (precision %.3f, recall %.3f; upper bound from the ground-truth mask %.3f)\n%s",
-        metrics["f1"],
-        metrics["scored_on"],
-        metrics["precision"],
-        metrics["recall"],
-        metrics["oracle_f1"],
-        "\n".join(f"  {path}" for path in sorted(folder.iterdir()) if not path.name.startswith(".")),
-    )
-    if "weights" in metrics:
-        log.warning("model.weights=%s: %s", metrics["weights"]["file"], metrics["weights"]["note"])

@@ -30,7 +30,11 @@ def finished_metrics(folder: Path, config: dict[str, Any]) -> dict[str, Any] | N
     if not path.exists():
         return None
     check_same_config(folder, config, may_train_longer=False)
-    return json.loads(path.read_text())
+    metrics = json.loads(path.read_text())
+    log.info("%s is finished; set another name=... to run again, or resume=false to start over", folder)
+    if "test" not in metrics:
+        log.warning("%s was written by an older version of sn6, whose keys are not nested", path)
+    return metrics
 
 
 def is_same_run(folder: Path, config: dict[str, Any]) -> bool:

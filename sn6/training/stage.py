@@ -2,7 +2,6 @@
 
 import json
 import logging
-import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig, OmegaConf
 
-from sn6.callbacks.calibration import calibrate
+from sn6.callbacks.calibration import calibrate, validate_calibrated
 from sn6.callbacks.resume_point import AtomicCheckpointIO
 from sn6.checkpoints.architecture import build_network
 from sn6.checkpoints.init_options import network_arguments
@@ -30,8 +29,9 @@ from sn6.training.loggers import finish_loggers, log_checkpoint, make_loggers
 from sn6.training.loss import make_loss
 from sn6.training.profilers import make_profiler
 from sn6.training.quiet import lightning_errors, quiet_libraries
+from sn6.training.report import print_name, print_start
 from sn6.training.resolved_config import ResolvedConfig
-from sn6.training.results import best_checkpoint, build_metrics, print_summary, write_artifacts
+from sn6.training.results import best_checkpoint, build_metrics, timed, write_artifacts
 from sn6.training.resume import check_same_config, finished_metrics, last_checkpoint
 
 log = logging.getLogger(__name__)
@@ -50,10 +50,10 @@ def train(config: ResolvedConfig) -> dict[str, Any]:
     """
     tree, folder = config.tree, config.folder
     if (metrics := finished_metrics(folder, config.to_dict())) is not None:
-        log.info("%s is finished; set another name=... to run again, or resume=false to start over", folder)
         return metrics
-    started = time.monotonic()
-    with quiet_libraries(), lightning_errors():
+    timing: dict[str, float] = {}
+    rank_zero_only(print_name)(tree.name, folder)
+    with quiet_libraries(), lightning_errors(), timed(timing, "total"):
         seed_everything(tree.seed, workers=True, verbose=False)
         path, step = last_checkpoint(folder) or (None, 0)
         if path is not None:
@@ -68,21 +68,28 @@ def train(config: ResolvedConfig) -> dict[str, Any]:
         if trainer.is_global_zero:
             write_text(folder / "config.yaml", OmegaConf.to_yaml(tree))
         with stop_all_ranks_on_error(trainer):
-            if tree.trainer.max_epochs == 0:
-                best = save_initial_weights(trainer, segmenter, datamodule, folder)
-            else:
-                trainer.fit(segmenter, datamodule, ckpt_path=path)
-                best = best_checkpoint(trainer)
-            choice = calibrate(trainer, segmenter, datamodule, best)
-            trainer.test(segmenter, datamodule, ckpt_path=best, verbose=False)
-    metrics = build_metrics(trainer, datamodule, best, choice) | {"seconds": round(time.monotonic() - started, 1)}
+            with timed(timing, "data"):
+                datamodule.setup()
+            rank_zero_only(print_start)(trainer, segmenter, datamodule)
+            with timed(timing, "fit"):
+                if tree.trainer.max_epochs == 0:
+                    best = save_initial_weights(trainer, segmenter, datamodule, folder)
+                else:
+                    trainer.fit(segmenter, datamodule, ckpt_path=path)
+                    best = best_checkpoint(trainer)
+            with timed(timing, "calibration"):
+                choice = calibrate(trainer, segmenter, datamodule, best)
+            with timed(timing, "validation"):
+                validate_calibrated(trainer, segmenter, datamodule, best)
+            with timed(timing, "test"):
+                trainer.test(segmenter, datamodule, ckpt_path=best, verbose=False)
+    metrics = build_metrics(trainer, datamodule, best, choice, timing)
     if config.weights is not None:
         metrics["weights"] = provenance(config.weights, datamodule.fold, tree.model.weights_fold)
     if trainer.is_global_zero:
-        write_artifacts(trainer, datamodule, best)
+        write_artifacts(tree.name, trainer, datamodule, best)
         log_checkpoint(trainer.loggers, best)
         write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
-        print_summary(metrics, folder)
     finish_loggers()
     return metrics
 

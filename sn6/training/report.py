@@ -1,0 +1,133 @@
+"""What a run prints: what it is going to do, and at its end the scores, the files and what to do next."""
+
+import io
+import logging
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning import Trainer
+from rich.console import Console
+from rich.table import Table
+
+from sn6.checkpoints.architecture import foreign_targets
+from sn6.checkpoints.init_options import network_arguments
+from sn6.data.datamodule import TileDataModule
+from sn6.datasets.archive import Archive
+from sn6.errors import counted
+from sn6.footprints import PolygonOptions, describe
+from sn6.segmenter import Segmenter, steps_of
+from sn6.training.contact_sheet import CONTACT_SHEET
+from sn6.training.environment import device_name
+
+WIDTH = 300  # characters, so that no row is cut
+log = logging.getLogger(__name__)
+
+
+def print_name(name: str, folder: Path) -> None:
+    """Print which run starts, and where its files are going to be."""
+    log.info("%-10s%s, folder %s", "run", name, shown(folder))
+
+
+def print_start(trainer: Trainer, segmenter: Segmenter, datamodule: TileDataModule) -> None:
+    """Print what is trained on what."""
+    fold, parameters = datamodule.fold, sum(one.numel() for one in segmenter.network.parameters())
+    used = [("train", fold.train), ("validation", fold.validation), ("test", fold.test), ("dropped", fold.dropped)]
+    lines = {
+        "devices": f"{trainer.world_size} × {device_name(trainer)}, {trainer.precision}",
+        "network": f"{type(segmenter.network).__name__}, {parameters:,} parameters",
+        "tiles": ", ".join(f"{len(tiles)} {use}" for use, tiles in used),
+        "length": planned_training(trainer, datamodule),
+    }
+    log.info("%s", "\n".join(f"{key:<10}{text}" for key, text in lines.items()))
+
+
+def planned_training(trainer: Trainer, datamodule: TileDataModule) -> str:
+    """Return the epochs, steps and crops of a training as text."""
+    if trainer.max_epochs == 0:
+        return "none, the weights are scored as they are"
+    steps = steps_of(trainer, datamodule.batches_per_epoch)
+    epochs = f"{counted(trainer.max_epochs, 'epoch')}, " if trainer.max_epochs and trainer.max_epochs > 0 else ""
+    crops = datamodule.batch_size * trainer.accumulate_grad_batches
+    return f"{epochs}{counted(steps, 'step')} of {counted(crops, 'crop')}"
+
+
+def print_results(metrics: Mapping[str, Mapping[str, Any]], config: Mapping[str, Any]) -> None:
+    """Print the scores of the stages, the files of the last one, and commands to go on with.
+
+    Args:
+        metrics: stage, or the name of the run → its metrics.json; those of an older version are left out
+        config: of the last stage, resolved
+    """
+    scored = {name: one for name, one in metrics.items() if "test" in one}
+    if not scored:
+        return
+    log.info("\n%s", table_of(scored))
+    for one in scored.values():
+        if "weights" in one:
+            log.warning("model.weights=%s: %s", one["weights"]["file"], one["weights"]["note"])
+    last, folder = list(metrics.values())[-1], Path(config["folder"])
+    if "test" not in last:
+        return
+    sheet = folder / CONTACT_SHEET
+    point = last["operating_point"]
+    options = PolygonOptions(point["threshold"], point["min_area"], point["simplify"])
+    calibration = f", calibrated on {point['calibrated_on']}" if point["calibrated_on"] else ""
+    lines = {"footprints": f"{describe(options)}{calibration}", "files": f"{shown(folder)}"}
+    lines |= {"pictures": f"{shown(sheet)}"} if sheet.exists() else {}
+    log.info("\n%s", "\n".join(f"{key:<12}{text}" for key, text in lines.items()))
+    log.info("\nnext:\n%s", "\n".join(f"  {command}" for command in next_commands(last, config)))
+
+
+def table_of(metrics: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the table of the scores, a row for each stage."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("", no_wrap=True)
+    for column in ("F1", "precision", "recall", "upper bound*", "tiles"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("scored on", no_wrap=True)
+    for name, one in metrics.items():
+        test = one["test"]
+        values = (test["f1"], test["precision"], test["recall"], test["oracle"]["f1"])
+        table.add_row(name, *(f"{value:.3f}" for value in values), str(test["tiles"]), test["scored_on"])
+    console = Console(file=io.StringIO(), width=WIDTH)
+    with console.capture() as capture:
+        console.print(table, highlight=False)
+    lines = [line.rstrip() for line in capture.get().splitlines()]
+    return "\n".join([*lines, "* F1 of the ground-truth mask itself, in which buildings that touch are one"])
+
+
+def next_commands(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
+    """Return commands that predict, draw and score with the files of a run, as they are typed in this folder.
+
+    Args:
+        metrics: of the last stage
+        config: of the last stage, resolved
+    """
+    folder, out, root = (Path(path) for path in (config["folder"], config["run_folder"], config["data"]["root"]))
+    has_test_images = Archive(root).has_product("test_public", config["data"]["product"])
+    # the ground truth of the archive has more tiles than were scored, which strict leaves out
+    strict = {} if metrics["test"]["scored_on"] == "test tiles" else {"strict": "true"}
+    foreign = foreign_targets(network_arguments(config["model"]))
+    allow = {"allow": foreign[0] if len(foreign) == 1 else f"[{','.join(foreign)}]"} if foreign else {}
+    proposals = folder / "proposals.csv"
+    commands: dict[str, dict[str, Any]] = {
+        "predict": {"checkpoint": folder, "root": root}
+        | ({} if has_test_images else {"split": "train"})
+        | {"out": out / "prediction"}
+        | allow,
+        "show": {"root": root, "proposals": proposals, "out": out / "tiles"},
+        "score": {"truth": root, "root": root, "proposals": proposals, "out": out / "score.json"} | strict,
+    }
+    return [
+        " ".join([f"python -m sn6.{name}", *(shlex.quote(f"{key}={shown(value)}") for key, value in options.items())])
+        for name, options in commands.items()
+    ]
+
+
+def shown(path: Any) -> Any:
+    """Return a path relative to the working folder where it is inside; anything else as it is."""
+    if isinstance(path, Path) and path.is_absolute() and path.is_relative_to(Path.cwd()):
+        return path.relative_to(Path.cwd())
+    return path
