@@ -39,7 +39,7 @@ def predict(
     ] = None,
     flips: Annotated[bool, "average the logits with those of the flipped image (left to right)"] = False,
     scales: Annotated[
-        tuple[PositiveFloat, ...], Field(min_length=1), "average over these factors on the size of the image"
+        tuple[PositiveFloat, ...], Field(min_length=1), "scale factors of the image, whose logits are averaged"
     ] = (1.0,),
     batch: Annotated[PositiveInt, "windows per forward pass"] = 1,
     precision: Annotated[

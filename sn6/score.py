@@ -59,10 +59,11 @@ def score(
     a proposal is matched with the unmatched building of the highest IoU, which must be above 0.5. The counts are summed
     over the tiles.
 
-    The organisers' program loses some polygons without a message: tiles without a row in the proposals are left out, of
-    a MULTIPOLYGON only the first part is read, and a self-intersecting ring has the area of the shoelace formula, which
-    may be 0. By default the buildings of such tiles are false negatives, each part counts, and such a ring has the area
-    that it encloses; a note reports each case. strict=true does the same as the organisers' program.
+    The organisers' program silently ignores or mismeasures some polygons: it skips tiles without a row in the
+    proposals, reads only the first part of a MULTIPOLYGON, and takes the area of a self-intersecting ring by the
+    shoelace formula, which can give 0. By default the buildings of such tiles are false negatives, every part counts,
+    and such a ring has the area that it encloses; a note reports each case. strict=true does the same as the
+    organisers' program.
 
     Breakdowns: recall by area, height and distance to nodata of the building; precision by area and distance of the
     proposal; F1 by look direction and strip. The interval needs the positions of the tiles, from root=... or from a

@@ -12,7 +12,9 @@ from sn6.simulation.archive import Scale, Seed, TestTileCount, TileCount, TileSi
 def simulate(
     root: Annotated[Path, "folder to write, created if missing; an interrupted run resumes"],
     scale: Annotated[
-        Scale, "12+4 tiles of 256 pixels for tests, 24+6 or 96+32 of 900 pixels, or 3401+2061 as published"
+        Scale,
+        "tiny: 12+4 tiles of 256 pixels, for tests; small: 24+6 of 900 pixels; medium: 96+32; full: 3401+2061, as "
+        "published",
     ] = "small",
     tiles: Annotated[TileCount | None, "training tiles, at least 1; null: by the scale"] = None,
     test_tiles: Annotated[TestTileCount | None, "test tiles; their ground truth is in test_public_truth/"] = None,

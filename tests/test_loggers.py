@@ -3,12 +3,13 @@
 import csv
 import http.server
 import json
+import sys
 import threading
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
-from helpers.commands import assert_one_line, small_run, start, wait_for_end
+from helpers.commands import assert_fails, assert_one_line, small_run, start, wait_for_end
 from helpers.errors import user_error
 from helpers.wandb_file import read_offline_runs
 
@@ -89,6 +90,16 @@ def test_a_resumed_run_keeps_its_id(sn6_run, archive_root, tmp_path):
     done = sn6_run(*without_length, "trainer.max_epochs=2")
     assert done.status == 0, done.err
     assert len({run["id"] for run in read_offline_runs(tmp_path / "outputs/it")}) == 1
+
+
+def test_a_missing_tensorboard_is_reported_before_anything_is_made(sn6_run, archive_root, tmp_path, monkeypatch):
+    overrides = [*small_run(), f"data.root={archive_root}", "logger=[wandb,tensorboard]"]
+    for package in ("tensorboard", "tensorboardX"):
+        monkeypatch.setitem(sys.modules, package, None)  # an import fails as if it were not installed
+    assert_fails(sn6_run(*overrides), "unavailable", "logger.tensorboard")
+    assert_fails(sn6_run(*overrides, STAGES), "unavailable", "logger.tensorboard")
+    assert_fails(sn6_run("-m", "seed=0,1", *overrides), "unavailable", "logger.tensorboard")
+    assert not (tmp_path / "outputs").exists() or not any((tmp_path / "outputs").iterdir())
 
 
 def test_an_error_of_wandb_is_reported():

@@ -167,7 +167,7 @@ def other_positions(tiles: Sequence[InspectedTile]) -> Iterator[Fault]:
         for image in images[1:]:
             east, north = image.bounds[0] - images[0].bounds[0], image.bounds[3] - images[0].bounds[3]
             if max(abs(east), abs(north)) > MAX_OFFSET:
-                message = f"{east:.1f} m east and {north:.1f} m north of {images[0].product}"
+                message = f"{east:+.1f} m east and {north:+.1f} m north of {images[0].product} (negative: west, south)"
                 yield Fault("position", str(image.path), message)
 
 

@@ -48,7 +48,7 @@ def acquire_gpus(names: list[str], number: int, stack: ExitStack) -> list[str]:
     if number > len(names):
         raise UserError(
             f"trainer.devices={number}: this machine has {counted(len(names), 'GPU')}; set "
-            f"trainer.devices={len(names)}",
+            + (f"trainer.devices={len(names)}" if names else "trainer.accelerator=cpu"),
             kind="not_found",
             key="trainer.devices",
             value=number,

@@ -1,6 +1,7 @@
 """Check a config against the signatures that its values are meant for, before anything is made."""
 
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from inspect import Parameter, signature
 from typing import Any
 
@@ -51,7 +52,7 @@ def check_types(values: Mapping[str, Any]) -> None:
             errors += check_arguments(InitOptions, init, "model.", strict=True)[1]
             node = network_node(node)
         errors += check_node(node, group)
-    if errors:
+    if errors := [*errors, *missing_tensorboard(values["logger"] or {})]:
         raise joined(errors, "config")
 
 
@@ -79,6 +80,23 @@ def needed_callbacks(callbacks: Mapping[str, Any]) -> Iterator[UserError]:
                 "that removes it",
                 kind="missing_value",
                 key=f"callbacks.{name}",
+            )
+
+
+def missing_tensorboard(loggers: Mapping[str, Any]) -> Iterator[UserError]:
+    """Yield an error for a logger of TensorBoard where its package, an extra, is not installed."""
+    if find_spec("tensorboard") or find_spec("tensorboardX"):
+        return
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    for name, node in loggers.items():
+        target = import_target(node["_target_"], f"logger.{name}")
+        if isinstance(target, type) and issubclass(target, TensorBoardLogger):
+            yield UserError(
+                f"logger={name} needs tensorboard, which is not installed; install it with pip install "
+                "'sn6[tensorboard]', or leave the logger out",
+                kind="unavailable",
+                key=f"logger.{name}",
             )
 
 

@@ -35,7 +35,8 @@ def require_run_name(config: DictConfig) -> None:
         )
     if not config.resume:
         raise UserError(
-            f"each process that {program} starts would move the run aside; choose another name=...",
+            f"resume=false with {program}: each process would rename the existing run's folder; leave out resume=false "
+            "and choose a new name=...",
             kind="conflict",
             key="resume",
             value=False,
