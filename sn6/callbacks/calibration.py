@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.profilers import PassThroughProfiler
 from pydantic import NonNegativeFloat, NonNegativeInt
 
 from sn6.callbacks.polygon_f1 import Probability, footprints_of, polygon_f1_of
@@ -115,8 +116,9 @@ def validate_calibrated(trainer: Any, segmenter: LightningModule, datamodule: An
     Nothing is logged: the `val/...` of the training, which chose the epoch, stay the only points of their curves.
     """
     loggers, trainer.loggers = trainer.loggers, []
+    profiler, trainer.profiler = trainer.profiler, PassThroughProfiler()  # torch's fails in a second validation
     trainer.validate(segmenter, datamodule, ckpt_path=best, verbose=False)
-    trainer.loggers = loggers
+    trainer.loggers, trainer.profiler = loggers, profiler
     if trainer.is_global_zero:
         checkpoint, polygon_f1 = torch.load(best, map_location="cpu", weights_only=True), polygon_f1_of(trainer)
         checkpoint["callbacks"][polygon_f1.state_key] |= polygon_f1.state_dict()

@@ -11,7 +11,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig, OmegaConf
 
-from sn6.callbacks.calibration import calibrate, validate_calibrated
+from sn6.callbacks.calibration import Choice, calibrate, validate_calibrated
 from sn6.callbacks.resume_point import AtomicCheckpointIO
 from sn6.checkpoints.architecture import build_network
 from sn6.checkpoints.init_options import network_arguments
@@ -27,7 +27,7 @@ from sn6.training.devices import has_batch_norm, on_gpu, stop_all_ranks_on_error
 from sn6.training.external_launcher import check_world_size
 from sn6.training.loggers import finish_loggers, log_checkpoint, make_loggers
 from sn6.training.loss import make_loss
-from sn6.training.profilers import end_profile, make_profiler
+from sn6.training.profilers import make_profiler
 from sn6.training.quiet import lightning_errors, quiet_libraries
 from sn6.training.report import print_name, print_start
 from sn6.training.resolved_config import ResolvedConfig
@@ -68,22 +68,7 @@ def train(config: ResolvedConfig) -> dict[str, Any]:
         if trainer.is_global_zero:
             write_text(folder / "config.yaml", OmegaConf.to_yaml(tree))
         with stop_all_ranks_on_error(trainer):
-            with timed(timing, "data"):
-                datamodule.setup()
-            rank_zero_only(print_start)(trainer, segmenter, datamodule)
-            with timed(timing, "fit"):
-                if tree.trainer.max_epochs == 0:
-                    best = save_initial_weights(trainer, segmenter, datamodule, folder)
-                else:
-                    trainer.fit(segmenter, datamodule, ckpt_path=path)
-                    best = best_checkpoint(trainer)
-            end_profile(trainer)
-            with timed(timing, "calibration"):
-                choice = calibrate(trainer, segmenter, datamodule, best)
-            with timed(timing, "validation"):
-                validate_calibrated(trainer, segmenter, datamodule, best)
-            with timed(timing, "test"):
-                trainer.test(segmenter, datamodule, ckpt_path=best, verbose=False)
+            best, choice = fit_and_score(trainer, segmenter, datamodule, path, timing)
     metrics = build_metrics(trainer, datamodule, best, choice, timing)
     if config.weights is not None:
         metrics["weights"] = provenance(config.weights, datamodule.fold, tree.model.weights_fold)
@@ -93,6 +78,39 @@ def train(config: ResolvedConfig) -> dict[str, Any]:
         write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     finish_loggers()
     return metrics
+
+
+def fit_and_score(
+    trainer: Trainer, segmenter: Segmenter, datamodule: TileDataModule, path: Path | None, timing: dict[str, float]
+) -> tuple[str, Choice | None]:
+    """Train, calibrate the best checkpoint, and score the validation and test tiles at its operating point.
+
+    Args:
+        trainer: with its loggers
+        segmenter: network and loss
+        datamodule: data
+        path: checkpoint to resume from
+        timing: seconds by phase, filled in here
+
+    Returns:
+        The path of the best checkpoint, and the calibrated options where they were calibrated.
+    """
+    with timed(timing, "data"):
+        datamodule.setup()
+    rank_zero_only(print_start)(trainer, segmenter, datamodule)
+    with timed(timing, "fit"):
+        if trainer.max_epochs == 0:
+            best = save_initial_weights(trainer, segmenter, datamodule)
+        else:
+            trainer.fit(segmenter, datamodule, ckpt_path=path)
+            best = best_checkpoint(trainer)
+    with timed(timing, "calibration"):
+        choice = calibrate(trainer, segmenter, datamodule, best)
+    with timed(timing, "validation"):
+        validate_calibrated(trainer, segmenter, datamodule, best)
+    with timed(timing, "test"):
+        trainer.test(segmenter, datamodule, ckpt_path=best, verbose=False)
+    return best, choice
 
 
 def make_modules(config: ResolvedConfig, resumes: bool) -> tuple[Segmenter, TileDataModule]:
@@ -181,10 +199,10 @@ def make_trainer(config: ResolvedConfig, batch_norm: bool) -> Trainer:
         raise UserError(f"trainer: {first_line(error)}", kind="invalid_value", key="trainer") from None
 
 
-def save_initial_weights(trainer: Trainer, segmenter: Segmenter, datamodule: TileDataModule, folder: Path) -> str:
+def save_initial_weights(trainer: Trainer, segmenter: Segmenter, datamodule: TileDataModule) -> str:
     """Validate a network that is not trained, and save it as the best checkpoint."""
     trainer.validate(segmenter, datamodule, verbose=False)
-    path = str(folder / BEST)
+    path = str(Path(trainer.default_root_dir) / BEST)
     trainer.save_checkpoint(path)
     assert isinstance(trainer.checkpoint_callback, ModelCheckpoint)
     trainer.checkpoint_callback.best_model_path = path
