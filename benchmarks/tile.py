@@ -63,7 +63,7 @@ class Case:
         """Return the ensemble of sn6.predict."""
         source = Source("SAR-Intensity", (1, 2, 3, 4), True, 20.0)
         network = self.network.to(memory_format=torch.channels_last)
-        trained = TrainedNetwork(network, None, source, STATISTICS, "zero", PolygonOptions(), None, precision)
+        trained = TrainedNetwork(network, 1, None, source, STATISTICS, "zero", PolygonOptions(), None, precision)
         return Ensemble([trained], self.device, Averaging(False, (1.0,), precision))
 
 

@@ -1,5 +1,6 @@
 """Explain in one line what Hydra and OmegaConf refuse about a config."""
 
+import difflib
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -17,6 +18,7 @@ from sn6.config.composition import composing, group_choices
 from sn6.errors import UserError
 
 # Hydra has no class of its own for these: a group that is null or a number, and flags that exclude one another.
+NEAR = 0.75  # similarity from which on a name is taken for a misspelling of another one
 HYDRA_VALUE_ERRORS = ("Config group override", "Only one of --")
 
 
@@ -117,16 +119,20 @@ def unknown_overrides(overrides: Sequence[str], first: str) -> UserError:
 def explain_unknown(key: str, config: DictConfig) -> str:
     """Return the message for a key that the config lacks: an argument that its file does not list, or a wrong name."""
     parent, _, name = key.rpartition(".")
-    node = OmegaConf.select(config, parent) if parent else None
-    arguments: list[str] = []
-    if isinstance(node, DictConfig) and "_target_" in node:
-        with suppress(Exception):  # the module cannot be imported: that is another error
-            arguments = list(signature(hydra.utils.get_object(node["_target_"])).parameters)
     if choices := group_choices(name):
         return f"unknown key {key!r}; did you mean the group {name}={'|'.join(choices)}?"
-    if isinstance(node, DictConfig) and name in arguments:
+    beside = keys_beside(key, config)
+    node = OmegaConf.select(config, parent) if parent else None
+    if not isinstance(node, DictConfig) or "_target_" not in node:
+        return unknown_key(key, beside)
+    if difflib.get_close_matches(name, map(str, node), n=1, cutoff=NEAR):  # without an import, which takes seconds
+        return unknown_key(key, beside)
+    arguments: list[str] = []
+    with suppress(Exception):  # the module cannot be imported: that is another error
+        arguments = list(signature(hydra.utils.get_object(node["_target_"])).parameters)
+    if name in arguments:
         return f"{key} is an argument of {node['_target_']} that its file does not list; add it by +{key}=..."
-    return unknown_key(key, [*keys_beside(key, config), *(f"{parent}.{argument}" for argument in arguments)])
+    return unknown_key(key, [*beside, *(f"{parent}.{argument}" for argument in arguments)])
 
 
 def has_key(node: Any, key: str) -> bool:

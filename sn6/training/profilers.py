@@ -1,12 +1,18 @@
 """Lightning's profilers, by the name in `trainer.profiler`."""
 
 from pathlib import Path
+from typing import Any
 
-from lightning.pytorch.profilers import AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler
+from lightning.pytorch.profilers import AdvancedProfiler, PassThroughProfiler, Profiler, PyTorchProfiler, SimpleProfiler
 
 from sn6.errors import UserError
 
 PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}
+
+
+def end_profile(trainer: Any) -> None:
+    """Stop profiling after the training: calibration and scoring do not belong to the profile."""
+    trainer.profiler = PassThroughProfiler()
 
 
 def make_profiler(name: str | None, folder: Path) -> Profiler | None:

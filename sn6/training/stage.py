@@ -27,7 +27,7 @@ from sn6.training.devices import has_batch_norm, on_gpu, stop_all_ranks_on_error
 from sn6.training.external_launcher import check_world_size
 from sn6.training.loggers import finish_loggers, log_checkpoint, make_loggers
 from sn6.training.loss import make_loss
-from sn6.training.profilers import make_profiler
+from sn6.training.profilers import end_profile, make_profiler
 from sn6.training.quiet import lightning_errors, quiet_libraries
 from sn6.training.report import print_name, print_start
 from sn6.training.resolved_config import ResolvedConfig
@@ -77,6 +77,7 @@ def train(config: ResolvedConfig) -> dict[str, Any]:
                 else:
                     trainer.fit(segmenter, datamodule, ckpt_path=path)
                     best = best_checkpoint(trainer)
+            end_profile(trainer)
             with timed(timing, "calibration"):
                 choice = calibrate(trainer, segmenter, datamodule, best)
             with timed(timing, "validation"):
