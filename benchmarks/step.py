@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from benchmarks.comparison import Implementation, NotRun, Row, medians, require
 from benchmarks.process import own_process
-from benchmarks.unet11 import UNet11, baseline_loss, with_weights_of
+from benchmarks.unet11 import UNet11, baseline_loss, with_weights_of, without_tf32
 from sn6.losses import FocalDice
 from sn6.models.fcn import FCN8s
 from sn6.models.ternausnet import TernausNet
@@ -126,7 +126,7 @@ def check_agreement(width: int, batch: Batch, precision: str) -> str:
     """
     network = TernausNet(4, 1, width).to(batch["image"].device)
     peer = with_weights_of(network, width)
-    with torch.no_grad():
+    with torch.no_grad(), without_tf32():
         ours, theirs = network(batch["image"]), peer(batch["image"])
     difference = float((ours - theirs).abs().max() / theirs.abs().max())
     require(

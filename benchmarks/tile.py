@@ -20,7 +20,7 @@ from benchmarks.polygons import gdal, same_sets
 from benchmarks.prediction import make_blobs
 from benchmarks.process import measure_function, own_process
 from benchmarks.street_map import street_map
-from benchmarks.unet11 import with_weights_of
+from benchmarks.unet11 import with_weights_of, without_tf32
 from sn6.data.normalization import Statistics, normalize
 from sn6.data.source import Source
 from sn6.datasets.layout import PIXEL
@@ -87,9 +87,11 @@ def on_device(size: int, width: int, device: str, repeats: int, min_ratio: float
     """Compare the prediction with both forms of the baseline, and the rest without the network."""
     precision = fastest_precision(device)
     case = make_case(size, width, device)
-    logits = case.ensemble("32-true").logits([case.pixels], [case.valid])[0]
+    with without_tf32():
+        logits = case.ensemble("32-true").logits([case.pixels], [case.valid])[0]
+        theirs = whole_tile(with_weights_of(case.network, width).eval(), case)
     half = case.ensemble(precision).logits([case.pixels], [case.valid])[0]
-    agreement = check_agreement(logits, half, whole_tile(with_weights_of(case.network, width).eval(), case))
+    agreement = check_agreement(logits, half, theirs)
     path, inputs = f"tile → polygons, {precision}", f"{size}×{size}, {device}"
     with own_process(keep_freed_memory) as ours, own_process() as theirs:
         implementations: dict[str, Implementation] = {"sn6": ours(make_sn6, size, width, device)}

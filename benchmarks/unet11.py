@@ -1,5 +1,8 @@
 """Define the network and the loss of the challenge baseline in plain torch, the peer of sn6's networks."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -54,6 +57,16 @@ def with_weights_of(network: nn.Module, width: int) -> UNet11:
         for target, source in zip(copy.parameters(), network.parameters(), strict=True):
             target.copy_(source)
     return copy.to(next(network.parameters()).device)
+
+
+@contextmanager
+def without_tf32() -> Iterator[None]:
+    """Compute float32 convolutions on a GPU in float32: by default they are in TF32, which rounds to 1e-3."""
+    before, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def baseline_loss(logits: Tensor, mask: Tensor) -> Tensor:

@@ -39,6 +39,15 @@ def test_a_part_yields_rows_when_the_results_agree(part):
     assert table_of(rows).row_count == len(rows)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    ("part", "options"), [(step, ((2, 64, "cuda"), 4, 1)), (tile, (256, 4, "cuda", 1))], ids=["step", "tile"]
+)
+def test_the_networks_agree_on_a_gpu(part, options):
+    rows = list(part.on_device(*options))
+    assert all(row.ours > 0 and row.theirs > 0 for row in rows if isinstance(row, Row))
+
+
 WRONG = [
     (boundary, "boundary_term", lambda correct: lambda *options: correct(*options) + 1e-4),
     (

@@ -4,6 +4,7 @@ import pytest
 import torch
 from helpers.commands import read_metrics, small_run, start, wait_for_end
 from helpers.stopping import run_and_stop
+from helpers.training import make_segmenter
 
 CPU = "trainer.accelerator=cpu"
 FULL = "trainer.precision=32-true"
@@ -58,6 +59,29 @@ def test_compile_keeps_the_names_of_the_weights():
     assert list(network.state_dict()) == names
 
 
+def test_only_the_training_step_is_compiled():
+    compiled = []
+
+    def count(graph, inputs):
+        compiled.append(graph)
+        return graph.forward
+
+    network = torch.nn.Conv2d(4, 1, 3, padding=1)
+    network.compile(backend=count)
+    segmenter = make_segmenter(network)
+    sizes = (32, 64, 96)
+    batches = [{"image": torch.randn(1, 4, size, size), "mask": torch.ones(1, 1, size, size)} for size in sizes]
+    crops, *tiles = [batch | {"valid": batch["mask"] > 0} for batch in batches]
+    with torch.no_grad():
+        logits = [segmenter.validation_step(batch, 0)["logits"] for batch in tiles]
+    assert not compiled
+    segmenter(crops["image"])
+    assert len(compiled) == 1
+    for batch, of_tile in zip(tiles, logits, strict=True):
+        expected = torch.nn.functional.conv2d(batch["image"], network.weight, network.bias, padding=1)
+        torch.testing.assert_close(of_tile, expected)
+
+
 @pytest.mark.parametrize(
     ("overrides", "rel"),
     [(["trainer.precision=bf16-mixed"], 0.02), ([FULL, "optimizer.fused=false"], 1e-5)],
@@ -90,7 +114,9 @@ def test_every_precision_on_a_gpu(plain, archive_root, tmp_path, precision, comp
     more = (f"trainer.precision={precision}", f"compile={str(compiled).lower()}")
     metrics, names = train_on_gpu(tmp_path, archive_root, "gpu", *more)
     assert names == plain[1]
-    assert metrics["validation"]["loss"] == pytest.approx(plain[0]["validation"]["loss"], rel=0.02)
+    # 16-mixed leaves out its first steps, until its scale of the gradients fits; here they are all of the training
+    rel = 0.06 if precision == "16-mixed" else 0.02
+    assert metrics["validation"]["loss"] == pytest.approx(plain[0]["validation"]["loss"], rel=rel)
     assert metrics["validation"]["f1"] == pytest.approx(plain[0]["validation"]["f1"], abs=0.02)
 
 

@@ -28,7 +28,7 @@ from sn6.training.external_launcher import check_world_size
 from sn6.training.loggers import finish_loggers, log_checkpoint, make_loggers
 from sn6.training.loss import make_loss
 from sn6.training.profilers import make_profiler
-from sn6.training.quiet import lightning_errors, quiet_libraries
+from sn6.training.quiet import lightning_errors, memory_errors, quiet_libraries
 from sn6.training.report import print_name, print_start
 from sn6.training.resolved_config import ResolvedConfig
 from sn6.training.results import best_checkpoint, build_metrics, timed, write_artifacts
@@ -67,7 +67,7 @@ def train(config: ResolvedConfig) -> dict[str, Any]:
         trainer.loggers = make_loggers(config, step)
         if trainer.is_global_zero:
             write_text(folder / "config.yaml", OmegaConf.to_yaml(tree))
-        with stop_all_ranks_on_error(trainer):
+        with stop_all_ranks_on_error(trainer), memory_errors(segmenter, datamodule):
             best, choice = fit_and_score(trainer, segmenter, datamodule, path, timing)
     metrics = build_metrics(trainer, datamodule, best, choice, timing)
     if config.weights is not None:
