@@ -45,6 +45,7 @@ def quiet_libraries() -> Iterator[None]:
         logging.getLogger(name).setLevel(logging.WARNING)
     with warnings.catch_warnings():
         for message in (
+            ".*GPU available but not used.*",  # trainer.accelerator=cpu was chosen
             ".*does not have many workers.*",  # two processes feed two cores
             ".*sync_dist=True.*",  # the table of tiles is the same on all ranks already
             ".*is smaller than the logging interval.*",
