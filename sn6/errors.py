@@ -2,8 +2,10 @@
 
 import errno
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no space, quota exceeded, file size limit
@@ -63,6 +65,18 @@ def joined(errors: Sequence[UserError], where: str) -> UserError:
     first = errors[0]
     message = f"{where}: {'; '.join(dict.fromkeys(map(str, errors)))}"
     return UserError(message, kind=first.kind, key=first.key, value=first.value)
+
+
+def locate_error(error: BaseException) -> str:
+    """Return an error of a user's own code as text: its class, the last line outside of installed packages, message."""
+    cause = error.__cause__ or error
+    frames = traceback.extract_tb(cause.__traceback__)
+    others = ("site-packages", str(Path(__file__).parent), "<")  # installed packages, sn6, code without a file
+    own = [frame for frame in frames if not any(other in frame.filename for other in others)]
+    place = f" in {Path(own[-1].filename).name} line {own[-1].lineno}" if own else ""
+    if isinstance(cause, SyntaxError) and cause.filename:
+        place = f" in {Path(cause.filename).name} line {cause.lineno}"
+    return f"{type(cause).__name__}{place}: {first_line(cause)}"
 
 
 def first_line(error: BaseException) -> str:

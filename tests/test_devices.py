@@ -291,6 +291,16 @@ def test_too_little_memory_of_the_gpu(sn6_run, archive_root, monkeypatch, is_tra
     assert_fails(sn6_run(*small_run("unet"), f"data.root={archive_root}"), "failed", key, value)
 
 
+@pytest.mark.filterwarnings("error:GPU available")
+def test_a_run_on_the_cpu_of_a_machine_with_a_gpu_warns_of_nothing(sn6_run, archive_root, monkeypatch):
+    from lightning.pytorch.accelerators import CUDAAccelerator
+
+    monkeypatch.setattr(CUDAAccelerator, "is_available", lambda: True)
+    finished = sn6_run(*small_run("unet"), f"data.root={archive_root}")
+    assert finished.status == 0, finished.err
+    assert "GPU" not in finished.err
+
+
 def test_batch_norm_is_detected():
     from sn6.models.unet import UNet
     from sn6.training.devices import has_batch_norm

@@ -36,6 +36,16 @@ class Tiny(nn.Module):
         return self.head(self.encoder(image))
 
 
+class Broken(nn.Module):
+    def __init__(self, part: str = "forward"):
+        if part != "constructor":
+            super().__init__()
+        self.layer = nn.Conv2d(3, 1, 1)
+
+    def forward(self, image):
+        return self.layer(image)
+
+
 class Flat(nn.Module):
     def __init__(self):
         super().__init__()
@@ -64,7 +74,8 @@ SHORT = (
 def own_folder(tmp_path, monkeypatch):
     """The user's folder: networks in a file of Python, and a folder of config files."""
     (tmp_path / "own_networks.py").write_text(OWN)
-    files = {"tiny": TINY, "smp": SMP, "flat": "_target_: own_networks.Flat\n"}
+    files = {"tiny": TINY, "smp": SMP, "flat": "_target_: own_networks.Flat\n", "open": "outputs: 1\n"}
+    files |= {"broken": "_target_: own_networks.Broken\n", "indented": "_target_: own_networks.Tiny\n  outputs: 1\n"}
     (tmp_path / "my_conf/model").mkdir(parents=True)
     for name, text in files.items():
         (tmp_path / f"my_conf/model/{name}.yaml").write_text(text)
@@ -160,12 +171,43 @@ def test_an_own_network_resumes(run, own_folder, archive_root):
         (["model=tiny", "model._target_=own_networks.Tinny"], "not_found", "model._target_"),
         (["model=tiny", "model._target_=own_network.Tiny"], "not_found", "model._target_"),
         (["model=tiny", "model.classes=${model.classes}"], "invalid_value", ANY),
+        (["model=open"], "missing_value", "model._target_"),
+        (["model=broken"], "failed", "model._target_"),  # in its forward
+        (["model=broken", "+model.part=constructor"], "failed", "model._target_"),
+        (["model=smp", "model.encoder_name=resnet19"], "failed", "model._target_"),
+        (["model=tiny", "model.bands=${model.inchannels}"], "invalid_value", ANY),
+        (["model=tiny", "+callbacks.own.every=2"], "missing_value", "callbacks.own._target_"),
+        (["model=tiny", "+callbacks.own._target_=own_networks.Flat"], "invalid_value", "callbacks.own._target_"),
+        (["model=tiny", "loss._target_=torch.nn.functional.mse_loss"], "invalid_value", "loss._target_"),
         (["model=tiny", "model.hidden=6"], "unknown_key", "model.hidden"),
         (["model=flat", "model._target_=pathlib.Path"], "invalid_value", "model._target_"),
     ],
 )
 def test_the_likeliest_mistakes_get_one_line(run, own_folder, overrides, kind, key):
     assert_fails(run(*overrides), kind, key)
+
+
+def test_a_broken_yaml_is_named_with_its_line(run, own_folder):
+    assert_fails(run("model=indented"), "unreadable", f"{own_folder}/my_conf/model/indented.yaml line 2")
+
+
+def test_a_misspelled_class_is_answered_with_the_nearest(run):
+    assert "own_networks has no Tinny; did you mean Tiny?" in run("model=tiny", "model._target_=own_networks.Tinny").err
+
+
+def test_a_recipe_takes_an_own_network_without_its_width(run, own_folder, archive_root):
+    done = run("experiment=quickstart", "simulation=null", f"data.root={archive_root}", "model=tiny")
+    assert done.status == 0, done.err
+    assert (own_folder / "outputs/it/sar/metrics.json").exists()
+
+
+def test_the_code_of_the_network_changed_before_a_resume(run, own_folder, monkeypatch):
+    assert run("model=tiny").status == 0
+    (own_folder / "outputs/it/metrics.json").unlink()  # as if it was stopped before its end
+    import own_networks
+
+    monkeypatch.setattr(own_networks.nn, "Upsample", lambda scale_factor: nn.ConvTranspose2d(1, 1, 2, stride=2))
+    assert_fails(run("model=tiny", "trainer.max_epochs=2"), "mismatch", "name")
 
 
 def test_a_network_that_returns_another_shape(run):

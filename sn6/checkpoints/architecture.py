@@ -4,13 +4,13 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from hydra.utils import get_object, instantiate
 from torch import nn
 
-from sn6.config.composition import TRUST_NODE
+from sn6.config.targets import import_target, make_object
 from sn6.errors import UserError
 
-SHARED_KEYS = ("in_channels", "classes")  # of conf/any_model.yaml, for classes that have arguments of these names
+# Keys of conf/any_model.yaml, and those that the recipes of conf/experiment set, for classes that have such arguments.
+SHARED_KEYS, RECIPE_KEYS = ("in_channels", "classes"), ("width", "pretrained")
 # What the libraries call the argument that downloads weights: sn6 and timm, segmentation_models_pytorch, torchvision.
 PRETRAINED_ARGUMENTS = (
     *("pretrained", "weights_file", "pretrained_backbone"),
@@ -28,9 +28,20 @@ def architecture_keys(network: Callable[..., nn.Module]) -> tuple[str, ...]:
 
 
 def constructor_arguments(network: Callable[..., nn.Module], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options without the shared ones that the network's class or function has no argument for."""
+    """Return the options without those that the network's class or function need not have an argument for.
+
+    These are `SHARED_KEYS`, and for a network of another package `RECIPE_KEYS`.
+    """
     parameters = inspect.signature(network).parameters
-    return {key: value for key, value in options.items() if key not in SHARED_KEYS or key in parameters}
+    is_own = str(getattr(network, "__module__", "")).startswith("sn6.")
+    optional = SHARED_KEYS if is_own else (*SHARED_KEYS, *RECIPE_KEYS)
+    return {key: value for key, value in options.items() if key not in optional or key in parameters}
+
+
+def ignored_keys(options: Mapping[str, Any]) -> list[str]:
+    """Return the keys of a recipe that the network has no argument for."""
+    passed = constructor_arguments(import_target(options["_target_"], "model"), options)
+    return [f"model.{key}" for key in RECIPE_KEYS if key in options and key not in passed]
 
 
 def build_network(options: Mapping[str, Any], fetch_pretrained: bool) -> nn.Module:
@@ -44,11 +55,11 @@ def build_network(options: Mapping[str, Any], fetch_pretrained: bool) -> nn.Modu
     Raises:
         UserError: the `_target_` makes something else than a torch.nn.Module
     """
-    target = get_object(options["_target_"])
+    target = import_target(options["_target_"], "model")
     arguments = constructor_arguments(target, options)
     if not fetch_pretrained:
         arguments |= {key: None for key in PRETRAINED_ARGUMENTS if key in inspect.signature(target).parameters}
-    network = instantiate(arguments, _convert_="all", **TRUST_NODE)
+    network = make_object(arguments, "model")
     if not isinstance(network, nn.Module):
         raise UserError(
             f"model._target_={options['_target_']} gives a {type(network).__name__}, not a torch.nn.Module; name the "

@@ -7,15 +7,16 @@ from contextlib import contextmanager, suppress
 from inspect import signature
 from typing import Any
 
-import hydra.utils
+import yaml
 from hydra import compose
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sn6.cli import unknown_key
-from sn6.config.composition import composing, group_choices
-from sn6.errors import UserError
+from sn6.config.composition import CONF, composing, config_folders, group_choices
+from sn6.config.targets import import_target
+from sn6.errors import UserError, first_line
 
 # Hydra has no class of its own for these: a group that is null or a number, and flags that exclude one another.
 NEAR = 0.75  # similarity from which on a name is taken for a misspelling of another one
@@ -31,6 +32,11 @@ def one_line_config_errors(overrides: Sequence[str]) -> Iterator[None]:
         if isinstance(error.__cause__, UserError):  # raised in a constructor that Hydra called
             raise error.__cause__ from None
         raise explain(error, overrides) from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{mark.name.removeprefix('file://')} line {mark.line + 1}" if mark else "a config file"
+        message = f"{place} is not valid YAML ({getattr(error, 'problem', None) or first_line(error)}); correct it"
+        raise UserError(message, kind="unreadable", key=place) from None
     except ValueError as error:
         if not str(error).startswith(HYDRA_VALUE_ERRORS):
             raise
@@ -68,13 +74,18 @@ def explain(error: Exception, overrides: Sequence[str]) -> UserError:
         )
     if match := re.search(r"Could not (?:find|load) '(\w+)/([^']*)'", text):
         choices = ", ".join(group_choices(match[1], overrides))
+        own = [str(folder) for folder in config_folders(overrides) if folder != CONF]
         return UserError(
-            f"unknown {match[1]}={match[2]}; choose from {choices}, or give the folder of your own config files: "
-            "--config-dir DIR",
+            f"unknown {match[1]}={match[2]}; choose from {choices}, or add {match[1]}/{match[2]}.yaml to "
+            + (" or ".join(own) if own else "a folder of your own: --config-dir DIR"),
             kind="unknown_value",
             key=match[1],
             value=match[2],
         )
+    if match := re.search(r"Interpolation key '([^']+)' not found", text):
+        key = getattr(error, "full_key", None)
+        message = f"config: {key or 'a value'} refers to ${{{match[1]}}}, which does not exist; correct this name"
+        return UserError(message, kind="invalid_value", key=key)
     if "Recursive interpolation" in text:
         key = getattr(error, "full_key", None)
         return UserError(
@@ -121,6 +132,8 @@ def explain_unknown(key: str, config: DictConfig) -> str:
     parent, _, name = key.rpartition(".")
     if choices := group_choices(name):
         return f"unknown key {key!r}; did you mean the group {name}={'|'.join(choices)}?"
+    if name == "_target_":
+        return f"unknown key {key!r}; +{key}=... adds it"
     beside = keys_beside(key, config)
     node = OmegaConf.select(config, parent) if parent else None
     if not isinstance(node, DictConfig) or "_target_" not in node:
@@ -129,7 +142,7 @@ def explain_unknown(key: str, config: DictConfig) -> str:
         return unknown_key(key, beside)
     arguments: list[str] = []
     with suppress(Exception):  # the module cannot be imported: that is another error
-        arguments = list(signature(hydra.utils.get_object(node["_target_"])).parameters)
+        arguments = list(signature(import_target(node["_target_"], parent)).parameters)
     if name in arguments:
         return f"{key} is an argument of {node['_target_']} that its file does not list; add it by +{key}=..."
     return unknown_key(key, [*beside, *(f"{parent}.{argument}" for argument in arguments)])

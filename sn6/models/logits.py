@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sn6.errors import UserError
+from sn6.errors import UserError, locate_error
 from sn6.models.padding import pad_to_multiple
 
 
@@ -24,7 +24,19 @@ def compute_logits(
     """
     height, width = image.shape[-2:]
     padded = pad_to_multiple(image, multiple).contiguous(memory_format=torch.channels_last)
-    output = network(padded)
+    try:
+        output = network(padded)
+    except (torch.OutOfMemoryError, UserError):
+        raise
+    except Exception as error:
+        if type(network).__module__.startswith("sn6."):
+            raise
+        raise UserError(
+            f"{type(network).__name__} fails for an image of shape {tuple(padded.shape)} ({locate_error(error)}); "
+            "correct the class, or the bands of the data",
+            kind="failed",
+            key="model._target_",
+        ) from None
     logits = output["out"] if isinstance(output, dict) and "out" in output else output
     check_output(logits, padded, network, building_class)
     return building_logits(logits[..., :height, :width], building_class)
@@ -36,15 +48,20 @@ def check_output(output: object, image: Tensor, network: nn.Module, building_cla
     classes = "1" if building_class is None else "classes"
     if isinstance(output, Tensor):
         size = tuple(output.shape)
-        is_right = size[:1] + size[2:] == (batch, height, width) and (building_class is not None or size[1] == 1)
+        has_size = size[:1] + size[2:] == (batch, height, width)
+        is_right = has_size and (building_class is not None or size[1] == 1)
         given = f"a tensor of shape {size}"
     else:
-        is_right, given = False, f"a {type(output).__name__}"
+        has_size, is_right, given = False, False, f"a {type(output).__name__}"
     if not is_right:
         raise UserError(
             f"{type(network).__name__} returned {given} for an image of shape {tuple(image.shape)}, but a network has "
-            f"to return logits of shape ({batch}, {classes}, {height}, {width}); change the class in model._target_, "
-            "or its number of output channels: NAME_OF_ITS_ARGUMENT: ${model.classes}",
+            f"to return logits of shape ({batch}, {classes}, {height}, {width}); "
+            + (
+                "pass the number of channels on to it: NAME_OF_ITS_ARGUMENT: ${model.classes}"
+                if has_size
+                else "change its forward, for example upsample its output"
+            ),
             kind="mismatch",
             key="model._target_",
         )

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
-from inspect import Parameter, signature
+from inspect import Parameter, isclass, signature
 from typing import Any
-
-from hydra.utils import get_object
 
 from sn6.checkpoints.architecture import architecture_keys, constructor_arguments
 from sn6.checkpoints.init_options import INIT_KEYS, InitOptions, network_arguments
 from sn6.cli import check_arguments, has_signature
+from sn6.config.targets import import_target
 from sn6.config.types import OPTION_NAMES, RunOptions
 from sn6.errors import UserError, joined
 from sn6.simulation.archive import settings_of
@@ -37,7 +36,7 @@ def check_types(values: Mapping[str, Any]) -> None:
     Raises:
         UserError: missing and unknown keys and values of another type, all in one message
     """
-    if errors := [*missing_keys(values), *needed_callbacks(values.get("callbacks") or {})]:
+    if errors := [*missing_keys(values), *callback_errors(values.get("callbacks") or {})]:
         raise joined(errors, "config")
     groups = {key: node for key, node in values.items() if key not in OPTION_NAMES and isinstance(node, dict | None)}
     options = {key: value for key, value in values.items() if key not in groups}
@@ -51,6 +50,10 @@ def check_types(values: Mapping[str, Any]) -> None:
             init = {key: value for key, value in node.items() if key in INIT_KEYS}
             errors += check_arguments(InitOptions, init, "model.", strict=True)[1]
             node = network_node(node)
+        if group == "loss" and not isclass(import_target(node["_target_"], group)):
+            message = "names a function, but a loss is a class derived from torch.nn.Module; correct it"
+            key = "loss._target_"
+            raise UserError(f"config: {key}={node['_target_']} {message}", kind="invalid_value", key=key)
         errors += check_node(node, group)
     if errors := [*errors, *missing_tensorboard(values["logger"] or {})]:
         raise joined(errors, "config")
@@ -62,8 +65,9 @@ def missing_keys(values: Mapping[str, Any]) -> Iterator[UserError]:
         node: Any = values
         for name in key.split("."):
             if not isinstance(node, Mapping) or name not in node:
+                in_file = "write _target_: MODULE.CLASS into its file, or " if name == "_target_" else ""
                 yield UserError(
-                    f"{key} is missing, which every run needs; leave out the override that removes it",
+                    f"{key} is missing, which every run needs; {in_file}leave out the override that removes it",
                     kind="missing_value",
                     key=key,
                 )
@@ -71,8 +75,8 @@ def missing_keys(values: Mapping[str, Any]) -> Iterator[UserError]:
             node = node[name]
 
 
-def needed_callbacks(callbacks: Mapping[str, Any]) -> Iterator[UserError]:
-    """Yield an error for each callback that is missing or null, and that others need."""
+def callback_errors(callbacks: Mapping[str, Any]) -> Iterator[UserError]:
+    """Yield an error for each callback that names no class, and for each one that is left out and that others need."""
     for name in NEEDED_CALLBACKS:
         if callbacks.get(name) is None:
             yield UserError(
@@ -81,22 +85,12 @@ def needed_callbacks(callbacks: Mapping[str, Any]) -> Iterator[UserError]:
                 kind="missing_value",
                 key=f"callbacks.{name}",
             )
-
-
-def missing_tensorboard(loggers: Mapping[str, Any]) -> Iterator[UserError]:
-    """Yield an error for a logger of TensorBoard where its package, an extra, is not installed."""
-    if find_spec("tensorboard") or find_spec("tensorboardX"):
-        return
-    from lightning.pytorch.loggers import TensorBoardLogger
-
-    for name, node in loggers.items():
-        target = import_target(node["_target_"], f"logger.{name}")
-        if isinstance(target, type) and issubclass(target, TensorBoardLogger):
+    for name, node in callbacks.items():
+        if node is not None and not (isinstance(node, Mapping) and "_target_" in node):
             yield UserError(
-                f"logger={name} needs tensorboard, which is not installed; install it with pip install "
-                "'sn6[tensorboard]', or leave the logger out",
-                kind="unavailable",
-                key=f"logger.{name}",
+                f"callbacks.{name} names no class; set +callbacks.{name}._target_=MODULE.CLASS",
+                kind="missing_value",
+                key=f"callbacks.{name}._target_",
             )
 
 
@@ -146,20 +140,18 @@ def missing_arguments(target: Any, arguments: Mapping[str, Any], where: str) -> 
         )
 
 
-def import_target(target: str, where: str) -> Any:
-    """Return the class or function that a `_target_` names.
+def missing_tensorboard(loggers: Mapping[str, Any]) -> Iterator[UserError]:
+    """Yield an error for a logger of TensorBoard where its package, an extra, is not installed."""
+    if find_spec("tensorboard") or find_spec("tensorboardX"):
+        return
+    from lightning.pytorch.loggers import TensorBoardLogger
 
-    Raises:
-        UserError: it cannot be imported
-    """
-    try:
-        return get_object(target)
-    except Exception as error:
-        reason = " ".join(str(error).split())  # Hydra's has several lines
-        raise UserError(
-            f"cannot import {where}._target_={target} ({reason}); check the name, and that its package is installed, "
-            "or that the command runs in the folder of its file",
-            kind="not_found",
-            key=f"{where}._target_",
-            value=target,
-        ) from None
+    for name, node in loggers.items():
+        target = import_target(node["_target_"], f"logger.{name}")
+        if isinstance(target, type) and issubclass(target, TensorBoardLogger):
+            yield UserError(
+                f"logger={name} needs tensorboard, which is not installed; install it with pip install "
+                "'sn6[tensorboard]', or leave the logger out",
+                kind="unavailable",
+                key=f"logger.{name}",
+            )

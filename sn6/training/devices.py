@@ -119,4 +119,6 @@ def stop_all_ranks_on_error(trainer: Trainer) -> Iterator[None]:
                 key="MASTER_PORT",
                 value=port,
             ) from None
+        if isinstance(error, SystemExit) and trainer.interrupted:  # Lightning's answer to Ctrl-C before the first step
+            raise KeyboardInterrupt from None
         raise

@@ -3,19 +3,17 @@
 import copy
 import inspect
 import math
-import traceback
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from hydra.utils import instantiate
 from jaxtyping import Bool, Float, Int32
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from sn6.errors import UserError, first_line
+from sn6.config.targets import make_object
+from sn6.errors import UserError, locate_error
 from sn6.segmenter import targets_of
 from sn6.targets.target import Target, tile_layers
 
@@ -55,7 +53,7 @@ class PixelLoss(nn.Module):
 
 def make_loss(node: DictConfig) -> nn.Module:
     """Make the loss of a config, see `as_loss`."""
-    return as_loss(instantiate(node, _convert_="all"), str(node["_target_"]))
+    return as_loss(make_object(node, "loss"), str(node["_target_"]))
 
 
 def as_loss(module: object, name: str) -> nn.Module:
@@ -79,10 +77,8 @@ def as_loss(module: object, name: str) -> nn.Module:
     except UserError:
         raise
     except Exception as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{Path(frame.filename).name} line {frame.lineno}"
-        problem = f"fails on an example of one class ({type(error).__name__} in {place}: {first_line(error)})"
-        problem += f"; {ADVICE}" if loss is not module else "; correct it"
+        problem = f"fails for the logits and the mask of a small example ({locate_error(error)}); "
+        problem += ADVICE if loss is not module else "correct the class or its arguments"
     if problem:
         raise wrong_loss(name, problem)
     return loss

@@ -20,6 +20,15 @@ def lightning_errors() -> Iterator[None]:
         yield
     except MisconfigurationException as error:
         raise UserError(f"trainer: {' '.join(str(error).split())}", kind="invalid_value", key="trainer") from None
+    except RuntimeError as error:
+        if "loading state_dict" not in str(error):
+            raise
+        raise UserError(
+            f"the checkpoint of this run does not fit its network, whose code has changed "
+            f"({' '.join(str(error).split())}); restore the code, choose another name=, or set resume=false",
+            kind="mismatch",
+            key="name",
+        ) from None
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from sn6.callbacks.polygon_f1 import PolygonF1
@@ -12,6 +11,7 @@ from sn6.checkpoints.architecture import PRETRAINED_ARGUMENTS
 from sn6.checkpoints.init_options import INIT_KEYS, check_building_class, network_arguments, resolve_options
 from sn6.checkpoints.initial_weights import HANDOFF_KEY, MODEL_KEY, InitialWeights, read_initial_weights
 from sn6.checkpoints.run_files import EO_WEIGHTS, FINAL_WEIGHTS
+from sn6.config.targets import import_target
 from sn6.errors import UserError
 from sn6.training.config_check import check_types
 from sn6.training.devices import check_devices, fastest_precision
@@ -65,7 +65,7 @@ def resolve(values: dict[str, Any]) -> ResolvedConfig:
         model |= {key: None for key in PRETRAINED_ARGUMENTS if key in model and key not in INIT_KEYS}
     where = weights.where if weights is not None else str(values["folder"])
     requested = {key: value for key, value in network_arguments(model).items() if key != "_target_"}
-    model |= resolve_options(get_object(model["_target_"]), requested, trained, model["reset_head"], where)
+    model |= resolve_options(import_target(model["_target_"], "model"), requested, trained, model["reset_head"], where)
     check_building_class(model["classes"], model["building_class"])
     tree = OmegaConf.create(values | {"trainer": trainer, "model": model})
     OmegaConf.set_readonly(tree, True)

@@ -6,17 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
-from lightning import Trainer, seed_everything
+from lightning import Callback, Trainer, seed_everything
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig, OmegaConf
 
 from sn6.callbacks.calibration import Choice, calibrate, validate_calibrated
 from sn6.callbacks.resume_point import AtomicCheckpointIO
-from sn6.checkpoints.architecture import build_network
+from sn6.checkpoints.architecture import build_network, ignored_keys
 from sn6.checkpoints.init_options import network_arguments
 from sn6.checkpoints.initial_weights import provenance, summary
 from sn6.checkpoints.run_files import BEST
+from sn6.config.targets import make_object
 from sn6.data.augment import Augmentation
 from sn6.data.datamodule import TileDataModule, per_device_batch_size
 from sn6.errors import UserError, first_line
@@ -134,6 +135,8 @@ def make_modules(config: ResolvedConfig, resumes: bool) -> tuple[Segmenter, Tile
             value=tree.model.in_channels,
         )
     network = build_network(network_arguments(config.to_dict()["model"]), fetch_pretrained=not resumes)
+    if ignored := ignored_keys(network_arguments(config.to_dict()["model"])):
+        rank_zero_only(log.info)("%s has no %s of the experiment; left out", type(network).__name__, ", ".join(ignored))
     if config.weights is not None:
         rows = config.weights.load_into(network, datamodule.source, tree.model.adapt, tree.model.reset_head)
         rank_zero_only(log.info)("%s: %s", config.weights.where, summary(rows))
@@ -160,7 +163,7 @@ def make_augmentation(node: DictConfig) -> Augmentation:
     Raises:
         UserError: it is of another class
     """
-    augmentation, name = instantiate(node, _convert_="all"), str(node["_target_"])
+    augmentation, name = make_object(node, "augmentation"), str(node["_target_"])
     if not isinstance(augmentation, Augmentation):
         raise UserError(
             f"augmentation._target_={name} is no subclass of sn6.data.augment.Augmentation; derive it from that class",
@@ -182,9 +185,9 @@ def make_trainer(config: ResolvedConfig, batch_norm: bool) -> Trainer:
         UserError: an argument that Lightning refuses
     """
     trainer = config.tree.trainer
-    nodes = [node for node in config.tree.callbacks.values() if node is not None]  # callbacks.x=null leaves x out
+    nodes = {name: node for name, node in config.tree.callbacks.items() if node is not None}  # null leaves one out
     arguments: dict[str, Any] = {
-        "callbacks": [instantiate(node, _convert_="all") for node in nodes],
+        "callbacks": [make_callback(str(name), node) for name, node in nodes.items()],
         "logger": False,  # made when everything else fits: W&B starts a run with it
         "profiler": make_profiler(trainer.profiler, config.folder),
         "sync_batchnorm": batch_norm and on_gpu(trainer.accelerator),  # torch has it only for GPUs
@@ -197,6 +200,23 @@ def make_trainer(config: ResolvedConfig, batch_norm: bool) -> Trainer:
         return instantiate(trainer, _convert_="all", **arguments)
     except ValueError as error:  # an accelerator or a strategy that does not exist
         raise UserError(f"trainer: {first_line(error)}", kind="invalid_value", key="trainer") from None
+
+
+def make_callback(name: str, node: DictConfig) -> Callback:
+    """Make a callback of the config.
+
+    Raises:
+        UserError: it is none
+    """
+    callback, target = make_object(node, f"callbacks.{name}"), str(node["_target_"])
+    if not isinstance(callback, Callback):
+        raise UserError(
+            f"callbacks.{name}._target_={target} is no lightning.Callback; derive it from that class, or leave it out",
+            kind="invalid_value",
+            key=f"callbacks.{name}._target_",
+            value=target,
+        )
+    return callback
 
 
 def save_initial_weights(trainer: Trainer, segmenter: Segmenter, datamodule: TileDataModule) -> str:

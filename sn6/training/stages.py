@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose
-from hydra.utils import get_object
 
 from sn6.checkpoints.architecture import architecture_keys
 from sn6.cli import type_hints
 from sn6.config.composition import compose_values, search_path
 from sn6.config.overrides import key_of, quote_texts
+from sn6.config.targets import import_target
 from sn6.config.types import PER_STAGE
 from sn6.errors import UserError
 from sn6.training.config_check import check_types
@@ -57,7 +57,7 @@ def stage_configs(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
 
 def check_per_stage(values: Mapping[str, Any], overrides: Sequence[str]) -> None:
     """Raise a UserError for an override of the command line that each stage has to have for itself."""
-    hints = type_hints(get_object(values["data"]["_target_"]))
+    hints = type_hints(import_target(values["data"]["_target_"], "data"))
     keys = ["data", *(f"data.{key}" for key, hint in hints.items() if PER_STAGE in marks(hint))]
     for override in overrides:
         if key_of(override) in keys:
@@ -82,7 +82,7 @@ def check_same_network(stages: Mapping[str, Mapping[str, Any]]) -> None:
     for other in others:
         two = stages[other]["model"]
         handoff = stages[other]["callbacks"].get("sar_handoff") or {}
-        keys = ["_target_", "classes", *architecture_keys(get_object(one["_target_"])), "building_class"]
+        keys = ["_target_", "classes", *architecture_keys(import_target(one["_target_"], "model")), "building_class"]
         keys += [] if handoff.get("adapt") else ["in_channels"]
         differ = [key for key in keys if two.get(key) not in (one.get(key), None)]  # null is that of the weights
         if differ:
