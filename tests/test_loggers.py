@@ -89,7 +89,9 @@ def test_a_resumed_run_keeps_its_id(sn6_run, archive_root, tmp_path):
     without_length = [override for override in overrides if not override.startswith("trainer.max_epochs")]
     done = sn6_run(*without_length, "trainer.max_epochs=2")
     assert done.status == 0, done.err
-    assert len({run["id"] for run in read_offline_runs(tmp_path / "outputs/it")}) == 1
+    folders = list((tmp_path / "outputs/it/wandb").glob("offline-run-*"))  # named offline-run-<time>-<id>
+    assert len(folders) == 2
+    assert len({folder.name.rpartition("-")[2] for folder in folders}) == 1
 
 
 def test_a_missing_tensorboard_is_reported_before_anything_is_made(sn6_run, archive_root, tmp_path, monkeypatch):
