@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override
 from hydra.experimental.callback import Callback
@@ -34,6 +35,7 @@ class Sweep(Callback):
             UserError: an unknown key, an invalid value, a storage out of reach, or one of several processes that all
                 start the sweep
         """
+        HydraConfig.instance().set_config(config)  # Hydra 1.3 does so for the jobs only; it knows the search path
         with exit_on_error(config.hydra.overrides.task):
             check_launcher(config)
             overrides = sweep_overrides(config)
