@@ -210,6 +210,16 @@ def test_the_code_of_the_network_changed_before_a_resume(run, own_folder, monkey
     assert_fails(run("model=tiny", "trainer.max_epochs=2"), "mismatch", "name")
 
 
+def test_a_callback_that_monitors_what_nobody_logs(run):
+    stopping = (
+        "+callbacks.stop._target_=lightning.pytorch.callbacks.EarlyStopping",
+        "+callbacks.stop.monitor=val/dice",
+    )
+    done = run("model=tiny", *stopping)
+    assert_fails(done, "unknown_value", "callbacks")
+    assert "val/f1" in str(done.error)
+
+
 def test_a_network_that_returns_another_shape(run):
     assert_fails(run("model=flat"), "mismatch", "model._target_")
 

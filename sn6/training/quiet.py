@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from sn6.data.datamodule import TileDataModule
-from sn6.errors import UserError
+from sn6.errors import UserError, first_line
 from sn6.segmenter import Segmenter
 
 
@@ -21,6 +21,8 @@ def lightning_errors() -> Iterator[None]:
     except MisconfigurationException as error:
         raise UserError(f"trainer: {' '.join(str(error).split())}", kind="invalid_value", key="trainer") from None
     except RuntimeError as error:
+        if str(error).startswith("Early stopping conditioned on"):
+            raise UserError(f"callbacks: {first_line(error)}", kind="unknown_value", key="callbacks") from None
         if "loading state_dict" not in str(error):
             raise
         raise UserError(
