@@ -27,14 +27,18 @@ def architecture_keys(network: Callable[..., nn.Module]) -> tuple[str, ...]:
     return getattr(network, "architecture_keys", ())
 
 
+def is_own(network: Callable[..., nn.Module]) -> bool:
+    """Return whether a network's class or function is part of sn6."""
+    return str(getattr(network, "__module__", "")).startswith("sn6.")
+
+
 def constructor_arguments(network: Callable[..., nn.Module], options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options without those that the network's class or function need not have an argument for.
 
     These are `SHARED_KEYS`, and for a network of another package `RECIPE_KEYS`.
     """
     parameters = inspect.signature(network).parameters
-    is_own = str(getattr(network, "__module__", "")).startswith("sn6.")
-    optional = SHARED_KEYS if is_own else (*SHARED_KEYS, *RECIPE_KEYS)
+    optional = SHARED_KEYS if is_own(network) else (*SHARED_KEYS, *RECIPE_KEYS)
     return {key: value for key, value in options.items() if key not in optional or key in parameters}
 
 

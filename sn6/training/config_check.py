@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from inspect import Parameter, isclass, signature
 from typing import Any
 
-from sn6.checkpoints.architecture import architecture_keys, constructor_arguments
+from sn6.checkpoints.architecture import architecture_keys, constructor_arguments, is_own
 from sn6.checkpoints.init_options import INIT_KEYS, InitOptions, network_arguments
 from sn6.cli import check_arguments, has_signature
 from sn6.config.targets import import_target
@@ -102,10 +102,9 @@ def network_node(model: Mapping[str, Any]) -> dict[str, Any]:
     arguments = network_arguments(model)
     target = import_target(arguments["_target_"], "model")
     parameters, open_keys = signature(target).parameters, architecture_keys(target)
-    is_own = str(getattr(target, "__module__", "")).startswith("sn6.")
     for key in [key for key, value in arguments.items() if value is None]:
         has_default = key in parameters and parameters[key].default is not Parameter.empty
-        if key in open_keys or (not is_own and has_default):
+        if key in open_keys or (not is_own(target) and has_default):
             del arguments[key]
     return constructor_arguments(target, arguments)
 
