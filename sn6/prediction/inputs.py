@@ -9,9 +9,10 @@ from rasterio.errors import CRSError, RasterioError
 from sn6.data.source import Source, is_rotated
 from sn6.datasets.archive import IMAGE_ID, Archive
 from sn6.datasets.layout import CRS, PIXEL, PRODUCTS, Split, tile_path
+from sn6.datasets.raster import open_raster
 from sn6.errors import UserError, first_line
 from sn6.plots.tile_selection import number_of
-from sn6.prediction.images import Image, open_raster
+from sn6.prediction.images import Image
 
 SUFFIXES = (".tif", ".tiff")
 
@@ -87,6 +88,7 @@ def archive_images(root: Path, split: Split, source: Source, tiles: Sequence[str
                 (west, north),
                 rotated=is_rotated(tile, source),
                 repeat=round(PRODUCTS[source.product].pixel / PIXEL),
+                in_archive=True,
             )
         )
     return images

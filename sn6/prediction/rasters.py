@@ -8,8 +8,9 @@ from rasterio.transform import from_origin
 from rasterio.windows import Window
 from scipy.special import expit
 
+from sn6.datasets.raster import create_raster
 from sn6.files import atomic_write
-from sn6.prediction.images import Image, open_raster
+from sn6.prediction.images import Image
 from sn6.prediction.mosaic import Mosaic
 
 STEPS, NODATA = 254, 255  # a stored 254 is probability 1; the file's scale tells readers to divide
@@ -40,7 +41,7 @@ def write_probability(path: Path, image: Image, mosaic: Mosaic) -> None:
     }
     if image.pixel != 1 or image.corner != (0, 0):
         profile["transform"] = from_origin(*image.corner, image.pixel, image.pixel)
-    with atomic_write(path) as part, open_raster(part, "w", crs=image.crs, **profile) as raster:
+    with atomic_write(path) as part, create_raster(part, crs=image.crs, **profile) as raster:
         raster.scales, raster.descriptions = (1 / STEPS,), ("probability of building",)
         for top in range(0, image.height, CHUNK):
             for left in range(0, image.width, CHUNK):
