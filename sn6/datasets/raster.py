@@ -25,6 +25,7 @@ from sn6.datasets.layout import NODATA
 from sn6.errors import UserError
 
 TILE_DRIVER = "GTiff"  # of the tiles of an archive
+COMPLEX_ADVICE = "decibels are expected: calibrate them, and write 10*log10(|z|**2) as float32"
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # TIFF and BigTIFF, both byte orders
 
 
@@ -198,23 +199,29 @@ def scaled(
         return stored.astype(np.float32, copy=False)
 
 
+def mask_bands(source: rasterio.DatasetReader, bands: Sequence[int]) -> list[int]:
+    """Return those of `bands` whose masks must be read: one where all have the same mask, none without masks."""
+    own, flags = [], source.mask_flag_enums
+    for band in sorted(set(bands)):
+        kinds = set(flags[band - 1])
+        if kinds & {MaskFlags.all_valid, MaskFlags.alpha} or kinds == {MaskFlags.nodata}:
+            continue  # alpha bands and nodata values are read as such
+        if MaskFlags.per_dataset in kinds:
+            return [band]
+        own.append(band)
+    return own
+
+
 def read_mask(
     source: rasterio.DatasetReader, bands: Sequence[int], window: Window | None
 ) -> Bool[np.ndarray, "h w"] | None:
     """Return where alpha bands and the masks of `bands` have data; None where the file has neither.
 
-    An alpha band is read as a band: GDAL takes it for the mask of files of two or four bands only.
+    An alpha band is read as a band: GDAL takes it for the mask in files of two or four bands only.
     """
     alpha = sorted(set(source.indexes) - set(stored_bands(source, bands)))
     masks = [source.read(band, window=window) > 0 for band in alpha]
-    flags = source.mask_flag_enums
-    for band in sorted(set(bands)):
-        kinds = set(flags[band - 1])
-        if kinds & {MaskFlags.all_valid, MaskFlags.alpha} or kinds == {MaskFlags.nodata}:
-            continue
-        masks.append(source.read_masks(band, window=window) > 0)
-        if MaskFlags.per_dataset in kinds:
-            break
+    masks += [source.read_masks(band, window=window) > 0 for band in mask_bands(source, bands)]
     return np.logical_and.reduce(masks) if masks else None
 
 
@@ -222,8 +229,7 @@ def refuse_complex(source: rasterio.DatasetReader) -> None:
     """Raise a UserError where a file has complex values."""
     if any(dtype.startswith("complex") for dtype in source.dtypes):
         raise UserError(
-            f"{source.name} has complex values ({source.dtypes[0]}), but decibels are expected: calibrate it, and "
-            "write 10*log10(|z|**2) as float32",
+            f"{source.name} has complex values ({source.dtypes[0]}), but {COMPLEX_ADVICE}",
             kind="wrong_data",
             key=source.name,
             value=source.dtypes[0],

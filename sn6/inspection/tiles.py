@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import rasterio
 import shapely
 from rasterio.errors import RasterioError
 
 from sn6.datasets.layout import CRS, PIXEL, PRODUCTS, Split, geojson_path
+from sn6.datasets.raster import TILE_DRIVER, open_raster
 from sn6.datasets.statistics import polygons_in_mask
 from sn6.errors import UserError
 from sn6.footprints import Labels
@@ -103,9 +103,9 @@ def read_labels(task: Task) -> tuple[Labels | None, list[Fault]]:
 def read_corner(path: Path) -> Corner:
     """Read the west and north edge of an image in metres; (0, 0) where it is unreadable, a fault of its own."""
     try:
-        with rasterio.open(path) as source:
+        with open_raster(path, TILE_DRIVER) as source:
             return source.bounds.left, source.bounds.top
-    except (RasterioError, OSError):
+    except (UserError, RasterioError, OSError):
         return 0.0, 0.0
 
 
@@ -126,5 +126,5 @@ def label_faults(labels: Labels, image: Image, where: str) -> Iterator[Fault]:
     if over_edge.any():
         yield Fault("labels over edge", where, f"{over_edge.sum()} of {len(labels)} footprints extend over the edge")
     on_tile = len(polygons_in_mask(labels, MIN_AREA)) and not outside.all()
-    if on_tile and image.valid and image.statistics is not None and not image.statistics.building:
+    if on_tile and image.valid and not image.statistics.building:
         yield Fault("labels on nodata", where, f"all {len(labels)} footprints are on nodata")
