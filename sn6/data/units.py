@@ -6,7 +6,7 @@ deviations of a normal distribution) with their standard deviation. The spread f
 1 with the median 0.1, where the network was trained on -10 ± 5 dB, the median is only 2 standard deviations off.
 
 Measured: tiles of 450 m of the simulated city, water included, deviate by at most 1.6 standard deviations and have 0.3
-to 1.3 times the spread, as have crops of 180 m of a real radar image of Rotterdam; in linear power those crops have less
+to 1.3 times the spread, as have crops of 180 m of a real radar image of Rotterdam; in linear power those have less
 than 0.08 times the spread.
 """
 
@@ -115,13 +115,15 @@ def find_mismatch(sample: Sample, statistics: Statistics, product: Product, name
     odd_spread = (spread < smallest).all() or (spread > MAX_SPREAD).any()
     if np.abs(deviation).max() <= WARN and not odd_spread and not impossible(sample, shape, product):
         return None
-    guess = optical_units if product.optical else radar_units
+    units, remedy = (
+        optical_units(sample, shape, product, mean) if product.optical else radar_units(sample, shape, mean, std)
+    )
     worst = int(np.abs(deviation).argmax())
     evidence = (
-        f"{names[worst]}: median {shape.median[worst]:.3g}, spread {shape.spread[worst]:.2g}; trained on "
-        f"{mean[worst]:.3g} ± {std[worst]:.2g}"
+        f"{names[worst]}: median {shape.median[worst]:.3g}, spread {shape.spread[worst]:.3g}; trained on "
+        f"{mean[worst]:.3g} ± {std[worst]:.3g}"
     )
-    return Mismatch(float(np.abs(deviation).max()), *guess(sample, shape, mean, std), evidence)
+    return Mismatch(float(np.abs(deviation).max()), units, remedy, evidence)
 
 
 def is_constant(statistics: Statistics) -> bool:
@@ -130,10 +132,16 @@ def is_constant(statistics: Statistics) -> bool:
 
 
 def impossible(sample: Sample, shape: Shape, product: Product) -> bool:
-    """Return whether values cannot be those of the product: of 8 bits where it has more, or the reverse; negative."""
-    too_few = sample.dtype == "uint8" and not sample.scaled and product.dtype != "uint8"
-    too_many = product.dtype == "uint8" and (shape.high > 255).any()
-    return too_few or too_many or (product.optical and bool((shape.low < 0).any()))
+    """Return whether values cannot be those of the product: whole decibels, counts of other bits or below 0."""
+    if not product.optical:
+        return not sample.scaled and is_whole(sample.values)
+    too_few_bits = sample.dtype == "uint8" and not sample.scaled and product.dtype != "uint8"
+    return too_few_bits or bool((shape.low < 0).any()) or has_more_bits(shape, product)
+
+
+def has_more_bits(shape: Shape, product: Product) -> bool:
+    """Return whether a product of 8 bits has larger values."""
+    return product.dtype == "uint8" and bool((shape.high > 255).any())
 
 
 def radar_units(sample: Sample, shape: Shape, mean: np.ndarray, std: np.ndarray) -> tuple[str, str]:
@@ -159,14 +167,16 @@ def radar_units(sample: Sample, shape: Shape, mean: np.ndarray, std: np.ndarray)
     return "in other units", "give radar in decibels as in training"
 
 
-def optical_units(sample: Sample, shape: Shape, mean: np.ndarray, std: np.ndarray) -> tuple[str, str]:
+def optical_units(sample: Sample, shape: Shape, product: Product, mean: np.ndarray) -> tuple[str, str]:
     """Return what values seem to be in place of the counts of the training data, and what to do."""
     remedy = "give the same product as in training"
     if (shape.low < 0).any():
         return "no counts, as some are negative", remedy
     if shape.high.max() <= 2:
         return "reflectance from 0 to 1", "scale them as in training"
-    if sample.dtype == "uint8":
+    if has_more_bits(shape, product):
+        return "counts of more than 8 bits", remedy
+    if sample.dtype == "uint8" != product.dtype:
         return "8-bit counts", remedy
     ratio = float(np.median(shape.median / np.maximum(mean, 1e-6)))
     return f"counts on another scale, about {ratio:.2g} times", "scale them as in training"

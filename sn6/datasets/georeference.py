@@ -54,18 +54,18 @@ def convert(source: CRS, target: CRS, x: float, y: float) -> tuple[float, float]
     return to_x, to_y
 
 
-def metres_per_unit(crs: CRS, x: float, y: float) -> tuple[float, float] | None:
-    """Return the metres on the ground of one unit of a CRS along x and y at a point; None outside of its range.
+def metres_per_unit(crs: CRS, x: float, y: float) -> tuple[float, float]:
+    """Return the metres on the ground of one unit of a CRS along x and y at a point; NaN outside of its range.
 
     They are measured in the point's UTM zone, which is true to 0.1%.
     """
     place = place_of(crs, x, y)
     if place is None:
-        return None
+        return math.nan, math.nan
     zone = utm_zone(place)
-    ends = [((x - STEP, y), (x + STEP, y)), ((x, y - STEP), (x, y + STEP))]
-    scales = [math.dist(convert(crs, zone, *start), convert(crs, zone, *end)) / (2 * STEP) for start, end in ends]
-    return (scales[0], scales[1]) if all(map(math.isfinite, scales)) else None
+    west, east = convert(crs, zone, x - STEP, y), convert(crs, zone, x + STEP, y)
+    south, north = convert(crs, zone, x, y - STEP), convert(crs, zone, x, y + STEP)
+    return math.dist(west, east) / (2 * STEP), math.dist(south, north) / (2 * STEP)
 
 
 def warp_advice(path: Path, place: Place | None, pixel: float, option: str = "") -> str:
@@ -77,7 +77,7 @@ def warp_advice(path: Path, place: Place | None, pixel: float, option: str = "")
         pixel: size to warp to in m
         option: of gdalwarp, which selects how the image is placed
     """
-    zone = "EPSG:UTM_ZONE" if place is None else utm_zone(place).to_string()
+    zone = "UTM_ZONE" if place is None else utm_zone(place).to_string()
     words = ["gdalwarp", *option.split(), "-t_srs", zone, "-tr", f"{pixel:g}", f"{pixel:g}"]
     return f"{' '.join(words)} {shlex.quote(str(path))} WARPED.tif"
 

@@ -124,7 +124,7 @@ def bands_by_description(raster: rasterio.DatasetReader, names: Sequence[str]) -
 
 
 def described_band(description: str | None) -> str | None:
-    """Return the only band that a description names, such as VV for "Sigma0_VV_db"; None where it names none or several.
+    """Return the only band that a description names, such as VV for "Sigma0_VV_db"; None for none or several.
 
     Words are separated by anything but letters, or by an upper-case letter after a lower-case one.
     """

@@ -39,9 +39,18 @@ def read_grid(
             )
         return (0.0, 0.0), 1.0, None
     x, y = centre(grid, *raster.shape)
-    advice = warp_advice(path, place_of(crs, x, y) if crs else None, pixel)
+    place = place_of(crs, x, y) if crs is not None else None
+    advice = warp_advice(path, place, pixel)
     if not grid.is_rectilinear or grid.a <= 0 or abs(grid.a + grid.e) > 1e-3 * grid.a:
         raise UserError(f"{path} is not north-up with square pixels; warp it: {advice}", kind="wrong_data", key=path)
+    if crs is not None and place is None:
+        raise UserError(
+            f"{path} has CRS {crs_name(crs)}, in which its centre {x:g}, {y:g} is no place on the ground; correct its "
+            "CRS or its position, for example with gdal_edit",
+            kind="wrong_data",
+            key=path,
+            value=str(crs),
+        )
     if crs is not None and (fault := crs_fault(crs, x, y)):
         raise UserError(
             f"{path} has CRS {crs_name(crs)}, {fault}; warp it: {advice}", kind="wrong_data", key=path, value=str(crs)
@@ -51,15 +60,12 @@ def read_grid(
 
 
 def crs_fault(crs: CRS, x: float, y: float) -> str | None:
-    """Return why footprints and areas in a CRS would be wrong at a point; None where they are right."""
+    """Return why footprints and areas in a CRS would be wrong at a point on the ground; None where they are right."""
     if not crs.is_projected:
-        return "which is in degrees" if crs.is_geographic else "which is not on a map"
-    scales = metres_per_unit(crs, x, y)
-    if scales is None:
-        return "but is outside of its range: correct its georeference first"
-    wrong = max(scales, key=lambda scale: abs(scale - 1))
-    if abs(wrong - 1) > TOLERANCE:
-        return f"whose unit is {wrong:.3g} m there"
+        return "which is not in metres"
+    wrong = max(metres_per_unit(crs, x, y), key=lambda metres: abs(metres - 1))
+    if not abs(wrong - 1) <= TOLERANCE:
+        return f"whose unit is {wrong:.4g} m there"
     return None if crs.to_epsg() is not None else "which has no EPSG code"
 
 

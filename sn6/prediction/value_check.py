@@ -1,6 +1,7 @@
 """Compare the values of the images to predict with those that the networks were trained on, on a sample of each."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,14 +12,18 @@ from rasterio.windows import Window
 from sn6.data.units import Mismatch, Sample, find_mismatch
 from sn6.datasets.layout import PRODUCTS
 from sn6.datasets.raster import is_scaled
-from sn6.errors import UserError
+from sn6.errors import UserError, counted
 from sn6.prediction.band_selection import band_names
 from sn6.prediction.images import Image, broken
 from sn6.prediction.networks import TrainedNetwork
+from sn6.progress import track
 
 HEIGHT, WIDTH = 32, 64  # pixels of a window of the sample: flat, since most files are read by rows
 GRIDS = ((3, 5), (12, 20))  # rows and columns of windows; more where the first have little data
 ENOUGH, MINIMUM = 2000, 100  # valid pixels: of a sample, and of one that is compared at all
+
+THREADS = 8
+MANY = 100  # images, whose check takes long enough to show its progress
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,11 @@ def compare_values(images: Sequence[Image], networks: Sequence[TrainedNetwork]) 
     Raises:
         UserError: an image differs so much that the network cannot give anything useful, or cannot be read
     """
-    findings = [finding for image in images if (finding := check_image(image, networks)) is not None]
+    name = f"checking the values of {counted(len(images), 'image')}"
+    with ThreadPoolExecutor(THREADS) as pool:
+        checked = pool.map(lambda image: check_image(image, networks), images)
+        shown = track(checked, name, len(images)) if len(images) >= MANY else checked
+        findings = [finding for finding in shown if finding is not None]
     if not findings:
         return None
     worst = max(findings, key=lambda finding: finding.mismatch.deviation)
