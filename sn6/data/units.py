@@ -156,7 +156,7 @@ def radar_units(sample: Sample, shape: Shape, mean: np.ndarray, std: np.ndarray)
             converted = shape.decibels(factor)
             deviation, spread = np.abs(converted.median - mean) / std, converted.spread / std
             if (deviation <= WARN).all() and is_similar(spread):
-                misfits[factor, units] = float((deviation + np.abs(np.log(spread))).mean())
+                misfits[factor, units] = float((deviation + 4 * np.abs(np.log(spread))).mean())
         if misfits:
             factor, units = min(misfits, key=lambda key: misfits[key])
             return units, f"convert them to decibels, {factor}·log10(x)"

@@ -17,9 +17,8 @@ WORDS = {name.lower(): name for name in ("HH", "HV", "VH", "VV", "NIR", "PAN")} 
     "green": "G",
     "blue": "B",
     "panchromatic": "PAN",
-    "edge": "red edge",  # is not red
-    "coastal": "coastal blue",
 }
+OTHERS = {"edge", "coastal"}  # red edge is not red
 LETTERS = {"r": "R", "g": "G", "b": "B", "n": "NIR"}  # only where they are the whole description: B1 is not blue
 
 
@@ -132,8 +131,9 @@ def described_band(description: str | None) -> str | None:
     if text.lower() in LETTERS:
         return LETTERS[text.lower()]
     separated = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text).lower()
-    named = {WORDS[word] for word in re.findall("[a-z]+", separated) if word in WORDS}
-    return named.pop() if len(named) == 1 else None
+    words = set(re.findall("[a-z]+", separated))
+    named = {WORDS[word] for word in words & WORDS.keys()}
+    return named.pop() if len(named) == 1 and not words & OTHERS else None
 
 
 def listed(bands: Sequence[int]) -> str:
