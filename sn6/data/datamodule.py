@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, DistributedSampler, Sampler
 from sn6.config.types import MAY_CHANGE, PER_STAGE
 from sn6.data.augment import Augmentation
 from sn6.data.dataset import CropDataset, TileDataset, check_target_names
-from sn6.data.folds import Fold, make_fold, with_product
+from sn6.data.folds import Fold, check_footprints, make_fold, with_product
 from sn6.data.normalization import Nodata, Statistics, measure_statistics
 from sn6.data.partitions import PARTITIONS, PartitionName
 from sn6.data.reader import NO_TARGETS
@@ -119,9 +119,12 @@ class TileDataModule(LightningDataModule):
         """
         index = "SAR-Intensity" if self.archive.has_product("train", "SAR-Intensity") else self.source.product
         tiles = self._labelled(self.archive.tiles("train", index))
+        if self.source.product != index and self.archive.has_product("train", self.source.product):
+            self.archive.tiles("train", self.source.product)  # checks the headers and positions of its images
         test: list[Tile] = []
         if self.test_column is None and test_truth_path(self.archive.root).exists():
             test = self._labelled(self.archive.tiles("test_public", "SAR-Intensity"))
+        check_footprints(self.archive, tiles)
         all_products = make_fold(tiles, self.fold_index, self.test_column, test, self.partition)
         fold, noun = with_product(all_products, self.source.product), PARTITIONS[self.partition].noun
         if self.test_column is not None:

@@ -33,6 +33,9 @@ TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # TIFF and BigTIFF, both
 def open_raster(path: Path, driver: str | None = None) -> Iterator[rasterio.DatasetReader]:
     """Open a raster file in the process that reads it, without rasterio's warning about a missing georeference.
 
+    Numpy's warning about an overflow is off as well: rasterio compares a nodata value such as 1e39 with the limits of
+    float32 whenever it is asked for it.
+
     Args:
         path: the file
         driver: TILE_DRIVER for the tiles of an archive, BigTIFF and COG included: a VRT under the name of a tile could
@@ -44,11 +47,12 @@ def open_raster(path: Path, driver: str | None = None) -> Iterator[rasterio.Data
     """
     if driver is not None:
         check_mask_file(path.with_name(f"{path.name}.msk"))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        source = rasterio.open(path, driver=driver)
-    with source:
-        yield source
+    with np.errstate(over="ignore"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            source = rasterio.open(path, driver=driver)
+        with source:
+            yield source
 
 
 @contextmanager

@@ -79,6 +79,12 @@ def polygons_in_mask(labels: Labels | None, min_area: float) -> np.ndarray:
     return labels.polygons[shapely.area(labels.polygons) * PIXEL**2 >= min_area]
 
 
+def is_outside(polygons: Polygons, height: float, width: float) -> Bool[np.ndarray, " n"]:
+    """Return which polygons (pixels) are entirely outside a tile of `height` times `width` pixels."""
+    west, north, east, south = shapely.bounds(polygons).reshape(-1, 4).T
+    return (east <= 0) | (south <= 0) | (west >= width) | (north >= height)
+
+
 def labels_fingerprint(footprints: Polygons) -> str:
     """Return a digest that is equal for the same polygons in the same order."""
     return blake2b(b"".join(shapely.to_wkb(np.asarray(footprints, dtype=object))), digest_size=8).hexdigest()

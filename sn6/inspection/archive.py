@@ -93,7 +93,8 @@ def inspect_archive(root: Path, workers: int | None) -> Inspection:
         faults += tile.faults
         for product, histogram in of_tile.items():
             histograms.setdefault(product, Histogram(product)).merge(histogram)
-    faults += [*unknown_strips(tiles, orientations), *other_sizes(tiles), *other_positions(tiles), *identical(tiles)]
+    faults += [*unknown_strips(tiles, orientations), *other_sizes(tiles), *other_positions(tiles)]
+    faults += [*identical(tiles), *misplaced_labels(tiles)]
     cache_statistics(root, tiles)
     return Inspection(root, orientations, tiles, histograms, faults)
 
@@ -176,6 +177,14 @@ def identical(tiles: Sequence[InspectedTile]) -> Iterator[Fault]:
         other = first.setdefault((image.product, image.digest), image.path)
         if other != image.path and image.valid:
             yield Fault("identical pixels", str(image.path), f"{other} has the same pixels")
+
+
+def misplaced_labels(tiles: Sequence[InspectedTile]) -> Iterator[Fault]:
+    """Find out whether the training tiles have footprints, and all are outside their tiles."""
+    training = [tile for tile in tiles if tile.split == "train"]
+    outside = sum(tile.outside for tile in training)
+    if outside and outside == sum(tile.buildings or 0 for tile in training):
+        yield Fault("labels misplaced", "train", f"all {outside} footprints are outside their tiles")
 
 
 def all_images(tiles: Sequence[InspectedTile]) -> Iterator[Image]:

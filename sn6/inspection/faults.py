@@ -9,15 +9,16 @@ FATAL = {  # training would stop, or learn from wrong data
     "complex": "the values are complex, not decibels",
     "crs": "the CRS is not that of the archive",
     "pixel size": "a pixel is not of the product's size, square and north-up",
-    "size": "the image size is not that of most tiles of the product",
     "position": "the products of a tile are at different positions",
     "misnamed": "the file name is not as in the published archive, so the tile is not found",
     "labels": "the labels cannot be read",
-    "labels outside tile": "footprints are entirely outside their tile",
+    "labels misplaced": "no footprint of the training tiles is on its tile",
     "orientation": "SAR_orientations.txt lacks a strip, or cannot be read (not needed with data.orient=false)",
     "folds": "no fold of data.partition=columns has both training and validation tiles",
 }
-WARNINGS = {  # training leaves these tiles out, or is not affected
+WARNINGS = {  # training leaves these tiles or pixels out, applies what the file declares, or is not affected
+    "size": "the image size is not that of most tiles of the product; set data.eval_batch_size=1, the default",
+    "labels outside tile": "footprints are entirely outside their tile; the score counts them as missed",
     "missing": "a tile lacks a product that most tiles have",
     "no labels": "a training tile is in neither the CSV nor the GeoJSON labels; training leaves it out",
     "unknown tile": "the labels contain a tile that has no image",

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import shapely
+from jaxtyping import Bool
 from rasterio.errors import RasterioError
 
 from sn6.datasets.layout import CRS, PIXEL, PRODUCTS, Split, geojson_path
 from sn6.datasets.raster import TILE_DRIVER, open_raster
-from sn6.datasets.statistics import polygons_in_mask
+from sn6.datasets.statistics import is_outside, polygons_in_mask
 from sn6.errors import UserError
 from sn6.footprints import Labels
 from sn6.footprints.ground import Corner
@@ -51,6 +52,7 @@ class InspectedTile:
         image_id: image id of the tile
         images: product → usable image, the radar first
         buildings: number of footprints in its labels, None where they are unknown
+        outside: number of footprints that are entirely outside the tile
         faults: faults of this tile only
     """
 
@@ -58,6 +60,7 @@ class InspectedTile:
     image_id: str
     images: dict[str, Image]
     buildings: int | None
+    outside: int
     faults: list[Fault]
 
     @property
@@ -80,10 +83,19 @@ def inspect_tile(task: Task) -> tuple[InspectedTile, dict[str, Histogram]]:
         faults += image_faults
         if image is not None:
             images[product] = image
+    outside = np.zeros(0, dtype=bool)
     if labels is not None and images:
-        faults += label_faults(labels, next(iter(images.values())), task.image_id)
+        image = next(iter(images.values()))
+        outside = is_outside(labels.polygons, *size_on_label_grid(image))
+        faults += label_faults(labels, outside, image, task.image_id)
     buildings = None if labels is None else len(labels)
-    return InspectedTile(task.split, task.image_id, images, buildings, faults), histograms
+    return InspectedTile(task.split, task.image_id, images, buildings, int(outside.sum()), faults), histograms
+
+
+def size_on_label_grid(image: Image) -> tuple[float, float]:
+    """Return height and width of an image in pixels of 0.5 m."""
+    height, width = (pixels * PRODUCTS[image.product].pixel / PIXEL for pixels in image.shape)
+    return height, width
 
 
 def read_labels(task: Task) -> tuple[Labels | None, list[Fault]]:
@@ -109,17 +121,17 @@ def read_corner(path: Path) -> Corner:
         return 0.0, 0.0
 
 
-def label_faults(labels: Labels, image: Image, where: str) -> Iterator[Fault]:
+def label_faults(labels: Labels, outside: Bool[np.ndarray, " n"], image: Image, where: str) -> Iterator[Fault]:
     """Find footprints that are not on valid pixels of their tile.
 
     Args:
         labels: footprints in pixels of 0.5 m
+        outside: which of them are entirely outside the tile
         image: an image of the tile
         where: image id of the tile
     """
-    height, width = (pixels * PRODUCTS[image.product].pixel / PIXEL for pixels in image.shape)
+    height, width = size_on_label_grid(image)
     west, north, east, south = shapely.bounds(labels.polygons).reshape(-1, 4).T
-    outside = (east <= 0) | (south <= 0) | (west >= width) | (north >= height)
     over_edge = ~outside & (np.maximum.reduce([-west, -north, east - width, south - height]) > MAX_OVER_EDGE)
     if outside.any():
         yield Fault("labels outside tile", where, f"{outside.sum()} of {len(labels)} footprints are outside the tile")
