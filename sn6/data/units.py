@@ -1,7 +1,7 @@
 """Compare the values of an image with those that a network was trained on, and guess their units.
 
 Two things are compared per band, each by quantiles, which a few bright reflectors do not move: the median with the mean
-of the training data, in standard deviations, and the spread (the interquartile range, which is 1.349 standard
+of the training data, in standard deviations, and of radar the spread (the interquartile range, which is 1.349 standard
 deviations of a normal distribution) with their standard deviation. The spread finds linear power: of an image from 0 to
 1 with the median 0.1, where the network was trained on -10 ± 5 dB, the median is only 2 standard deviations off.
 
@@ -21,8 +21,7 @@ from sn6.datasets.layout import Product
 
 WARN, REFUSE = 3.0, 6.0  # standard deviations from the mean to the median
 NORMAL_RANGE = 1.349  # interquartile range of a normal distribution in standard deviations
-MIN_SPREAD, MIN_OPTICAL_SPREAD = 0.1, 0.02  # of the training data's; calm water is smooth in an optical image
-MAX_SPREAD = 3.0
+MIN_SPREAD, MAX_SPREAD = 0.1, 3.0  # of radar, in the training data's; calm water is smooth in an optical image
 SIMILAR_SPREAD = (0.2, 3.0)  # of values in the right units
 
 
@@ -111,9 +110,8 @@ def find_mismatch(sample: Sample, statistics: Statistics, product: Product, name
     mean, std = np.array(statistics.mean), np.array(statistics.std)
     shape = Shape.of(sample.values)
     deviation, spread = (shape.median - mean) / std, shape.spread / std
-    smallest = MIN_OPTICAL_SPREAD if product.optical else MIN_SPREAD
-    odd_spread = (spread < smallest).all() or (spread > MAX_SPREAD).any()
-    if np.abs(deviation).max() <= WARN and not odd_spread and not impossible(sample, shape, product):
+    odd_spread = not product.optical and ((spread < MIN_SPREAD).all() or (spread > MAX_SPREAD).any())
+    if np.abs(deviation).max() <= WARN and not odd_spread and not impossible(sample, shape, product, mean):
         return None
     units, remedy = (
         optical_units(sample, shape, product, mean) if product.optical else radar_units(sample, shape, mean, std)
@@ -131,17 +129,23 @@ def is_constant(statistics: Statistics) -> bool:
     return len(statistics.mean) > 1 and len({*zip(statistics.mean, statistics.std, strict=True)}) == 1
 
 
-def impossible(sample: Sample, shape: Shape, product: Product) -> bool:
-    """Return whether values cannot be those of the product: whole decibels, counts of other bits or below 0."""
+def impossible(sample: Sample, shape: Shape, product: Product, mean: np.ndarray) -> bool:
+    """Return whether values cannot be those of the product: whole decibels, counts of other bits, below 0 or 1."""
     if not product.optical:
         return not sample.scaled and is_whole(sample.values)
     too_few_bits = sample.dtype == "uint8" and not sample.scaled and product.dtype != "uint8"
-    return too_few_bits or bool((shape.low < 0).any()) or has_more_bits(shape, product)
+    negative = bool((shape.low < 0).any())
+    return too_few_bits or negative or has_more_bits(shape, product) or is_reflectance(shape, mean)
 
 
 def has_more_bits(shape: Shape, product: Product) -> bool:
     """Return whether a product of 8 bits has larger values."""
     return product.dtype == "uint8" and bool((shape.high > 255).any())
+
+
+def is_reflectance(shape: Shape, mean: np.ndarray) -> bool:
+    """Return whether values are from 0 to about 1 where the training data were counts."""
+    return bool(shape.high.max() <= 2 and mean.min() > 10)
 
 
 def radar_units(sample: Sample, shape: Shape, mean: np.ndarray, std: np.ndarray) -> tuple[str, str]:
@@ -172,7 +176,7 @@ def optical_units(sample: Sample, shape: Shape, product: Product, mean: np.ndarr
     remedy = "give the same product as in training"
     if (shape.low < 0).any():
         return "no counts, as some are negative", remedy
-    if shape.high.max() <= 2:
+    if is_reflectance(shape, mean):
         return "reflectance from 0 to 1", "scale them as in training"
     if has_more_bits(shape, product):
         return "counts of more than 8 bits", remedy
