@@ -64,7 +64,7 @@ class EvaluatedPolygons:
 
 
 def check_tiles(truth: EvaluatedPolygons, proposals: EvaluatedPolygons) -> None:
-    """Raise a UserError if a tile has two names, or there is nothing to score."""
+    """Raise a UserError if a tile has two names or two positions, or there is nothing to score."""
     names: dict[str, str] = {}
     for side in (truth, proposals):
         for image_id in side.outlines.tiles:
@@ -78,6 +78,16 @@ def check_tiles(truth: EvaluatedPolygons, proposals: EvaluatedPolygons) -> None:
                     value=image_id,
                 )
     tiles = truth.outlines.tiles
+    for image_id, corner in proposals.outlines.tiles.items():
+        other_corner = tiles.get(image_id)
+        if corner and other_corner and np.abs(np.subtract(corner, other_corner)).max() > 1:
+            raise UserError(
+                f"{proposals.path}: the tile {image_id} is at {corner}, but at {other_corner} in {truth.path}; give "
+                "both files in the same CRS",
+                kind="conflict",
+                key=proposals.path,
+                value=image_id,
+            )
     if not len(truth.outlines):
         raise UserError(
             f"{truth.path}: no building on {counted(len(tiles), 'tile')}; give a ground truth with buildings",

@@ -1,17 +1,18 @@
 """Read rectangles of the images to predict, tiles of an archive or GeoTIFFs of any size."""
 
-from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import rasterio
 from jaxtyping import Bool, Float32
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from sn6.datasets.archive import select_bands
 from sn6.datasets.layout import CRS, PIXEL
-from sn6.datasets.raster import TILE_DRIVER, data_bands, open_raster, read_window
+from sn6.datasets.raster import TILE_DRIVER, open_raster, read_window
 from sn6.errors import UserError, first_line
 
 
@@ -22,6 +23,7 @@ class Image:
     Attributes:
         image_id: name in the files of footprints
         path: the GeoTIFF
+        bands: of the file, counted from 1, in the order of the network's bands, repeated ones included
         height: pixels
         width: pixels
         corner: west and north edge in the units of the CRS; (0, 0) without georeference
@@ -34,6 +36,7 @@ class Image:
 
     image_id: str
     path: Path
+    bands: tuple[int, ...]
     height: int
     width: int
     corner: tuple[float, float]
@@ -57,19 +60,29 @@ class Image:
             slice(self.width - columns.stop, self.width - columns.start),
         )
 
-    def read(
-        self, rows: slice, columns: slice, bands: Sequence[int]
+    def open(self) -> AbstractContextManager[rasterio.DatasetReader]:
+        """Open the file: a tile of an archive as a GeoTIFF only, another image by whatever driver reads it."""
+        return open_raster(self.path, TILE_DRIVER if self.in_archive else None)
+
+    def read_window(
+        self, source: rasterio.DatasetReader, window: Window
     ) -> tuple[Float32[np.ndarray, "c h w"], Bool[np.ndarray, "h w"]]:
+        """Read a rectangle of the opened file in its own frame; see `read`."""
+        if self.in_archive:
+            image, valid = read_window(source, source.indexes, window)
+            return select_bands(image, self.bands), valid
+        return read_window(source, self.bands, window)
+
+    def read(self, rows: slice, columns: slice) -> tuple[Float32[np.ndarray, "c h w"], Bool[np.ndarray, "h w"]]:
         """Read a rectangle in the frame of the network, in the units that the file declares.
 
         Args:
             rows: slice with start and stop
             columns: slice with start and stop
-            bands: counted from 1 without alpha bands, in the order of the result, repeated ones included
 
         Returns:
-            The bands, 0 on nodata, and whether each pixel is valid: see `sn6.datasets.raster`. In a tile of an archive
-            all bands on disk decide, as in training; in another image the given bands.
+            The network's bands, 0 on nodata, and whether each pixel is valid: see `sn6.datasets.raster`. In a tile of
+            an archive all bands on disk decide, as in training; in another image the bands of the network.
 
         Raises:
             UserError: the file is broken or truncated, or its values are complex
@@ -77,18 +90,10 @@ class Image:
         region = self.to_file(rows, columns)
         window = [slice(side.start // self.repeat, -(-side.stop // self.repeat)) for side in region]
         try:
-            with open_raster(self.path, TILE_DRIVER if self.in_archive else None) as source:
-                on_disk = list(source.indexes) if self.in_archive else data_bands(source)
-                used = on_disk if self.in_archive else [on_disk[band - 1] for band in bands]
-                image, valid = read_window(source, used, Window.from_slices(*window))
+            with self.open() as source:
+                image, valid = self.read_window(source, Window.from_slices(*window))
         except RasterioError as error:
-            raise UserError(
-                f"{self.path} is broken or truncated ({first_line(error)}); download it again",
-                kind="unreadable",
-                key=self.path,
-            ) from None
-        if self.in_archive:
-            image = select_bands(image, bands)
+            raise broken(self.path, error) from None
         if self.repeat > 1:
             down, right = (slice(s.start % self.repeat, s.start % self.repeat + s.stop - s.start) for s in region)
             image, valid = (
@@ -96,3 +101,10 @@ class Image:
                 for array in (image, valid)
             )
         return (image[:, ::-1, ::-1], valid[::-1, ::-1]) if self.rotated else (image, valid)
+
+
+def broken(path: Path, error: RasterioError) -> UserError:
+    """Return the error of a file whose pixels cannot be read."""
+    return UserError(
+        f"{path} is broken or truncated ({first_line(error)}); download it again", kind="unreadable", key=path
+    )

@@ -38,7 +38,7 @@ class Worker:
 
     def predict(self, batch: Batch) -> list[int]:
         """Write the logits of windows and return the numbers of their images."""
-        inputs = [self.plan.images[number].read(*region, self.ensemble.bands) for number, region in batch]
+        inputs = [self.plan.images[number].read(*region) for number, region in batch]
         logits = self.ensemble.logits([pixels for pixels, _ in inputs], [valid for _, valid in inputs])
         for (number, region), window_logits in zip(batch, logits, strict=True):
             self.plan.mosaic(number).write(region, window_logits)
