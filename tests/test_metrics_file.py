@@ -28,7 +28,7 @@ def calibrated(archive_root, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     overrides = [override for override in small_run() if "limit" not in override and "max_epochs" not in override]
     overrides += ["trainer.max_epochs=2", "data.crops_per_tile=20", "optimizer.lr=3e-3", f"data.root={archive_root}"]
-    overrides += ["callbacks.polygon_f1.threshold=0.6", "callbacks.calibration.tiles=9"]
+    overrides += ["callbacks.polygon_f1.threshold=0.6"]
     overrides += ["callbacks.calibration.thresholds=[0.3]", "callbacks.calibration.min_areas=[35]"]
     assert run_and_stop(overrides, folder) == 0, (folder / "log.txt").read_text()
     return folder / "outputs/it"
