@@ -168,8 +168,8 @@ def keep_config(reason: str) -> None:
     rank_zero_only(log.warning)("threshold and min_area of callbacks.polygon_f1 stay: %s", reason)
 
 
-def calibrate(trainer: Any, segmenter: LightningModule, datamodule: Any, best: str) -> Choice | None:
-    """Calibrate with the network at `best`.
+def calibrate(trainer: Any, segmenter: LightningModule, datamodule: Any, best: str | None) -> Choice | None:
+    """Calibrate with the network at `best`, or with the segmenter as it is where that is None.
 
     Returns:
         None where there is no such callback, or the config's values stay.
