@@ -72,12 +72,14 @@ def calibrate_noisy(ranks, root, folder, limit=1.0):
     """Return the choice of a calibration, and the counts of each tile with each pair."""
     from sn6.callbacks.calibration import Calibration, calibrate
     from sn6.callbacks.polygon_f1 import PolygonF1
+    from sn6.training.quiet import quiet_libraries
 
     data, calibration = noisy_data(root), Calibration(thresholds=THRESHOLDS, min_areas=MIN_AREAS)
     polygon_f1 = PolygonF1(simplify=1.0)
     trainer = make_trainer(ranks, folder, callbacks=[polygon_f1, calibration], limit_val_batches=limit)
     data.count_over_ranks(trainer)
-    choice = calibrate(trainer, make_segmenter(FirstBand()), data, None)
+    with quiet_libraries():
+        choice = calibrate(trainer, make_segmenter(FirstBand()), data, None)
     assert polygon_f1.options == choice.point.options
     tables = {pair: table.by_tile[:, 3:].tolist() for pair, table in calibration.tables.items()}
     points = [(point.options, point.f1, point.chosen_on, point.tiles) for point in (choice.point, *choice.halves)]
@@ -87,13 +89,15 @@ def calibrate_noisy(ranks, root, folder, limit=1.0):
 
 def test_the_counts_are_those_of_a_validation_with_each_pair(bright_root, tmp_path):
     from sn6.callbacks.polygon_f1 import PolygonF1
+    from sn6.training.quiet import quiet_libraries
 
     _, _, tables = calibrate_noisy(1, bright_root, tmp_path)
     assert list(tables) == list(product(THRESHOLDS, MIN_AREAS))
     for (threshold, min_area), counts in tables.items():
         polygon_f1 = PolygonF1(threshold, min_area, simplify=1.0)
         trainer = make_trainer(1, tmp_path, callbacks=[polygon_f1])
-        trainer.validate(make_segmenter(FirstBand()), noisy_data(bright_root), verbose=False)
+        with quiet_libraries():
+            trainer.validate(make_segmenter(FirstBand()), noisy_data(bright_root), verbose=False)
         assert polygon_f1.by_tile[:, 3:].tolist() == counts, (threshold, min_area)
     assert len({json.dumps(counts) for counts in tables.values()}) > 8  # the pairs differ
 

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, cast, get_args
 
 import torch
 from lightning import LightningDataModule
@@ -29,6 +29,7 @@ from sn6.errors import UserError
 from sn6.targets.target import Target
 
 Pass = Literal["val", "test"]
+PASSES: tuple[Pass, ...] = get_args(Pass)
 log = logging.getLogger(__name__)
 
 
@@ -117,6 +118,8 @@ class TileDataModule(LightningDataModule):
         self.train_tiles = self._dataset(self.fold.train)
         self.validation_tiles = self._dataset(self.fold.validation)
         self.test_tiles = self._dataset(self.fold.test)
+        for use in PASSES:  # a limit that leaves nothing is found before the training
+            self.scored_tiles(use)
 
     def _statistics(self) -> Statistics:
         """Return the given mean and std, or measure them; the building fraction only where a target uses it."""

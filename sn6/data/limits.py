@@ -17,7 +17,7 @@ def limited_tiles(tiles: int, batch_size: int, limit: int | float, key: str) -> 
     """
     batches = -(-tiles // batch_size)
     limited = int(limit * batches) if isinstance(limit, float) else limit
-    if limit > 0 and limited == 0:
+    if batches and limit > 0 and limited == 0:
         raise UserError(
             f"{key}={limit} is less than one of {batches} batches; set an int, {1 / batches:.3g} or more, or null for "
             "all",
