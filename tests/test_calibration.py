@@ -3,15 +3,13 @@
 import csv
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pytest
 import torch
-from helpers.bright import MEAN, STD, FirstBand, bright_run, brighten
+from helpers.bright import MEAN, STD, FirstBand, bright_run
 from helpers.commands import read_metrics, small_run, start, wait_for_end
 from helpers.ranks import on_ranks
 from helpers.training import make_datamodule, make_segmenter, make_trainer
@@ -29,21 +27,18 @@ THRESHOLDS, MIN_AREAS = [0.1, 0.3, 0.5, 0.8], [0.0, 20.0, 33.25, 60.0]
 
 
 @pytest.fixture(scope="module")
-def bright_root(tmp_path_factory):
-    """An archive whose validation column can be halved, with what a threshold of 0.5 gets wrong in the south."""
-    root = tmp_path_factory.mktemp("bright") / "root"
-    simulate = [f"root={root}", "tiles=48", "test_tiles=4", "seed=1", "size=128"]
-    subprocess.run([sys.executable, "-m", "sn6.simulate", *simulate], check=True, stdout=subprocess.DEVNULL)
-    brighten(root)
-    shutil.rmtree(root / "test_public_truth", ignore_errors=True)  # the validation column is scored as the test
+def column_root(bright_root, tmp_path_factory):
+    """The archive without ground truth of its test tiles: the validation column is scored as the test."""
+    root = shutil.copytree(bright_root, tmp_path_factory.mktemp("column") / "root")
+    shutil.rmtree(root / "test_public_truth")
     return root
 
 
 @pytest.fixture(scope="module")
-def bright(bright_root, tmp_path_factory):
+def bright(column_root, tmp_path_factory):
     """The folder of a run on one rank."""
     folder = tmp_path_factory.mktemp("one")
-    status, err = wait_for_end(start(folder, bright_run(bright_root, folder)))
+    status, err = wait_for_end(start(folder, bright_run(column_root, folder)))
     assert status == 0, err
     return folder / "outputs/it"
 
@@ -163,7 +158,7 @@ def tile_rows(path):
         return {row["image_id"]: [int(float(row[key])) for key in ("tp", "fp", "fn")] for row in csv.DictReader(file)}
 
 
-def test_the_reported_scores_are_cross_fitted_and_the_stored_point_is_not(bright, bright_root):
+def test_the_reported_scores_are_cross_fitted_and_the_stored_point_is_not(bright, column_root):
     """Recompute the footprints of each tile at the point of its half, from the pixels."""
     metrics = read_metrics(bright)
     point = metrics["operating_point"]
@@ -174,7 +169,7 @@ def test_the_reported_scores_are_cross_fitted_and_the_stored_point_is_not(bright
     assert {key: state[key] for key in ("threshold", "min_area", "simplify")} == {
         key: point[key] for key in ("threshold", "min_area", "simplify")
     }
-    data = make_datamodule(bright_root, mean=[MEAN] * 4, std=[STD] * 4)
+    data = make_datamodule(column_root, mean=[MEAN] * 4, std=[STD] * 4)
     data.setup()
     tiles, stored = data.fold.validation, PolygonOptions(point["threshold"], point["min_area"], point["simplify"])
     halves = cross_fit(bounds_of(tiles))
@@ -216,8 +211,8 @@ def recompute(dataset, index, options):
     return match_tile(dataset.labels(index).polygons, footprints.polygons, footprints.confidences)
 
 
-def test_a_run_on_two_ranks_has_the_same_point_and_scores(bright, bright_root, tmp_path):
-    status, err = wait_for_end(start(tmp_path, [*bright_run(bright_root, tmp_path), "trainer.devices=2"]))
+def test_a_run_on_two_ranks_has_the_same_point_and_scores(bright, column_root, tmp_path):
+    status, err = wait_for_end(start(tmp_path, [*bright_run(column_root, tmp_path), "trainer.devices=2"]))
     assert status == 0, err
     one, two = read_metrics(bright), read_metrics(tmp_path / "outputs/it")
     for key in ("operating_point", "validation", "test"):

@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast, get_args
 
+import numpy as np
 import torch
 from lightning import LightningDataModule
 from pydantic import NonNegativeInt, PositiveInt
@@ -245,15 +246,15 @@ class TileDataModule(LightningDataModule):
 
 
 def check_band_statistics(mean: list[float] | None, std: list[float] | None, bands: int) -> None:
-    """Raise a UserError unless `mean` and `std` are both None, or both have one number per band."""
+    """Raise a UserError unless `mean` and `std` are both None, or finite numbers for each band, `std` positive."""
     for key, values in (("data.mean", mean), ("data.std", std)):
         if (mean is None) != (std is None) or (values is not None and len(values) != bands):
-            raise UserError(
-                f"invalid {key}={values}: data.mean and data.std need one number for each band ({bands}), or both null",
-                kind="invalid_value",
-                key=key,
-                value=values,
-            )
+            needed = f"data.mean and data.std need one number for each band ({bands}), or both null"
+        elif not np.isfinite(values or 0).all() or (key == "data.std" and min(values or [1]) <= 0):
+            needed = "finite numbers are needed, and of data.std positive ones"
+        else:
+            continue
+        raise UserError(f"invalid {key}={values}: {needed}", kind="invalid_value", key=key, value=values)
 
 
 def per_device_batch_size(batch_size: int, devices: int) -> int:

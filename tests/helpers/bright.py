@@ -34,9 +34,9 @@ def brighten(root: Path) -> None:
     threshold of 0.5 is right in the north, and 0.8 in the south.
     """
     archive = Archive(root)
-    tiles = archive.tiles("train", "SAR-Intensity")
-    middle = np.median([tile.bounds[3] for tile in tiles])
-    for tile in tiles:
+    train, test = (archive.tiles(split, "SAR-Intensity") for split in ("train", "test_public"))
+    middle = np.median([tile.bounds[3] for tile in train])
+    for tile in (*train, *test):
         path = tile_path(root, tile.split, "SAR-Intensity", tile.image_id)
         with rasterio.open(path, "r+") as file:
             pixels = file.read()
