@@ -96,7 +96,7 @@ def test_a_batch_gives_the_same_weights_on_one_rank_on_two_and_accumulated(archi
 def run_of(root, *more):
     """Return the overrides of a run of small tiles."""
     sizes = ("data.batch_size=4", "trainer.max_epochs=2")
-    limits = ("trainer.limit_val_batches=null", "trainer.limit_test_batches=null")  # which count batches of one rank
+    limits = ("trainer.limit_val_batches=null", "trainer.limit_test_batches=null")
     return [*small_run(), *sizes, *limits, f"data.root={root}", *more]
 
 

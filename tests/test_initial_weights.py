@@ -20,7 +20,7 @@ FEW = (
     "trainer.limit_train_batches=1",
     "optimizer.lr=0.0",
     "optimizer.weight_decay=0.0",
-    "callbacks.calibration.tiles=0",
+    "callbacks.calibration=null",
     "callbacks.image_logging.tiles=0",
 )
 

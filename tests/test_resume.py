@@ -26,7 +26,6 @@ RUN = [
     "trainer.precision=32-true",
     "trainer.log_every_n_steps=1",
     "callbacks.image_logging.tiles=1",
-    "callbacks.calibration.tiles=2",
     "callbacks.polygon_f1.curve=[]",
     "trainer.limit_test_batches=2",
     "callbacks.resume_point.every_n_steps=1",

@@ -29,8 +29,8 @@ def write_weights(path: Path, weights: dict[str, Tensor], metadata: dict[str, An
         )
 
 
-def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read the tensors and the metadata of a file; the metadata is empty where another program wrote the file.
+def read_weights(path: Path) -> tuple[dict[str, Tensor], Any]:
+    """Read the tensors and the metadata of a file, as they are; {} where another program wrote the file.
 
     Raises:
         UserError: the file is broken or truncated
@@ -40,7 +40,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             names = file.keys()
             metadata = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
             return {name: file.get_tensor(name) for name in names}, metadata
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise UserError(
             f"{path} is broken or truncated ({error}); write or download it again",
             kind="unreadable",

@@ -109,7 +109,7 @@ def initial_weights(values: dict[str, Any]) -> tuple[InitialWeights | None, dict
 
 
 def check_selection(trainer: dict[str, Any], callbacks: dict[str, Any]) -> None:
-    """Raise a UserError if nothing that is logged chooses the epoch."""
+    """Raise a UserError if nothing that is logged chooses the epoch, or no tile is scored."""
     monitor = callbacks["checkpoint"].get("monitor")
     choices = tuple(f"val/{key}" for key in PolygonF1.logged)
     if monitor not in choices:
@@ -119,10 +119,19 @@ def check_selection(trainer: dict[str, Any], callbacks: dict[str, Any]) -> None:
             key="callbacks.checkpoint.monitor",
             value=monitor,
         )
-    if trainer["limit_val_batches"] == 0:
+    for use, purpose in (("val", "validation tiles to select the epoch"), ("test", "tiles to score")):
+        if trainer.get(key := f"limit_{use}_batches") == 0:
+            raise UserError(
+                f"trainer.{key}=0 leaves no {purpose}; set 1 or more, or null",
+                kind="invalid_value",
+                key=f"trainer.{key}",
+                value=0,
+            )
+    if trainer.get("limit_predict_batches") is not None:
         raise UserError(
-            "trainer.limit_val_batches=0 leaves no validation tiles to select the epoch; set 1 or more, or null",
-            kind="invalid_value",
-            key="trainer.limit_val_batches",
-            value=0,
+            f"trainer.limit_predict_batches={trainer['limit_predict_batches']} has no effect: the calibration takes "
+            "the tiles of trainer.limit_val_batches; leave it out",
+            kind="conflict",
+            key="trainer.limit_predict_batches",
+            value=trainer["limit_predict_batches"],
         )

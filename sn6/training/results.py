@@ -48,7 +48,7 @@ def best_checkpoint(trainer: Trainer) -> str:
 
 
 def validation_of(trainer: Trainer, best: str) -> dict[str, Any]:
-    """Return the state of PolygonF1 in the checkpoint at `best`, at the operating point, with its `epoch`."""
+    """Return the state of PolygonF1 in the checkpoint at `best`, after its last validation, with its `epoch`."""
     checkpoint = torch.load(best, map_location="cpu", weights_only=True)
     return checkpoint["callbacks"][polygon_f1_of(trainer).state_key] | {"epoch": checkpoint["epoch"]}
 
@@ -70,7 +70,7 @@ def build_metrics(
         trainer: after the test
         datamodule: of the training
         best: path of the best checkpoint
-        choice: how training tiles calibrated the operating point, None where they did not
+        choice: how the operating point was calibrated, None where it is the config's
         timing: seconds by phase
     """
     validation, polygon_f1 = validation_of(trainer, best), polygon_f1_of(trainer)
@@ -84,7 +84,8 @@ def build_metrics(
             "selected_by": getattr(trainer.checkpoint_callback, "monitor", None) if is_trained else None,
         },
         "operating_point": asdict(polygon_f1.options)
-        | {"calibrated_on": "training tiles" if choice else None, "f1": choice.f1 if choice else None},
+        | {"calibrated_on": "validation tiles" if choice else None}
+        | (choice.to_dict() if choice else {"f1": None, "halves": None}),
         "data": describe_data(datamodule),
         "environment": environment(trainer),
         "timing": {"total": timing["total"], **timing},

@@ -63,6 +63,7 @@ def train(config: ResolvedConfig) -> dict[str, Any]:
             make_archive(Path(tree.data.root), settings_of(**tree.simulation))
         segmenter, datamodule = make_modules(config, resumes=path is not None)
         trainer = make_trainer(config, has_batch_norm(segmenter))
+        datamodule.count_over_ranks(trainer)
         check_world_size(trainer.world_size)
         per_device_batch_size(datamodule.batch_size, trainer.world_size)
         trainer.loggers = make_loggers(config, step)
@@ -84,7 +85,7 @@ def train(config: ResolvedConfig) -> dict[str, Any]:
 def fit_and_score(
     trainer: Trainer, segmenter: Segmenter, datamodule: TileDataModule, path: Path | None, timing: dict[str, float]
 ) -> tuple[str, Choice | None]:
-    """Train, calibrate the best checkpoint, and score the validation and test tiles at its operating point.
+    """Train, calibrate the best checkpoint, and score the validation and test tiles at their operating points.
 
     Args:
         trainer: with its loggers
@@ -94,7 +95,7 @@ def fit_and_score(
         timing: seconds by phase, filled in here
 
     Returns:
-        The path of the best checkpoint, and the calibrated options where they were calibrated.
+        The path of the best checkpoint, and what was calibrated, None where the config's values stay.
     """
     with timed(timing, "data"):
         datamodule.setup()
