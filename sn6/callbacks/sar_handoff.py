@@ -75,7 +75,7 @@ class SARHandoff(Callback):
         if trainer.is_global_zero:
             folder = Path(trainer.default_root_dir)
             start = {name: tensor.cpu() for name, tensor in network.state_dict().items()}
-            write_weights(folder / START, start, {"initialised_from": self.weights})
+            write_weights(folder / START, start, {})
             table = [{key: str(value) for key, value in asdict(row).items()} for row in rows]
             self._report(trainer, table)
             log.info("%s: %s; details in %s", given.where, summary(rows), REPORT)

@@ -76,5 +76,5 @@ def digest(weights: Mapping[str, Tensor], metadata: str) -> str:
     result = sha256(metadata.encode())
     for name, tensor in sorted(weights.items()):
         result.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        result.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        result.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return result.hexdigest()
