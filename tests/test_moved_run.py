@@ -246,3 +246,19 @@ def test_weights_are_known_by_their_contents(archive_root, finished, tmp_path):
     shutil.rmtree(tmp_path / "one")
     assert run_and_stop([*run, f"{key}={tmp_path}/two/checkpoints/best.ckpt"], tmp_path) == 0, log_of(tmp_path)[-3000:]
     assert metrics_of(tmp_path / "outputs/it")["weights"]["file"] == f"{tmp_path}/two/checkpoints/best.ckpt"
+
+
+@pytest.mark.slow
+def test_jobs_of_a_moved_sweep_are_finished(archive_root, tmp_path):
+    """Two stages; no process is started for a job that is finished."""
+    run = [override for override in RUN if not override.startswith("+callbacks")]
+    length = ["trainer.max_epochs=1", "trainer.limit_train_batches=1"]
+    sweep = ["-m", "seed=0,1", "experiment=quickstart", "simulation=null", *run, *length]
+    assert run_and_stop([*sweep, f"data.root={archive_root}"], tmp_path) == 0, log_of(tmp_path)[-3000:]
+    root = copy_archive(archive_root, tmp_path / "archive")
+    (tmp_path / "outputs/it").rename(tmp_path / "outputs/moved")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "outputs/moved").rglob("*.json")}
+    assert len([path for path in before if path.name == "job.json"]) == 2
+    (tmp_path / "log.txt").unlink()
+    assert run_and_stop([*sweep, f"data.root={root}", "name=moved"], tmp_path) == 0, log_of(tmp_path)[-3000:]
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "outputs/moved").rglob("*.json")} == before
