@@ -42,7 +42,6 @@ def config():
         "callbacks.resume_point.every_n_steps=5",
         "~callbacks.progress_bar",
         "~callbacks.throughput",
-        "callbacks.checkpoint.dirpath=elsewhere",
     ],
 )
 def test_where_a_run_computes_and_what_it_shows_may_change(config, override):
@@ -64,6 +63,7 @@ def test_where_a_run_computes_and_what_it_shows_may_change(config, override):
         ("trainer.precision=32-true", "trainer.precision"),
         ("trainer.accumulate_grad_batches=2", "trainer.accumulate_grad_batches"),
         ("callbacks.polygon_f1.threshold=0.4", "callbacks.polygon_f1.threshold"),
+        ("callbacks.checkpoint.dirpath=elsewhere", "callbacks.checkpoint.dirpath"),
         ("callbacks.checkpoint.monitor=val/loss", "callbacks.checkpoint.monitor"),
         ("callbacks.sar_handoff.weights=w", "callbacks.sar_handoff.weights"),
         ("~callbacks.calibration", "callbacks.calibration._target_"),

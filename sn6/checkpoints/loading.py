@@ -17,6 +17,7 @@ from sn6.checkpoints.init_options import network_arguments
 from sn6.checkpoints.metadata import CheckpointMetadata, ForeignMetadata, parse_metadata, unusable_metadata
 from sn6.checkpoints.published import rename_published
 from sn6.checkpoints.state_dict import abbreviate, describe_mismatch, network_state
+from sn6.checkpoints.torch_file import read_torch_file
 from sn6.checkpoints.weights_file import SUFFIX, read_weights
 from sn6.cli import check_arguments
 from sn6.config.targets import import_target
@@ -164,7 +165,7 @@ def current(metadata: Any, file: Path, key: str) -> Any:
 def load_tensors(file: Path, key: str) -> dict[str, Any]:
     """Load the tensors and plain values that torch.save wrote, without running code from the file."""
     try:
-        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+        checkpoint = read_torch_file(file)
     except Exception as error:  # zip, pickle and torch each raise their own
         if code := re.search(r"GLOBAL ([\w.]+)", str(error)):
             message = (

@@ -31,6 +31,7 @@ from sn6.targets.target import Target
 
 Pass = Literal["val", "test"]
 PASSES: tuple[Pass, ...] = get_args(Pass)
+SAME_STATISTICS = 1e-6  # relative difference of sums of the same pixels on different machines
 log = logging.getLogger(__name__)
 
 
@@ -245,7 +246,22 @@ class TileDataModule(LightningDataModule):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore nothing: all of it follows from the archive and the config."""
+        """Compare the normalisation of a checkpoint with that of the training tiles; all else follows from the config.
+
+        Raises:
+            UserError: the pixels of the training tiles are not those that the checkpoint was trained on
+        """
+        for key in ("mean", "std"):
+            before, now = state_dict[key], getattr(self.statistics, key)
+            if not np.allclose(before, now, rtol=SAME_STATISTICS):
+                raise UserError(
+                    f"data.root={self.archive.root} has other pixels than the run was trained on: the {key} of the "
+                    f"training tiles is {[round(x, 4) for x in now]}, was {[round(x, 4) for x in before]}; give a copy "
+                    "of the same archive, or set resume=false to start over",
+                    kind="conflict",
+                    key="data.root",
+                    value=str(self.archive.root),
+                )
 
 
 def check_band_statistics(mean: list[float] | None, std: list[float] | None, bands: int) -> None:

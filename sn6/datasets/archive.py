@@ -225,6 +225,12 @@ class Archive:
             return tile.image_id in self._test_labels
         return tile.image_id in self._train_labels or geojson_path(self.root, tile.image_id).exists()
 
+    def geojson_files(self, product: str) -> list[Path]:
+        """Return the GeoJSON of each training tile with `product` whose footprints are read from there."""
+        with_product = sorted(image_id for image_id, names in self.products("train").items() if product in names)
+        paths = [geojson_path(self.root, image_id) for image_id in with_product if image_id not in self._train_labels]
+        return [path for path in paths if path.exists()]
+
     @cached_property
     def _train_labels(self) -> PackedLabels:
         return load_labels(self.root, "train")

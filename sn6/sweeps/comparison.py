@@ -1,6 +1,5 @@
 """The jobs of a sweep compared: a table, a file and a figure."""
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,10 +12,11 @@ from rich.table import Table
 from sn6.config.overrides import key_of
 from sn6.errors import counted
 from sn6.files import write_csv
-from sn6.sweeps.job import JOB_FILE
+from sn6.sweeps.job import JOB_FILE, read_job
 from sn6.sweeps.objective import MINIMIZED
 
 TABLE_FILE, FIGURE_FILE = "sweep.csv", "sweep.png"
+ENDED = ("finished", "failed")  # statuses of a job
 log = logging.getLogger(__name__)
 
 
@@ -49,7 +49,7 @@ def read_jobs(folder: Path, keys: Sequence[str]) -> list[Job]:
         keys: the swept ones; other keys in which the jobs differ are added
     """
     paths = [path for path in sorted(folder.rglob(JOB_FILE)) if not any(".old" in part for part in path.parts)]
-    ended = [(path, job) for path in paths if (job := json.loads(path.read_text()))["status"] != "started"]
+    ended = [(path, job) for path in paths if (job := read_job(path.parent)).get("status") in ENDED]
     given = [{key_of(line): unquoted(line.partition("=")[2]) for line in job["overrides"]} for _, job in ended]
     others = dict.fromkeys(key for one in given for key in one)
     keys = [*keys, *(key for key in others if key not in keys and len({one.get(key) for one in given}) > 1)]
@@ -59,7 +59,7 @@ def read_jobs(folder: Path, keys: Sequence[str]) -> list[Job]:
             {key: one.get(key, "") for key in keys},
             job["status"],
             job.get("value"),
-            job["seconds"],
+            job.get("seconds", 0.0),
             job.get("error", ""),
         )
         for (path, job), one in zip(ended, given, strict=True)

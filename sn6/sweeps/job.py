@@ -23,12 +23,12 @@ from sn6.config.composition import compose_values, quote, search_path, to_plain
 from sn6.config.overrides import key_of
 from sn6.config.types import SWEEP_GROUPS
 from sn6.errors import UserError, first_line
-from sn6.files import exclusive_lock, write_text
+from sn6.files import exclusive_lock, read_json, write_text
 from sn6.sweeps.gpus import free_gpus
 from sn6.sweeps.objective import read_objective
-from sn6.training.resume import ERROR_FILE, JOB_LOCK, is_same_run
+from sn6.training.resume import ERROR_FILE, JOB_LOCK, METRICS_FILE, is_same_run
 
-JOB_FILE, METRICS = "job.json", "metrics.json"
+JOB_FILE = "job.json"
 STOPPED = tuple(128 + number for number in (signal.SIGINT, signal.SIGTERM))  # exit statuses of a run that was stopped
 log = logging.getLogger(__name__)
 
@@ -81,16 +81,14 @@ def run_job(config: DictConfig, overrides: Sequence[str]) -> float:
     if is_first:
         record(folder, job, value, status)
     # a job that has been trained by other overrides than these is not a failed one
-    if status and ((folder / METRICS).exists() or config.on_failed_job == "stop"):
+    if status and ((folder / METRICS_FILE).exists() or config.on_failed_job == "stop"):
         raise JobExit(status)
     return value
 
 
 def is_finished(config: DictConfig, overrides: Sequence[str], folder: Path) -> bool:
     """Return whether the job is finished with this config, so that no process need be started for it."""
-    if not ((folder / METRICS).exists() and (folder / JOB_FILE).exists()):
-        return False
-    if json.loads((folder / JOB_FILE).read_text())["status"] != "finished":
+    if not (folder / METRICS_FILE).exists() or read_job(folder).get("status") != "finished":
         return False
     from sn6.training.resolved_config import resolve
     from sn6.training.stages import stage_configs
@@ -138,15 +136,25 @@ def run_in_subprocess(overrides: Sequence[str], environment: Mapping[str, str]) 
     return 128 - status if status < 0 else status  # as a shell reports an end by a signal
 
 
+def read_job(folder: Path) -> dict[str, Any]:
+    """Read the `job.json` of a job; empty where it is missing, broken or foreign, so that the job is run again."""
+    try:
+        job = read_json(folder / JOB_FILE)
+    except UserError:
+        return {}
+    is_job = isinstance(job.get("status"), str) and isinstance(job.get("overrides"), list)
+    return job if is_job and all(isinstance(one, str) for one in job["overrides"]) else {}
+
+
 def mark_started(folder: Path, overrides: Sequence[str]) -> None:
     """Write the overrides of a job that starts, unless it has ended before."""
-    if not (folder / JOB_FILE).exists():
+    if not read_job(folder):
         write_text(folder / JOB_FILE, json.dumps({"overrides": overrides, "status": "started"}, indent=2) + "\n")
 
 
 def record(folder: Path, job: dict[str, Any], value: float, status: int) -> None:
     """Write `job.json` with the overrides and the objective or the error; never over that of a finished job."""
-    if (folder / METRICS).exists() and (status or json.loads((folder / JOB_FILE).read_text())["status"] == "finished"):
+    if (folder / METRICS_FILE).exists() and (status or read_job(folder).get("status") == "finished"):
         return
     path = folder / ERROR_FILE
     if status == 0:

@@ -1,6 +1,5 @@
 """A study of Optuna in a database: open it, and resume it after a stop."""
 
-import json
 import logging
 import time
 from pathlib import Path
@@ -12,7 +11,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from sn6.errors import UserError, first_line
-from sn6.sweeps.job import JOB_FILE
+from sn6.sweeps.job import JOB_FILE, read_job
 from sn6.sweeps.objective import direction_of
 from sn6.training.resume import LOCKS
 
@@ -108,7 +107,7 @@ def was_stopped(trial: FrozenTrial, folder: Path) -> bool:
     """Return whether a trial that the storage takes for running has a folder in which no process is training."""
     given = {f"{key}={value}" for key, value in trial.params.items()}
     for path in folder.rglob(JOB_FILE):
-        if given <= set(json.loads(path.read_text())["overrides"]):
+        if given <= set(read_job(path.parent).get("overrides", [])):
             try:
                 for name in LOCKS:
                     with FileLock(path.parent / name, timeout=0):

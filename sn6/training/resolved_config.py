@@ -16,6 +16,7 @@ from sn6.errors import UserError
 from sn6.training.config_check import check_types
 from sn6.training.devices import check_devices, fastest_precision
 from sn6.training.resume import has_checkpoint, saved_config
+from sn6.training.run_paths import path_inside
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +61,7 @@ def resolve(values: dict[str, Any]) -> ResolvedConfig:
         trainer["precision"] = fastest_precision(trainer["accelerator"])
     check_devices(trainer, values["optimizer"])
     check_selection(trainer, values["callbacks"])
+    check_best_folder(values)
     weights, trained = initial_weights(values)
     if trained:
         model |= {key: None for key in PRETRAINED_ARGUMENTS if key in model and key not in INIT_KEYS}
@@ -134,4 +136,16 @@ def check_selection(trainer: dict[str, Any], callbacks: dict[str, Any]) -> None:
             kind="conflict",
             key="trainer.limit_predict_batches",
             value=trainer["limit_predict_batches"],
+        )
+
+
+def check_best_folder(values: dict[str, Any]) -> None:
+    """Raise a UserError if the best checkpoint would be outside the run's folder."""
+    path = values["callbacks"]["checkpoint"].get("dirpath")
+    if path is not None and path_inside(path, values["folder"]) is None:
+        raise UserError(
+            f"callbacks.checkpoint.dirpath={path} is outside the run's folder {values['folder']}; leave it out",
+            kind="conflict",
+            key="callbacks.checkpoint.dirpath",
+            value=path,
         )

@@ -1,7 +1,7 @@
 """What a training stage writes to its folder at the end: scores, tables of tiles, curves."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -25,15 +25,20 @@ from sn6.plots.tiles import save_figure
 from sn6.simulation.archive import is_simulated
 from sn6.training.contact_sheet import CONTACT_SHEET, draw_contact_sheet
 from sn6.training.environment import environment
+from sn6.training.resume import read_best
 
 TILE_COLUMNS = ("image_id", *COLUMNS)
 
 
-def best_checkpoint(trainer: Trainer) -> str:
+def best_checkpoint(trainer: Trainer, config: Mapping[str, Any]) -> str:
     """Return the path of the checkpoint with the best validation.
 
+    Args:
+        trainer: after the training
+        config: of the run
+
     Raises:
-        UserError: there was no validation
+        UserError: there was no validation, or the file is missing, broken, or of another run
     """
     checkpoint = trainer.checkpoint_callback
     assert isinstance(checkpoint, ModelCheckpoint)
@@ -44,6 +49,7 @@ def best_checkpoint(trainer: Trainer) -> str:
             kind="failed",
             key="trainer.max_steps",
         )
+    read_best(Path(checkpoint.best_model_path), config)
     return checkpoint.best_model_path
 
 
