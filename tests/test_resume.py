@@ -8,8 +8,6 @@ import yaml
 from helpers.resuming import RUN, STAGES, STATUS, assert_same_run, log_of, metrics_of, weights_of
 from helpers.stopping import read_user_error, run_and_stop
 
-from sn6.training.resume import TRAINING_LOCK
-
 IT = "outputs/it"
 
 

@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import rasterio
@@ -53,15 +52,6 @@ def open_raster(path: Path, driver: str | None = None) -> Iterator[rasterio.Data
             source = rasterio.open(path, driver=driver)
         with source:
             yield source
-
-
-@contextmanager
-def create_raster(path: Path, **profile: Any) -> Iterator[Any]:
-    """Write a new raster file of rasterio's `profile`, without its warning about a missing georeference."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.open(path, "w", **profile) as raster:
-            yield raster
 
 
 def check_mask_file(path: Path) -> None:
