@@ -89,8 +89,9 @@ def read_bounds(path: Path, product: str) -> Bounds:
             check_header(source, product, path)
             return tuple(source.bounds)
     except RasterioError as error:
+        advice = "download it again" if path.exists() else "a file of another name has its image id, rename it"
         raise UserError(
-            f"{path} cannot be opened as a GeoTIFF ({first_line(error)}); download it again",
+            f"{path} cannot be opened as a GeoTIFF ({first_line(error)}); {advice}",
             kind="unreadable",
             key=path,
         ) from None
