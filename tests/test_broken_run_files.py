@@ -137,6 +137,17 @@ def test_broken_best_checkpoint(overrides, stopped, run_of, tmp_path, how):
     assert "Traceback" not in log_of(tmp_path)
 
 
+def test_last_checkpoint_of_another_run_is_refused(overrides, stopped, run_of, tmp_path):
+    """The weights fit, and the run would go on from those of another one."""
+    run = run_of(stopped)
+    path = run / "checkpoints/last.ckpt"
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["hyper_parameters"]["config"]["seed"] = 7
+    torch.save(checkpoint, path)
+    assert run_and_stop(overrides, tmp_path) == 1
+    assert read_user_error(tmp_path)[:2] == ("conflict", str(path))
+
+
 def read(path):
     """Read a file of weights: the tensors."""
     return read_weights(path)[0] if path.suffix == ".safetensors" else load_tensors(path, "checkpoint")["state_dict"]

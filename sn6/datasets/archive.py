@@ -28,7 +28,8 @@ from sn6.errors import UserError, first_line
 from sn6.footprints import Labels
 from sn6.formats.geojson import read_geojson_labels
 
-IMAGE_ID = re.compile(r"_(\d{14}_\d{14})_(tile_\d+)\.tif$")  # the strip, then the number of the tile
+# The strip, then the number of the tile; no hidden file, such as the ._* of macOS.
+IMAGE_ID = re.compile(r"^[^.].*_(\d{14}_\d{14})_(tile_\d+)\.tif$")
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@
 
 - a band that is used holds the nodata value that the file declares for it, or NaN or infinity,
 - the file's mask (internal, or in a .msk file) or an alpha band says so,
-- no band on disk has a value: each is 0, the data set's own rule (`layout.NODATA`), or nodata itself. Files of
-  SpaceNet 6 may declare 0; that says no more than this rule, so a 0 in one band of a dark pixel is a value.
+- no band on disk has a value: each is 0, the data set's own rule (`layout.NODATA`), or nodata itself. Integer files
+  that declare 0 say no more than this rule, so a 0 in one band of a dark optical pixel is a value.
 """
 
 import warnings
@@ -161,12 +161,15 @@ def nodata_as_stored(nodata: float | None, dtype: str) -> np.generic | None:
     """Return a declared nodata value in its band's data type; None where other rules decide, or no value can equal it.
 
     Files declare it as decimal text: -3.40282347e+38 means the smallest float32, 1e39 nothing in float32, and -9999
-    nothing in uint16. NaN and infinity are nodata in any case, and 0 by the rule of the data set.
+    nothing in uint16. NaN and infinity are nodata in any case. A declared 0 of integers says no more than the rule of
+    the data set: the optical images declare it, and a dark pixel may be 0 in one of their bands.
     """
-    if nodata is None or nodata == NODATA or not np.isfinite(nodata):
+    if nodata is None or not np.isfinite(nodata):
         return None
     kind = np.dtype(dtype)
     if kind.kind in "iu":
+        if nodata == NODATA:
+            return None
         whole, limits = int(nodata), np.iinfo(kind)
         return kind.type(whole) if whole == nodata and limits.min <= whole <= limits.max else None
     with np.errstate(over="ignore"):

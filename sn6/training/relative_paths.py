@@ -9,7 +9,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from sn6.errors import UserError
-from sn6.training.resume import read_best
+from sn6.training.resume import is_of_run, read_best
 from sn6.training.run_paths import HERE, path_inside
 
 PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")  # in the state of a ModelCheckpoint
@@ -33,13 +33,22 @@ class RelativePaths(Callback):
         """Replace the relative paths, and read the best checkpoint, which the run needs at its end.
 
         Raises:
-            UserError: a path leads out of the callback's folder, or the best checkpoint is missing or broken
+            UserError: the checkpoint is of another run, a path leads out of the callback's folder, or the best
+                checkpoint is missing or broken
         """
+        config = pl_module.hparams["config"]
+        if not is_of_run(checkpoint, config):
+            raise UserError(
+                f"{trainer.ckpt_path} is the checkpoint of another run; restore it from a copy, or start over with "
+                "resume=false",
+                kind="conflict",
+                key=trainer.ckpt_path,
+            )
         for callback, state in states(trainer, checkpoint):
             state = moved(state, str(callback.dirpath), callback.state_key)
             checkpoint["callbacks"][callback.state_key] = state
             if callback is trainer.checkpoint_callback and state["best_model_path"]:
-                read_best(Path(state["best_model_path"]), pl_module.hparams["config"])
+                read_best(Path(state["best_model_path"]), config)
 
 
 def states(trainer: Trainer, checkpoint: Mapping[str, Any]) -> list[tuple[ModelCheckpoint, dict[str, Any]]]:

@@ -167,11 +167,16 @@ def read_best(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     if not path.exists():
         raise UserError(f"the best checkpoint {path} is missing; {advice}", kind="not_found", key=path)
     checkpoint = load_tensors(path, "checkpoint")
-    saved = (checkpoint.get("hyper_parameters") or {}).get("config") or {}
-    differ = differences(saved, config, may_train_longer=True).keys() - set(INPUT_KEYS)
-    if differ or "callbacks" not in checkpoint:
+    if not is_of_run(checkpoint, config):
         raise UserError(f"the best checkpoint {path} is of another run; {advice}", kind="conflict", key=path)
     return checkpoint
+
+
+def is_of_run(checkpoint: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+    """Return whether a run of this config has written a checkpoint, wherever its data and weights were."""
+    saved = (checkpoint.get("hyper_parameters") or {}).get("config") or {}
+    differ = differences(saved, config, may_train_longer=True).keys() - set(INPUT_KEYS)
+    return "callbacks" in checkpoint and not differ
 
 
 def move_aside(folder: Path) -> None:
