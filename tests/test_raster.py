@@ -106,14 +106,16 @@ def test_only_the_bands_that_are_used_decide(tmp_path, value):
 
 
 def test_zero_is_nodata_where_no_band_has_a_value(tmp_path):
-    """Whether the file declares it or not; a band of 0 beside others is dark, not nodata."""
+    """A band of 0 beside others is dark, not nodata: in integers always, in float32 where the file does not declare 0."""
     pixels = decibels()
     pixels[:, 0, 0] = 0
     pixels[1, 2, 2] = 0
     pixels[:, 3, 3] = 0, -9999, np.nan, 0
-    for name, nodata in (("none.tif", None), ("zero.tif", 0)):
-        path = write(tmp_path / name, np.where(pixels == -9999, np.nan, pixels), nodata=nodata)
-        assert_read(path, pixels, all_but((0, 0), (3, 3)))
+    finite = np.where(pixels == -9999, np.nan, pixels)
+    assert_read(write(tmp_path / "none.tif", finite), pixels, all_but((0, 0), (3, 3)))
+    assert_read(write(tmp_path / "zero.tif", finite, nodata=0), pixels, all_but((0, 0), (2, 2), (3, 3)))
+    counts = np.nan_to_num(np.abs(pixels)).astype(np.uint16)
+    assert_read(write(tmp_path / "counts.tif", counts, nodata=0), counts, all_but((0, 0)))
     path = write(tmp_path / "other.tif", pixels, nodata=-9999)
     assert_read(path, pixels[[0, 3]], all_but((0, 0), (3, 3)), bands=[1, 4])
 

@@ -105,20 +105,23 @@ def read_labels(task: Task) -> tuple[Labels | None, list[Fault]]:
         return task.labels, []
     if not path.exists():
         return None, [Fault("no labels", task.image_id, "the tile is in neither the CSV nor a GeoJSON")]
+    corner = next((found for file in task.files.values() if (found := read_corner(file))), None)
+    if corner is None:  # a fault of the images
+        return task.labels, []
     try:
-        labels = read_geojson_labels(path, read_corner(next(iter(task.files.values()))), CRS, PIXEL)
+        labels = read_geojson_labels(path, corner, CRS, PIXEL)
     except UserError as error:
         return task.labels, [Fault("labels" if task.labels is None else "geojson", str(path), str(error))]
     return (labels if task.labels is None else task.labels), []
 
 
-def read_corner(path: Path) -> Corner:
-    """Read the west and north edge of an image in metres; (0, 0) where it is unreadable, a fault of its own."""
+def read_corner(path: Path) -> Corner | None:
+    """Read the west and north edge of an image in metres; None where it is unreadable, a fault of its own."""
     try:
         with open_raster(path, TILE_DRIVER) as source:
             return source.bounds.left, source.bounds.top
     except (UserError, RasterioError, OSError):
-        return 0.0, 0.0
+        return None
 
 
 def label_faults(labels: Labels, outside: Bool[np.ndarray, " n"], image: Image, where: str) -> Iterator[Fault]:
