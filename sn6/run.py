@@ -13,6 +13,9 @@ from sn6.config.composition import CONF, TRUST, VERSION_BASE
 from sn6.config.composition_errors import one_line_config_errors
 from sn6.config.overrides import absolute_config_folders, quote_texts
 from sn6.errors import one_line_errors
+from sn6.processes import end_with_first_rank
+from sn6.signals import is_first_rank, stop_on_signals
+from sn6.training.external_launcher import external_launcher
 
 
 @hydra.main(**VERSION_BASE, **TRUST, config_path=str(CONF), config_name="config")
@@ -33,10 +36,18 @@ def job(config: DictConfig) -> float | None:
 
 def main() -> None:
     """Run the command line."""
+    if not is_first_rank() and external_launcher() is None:
+        end_with_first_rank()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors of Hydra are reported in one line here
     if "--version" in sys.argv:
         print(f"sn6 {__version__}")
         return
+    with stop_on_signals():
+        run_command_line()
+
+
+def run_command_line() -> None:
+    """Run the command line, or print its help."""
     with one_line_errors():
         sys.argv[1:] = quote_texts(absolute_config_folders(sys.argv[1:]))
     with one_line_errors(), one_line_config_errors(sys.argv[1:]):

@@ -165,6 +165,11 @@ class PolygonF1(Callback):
         self.scores = self.table.to(device).compute()
         self.by_tile = self.table.by_tile
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Score no more tiles: the process would wait for them before it ends."""
+        if hasattr(self, "scorer"):
+            self.scorer.shutdown(wait=False, cancel_futures=True)
+
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the scores, on every rank: the checkpoint monitors them."""
         self._finish(pl_module.device)

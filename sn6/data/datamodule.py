@@ -27,6 +27,7 @@ from sn6.data.stored_crops import StoredCrops, identity
 from sn6.datasets.archive import Archive, Tile
 from sn6.datasets.layout import PRODUCTS, test_truth_path
 from sn6.errors import UserError
+from sn6.processes import start_loader_worker
 from sn6.targets.target import Target
 
 Pass = Literal["val", "test"]
@@ -226,6 +227,7 @@ class TileDataModule(LightningDataModule):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
+            worker_init_fn=start_loader_worker,
         )
 
     def _rank(self) -> tuple[int, int]:

@@ -24,6 +24,7 @@ from sn6.config.overrides import key_of
 from sn6.config.types import SWEEP_GROUPS
 from sn6.errors import UserError, first_line
 from sn6.files import exclusive_lock, read_json, write_text
+from sn6.signals import Stopped
 from sn6.sweeps.gpus import free_gpus
 from sn6.sweeps.objective import read_objective
 from sn6.training.resume import ERROR_FILE, JOB_LOCK, METRICS_FILE, is_same_run
@@ -105,8 +106,7 @@ def is_finished(config: DictConfig, overrides: Sequence[str], folder: Path) -> b
 
 def run_in_process(values: Mapping[str, Any], overrides: Sequence[str]) -> int:
     """Train in this process and return the exit status that it would have."""
-    from sn6.callbacks.resume_point import Stopped  # torch and Lightning, for which other jobs have their own process
-    from sn6.training.experiment import run
+    from sn6.training.experiment import run  # torch and Lightning, for which other jobs have their own process
 
     try:
         run(values, overrides)

@@ -18,6 +18,7 @@ from sn6.config.types import SWEEP_GROUPS
 from sn6.errors import UserError
 from sn6.files import exclusive_lock, write_text
 from sn6.processes import keep_freed_memory
+from sn6.signals import Stopped
 from sn6.training.config_check import check_types
 from sn6.training.external_launcher import require_run_name
 from sn6.training.loggers import is_rank_zero
@@ -104,13 +105,14 @@ def record_error(folder: Path) -> Iterator[None]:
         rank_zero_only(path.unlink)()
     try:
         yield
-    except Exception as error:
+    except (Exception, Stopped) as error:
         with suppress(OSError):  # another rank was first
             if [path.name for path in folder.iterdir()] == [TRAINING_LOCK]:
                 (folder / TRAINING_LOCK).unlink()
                 folder.rmdir()
-        if folder.exists() and not (isinstance(error, UserError) and (folder / METRICS_FILE).exists()):
-            message = str(error) if isinstance(error, UserError) else traceback.format_exc()
+        is_known = isinstance(error, UserError | Stopped)
+        if folder.exists() and not (is_known and (folder / METRICS_FILE).exists()):
+            message = str(error) if is_known else traceback.format_exc()
             with suppress(UserError):  # a full disk; it is printed all the same
                 rank_zero_only(write_text)(path, message + "\n")
         raise

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig, OmegaConf
 
 from sn6.callbacks.calibration import Choice, calibrate, validate_calibrated
-from sn6.callbacks.resume_point import AtomicCheckpointIO
+from sn6.callbacks.resume_point import AtomicCheckpointIO, TrainerSignals
 from sn6.checkpoints.architecture import build_network, ignored_keys
 from sn6.checkpoints.init_options import network_arguments
 from sn6.checkpoints.initial_weights import provenance, summary
@@ -202,9 +202,11 @@ def make_trainer(config: ResolvedConfig, batch_norm: bool) -> Trainer:
         "enable_model_summary": False,
     }
     try:
-        return instantiate(trainer, _convert_="all", **arguments)
+        made: Trainer = instantiate(trainer, _convert_="all", **arguments)
     except ValueError as error:  # an accelerator or a strategy that does not exist
         raise UserError(f"trainer: {first_line(error)}", kind="invalid_value", key="trainer") from None
+    made._signal_connector = TrainerSignals(made)
+    return made
 
 
 def make_callback(name: str, node: DictConfig) -> Callback:

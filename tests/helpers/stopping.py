@@ -57,6 +57,48 @@ class StopAt(Callback):
             os.kill(os.getpid(), getattr(signal, action))
 
 
+class StopIn(Callback):
+    """Send a signal in a phase of a run, as the environment variable says: "SIGTERM test process 1" or "SIGINT ... group".
+
+    The first rank sends it, to itself or to all processes of the run, as a terminal does; the number is of the batch.
+    """
+
+    def send(self, trainer: Any, phase: str, batch: int = 0) -> None:
+        """Send the signal if this is the phase."""
+        action, wanted, receiver, number = os.environ.get(STOP, "none none none 0").split()
+        if trainer.is_global_zero and (wanted, int(number)) == (phase, batch):
+            os.environ.pop(STOP)
+            send_signal(action, receiver)
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        self.send(trainer, f"setup_{trainer.state.fn.value}")
+
+    def on_sanity_check_start(self, trainer: Any, pl_module: Any) -> None:
+        self.send(trainer, "sanity_check")
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        self.send(trainer, f"training_{trainer.current_epoch}", batch_idx)
+
+    def on_validation_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, *_: Any) -> None:
+        if not trainer.sanity_checking:
+            self.send(trainer, f"validation_{trainer.state.fn.value}_{trainer.current_epoch}", batch_idx)
+
+    def on_predict_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, *_: Any) -> None:
+        self.send(trainer, "calibration", batch_idx)
+
+    def on_test_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, *_: Any) -> None:
+        self.send(trainer, "test", batch_idx)
+
+    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        self.send(trainer, f"teardown_{trainer.state.fn.value}")
+
+
+def send_signal(action: str, receiver: str) -> None:
+    """Send a signal to this process, or to all of its group."""
+    number = getattr(signal, action)
+    os.kill(os.getpid(), number) if receiver == "process" else os.killpg(os.getpgid(0), number)
+
+
 class RecordConfig(Callback):
     """Write what each rank trains with to `rank0.json`, `rank1.json`, ... in the run's folder."""
 
