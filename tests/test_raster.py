@@ -106,7 +106,7 @@ def test_only_the_bands_that_are_used_decide(tmp_path, value):
 
 
 def test_zero_is_nodata_where_no_band_has_a_value(tmp_path):
-    """A band of 0 beside others is dark, not nodata: in integers always, in float32 where the file does not declare 0."""
+    """A 0 beside other bands is dark, not nodata: in integers, and in float32 that does not declare 0."""
     pixels = decibels()
     pixels[:, 0, 0] = 0
     pixels[1, 2, 2] = 0
