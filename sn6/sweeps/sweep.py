@@ -32,15 +32,14 @@ class Sweep(Callback):
         """Refuse what no job could run with, and name the jobs' folders by the swept values.
 
         Raises:
-            UserError: an unknown key, an invalid value, a storage out of reach, or one of several processes that all
-                start the sweep
+            UserError: an unknown key or choice, an invalid value of all jobs, a storage out of reach, or one of several
+                processes that all start the sweep
         """
         HydraConfig.instance().set_config(config)  # Hydra 1.3 does so for the jobs only; it knows the search path
         with exit_on_error(config.hydra.overrides.task):
             check_launcher(config)
             overrides = sweep_overrides(config)
-            for job in every_value(overrides):
-                check_job(job)
+            check_jobs(list(every_value(overrides)), may_fail=config.on_failed_job == "continue")
             name_folders(config, overrides)
             if config.hydra.sweeper.get("direction") is not None:
                 direction_of(config)
@@ -151,6 +150,30 @@ def values_of(override: Override) -> list[str]:
         return [f"{key}={value.start}", f"{key}={value.end}"]
     texts = [f"{key}={text}" for text in override.sweep_string_iterator()]
     return texts if isinstance(value, ChoiceSweep) else [texts[0], texts[-1]]
+
+
+def check_jobs(jobs: Sequence[list[str]], may_fail: bool) -> None:
+    """Check the config of each job, and warn of values with which single jobs are going to fail.
+
+    Args:
+        jobs: overrides of each
+        may_fail: whether the sweep goes on after a failed job
+
+    Raises:
+        UserError: an unknown key or choice, or an invalid value of all jobs
+    """
+    errors = []
+    for overrides in jobs:
+        try:
+            check_job(overrides)
+        except UserError as error:
+            errors.append(error)
+            if not may_fail or error.kind != "invalid_value":
+                raise
+    if len(errors) == len(jobs):
+        raise errors[0]
+    for message in dict.fromkeys(map(str, errors)):
+        log.warning("%s; jobs with this value are going to fail", message)
 
 
 def check_job(overrides: list[str]) -> None:
