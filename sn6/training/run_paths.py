@@ -19,15 +19,16 @@ def path_inside(path: str | Path, folder: str | Path) -> str | None:
 
 
 def portable(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the config of a run with the paths inside it relative, as `${folder}/...` and `${run_folder}/...`.
+    """Return the config of a run with the paths inside the run relative to `folder`, which becomes `.`.
 
-    `folder` becomes `.` and `run_folder` its path from there. Relative paths are those from the working folder. A
-    config that is portable already is returned as it is.
+    Other paths stay as they are: absolute, or relative to the working folder. A config that is portable already is
+    returned as it is.
     """
     if config.get("folder", HERE) == HERE or "run_folder" not in config:
         return dict(config)
-    folders = {key: str(config[key]) for key in ("folder", "run_folder")}
-    own = {"folder": HERE, "run_folder": os.path.relpath(folders["run_folder"], folders["folder"])}
+    up = os.path.relpath(config["run_folder"], config["folder"])
+    folders = {str(config["folder"]): HERE, str(config["run_folder"]): up}
+    own = {"folder": HERE, "run_folder": up}
     return {key: own.get(key) or relative_value(value, str(key), folders) for key, value in config.items()}
 
 
@@ -37,7 +38,7 @@ def relative_value(value: Any, key: str, folders: Mapping[str, str]) -> Any:
     Args:
         value: a value, a list or a node
         key: its dotted key
-        folders: key → path, the innermost first
+        folders: folder → its relative path, the innermost first
     """
     if isinstance(value, Mapping):
         return {name: relative_value(one, f"{key}.{name}", folders) for name, one in value.items()}
@@ -47,7 +48,7 @@ def relative_value(value: Any, key: str, folders: Mapping[str, str]) -> Any:
         os.path.isabs(value) or (key in declared_keys() and declared_keys()[key].type == "path")
     )
     if is_path:
-        for name, folder in folders.items():
+        for folder, relative in folders.items():
             if (inside := path_inside(value, folder)) is not None:
-                return f"${{{name}}}" if inside == HERE else f"${{{name}}}/{inside}"
+                return os.path.normpath(os.path.join(relative, inside))
     return value
