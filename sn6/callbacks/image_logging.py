@@ -58,7 +58,8 @@ class ImageLogging(Callback):
             for index in choose_tiles(dataset, self.tiles)
         }
         for index, path in paths.items():
-            if index in polygon_f1.results:
+            # one rank draws a tile, also where the sampler repeats it so that all ranks have equally many
+            if index in polygon_f1.results and index % trainer.world_size == trainer.global_rank:
                 draw(dataset, index, polygon_f1.results[index], when, path)
         trainer.strategy.barrier()  # each rank has drawn its own
         self.pictures = {f"validation/{dataset.tiles[index].image_id}": path for index, path in paths.items()}
