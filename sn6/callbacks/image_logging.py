@@ -60,7 +60,8 @@ class ImageLogging(Callback):
             for index in choose_tiles(dataset, self.tiles)
         }
         for index, path in paths.items():
-            if index in polygon_f1.results:
+            # one rank draws a tile, also where the sampler repeats it so that all ranks have equally many
+            if index in polygon_f1.results and index % trainer.world_size == trainer.global_rank:
                 point = "" if is_training else f", {describe(polygon_f1.options_of(index))}"
                 draw(dataset, index, polygon_f1.results[index], f"{when}{point}", path)
         trainer.strategy.barrier()  # each rank has drawn its own
