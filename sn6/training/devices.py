@@ -1,7 +1,6 @@
 """The devices of a run: whether they exist, and that the processes on them end together."""
 
 import os
-import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
