@@ -5,7 +5,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from sn6.errors import UserError
+from sn6.errors import UserError, first_line
 
 MINIMIZED = ("validation.loss", "test.loss")  # all others are maximised
 
@@ -18,10 +18,17 @@ def read_objective(folder: Path, objective: str) -> float:
         objective: dotted key of its metrics.json
 
     Raises:
-        UserError: an older version of sn6 wrote the file
+        UserError: an older version of sn6 wrote the file, or it is broken
     """
     path, (part, score) = folder / "metrics.json", objective.split(".")
-    metrics = json.loads(path.read_text())
+    try:
+        metrics = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"cannot read {path} ({first_line(error)}); remove it and run the same command again",
+            kind="unreadable",
+            key=path,
+        ) from None
     if part not in metrics:
         raise UserError(
             f"{path} was written by an older version of sn6 and has no {objective}; choose another name=..., or set "

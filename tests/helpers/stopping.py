@@ -58,7 +58,7 @@ class StopAt(Callback):
 
 
 class StopIn(Callback):
-    """Send a signal in a phase of a run, as the environment variable says: "SIGTERM test process 1" or "SIGINT ... group".
+    """Send a signal in a phase of a run, as the environment variable says: "SIGTERM test process 1" or "... group 1".
 
     The first rank sends it, to itself or to all processes of the run, as a terminal does; the number is of the batch.
     """
