@@ -7,7 +7,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from multiprocessing import get_context, parent_process
+from contextlib import contextmanager
+from multiprocessing import forkserver, get_context, parent_process
 from typing import Any, TypeVar
 
 from sn6.signals import Stopped
@@ -37,7 +38,9 @@ def in_processes(
         yield from map(work, items)
         return
     with WorkerPool(processes, get_context("spawn"), start_worker) as pool:
-        yield from pool.map(work, items)
+        with interrupts_blocked():
+            results = pool.map(work, items)
+        yield from results
 
 
 class WorkerPool(ProcessPoolExecutor):
@@ -52,8 +55,26 @@ class WorkerPool(ProcessPoolExecutor):
             workers = list((self._processes or {}).values())
             self.shutdown(wait=False, cancel_futures=True)
             if not issubclass(kind, Exception):
+                end_forkserver()
                 end_processes(workers)
         self.shutdown()
+
+
+@contextmanager
+def interrupts_blocked() -> Iterator[None]:
+    """Start processes that do not get SIGINT, not even before they can ignore it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_forkserver() -> None:
+    """Kill the server that forks workers, if there is one: it would start those that have been requested."""
+    server = getattr(forkserver._forkserver, "_forkserver_pid", None)
+    if server is not None:
+        os.kill(server, signal.SIGKILL)
 
 
 def end_processes(processes: Sequence[Any]) -> None:
@@ -67,11 +88,14 @@ def end_processes(processes: Sequence[Any]) -> None:
 
 
 def call(work: Callable[..., Result], *items: Any, **options: Any) -> Result:
-    """Return the result of the work; end this worker process when a signal stops it."""
+    """Return the result of the work; when a signal stops it, remove its unfinished files and end this process."""
+    signal.signal(signal.SIGTERM, stop_worker)
     try:
         return work(*items, **options)
     except Stopped as stopped:
-        os._exit(stopped.status)  # now that unfinished files are removed; the pool would go on with the next item
+        os._exit(stopped.status)  # the pool would go on with the next item
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def start_worker() -> None:
@@ -81,14 +105,13 @@ def start_worker() -> None:
 
 
 def stop_worker(number: int, frame: Any) -> None:
-    """Stop the work of this process, so that it removes its unfinished files."""
+    """Stop the work of this process."""
     raise Stopped(number)
 
 
 def end_with_parent() -> None:
     """End this process when its parent ends it or is killed; leave interrupts to the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, stop_worker)
     parent = parent_process()
     assert parent is not None
 

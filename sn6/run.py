@@ -15,6 +15,7 @@ from sn6.config.overrides import absolute_config_folders, quote_texts
 from sn6.errors import one_line_errors
 from sn6.processes import end_with_first_rank
 from sn6.signals import is_first_rank, stop_on_signals
+from sn6.sweeps.failure import record_reason
 from sn6.training.external_launcher import external_launcher
 
 
@@ -27,7 +28,7 @@ def job(config: DictConfig) -> float | None:
         from sn6.sweeps.job import run_job
 
         return run_job(config, overrides)
-    with one_line_errors(), one_line_config_errors(overrides):
+    with one_line_errors(), record_reason(), one_line_config_errors(overrides):
         from sn6.training.experiment import start_run  # torch and Lightning, which --help does without
 
         start_run(config, overrides)
@@ -50,7 +51,7 @@ def run_command_line() -> None:
     """Run the command line, or print its help."""
     with one_line_errors():
         sys.argv[1:] = quote_texts(absolute_config_folders(sys.argv[1:]))
-    with one_line_errors(), one_line_config_errors(sys.argv[1:]):
+    with one_line_errors(), record_reason(), one_line_config_errors(sys.argv[1:]):
         if {"-h", "--help"} & set(sys.argv):
             from sn6.config.help import help_text
 

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from multiprocessing import get_context
+from multiprocessing.forkserver import ensure_running
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from sn6.prediction.networks import load_networks
 from sn6.prediction.partial_results import write_part
 from sn6.prediction.plan import Batch, Plan
 from sn6.prediction.rasters import write_probability
-from sn6.processes import WorkerPool, end_with_parent, keep_freed_memory
+from sn6.processes import WorkerPool, end_with_parent, interrupts_blocked, keep_freed_memory
 
 
 class Worker:
@@ -108,6 +109,8 @@ def start_executor(plan: Plan, devices: list[str]) -> Executor:
     threads = max(1, torch.get_num_threads() // len(devices))
     for device in devices:
         queue.put((device, threads))
+    with interrupts_blocked():
+        ensure_running()
     return WorkerPool(len(devices), context, start_worker, (plan, "", queue))
 
 
