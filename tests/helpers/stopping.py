@@ -15,6 +15,7 @@ from typing import Any
 from lightning import Callback
 
 from sn6.errors import UserError
+from sn6.signals import Stopped
 
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(
@@ -122,7 +123,7 @@ class CountFits(Callback):
 
 
 def run_main(overrides: list[str], folder: str, stop: str | None) -> None:
-    """Call the `main` of `sn6.run` in this new process, with its output in `log.txt`, a UserError in ERROR."""
+    """Call the `main` of `sn6.run` in this new process, with its output in `log.txt`, a UserError or Stopped in ERROR."""
     multiprocessing.set_start_method("fork", force=True)  # of the loaders' workers, as in a process from the shell
     os.chdir(folder)
     os.environ.pop(STOP, None)
@@ -135,7 +136,7 @@ def run_main(overrides: list[str], folder: str, stop: str | None) -> None:
         with open("log.txt", "a", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
             main()
     except SystemExit as stop:
-        if isinstance(error := stop.__context__, UserError):
+        if isinstance(error := stop.__context__, UserError | Stopped):
             Path(ERROR).write_text(json.dumps([error.kind, error.key, error.value], default=str))
         raise
 
