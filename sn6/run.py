@@ -14,7 +14,7 @@ from sn6.config.composition_errors import one_line_config_errors
 from sn6.config.overrides import absolute_config_folders, quote_texts
 from sn6.errors import one_line_errors
 from sn6.processes import end_with_first_rank
-from sn6.signals import is_first_rank, stop_on_signals
+from sn6.signals import Stopped, is_first_rank, stop_on_signals
 from sn6.sweeps.failure import record_reason
 from sn6.training.external_launcher import external_launcher
 
@@ -57,7 +57,13 @@ def run_command_line() -> None:
 
             print(help_text([argument for argument in sys.argv[1:] if not argument.startswith("-")]))
             return
-        job()
+        try:
+            job()
+        except Stopped as stopped:
+            from sn6.sweeps.sweep import Sweep
+
+            Sweep.record_stop(stopped.status)
+            raise
 
 
 if __name__ == "__main__":

@@ -7,13 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from sn6.errors import UserError
 from sn6.files import read_json, write_text
 from sn6.sweeps.failure import STOPPED, ending, read_reason
 from sn6.sweeps.objective import read_objective
-from sn6.training.resume import ERROR_FILE, METRICS_FILE
+from sn6.training.resume import ERROR_FILE, LOCKS, METRICS_FILE
 
 JOB_FILE = "job.json"
+DYING = 1.0  # seconds after which a process that was killed holds no lock any more
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,31 @@ def read_job(path: Path) -> dict[str, Any]:
         return {}
     is_job = isinstance(job.get("status"), str) and isinstance(job.get("overrides"), list)
     return job if is_job and all(isinstance(one, str) for one in job["overrides"]) else {}
+
+
+def is_running(folder: Path, wait: float = 0.0) -> bool:
+    """Return whether a process runs the job in this folder, and goes on for `wait` seconds."""
+    try:
+        for name in LOCKS:
+            with FileLock(folder / name, timeout=wait):
+                pass
+    except Timeout:
+        return True
+    return False
+
+
+def record_stopped_jobs(folder: Path, status: int) -> None:
+    """Write "stopped" to the `job.json` of jobs that have started and not ended, and that no process runs.
+
+    Args:
+        folder: of the sweep
+        status: exit status of the sweep
+    """
+    for path in folder.rglob(JOB_FILE):
+        job = read_job(path)
+        if job.get("status") == "started" and not is_running(path.parent, DYING):
+            job |= {"status": "stopped", "error": ending(status)}
+            write_text(path, json.dumps(job, indent=2) + "\n")
 
 
 def has_metrics(folder: Path) -> bool:

@@ -6,15 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import optuna
-from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf, read_write
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from sn6.errors import UserError, first_line
-from sn6.sweeps.job_file import JOB_FILE, read_job
+from sn6.sweeps.job_file import JOB_FILE, is_running, read_job
 from sn6.sweeps.objective import direction_of
-from sn6.training.resume import LOCKS
 
 DIRECTIONS = {"minimize": StudyDirection.MINIMIZE, "maximize": StudyDirection.MAXIMIZE}
 OBJECTIVE = "objective"
@@ -133,11 +131,5 @@ def was_stopped(trial: FrozenTrial, folder: Path) -> bool:
     given = {f"{key}={value}" for key, value in trial.params.items()}
     for path in folder.rglob(JOB_FILE):
         if given <= set(read_job(path).get("overrides", [])):
-            try:
-                for name in LOCKS:
-                    with FileLock(path.parent / name, timeout=0):
-                        pass
-            except Timeout:
-                return False
-            return True
+            return not is_running(path.parent)
     return False

@@ -1,5 +1,6 @@
 """Stop runs at a given step, in processes forked from a server that has done all imports."""
 
+import importlib
 import itertools
 import json
 import multiprocessing
@@ -94,6 +95,29 @@ class StopIn(Callback):
         self.send(trainer, f"teardown_{trainer.state.fn.value}")
 
 
+BEFORE = {  # phase of a run without a callback → function at whose call the signal is sent
+    "config": "sn6.training.experiment.check_types",
+    "data": "sn6.training.stage.make_modules",
+    "statistics": "sn6.data.datamodule.measure_statistics",
+    "files": "sn6.training.stage.write_artifacts",
+    "metrics": "sn6.training.stage.log_checkpoint",
+}
+
+
+def stop_before(action: str, phase: str, *receiver: str) -> None:
+    """Send a signal to this process before it calls the function of a phase."""
+    if phase not in BEFORE:
+        return
+    module, _, name = BEFORE[phase].rpartition(".")
+    function = getattr(importlib.import_module(module), name)
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        send_signal(action, receiver[0])
+        return function(*arguments, **options)
+
+    setattr(sys.modules[module], name, call)
+
+
 def send_signal(action: str, receiver: str) -> None:
     """Send a signal to this process, or to all of its group."""
     number = getattr(signal, action)
@@ -129,6 +153,7 @@ def run_main(overrides: list[str], folder: str, stop: str | None) -> None:
     os.environ.pop(STOP, None)
     if stop is not None:
         os.environ[STOP] = stop
+        stop_before(*stop.split())
     sys.argv = ["sn6.run", *overrides]
     from sn6.run import main
 
