@@ -147,7 +147,7 @@ class CountFits(Callback):
 
 
 def run_main(overrides: list[str], folder: str, stop: str | None) -> None:
-    """Call the `main` of `sn6.run` in this new process, with its output in `log.txt`, a UserError or Stopped in ERROR."""
+    """Call the `main` of `sn6.run` in this process, with its output in `log.txt`, a UserError or Stopped in ERROR."""
     multiprocessing.set_start_method("fork", force=True)  # of the loaders' workers, as in a process from the shell
     os.chdir(folder)
     os.environ.pop(STOP, None)
