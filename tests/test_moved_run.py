@@ -56,12 +56,12 @@ def moved(stopped, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_stages_killed_and_moved_at_four_places_end_at_the_same_bits(archive_root, tmp_path):
+def test_two_stages_killed_and_moved_at_four_places_end_at_the_same_bits(bright_root, tmp_path):
     reference, first, second = (tmp_path / name for name in ("reference", "first", "second"))
     for folder in (reference, first, second):
         folder.mkdir()
     two_stages = [*RUN, TWO_STAGES]
-    root = f"data.root={archive_root}"
+    root = f"data.root={bright_root}"
     assert run_and_stop([*two_stages, root], reference) == 0, log_of(reference)[-3000:]
 
     assert run_and_stop([*two_stages, root], first, "SIGKILL eo 1 2") == STATUS["SIGKILL"]
@@ -70,7 +70,7 @@ def test_two_stages_killed_and_moved_at_four_places_end_at_the_same_bits(archive
     shutil.copytree(first / "outputs/renamed", second / "outputs/it")  # to another parent
     shutil.rmtree(first)
     assert run_and_stop([*two_stages, root], second, "SIGKILL sar 0 -1") == STATUS["SIGKILL"]  # at the transfer
-    copied = f"data.root={copy_archive(archive_root, tmp_path / 'archive')}"
+    copied = f"data.root={copy_archive(bright_root, tmp_path / 'archive')}"
     assert run_and_stop([*two_stages, copied], second, "SIGKILL sar 1 2") == STATUS["SIGKILL"]
     last = tmp_path / "third/outputs/x/y"
     last.parent.mkdir(parents=True)

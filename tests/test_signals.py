@@ -55,15 +55,17 @@ def hidden_files(folder):
 
 
 @pytest.fixture(scope="module")
-def overrides(archive_root):
+def overrides(bright_root):
     more = {
         "trainer.max_epochs": 2,
         "trainer.limit_train_batches": 3,
         "callbacks.resume_point.every_n_steps": 1,
         "callbacks.polygon_f1.curve": "[]",
+        "trainer.limit_val_batches": "null",
+        "trainer.limit_test_batches": "null",
     }
     stop_in = ("+callbacks.stop._target_=helpers.stopping.StopIn", "~callbacks.image_logging")
-    return [*small_run(), *(f"{key}={value}" for key, value in more.items()), *stop_in, f"data.root={archive_root}"]
+    return [*small_run(), *(f"{key}={value}" for key, value in more.items()), *stop_in, f"data.root={bright_root}"]
 
 
 @pytest.fixture(scope="module")
