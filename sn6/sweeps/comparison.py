@@ -29,7 +29,7 @@ class Job:
         values: of the swept keys, as they were given
         status: "finished", "failed" or "stopped"
         value: of the objective, None where it failed
-        seconds: wall time
+        seconds: wall time, None where it was killed with its sweep
         error: why it failed or stopped
     """
 
@@ -37,7 +37,7 @@ class Job:
     values: dict[str, str]
     status: str
     value: float | None
-    seconds: float
+    seconds: float | None
     error: str
 
 
@@ -59,7 +59,7 @@ def read_jobs(folder: Path, keys: Sequence[str]) -> list[Job]:
             {key: one.get(key, "") for key in keys},
             job["status"],
             job.get("value"),
-            job["seconds"],
+            job.get("seconds"),
             job.get("error", ""),
         )
         for (path, job), one in zip(ended, given, strict=True)

@@ -29,7 +29,7 @@ def ending(status: int) -> str | None:
 def read_reason(path: Path) -> str | None:
     """Return the line of an `error.txt` that says what is wrong: in a traceback the first one after its last frame."""
     try:
-        lines = path.read_text().strip().splitlines()
+        lines = path.read_text().rstrip().splitlines()
     except OSError:
         return None
     frames = [number for number, line in enumerate(lines) if line.startswith('  File "')]
