@@ -130,7 +130,10 @@ def test_a_sweep_that_is_terminated_stops_its_job_at_a_checkpoint(archive_root, 
     process.terminate()
     status, err = wait_for_end(process)
     assert status == 128 + signal.SIGTERM
-    assert str(last) in err.splitlines()[-1]
+    (stopped,) = (line for line in err.splitlines() if line.startswith("sn6: "))
+    assert str(last) in stopped
+    assert {job["status"] for job in read_jobs(tmp_path / "outputs/it").values()} == {"stopped"}
+    assert [row["status"] for row in read_table(tmp_path / "outputs/it")] == ["stopped"]
     assert not (tmp_path / "outputs/it/seed-2").exists()
 
 
