@@ -52,10 +52,10 @@ class WeightedBoundary(nn.Module):
 
     Args:
         w0: height of the boundary term
-        sigma: width of the boundary term, pixels
+        sigma: width of the boundary term in m; the paper's 5 px are 2.5 m
     """
 
-    def __init__(self, w0: NonNegativeFloat = 10.0, sigma: PositiveFloat = 5.0) -> None:
+    def __init__(self, w0: NonNegativeFloat = 10.0, sigma: PositiveFloat = 2.5) -> None:
         super().__init__()
         self.targets = {"weight": BoundaryWeights(float(w0), float(sigma))}
 

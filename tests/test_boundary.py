@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from helpers.labels import labels_of
 from scipy.ndimage import distance_transform_edt
 
 from sn6.targets.boundary import BoundaryWeights, boundary_term, class_weights
@@ -98,12 +99,12 @@ def test_fewer_than_two_buildings_have_only_class_weights(buildings):
 
 def test_class_weights_and_boundary_term_are_added_in_any_window_of_a_tile():
     instances = random_buildings(np.random.default_rng(3), (60, 70), 9, 12)
-    weights = BoundaryWeights(w0=10.0, sigma=5.0)
+    weights = BoundaryWeights(w0=10.0, sigma=2.5)
     expected = weights_by_definition(instances, (0.5 / 0.8, 0.5 / 0.2), 10.0, 5.0)[20:50, 10:45]
-    boundary = weights.tile(instances)[20:50, 10:45]
-    mask = (instances[20:50, 10:45] > 0).astype(np.float32)
+    boundary = weights.tile(labels_of(instances))[:, 20:50, 10:45]
+    mask = (instances[None, 20:50, 10:45] > 0).astype(np.float32)
     total = weights.crop(boundary, mask, building_fraction=0.2)
-    np.testing.assert_allclose(total, expected, rtol=1e-6, atol=2e-6)
+    np.testing.assert_allclose(total[0], expected, rtol=1e-6, atol=2e-6)
     tensor = weights.crop(torch.from_numpy(boundary), torch.from_numpy(mask), building_fraction=0.2)
     np.testing.assert_array_equal(tensor.numpy(), total)
     class_weight = np.where(mask > 0, np.float32(0.5 / 0.2), np.float32(0.5 / 0.8))

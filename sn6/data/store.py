@@ -46,9 +46,8 @@ class Store:
 
     Layers with other options have folders of their own, so that runs with other bands, orientation, fold or loss share
     the rest. The key is a digest of what the file was made from: size and time of the GeoTIFF and its sidecar
-    files and the rule that reads them, for instances and
-    targets also the footprints of the tile. A changed source gives another name, so that an existing file is
-    always up to date, without an index to maintain.
+    files and the rule that reads them, for instances and targets also the footprints and heights of the tile. A changed
+    source gives another name, so that an existing file is always up to date, without an index to maintain.
 
     Args:
         archive: archive of the GeoTIFFs and labels
@@ -95,8 +94,8 @@ class Store:
             geotiff = tile_path(self.archive.root, tile.split, self.source.product, tile.image_id)
             pixels = " ".join(map(str, (FORMAT, *image_fingerprint(geotiff)))).encode()
             labels = self.archive.labels(tile)
-            outlines = [] if labels is None else shapely.to_wkb(labels.polygons)
-            pixel_key, label_key = digest(pixels), digest(pixels, *outlines)
+            buildings = [] if labels is None else [*shapely.to_wkb(labels.polygons), labels.heights.tobytes()]
+            pixel_key, label_key = digest(pixels), digest(pixels, *buildings)
             self._files[tile.image_id] = {
                 layer: self.folder / name / f"{tile.image_id}.{pixel_key if layer in PIXEL_LAYERS else label_key}.npy"
                 for layer, name in self._layers().items()

@@ -18,12 +18,13 @@ from jaxtyping import Bool, Shaped
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from sn6.data.augment import Position, Window, apply_position, change_pixels, crop_window, draw_position
+from sn6.data.augment import Window, apply_position, change_pixels, crop_window, draw_position
 from sn6.data.dataset import CropDataset
 from sn6.data.store import Store
 from sn6.data.store_layers import steps_per_unit
 from sn6.errors import counted
 from sn6.progress import track
+from sn6.targets.target import Position
 
 MEMORY_FRACTION = 0.5  # of the free memory that tiles may use; the rest is for the network
 HALF_ROTATION = 2  # number of rotations by 90°

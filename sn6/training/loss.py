@@ -13,9 +13,10 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from sn6.config.targets import make_object
+from sn6.datasets.layout import PIXEL
 from sn6.errors import UserError, locate_error
 from sn6.segmenter import targets_of
-from sn6.targets.target import Target, tile_layers
+from sn6.targets.target import Target, TileLabels, tile_layers
 
 SIZE = 64  # pixels, edge length of the samples on which a loss is tried
 LOGIT = 2.0
@@ -134,7 +135,8 @@ def example_maps(targets: Any, instances: Int32[np.ndarray, "h w"]) -> dict[str,
         message = "loss: targets must be a dict of names and objects of sn6.targets.target.Target"
         raise UserError(message, kind="invalid_value", key="loss._target_")
     mask = (instances > 0).astype(np.float32)[None]
-    layers, maps = tile_layers(targets, instances), {}
+    labels = TileLabels(instances, np.ones(instances.shape, dtype=bool), np.full(instances.max() + 1, 10.0), PIXEL)
+    layers, maps = tile_layers(targets, labels), {}
     for name, target in targets.items():
         array = target.crop(layers[name], mask, float(mask.mean()))
         pixels = target.crop(torch.from_numpy(layers[name]), torch.from_numpy(mask), float(mask.mean()))
