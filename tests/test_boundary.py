@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers.labels import labels_of
+from helpers.labels import labels_of, random_buildings
 from scipy.ndimage import distance_transform_edt
 
 from sn6.targets.boundary import BoundaryWeights, boundary_term, class_weights
@@ -23,16 +23,6 @@ def weights_by_definition(instances, class_weights, w0, sigma):
 def boundary_weights(instances, class_weights, w0, sigma):
     """Compute equation 2 with the given w_c."""
     return np.where(instances > 0, *np.float32(class_weights[::-1])) + boundary_term(instances, w0, sigma)
-
-
-def random_buildings(rng, shape, number, largest):
-    """Draw overlapping rectangles: many touch, some are cut into pieces or covered."""
-    instances = np.zeros(shape, np.int32)
-    for label in range(1, number + 1):
-        top, left = rng.integers(0, shape[0] - 2), rng.integers(0, shape[1] - 2)
-        height, width = rng.integers(1, largest, 2)
-        instances[top : top + height, left : left + width] = label
-    return instances
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,10 @@
-"""Rasterize polygons to instance masks."""
+"""Rasterize polygons to instances: the number of the building at each pixel."""
 
 import json
 
 import numpy as np
 import shapely
-from jaxtyping import Bool, Int32
+from jaxtyping import Bool, Int32, UInt16, UInt32
 from rasterio import features
 
 from sn6.footprints import Polygons
@@ -35,3 +35,10 @@ def drop_unobserved(
     numbers = np.zeros(instances.max(initial=0) + 1, dtype=np.int32)
     numbers[observed] = observed
     return numbers[instances]
+
+
+def smallest_unsigned(
+    instances: Int32[np.ndarray, "h w"],
+) -> UInt16[np.ndarray, "h w"] | UInt32[np.ndarray, "h w"]:
+    """Convert instances to 16 bits unless that loses a number; 8 bits would lose the 256th building."""
+    return instances.astype(np.uint16 if instances.max(initial=0) < 2**16 else np.uint32)
