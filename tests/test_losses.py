@@ -9,8 +9,8 @@ from helpers.errors import user_error
 from helpers.labels import labels_of
 
 from sn6.cli import validate_arguments
+from sn6.heads import targets_of
 from sn6.losses import BCE, FocalDice, WeightedBoundary
-from sn6.segmenter import targets_of
 
 LOSSES = [BCE(), BCE(positive_weight=3.0), WeightedBoundary(), FocalDice(), FocalDice(gamma=0.5)]
 

@@ -30,8 +30,8 @@ def read_sample(archive: Archive, tile: Tile, source: Source, targets: Mapping[s
     """Read a tile in the sensor's frame.
 
     Returns:
-        `image (c, h, w)` as on disk, `instances (1, h, w)` int32, `valid (1, h, w)` bool, the layer `(1, h, w)` float32
-        of each target, and `image_id`.
+        `image (c, h, w)` as on disk, `instances (1, h, w)` int32, `valid (1, h, w)` bool, the layer `(k, h, w)` of each
+        target as it is stored, for the tile's own frame, and `image_id`.
     """
     image, valid = archive.read(tile, source.product, source.bands)
     labels = rasterize_labels(archive.labels(tile), valid, source.min_area)
@@ -49,7 +49,7 @@ class Reader(Protocol):
 
         Returns:
             `image (c, h, w)` float32 in the units of the product, `instances (1, h, w)` int32, `valid (1, h, w)` bool,
-            the layer `(1, h, w)` float32 of each target, and `image_id`.
+            the layer `(k, h, w)` of each target as it is stored, for the tile's own frame, and `image_id`.
         """
 
 

@@ -51,7 +51,8 @@ class StoreTask:
     def size(self) -> int:
         """Return the size of the files in bytes."""
         image = len(PRODUCTS[self.product].bands) * stored_dtype(self.product).itemsize
-        depth = {"image": image, "valid": 1, "instances": 2} | dict.fromkeys(self.targets, 4)
+        depth = {"image": image, "valid": 1, "instances": 2}
+        depth |= {name: one.channels * (4 if one.stored_range is None else 1) for name, one in self.targets.items()}
         return self.pixels * sum(depth[layer] for layer in self.files)
 
 

@@ -22,6 +22,7 @@ class Offset(Target):
 
     channels: ClassVar[int] = 2
     activation: ClassVar[Activation] = "linear"
+    is_length: ClassVar[bool] = True
 
     def tile(self, labels: TileLabels) -> Float32[np.ndarray, "2 h w"]:
         """Compute the vectors, see `offsets`."""

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int32
+from jaxtyping import Bool, Float32, Float64, Int32, UInt8
 
 from sn6.errors import UserError
 
+STEPS = 255  # of a stored layer between the ends of its range
 Activation = Literal["sigmoid", "linear"]
 Position = tuple[bool, int]  # whether it is flipped left-right, then number of rotations by 90°
 
@@ -49,14 +50,16 @@ class Target(ABC):
     Attributes:
         channels: number k of channels of the map
         activation: what makes the map from the output of a network that learns it
-        stored_range: lowest and highest value, if the layer may be stored in 255 steps between them; None stores it
-            as it is
+        stored_range: lowest and highest value, if the layer is rounded to 255 steps between them, in one byte a pixel;
+            None keeps it as it is, and only then may it contain NaN
+        is_length: whether the values are lengths on the ground, which grow with the scale of an image
         needs_building_fraction: whether `crop` uses the class balance of the training tiles
     """
 
     channels: ClassVar[int] = 1
     activation: ClassVar[Activation] = "sigmoid"
     stored_range: ClassVar[tuple[float, float] | None] = None
+    is_length: ClassVar[bool] = False
     needs_building_fraction: ClassVar[bool] = False
 
     @abstractmethod
@@ -66,11 +69,9 @@ class Target(ABC):
     def crop(self, layer: Any, mask: Any, building_fraction: float | None) -> Any:
         """Compute the map from the layer, with what depends on the fold; by default it is the layer.
 
-        The arguments are NumPy arrays or torch tensors, on any device: only arithmetic that both have may be used.
-
         Args:
-            layer: a window of the layer, (k, h, w) float32
-            mask: 1 on buildings, else 0, (1, h, w) float32
+            layer: a window of the layer, tensor (k, h, w) float32, which may be mapped from a file: do not change it
+            mask: 1 on buildings, else 0, (1, h, w) float32, on the same device
             building_fraction: fraction of building among the valid pixels of the training tiles, None where it was not
                 measured
 
@@ -82,6 +83,9 @@ class Target(ABC):
     def transform(self, pixels: Any, position: Position) -> Any:
         """Change the values of a map whose pixels were moved to a position, where they depend on directions.
 
+        The outputs of a network are changed in the same way before their activation: a sigmoid map may exchange its
+        channels, and only a linear one their signs.
+
         Args:
             pixels: a layer, a map or maps (..., k, h, w), NumPy array or tensor, flipped and rotated already
             position: see `sn6.data.augment.apply_position`
@@ -91,28 +95,56 @@ class Target(ABC):
         """
         return pixels
 
+    def encode(self, layer: Float32[np.ndarray, "k h w"]) -> Float32[np.ndarray, "k h w"] | UInt8[np.ndarray, "k h w"]:
+        """Return a layer as it is stored: as it is, or rounded to `STEPS` of its range.
+
+        Raises:
+            ValueError: a value is outside of the range, or NaN
+        """
+        if self.stored_range is None:
+            return layer
+        low, high = self.stored_range
+        steps = np.rint((layer - np.float32(low)) * np.float32(STEPS / (high - low)))
+        if not (steps.min(initial=0) >= 0 and steps.max(initial=0) <= STEPS):  # NaN is neither
+            raise ValueError(f"returned values outside of its stored_range, {low:g} to {high:g}")
+        return steps.astype(np.uint8)
+
+    def decode(self, stored: Any) -> Any:
+        """Return the values of a stored layer, tensor of float32 or uint8, in float32."""
+        if self.stored_range is None:
+            return stored
+        low, high = self.stored_range
+        values = stored.float().mul_((high - low) / STEPS)
+        return values.add_(low) if low else values
+
     @property
     def fingerprint(self) -> str:
         """Return what the layer depends on besides the labels: the class and its fields."""
         return f"{type(self).__module__}.{type(self).__qualname__} {sorted(vars(self).items())}"
 
 
-def tile_layers(targets: Mapping[str, Target], labels: TileLabels) -> dict[str, Float32[np.ndarray, "_ h w"]]:
-    """Compute the layer of each target over a whole tile.
+def tile_layers(
+    targets: Mapping[str, Target], labels: TileLabels
+) -> dict[str, Float32[np.ndarray, "_ h w"] | UInt8[np.ndarray, "_ h w"]]:
+    """Compute the layer of each target over a whole tile, as it is stored: all samples are made from these values.
 
     Raises:
-        UserError: a target returns something other than an array of its channels and the tile's size
+        UserError: a target returns something other than an array of its channels and the tile's size, or values out of
+            its range
     """
     layers = {}
     for name, target in targets.items():
         layer, shape = target.tile(labels), (target.channels, *labels.instances.shape)
+        problem = ""
         if not isinstance(layer, np.ndarray) or layer.shape != shape:
             returned = layer.shape if isinstance(layer, np.ndarray) else type(layer).__name__
-            raise UserError(
-                f"target {name}: {type(target).__name__}.tile returned {returned}; it must return a NumPy array of "
-                f"{shape}: its channels, and the tile's size",
-                kind="mismatch",
-                key=name,
-            )
-        layers[name] = layer.astype(np.float32, copy=False)
+            problem = f"returned {returned}; it must return a NumPy array of {shape}: its channels, and the tile's size"
+        else:
+            try:
+                layers[name] = target.encode(layer.astype(np.float32, copy=False))
+            except ValueError as error:
+                problem = str(error)
+        if problem:
+            message = f"target {name}: {type(target).__name__}.tile {problem}"
+            raise UserError(message, kind="mismatch", key=name)
     return layers

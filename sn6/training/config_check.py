@@ -15,6 +15,7 @@ from sn6.config.targets import import_target
 from sn6.config.types import OPTION_NAMES, RunOptions
 from sn6.errors import UserError, joined
 from sn6.simulation.archive import settings_of
+from sn6.training.heads import head_errors, loss_node
 
 # Keys that are read by name, which ~key cannot remove.
 REQUIRED = (
@@ -22,6 +23,7 @@ REQUIRED = (
     *(
         "data._target_",
         "data.root",
+        "heads",
         "polygons._target_",
         "model._target_",
         "model.in_channels",
@@ -36,7 +38,6 @@ REQUIRED = (
 
 # Callbacks that others, and the result of a run, are made from; the others can be left out by callbacks.NAME=null.
 NEEDED_CALLBACKS = ("polygon_f1", "checkpoint")
-HEADS = ("mask",)  # names of the maps that the network gives
 
 
 def check_types(values: Mapping[str, Any]) -> None:
@@ -62,20 +63,38 @@ def check_types(values: Mapping[str, Any]) -> None:
             init = {key: value for key, value in node.items() if key in INIT_KEYS}
             errors += check_arguments(InitOptions, init, "model.", strict=True)[1]
             node = network_node(node)
-        if group == "loss" and not isclass(import_target(node["_target_"], group)):
-            message = "names a function, but a loss is a class derived from torch.nn.Module; correct it"
-            key = "loss._target_"
-            raise UserError(f"config: {key}={node['_target_']} {message}", kind="invalid_value", key=key)
+        if group == "loss":
+            check_is_class(node, group)
+        if group == "heads":
+            if errors_of_heads := list(head_errors(values)):
+                raise joined([*errors, *errors_of_heads], "config")
+            node = {name: parts_of_head(values, name) for name in node}
+            for name in node:
+                check_is_class(values["heads"][name]["loss"], loss_node(values, name))
         errors += check_node(node, group)
     if errors := [*errors, *missing_tensorboard(values["logger"] or {})]:
         raise joined(errors, "config")
     check_polygons(values)
 
 
+def check_is_class(node: Mapping[str, Any], where: str) -> None:
+    """Raise a UserError if a loss is a function."""
+    if not isclass(import_target(node["_target_"], where)):
+        message = "names a function, but a loss is a class derived from torch.nn.Module; correct it"
+        key = f"{where}._target_"
+        raise UserError(f"config: {key}={node['_target_']} {message}", kind="invalid_value", key=key)
+
+
+def parts_of_head(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the nodes of a head to check: its target, and its loss unless that is `loss`, which is checked once."""
+    node = values["heads"][name]
+    return {key: node[key] for key in ("target", "loss") if key == "target" or loss_node(values, name) != key}
+
+
 def check_polygons(values: Mapping[str, Any]) -> None:
     """Raise a UserError if the polygonizer needs a map that the heads lack, or the calibration does not fit it."""
     polygonizer = build_polygonizer(values["polygons"], "polygons")
-    polygonizer.check_heads(HEADS, "polygons")
+    polygonizer.check_heads(tuple(values["heads"]), "polygons")
     if calibration := values["callbacks"].get("calibration"):
         candidates_of(polygonizer, calibration.get("candidates"))
 
