@@ -157,7 +157,7 @@ def count_found(recipe: Recipe, labels: TileLabels, error: Error, seed: int) -> 
 
 
 def with_error(layer: np.ndarray, target: Target, error: Error, rng: np.random.Generator) -> np.ndarray:
-    """Blur a map (k, h, w), add noise, and cut it to its range; where it is not known, the blur takes the known part."""
+    """Blur a map (k, h, w) where it is known, add noise, and cut it to its range."""
     known = ~np.isnan(layer)
     layer = np.where(known, layer, np.float32(0))
     if error.blur:
