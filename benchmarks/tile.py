@@ -13,6 +13,7 @@ import shapely
 import torch
 import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
+from scipy.special import expit
 from torch import Tensor, nn
 
 from benchmarks.comparison import Implementation, NotRun, Row, medians, require
@@ -24,8 +25,9 @@ from benchmarks.unet11 import with_weights_of, without_tf32
 from sn6.data.normalization import Statistics, normalize
 from sn6.data.source import Source
 from sn6.datasets.layout import PIXEL
-from sn6.footprints import Footprints, PolygonOptions
-from sn6.footprints.polygonize import footprints_from_logits
+from sn6.footprints import Footprints
+from sn6.footprints.polygonizer import Maps
+from sn6.footprints.threshold import Threshold
 from sn6.models.ternausnet import TernausNet
 from sn6.prediction.ensemble import Averaging, Ensemble
 from sn6.prediction.networks import Precision, TrainedNetwork
@@ -63,7 +65,7 @@ class Case:
         """Return the ensemble of sn6.predict."""
         source = Source("SAR-Intensity", (1, 2, 3, 4), True, 20.0)
         network = self.network.to(memory_format=torch.channels_last)
-        trained = TrainedNetwork(network, 1, None, source, STATISTICS, "zero", PolygonOptions(), None, precision)
+        trained = TrainedNetwork(network, 1, None, source, STATISTICS, "zero", Threshold(), None, precision)
         return Ensemble([trained], self.device, Averaging(False, (1.0,), precision))
 
 
@@ -143,7 +145,7 @@ def check_agreement(ours: np.ndarray, half: np.ndarray, theirs: np.ndarray) -> s
     """
     difference = np.abs(ours - theirs).max() / np.abs(theirs).max()
     require(difference < 1e-4, f"tile → polygons: the logits in float32 differ by {difference:.2g} of the largest")
-    polygons = footprints_from_logits(ours, np.ones(ours.shape, dtype=bool), PolygonOptions(simplify=0), PIXEL).polygons
+    polygons = Threshold(simplify=0)(maps_of(ours), np.ones(ours.shape, dtype=bool), PIXEL).polygons
     peers = gdal(ours > 0)
     require(same_sets(polygons, peers[shapely.area(peers) >= MIN_AREA]), "tile → polygons: the polygons differ")
     equal = ((ours > 0) == (half > 0)).mean()
@@ -151,16 +153,21 @@ def check_agreement(ours: np.ndarray, half: np.ndarray, theirs: np.ndarray) -> s
     return f"float32: logits to 1e-4, polygons equal; as run: {equal:.2%} of the pixels"
 
 
+def maps_of(logits: np.ndarray) -> Maps:
+    """Return the map of the mask from the logits (h, w) of building."""
+    return {"mask": expit(logits)[None]}
+
+
 def sn6_tile(ensemble: Ensemble, case: Case) -> Footprints:
     """Predict the tile at once, as it fits into a window of sn6.predict."""
     logits = ensemble.logits([case.pixels], [case.valid])[0]
-    return footprints_from_logits(logits, case.valid, PolygonOptions(), PIXEL)
+    return Threshold()(maps_of(logits), case.valid, PIXEL)
 
 
 def without_network(case: Case, logits: np.ndarray) -> Footprints:
     """Do all that a prediction does besides the network."""
     normalize(case.pixels, case.valid, STATISTICS, "zero")
-    return footprints_from_logits(logits, case.valid, PolygonOptions(), PIXEL)
+    return Threshold()(maps_of(logits), case.valid, PIXEL)
 
 
 def baseline_tile(predict: Predict, peer: nn.Module, case: Case) -> np.ndarray:

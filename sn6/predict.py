@@ -77,7 +77,7 @@ def predict(
     from sn6.checkpoints.run_files import FINAL_WEIGHTS
     from sn6.prediction.ensemble import Averaging
     from sn6.prediction.inputs import GeoTIFFOptions, find_images, pixel_size_warning
-    from sn6.prediction.networks import common_options, default_precision, load_networks, window_and_overlap
+    from sn6.prediction.networks import common_polygonizer, default_precision, load_networks, window_and_overlap
     from sn6.prediction.output_folder import UNFINISHED, claim_folder, mark_finished
     from sn6.prediction.plan import Plan
     from sn6.prediction.results import write_results
@@ -99,7 +99,7 @@ def predict(
         tuple(found),
         *window_and_overlap(window, overlap, first),
         Averaging(flips, scales, precision or default_precision(used[0], first)),
-        common_options(networks, threshold=threshold, min_area=min_area, simplify=simplify),
+        common_polygonizer(networks, threshold=threshold, min_area=min_area, simplify=simplify),
         batch,
         out / UNFINISHED,
         out / "probability" if probability else None,

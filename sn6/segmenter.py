@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from sn6.errors import UserError, first_line
-from sn6.models.logits import compute_logits
+from sn6.models.logits import compute_logits, sigmoid
 from sn6.models.sliding_window import predict_windows
 from sn6.targets.target import Target
 
@@ -112,8 +112,8 @@ class Segmenter(LightningModule):
                 key="optimizer.lr",
             )
 
-    def validation_step(self, batch: dict[str, Any], batch_index: int) -> dict[str, Tensor]:
-        """Return `logits (b, 1, h, w)` in float32 and the samples' `losses (b,)`, which the callbacks count.
+    def validation_step(self, batch: dict[str, Any], batch_index: int) -> dict[str, Any]:
+        """Return `maps`, head → (b, k, h, w) in float32, and the samples' `losses (b,)`, which the callbacks count.
 
         Whole tiles have other sizes than the training crops: to compile the network again takes longer than it saves.
         """
@@ -122,13 +122,13 @@ class Segmenter(LightningModule):
                 logits = self(batch["image"]).float()
             else:
                 logits = predict_windows(self, batch["image"], self.window, self.window_overlap)
-        return {"logits": logits, "losses": self.losses(logits, batch)}
+        return {"maps": {"mask": sigmoid(logits)}, "losses": self.losses(logits, batch)}
 
-    def test_step(self, batch: dict[str, Any], batch_index: int) -> dict[str, Tensor]:
+    def test_step(self, batch: dict[str, Any], batch_index: int) -> dict[str, Any]:
         """Return the same as in validation."""
         return self.validation_step(batch, batch_index)
 
-    def predict_step(self, batch: dict[str, Any], batch_index: int) -> dict[str, Tensor]:
+    def predict_step(self, batch: dict[str, Any], batch_index: int) -> dict[str, Any]:
         """Return the same as in validation."""
         return self.validation_step(batch, batch_index)
 

@@ -109,7 +109,7 @@ def test_all_fields_are_read(network, tmp_path):
     trained = load_network(tmp_path / "a.safetensors")
     assert (trained.source.bands, trained.statistics.mean[0], trained.statistics.std[3]) == ((1, 2, 3, 4), 27.5, 13.0)
     assert (trained.multiple, trained.window, trained.precision) == (32, (512, 128), "bf16-mixed")
-    assert (trained.polygon_options.threshold, trained.polygon_options.min_area) == (0.4, 33.5)
+    assert (trained.polygonizer.threshold, trained.polygonizer.min_area) == (0.4, 33.5)
 
 
 @pytest.mark.parametrize(("keys", "value"), WRONG)
@@ -140,7 +140,7 @@ def test_older_files_lack_what_came_later(network, tmp_path):
     write_weights(tmp_path / "a.safetensors", network.state_dict(), needed | {"of_the_future": [1]})
     trained = load_network(tmp_path / "a.safetensors")
     assert (trained.multiple, trained.window, trained.precision) == (1, None, "32-true")
-    assert trained.polygon_options.threshold == 0.5
+    assert trained.polygonizer.threshold == 0.5
 
 
 HUGE = [

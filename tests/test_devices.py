@@ -26,6 +26,7 @@ def score(ranks, root, folder, numbers):
     """Return scores and the table of tiles for the first `numbers` tiles, of a network that predicts most buildings."""
     from sn6.callbacks.polygon_f1 import PolygonF1
     from sn6.data.dataset import TileDataset
+    from sn6.footprints.threshold import Threshold
 
     class MaskInImage(TileDataset):
         """Tiles whose first band is the mask, without some of its pixels."""
@@ -47,7 +48,7 @@ def score(ranks, root, folder, numbers):
         tiles = [*data.fold.validation, *data.fold.train][:number]
         assert len(tiles) == number
         data.validation_tiles = MaskInImage(data.archive, tiles, data.source, data.statistics)
-        polygon_f1 = PolygonF1(min_area=0.0, simplify=0.0)
+        polygon_f1 = PolygonF1(Threshold(min_area=0.0, simplify=0.0))
         trainer = make_trainer(ranks, folder, callbacks=[polygon_f1])
         (logged,) = trainer.validate(make_segmenter(network), data, verbose=False)
         results[number] = (logged, polygon_f1.scores, polygon_f1.by_tile.tolist())

@@ -5,7 +5,6 @@ import json
 import subprocess
 from itertools import pairwise
 
-import numpy as np
 import pytest
 import torch
 from helpers.bright import bright_run
@@ -15,8 +14,8 @@ from helpers.training import make_datamodule, make_segmenter, make_trainer
 
 from sn6.datasets.archive import Archive
 from sn6.datasets.layout import PIXEL
-from sn6.footprints import Footprints, PolygonOptions, rotate_polygons
-from sn6.footprints.polygonize import footprints_from_logits
+from sn6.footprints import Footprints, rotate_polygons
+from sn6.footprints.threshold import Threshold
 from sn6.metrics.matching import Counts, match_tile
 
 STAGES = "stages={eo: ['data=eo'], sar: ['data=sar', 'callbacks.sar_handoff.weights=${run_folder}/eo']}"
@@ -26,7 +25,7 @@ STAGES = "stages={eo: ['data=eo'], sar: ['data=sar', 'callbacks.sar_handoff.weig
 def calibrated(bright_root, tmp_path_factory):
     """The folder of a run whose operating point is not the config's, with matched and missed buildings."""
     folder = tmp_path_factory.mktemp("run")
-    overrides = [*bright_run(bright_root, folder), "trainer.max_epochs=2", "callbacks.polygon_f1.threshold=0.6"]
+    overrides = [*bright_run(bright_root, folder), "trainer.max_epochs=2", "polygons.threshold=0.6"]
     overrides += ["callbacks.calibration.thresholds=[0.3]", "callbacks.calibration.min_areas=[35]"]
     status, err = wait_for_end(start(folder, overrides))
     assert status == 0, err
@@ -124,15 +123,15 @@ def test_the_oracle_bound_is_at_20_square_metres_whatever_is_calibrated(archive_
 
     data = make_datamodule(archive_root)
     data.setup()
-    polygon_f1 = PolygonF1(threshold=0.9, min_area=min_area, simplify=1.0)
+    polygon_f1 = PolygonF1(Threshold(0.9, min_area, 1.0))
     trainer = make_trainer(1, tmp_path, callbacks=[polygon_f1])
     with quiet_libraries():
         trainer.test(make_segmenter(torch.nn.Conv2d(4, 1, 1)), data, verbose=False)
     total = Counts()
     for index in range(len(data.test_tiles)):
         sample = data.test_tiles.sample(index)
-        logits, valid = np.where(sample["mask"][0] > 0, 9.0, -9.0).astype(np.float32), sample["valid"][0]
-        footprints = footprints_from_logits(logits, valid, PolygonOptions(0.5, 20.0, 1.0), PIXEL)
+        valid = sample["valid"][0]
+        footprints = Threshold(0.5, 20.0, 1.0)({"mask": sample["mask"]}, valid, PIXEL)
         if data.test_tiles.is_rotated(index):
             footprints = Footprints(rotate_polygons(footprints.polygons, *valid.shape), footprints.confidences)
         truth = data.test_tiles.labels(index).polygons

@@ -1,13 +1,15 @@
-"""Conversion of maps to polygons and of logits to footprints."""
+"""Conversion of labels to polygons, and of a mask to footprints."""
 
 import numpy as np
 import pytest
 import shapely
 from helpers.errors import user_error
 from scipy import ndimage
+from scipy.special import expit
 
-from sn6.footprints import PolygonOptions, rotate_polygons
-from sn6.footprints.polygonize import footprints_from_logits, polygonize, simplify_polygons
+from sn6.footprints import rotate_polygons
+from sn6.footprints.polygonize import polygonize, simplify_polygons
+from sn6.footprints.threshold import Threshold
 from sn6.targets.rasterize import rasterize_instances
 
 
@@ -21,9 +23,9 @@ def logits_of(building: np.ndarray, logit: float = 3.0) -> np.ndarray:
 
 
 def footprints(logits: np.ndarray, valid: np.ndarray | None = None, pixel_size: float = 0.5, **options: float):
-    """Convert logits to footprints; valid everywhere by default."""
+    """Convert the sigmoid of logits to footprints; valid everywhere by default."""
     valid = np.ones(logits.shape, dtype=bool) if valid is None else valid
-    return footprints_from_logits(logits, valid, PolygonOptions(**options), pixel_size)
+    return Threshold(**options)({"mask": expit(logits)[None]}, valid, pixel_size)
 
 
 def test_shapes_on_the_pixel_grid_come_back_exactly():
@@ -139,9 +141,9 @@ def test_a_pixel_above_the_threshold_is_building():
 @pytest.mark.parametrize(
     ("key", "value"), [("threshold", 0.0), ("threshold", 1.0), ("min_area", -1.0), ("simplify", -0.5)]
 )
-def test_polygon_options_out_of_range_are_errors(key, value):
+def test_fields_out_of_range_are_errors(key, value):
     with user_error("invalid_value", key=key, value=value):
-        PolygonOptions(**{key: value})
+        Threshold(**{key: value})
 
 
 def blobs(seed: int) -> np.ndarray:

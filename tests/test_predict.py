@@ -31,7 +31,7 @@ def run_folder(archive_root, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     overrides = [override for override in small_run() if "limit" not in override and "max_epochs" not in override]
     overrides += ["trainer.max_epochs=1", "data.crops_per_tile=40", "optimizer.lr=3e-3", f"data.root={archive_root}"]
-    overrides += [f"callbacks.polygon_f1.threshold={THRESHOLD}", "callbacks.calibration=null"]
+    overrides += [f"polygons.threshold={THRESHOLD}", "callbacks.calibration=null"]
     assert run_and_stop(overrides, folder) == 0, (folder / "log.txt").read_text()
     return folder / "outputs/it"
 

@@ -26,7 +26,7 @@ STAGES = "stages={eo: ['data=eo'], sar: ['data=sar', 'callbacks.sar_handoff.weig
 def printed(archive_root, tmp_path_factory):
     """The folder of a run of two stages and what it printed to a file."""
     folder = tmp_path_factory.mktemp("run")
-    more = ["trainer.max_epochs=2", "trainer.limit_test_batches=null", "callbacks.polygon_f1.threshold=0.27"]
+    more = ["trainer.max_epochs=2", "trainer.limit_test_batches=null", "polygons.threshold=0.27"]
     overrides = [line for line in WITH_PROGRESS if "max_epochs" not in line and "limit_test" not in line]
     status, err = wait_for_end(start(folder, [*overrides, *more, f"data.root={archive_root}", STAGES]))
     assert status == 0, err

@@ -8,8 +8,9 @@ from sn6.data.reader import read_sample
 from sn6.data.source import Source, is_rotated
 from sn6.datasets.archive import Archive
 from sn6.datasets.layout import PIXEL
-from sn6.footprints import Footprints, PolygonOptions, rotate_polygons
-from sn6.footprints.polygonize import footprints_from_logits, polygonize
+from sn6.footprints import Footprints, rotate_polygons
+from sn6.footprints.polygonize import polygonize
+from sn6.footprints.threshold import Threshold
 from sn6.formats.challenge_csv import ChallengeCSVWriter, read_proposals
 from sn6.metrics.matching import Counts, match_tile
 
@@ -42,7 +43,7 @@ def test_ground_truth_instances_score_one(archive_root, tmp_path, orientation):
         polygons, _ = polygonize(np.ascontiguousarray(instances))
         polygons = to_tile_frame(tile, polygons, valid.shape)
         proposed[tile.image_id] = Footprints(polygons, np.ones(len(polygons)))
-        mask = footprints_from_logits(np.where(instances > 0, 1.0, -1.0), valid, PolygonOptions(), PIXEL)
+        mask = Threshold()({"mask": (sample["instances"] > 0).astype(np.float32)}, valid, PIXEL)
         mask_polygons = to_tile_frame(tile, mask.polygons, valid.shape)
         upper_bound += match_tile(archive.labels(tile).polygons, mask_polygons, mask.confidences).counts
     with ChallengeCSVWriter(tmp_path / "proposals.csv") as writer:

@@ -64,7 +64,7 @@ def test_where_a_run_computes_and_what_it_shows_may_change(config, override):
         ("optimizer.lr=1e-3", "optimizer.lr"),
         ("trainer.precision=32-true", "trainer.precision"),
         ("trainer.accumulate_grad_batches=2", "trainer.accumulate_grad_batches"),
-        ("callbacks.polygon_f1.threshold=0.4", "callbacks.polygon_f1.threshold"),
+        ("polygons.threshold=0.4", "polygons.threshold"),
         ("callbacks.checkpoint.dirpath=elsewhere", "callbacks.checkpoint.dirpath"),
         ("callbacks.checkpoint.monitor=val/loss", "callbacks.checkpoint.monitor"),
         ("callbacks.sar_handoff.weights=w", "callbacks.sar_handoff.weights"),

@@ -120,7 +120,7 @@ def test_footprints_on_another_pixel_size_than_the_archive_are_an_error(tmp_path
 @pytest.mark.slow
 def test_the_files_of_a_run_score_what_it_reported(sn6_run, sn6_command, archive_root, tmp_path):
     """A network after two steps, whose maps are full of holes and corners, on tiles of both look directions."""
-    overrides = [*small_run(model="unet"), f"data.root={archive_root}", "callbacks.polygon_f1.threshold=0.27"]
+    overrides = [*small_run(model="unet"), f"data.root={archive_root}", "polygons.threshold=0.27"]
     assert sn6_run(*overrides, "trainer.limit_val_batches=1", "trainer.limit_test_batches=4").status == 0
     folder = tmp_path / "outputs" / "it"
     reported = json.loads((folder / "metrics.json").read_text())["test"]

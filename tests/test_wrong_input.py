@@ -112,7 +112,7 @@ def test_a_fold_that_does_not_exist(sn6_run, archive_root):
         ("data.bands=[1,2,3]", "conflict", "model.in_channels"),
         ("objective=val_F1", "invalid_value", "objective"),
         ("callbacks.checkpoint.monitor=val/F1", "unknown_value", "callbacks.checkpoint.monitor"),
-        ("callbacks.polygon_f1.threshold=1.5", "invalid_value", "callbacks.polygon_f1.threshold"),
+        ("polygons.threshold=1.5", "invalid_value", "polygons.threshold"),
         ("callbacks.polygon_f1.curve=[0,0.5]", "invalid_value", "callbacks.polygon_f1.curve"),
         ("callbacks.calibration.thresholds=[0.5,1]", "invalid_value", "callbacks.calibration.thresholds"),
         ("trainer.limit_val_batches=0", "invalid_value", "trainer.limit_val_batches"),

@@ -11,7 +11,6 @@ from sn6.callbacks.polygon_f1 import polygon_f1_of
 from sn6.callbacks.scoring import TileResult
 from sn6.data.dataset import TileDataset
 from sn6.datasets.layout import PRODUCTS
-from sn6.footprints import describe
 from sn6.plots.rendering import render_background
 from sn6.plots.tile_selection import spread_by_buildings
 from sn6.plots.tiles import save_figure, tile_figure
@@ -62,7 +61,7 @@ class ImageLogging(Callback):
         for index, path in paths.items():
             # one rank draws a tile, also where the sampler repeats it so that all ranks have equally many
             if index in polygon_f1.results and index % trainer.world_size == trainer.global_rank:
-                point = "" if is_training else f", {describe(polygon_f1.options_of(index))}"
+                point = "" if is_training else f", {polygon_f1.polygonizer_of(index)}"
                 draw(dataset, index, polygon_f1.results[index], f"{when}{point}", path)
         trainer.strategy.barrier()  # each rank has drawn its own
         self.pictures = {f"validation/{dataset.tiles[index].image_id}": path for index, path in paths.items()}

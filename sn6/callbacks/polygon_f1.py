@@ -1,27 +1,26 @@
 """The challenge's score in training and after it, and the footprints that it is computed from."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from lightning import Callback, LightningModule, Trainer
-from pydantic import Field, NonNegativeFloat
 
-from sn6.callbacks.scoring import ScoringThread, TileResult, score_tile
+from sn6.callbacks.scoring import ScoringThread, TileResult, maps_of_batch, score_tile
 from sn6.data.dataset import TileDataset
 from sn6.datasets.archive import Tile
 from sn6.datasets.layout import CRS, PIXEL
-from sn6.footprints import PolygonOptions
-from sn6.footprints.polygonize import is_building
+from sn6.footprints.polygonizer import Maps, Polygonizer, Probability
+from sn6.footprints.threshold import Threshold
 from sn6.formats.challenge_csv import ChallengeCSVWriter, read_proposals
 from sn6.formats.geojson import GeoJSONWriter
 from sn6.metrics.matching import Counts
 from sn6.metrics.tile_table import COLUMNS, TileTable
 
-Probability = Annotated[float, Field(gt=0, lt=1)]
+COMPONENTS = Threshold()
 ORACLE_MIN_AREA = 20.0  # m², that of the labels: the bound does not depend on the calibration
 
 
@@ -49,7 +48,7 @@ class ScoredTile:
 
 
 class PolygonF1(Callback):
-    """Turn logits into polygons and score them by the rules of SpaceNet 6, in every validation and test.
+    """Turn maps into polygons and score them by the rules of SpaceNet 6, in every validation and test.
 
     Logs `val/f1`, `val/precision`, `val/recall`, `val/iou` (of valid pixels) and `val/loss`, or `test/...`. Tiles are
     scored in a thread, while the device computes the next ones.
@@ -58,13 +57,11 @@ class PolygonF1(Callback):
     bound from the ground-truth mask, which is below 1 where buildings touch: at a minimum area of 20 m² always, so
     that runs are compared with the same bound.
 
-    The operating point is that of the config, until `Calibration` sets `options`, the point of the network, and
+    The operating point is that of the config, until `Calibration` sets `polygonizer`, the point of the network, and
     `cross_fitted`, the points of the tiles that helped to choose it: each was chosen on tiles elsewhere.
 
     Args:
-        threshold: probability; a pixel above it is building
-        min_area: m²; smaller components are dropped
-        simplify: m; tolerance of the outlines
+        polygonizer: from maps to footprints
         curve: probabilities; thresholds at which a test is scored as well (diagnostic only)
     """
 
@@ -72,13 +69,11 @@ class PolygonF1(Callback):
 
     def __init__(
         self,
-        threshold: Probability = 0.5,
-        min_area: NonNegativeFloat = 20.0,
-        simplify: NonNegativeFloat = 0.5,
+        polygonizer: Polygonizer = COMPONENTS,
         curve: Sequence[Probability] = (),
     ) -> None:
-        self.options = PolygonOptions(threshold, min_area, simplify)
-        self.cross_fitted: Mapping[Tile, PolygonOptions] = {}
+        self.polygonizer = polygonizer
+        self.cross_fitted: Mapping[Tile, Polygonizer] = {}
         self.curve_at = [float(probability) for probability in curve]
         self.results: dict[int, TileResult] = {}  # of the last pass, by the tile's index, on this rank
         self.scores: dict[str, float] = {}  # of the last pass, the same on all ranks
@@ -87,8 +82,8 @@ class PolygonF1(Callback):
         self.curve: list[dict[str, float]] = []  # of the last test, the same on all ranks
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint holds: the scores of its own validation, and the polygon options."""
-        return {"scores": self.scores, "by_tile": self.by_tile, **asdict(self.options)}
+        """Return what a checkpoint holds: the scores of its own validation, and the polygonizer."""
+        return {"scores": self.scores, "by_tile": self.by_tile, "polygons": self.polygonizer.to_dict()}
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Empty the tables."""
@@ -119,24 +114,24 @@ class PolygonF1(Callback):
         self._submit(outputs, batch)
 
     def _submit(self, outputs: Any, batch: Any) -> None:
-        logits = outputs["logits"][:, 0].float().cpu().numpy()
-        mask, valid = batch["mask"][:, 0].cpu().numpy() > 0, batch["valid"][:, 0].cpu().numpy()
-        for i, (index, loss) in enumerate(zip(batch["index"].tolist(), outputs["losses"].tolist(), strict=True)):
-            self.thread.submit(index, loss, logits[i], mask[i], valid[i])
+        truth = batch["mask"][:, 0].cpu().numpy() > 0
+        tiles = zip(maps_of_batch(outputs, batch), outputs["losses"].tolist(), truth, strict=True)
+        for (index, maps, valid), loss, mask in tiles:
+            self.thread.submit(index, loss, maps, mask, valid)
         for tile in self.thread.results():
             self._record(tile)
 
-    def _score(self, index: int, loss: float, logits: np.ndarray, mask: np.ndarray, valid: np.ndarray) -> ScoredTile:
-        options = self.options_of(index)
-        predicted, building = is_building(logits, options.threshold) & valid, mask & valid
+    def _score(self, index: int, loss: float, maps: Maps, mask: np.ndarray, valid: np.ndarray) -> ScoredTile:
+        polygonizer = self.polygonizer_of(index)
+        predicted, building = polygonizer.is_building(maps, valid), mask & valid
         intersection, union = int((predicted & building).sum()), int((predicted | building).sum())
-        result = self.score_tile(index, logits, valid, options)
+        result = self.score_tile(index, maps, valid, polygonizer)
         oracle = None
         if self.oracle_table is not None:
-            truth = np.where(mask, np.float32(1), np.float32(-1))
-            oracle = self.score_tile(index, truth, valid, oracle_options(options)).match.counts
+            truth = {"mask": mask[None].astype(np.float32)}
+            oracle = self.score_tile(index, truth, valid, oracle_polygonizer(polygonizer)).match.counts
         curve = [
-            self.score_tile(index, logits, valid, replace(options, threshold=threshold)).match.counts
+            self.score_tile(index, maps, valid, replace(polygonizer, threshold=threshold)).match.counts
             for threshold, _ in zip(self.curve_at, self.curve_tables, strict=False)  # a validation has no tables
         ]
         return ScoredTile(index, loss, intersection, union, result, oracle, curve)
@@ -149,14 +144,13 @@ class PolygonF1(Callback):
         for table, counts in zip(self.curve_tables, tile.curve, strict=True):
             table.enter(tile.index, 0, 0, 0, counts)
 
-    def options_of(self, index: int) -> PolygonOptions:
+    def polygonizer_of(self, index: int) -> Polygonizer:
         """Return the operating point of a tile of the current pass."""
-        return self.cross_fitted.get(self.dataset.tiles[index], self.options)
+        return self.cross_fitted.get(self.dataset.tiles[index], self.polygonizer)
 
-    def score_tile(self, index: int, logits: np.ndarray, valid: np.ndarray, options: PolygonOptions) -> TileResult:
-        """Match the footprints of a tile's logits (h, w) with all of its labels."""
-        (result,) = score_tile(self.dataset, index, logits, valid, options, [options.min_area])
-        return result
+    def score_tile(self, index: int, maps: Maps, valid: np.ndarray, polygonizer: Polygonizer) -> TileResult:
+        """Match the footprints of a tile's maps with all of its labels."""
+        return score_tile(self.dataset, index, maps, valid, polygonizer)
 
     def _finish(self, device: torch.device) -> None:
         """Wait for the last tiles, and pool the counts over tiles and ranks."""
@@ -166,9 +160,9 @@ class PolygonF1(Callback):
         self.by_tile = self.table.by_tile
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Score no more tiles: the process would wait for them before it ends."""
-        if hasattr(self, "scorer"):
-            self.scorer.shutdown(wait=False, cancel_futures=True)
+        """Score no more tiles."""
+        if hasattr(self, "thread"):
+            self.thread.cancel()
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the scores, on every rank: the checkpoint monitors them."""
@@ -214,9 +208,9 @@ class PolygonF1(Callback):
             path.unlink()
 
 
-def oracle_options(options: PolygonOptions) -> PolygonOptions:
-    """Return the options for the ground-truth mask: the outlines of `options`, and every building that counts."""
-    return replace(options, threshold=0.5, min_area=ORACLE_MIN_AREA)
+def oracle_polygonizer(polygonizer: Polygonizer) -> Threshold:
+    """Return the polygonizer for the ground-truth mask: the outlines of another, and every building that counts."""
+    return Threshold(min_area=ORACLE_MIN_AREA, simplify=polygonizer.simplify)
 
 
 def polygon_f1_of(trainer: Any) -> PolygonF1:

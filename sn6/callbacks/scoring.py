@@ -1,17 +1,18 @@
-"""From the logits of a tile to its score: the one way for validation, test and calibration, in a thread."""
+"""From the maps of a tile to its score: the one way for validation, test and calibration, in a thread."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Generic, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import numpy as np
+from jaxtyping import Bool
 
 from sn6.data.dataset import TileDataset
 from sn6.datasets.layout import PIXEL
-from sn6.footprints import Footprints, PolygonOptions, rotate_polygons
-from sn6.footprints.polygonize import footprints_by_min_area
+from sn6.footprints import Footprints, rotate_polygons
+from sn6.footprints.polygonizer import Maps, Polygonizer
 from sn6.metrics.matching import Match, match_tile
 
 MAX_QUEUED = 8  # tiles that a device may be ahead of the thread that scores them
@@ -35,30 +36,34 @@ class TileResult:
 
 
 def score_tile(
-    dataset: TileDataset,
-    index: int,
-    logits: np.ndarray,
-    valid: np.ndarray,
-    options: PolygonOptions,
-    min_areas: Sequence[float],
-) -> list[TileResult]:
-    """Match the footprints of a tile's logits (h, w) with all of its labels, for each minimum area.
+    dataset: TileDataset, index: int, maps: Maps, valid: Bool[np.ndarray, "h w"], polygonizer: Polygonizer
+) -> TileResult:
+    """Match the footprints of a tile with all of its labels.
 
     Args:
         dataset: of the tile
         index: of the tile in it
-        logits: of the class building, in the sensor's frame
+        maps: of the heads, in the sensor's frame
         valid: false on nodata
-        options: threshold and tolerance; its minimum area is not used
-        min_areas: m²
+        polygonizer: from maps to footprints
     """
-    results, truth = [], dataset.labels(index).polygons
-    for footprints in footprints_by_min_area(logits, valid, options, min_areas, PIXEL):
-        if dataset.is_rotated(index):
-            rotated = rotate_polygons(footprints.polygons, *valid.shape)
-            footprints = Footprints(rotated, footprints.confidences)
-        results.append(TileResult(footprints, truth, match_tile(truth, footprints.polygons, footprints.confidences)))
-    return results
+    footprints, truth = polygonizer(maps, valid, PIXEL), dataset.labels(index).polygons
+    if dataset.is_rotated(index):
+        footprints = Footprints(rotate_polygons(footprints.polygons, *valid.shape), footprints.confidences)
+    return TileResult(footprints, truth, match_tile(truth, footprints.polygons, footprints.confidences))
+
+
+def maps_of_batch(outputs: Mapping[str, Any], batch: Mapping[str, Any]) -> Iterator[tuple[int, Maps, np.ndarray]]:
+    """Yield the index, the maps and the valid pixels of each tile of a batch.
+
+    Args:
+        outputs: of a step of the segmenter, with `maps`: name of the head → tensor (b, k, h, w)
+        batch: of the dataset
+    """
+    maps = {name: values.float().cpu().numpy() for name, values in outputs["maps"].items()}
+    valid = batch["valid"][:, 0].cpu().numpy()
+    for i, index in enumerate(batch["index"].tolist()):
+        yield index, {name: values[i] for name, values in maps.items()}, valid[i]
 
 
 class ScoringThread(Generic[P, T]):
@@ -83,3 +88,7 @@ class ScoringThread(Generic[P, T]):
             yield self.queue.popleft().result()
         if wait:
             self.thread.shutdown()
+
+    def cancel(self) -> None:
+        """Score no more tiles: the process would wait for them before it ends."""
+        self.thread.shutdown(wait=False, cancel_futures=True)

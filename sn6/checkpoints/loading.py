@@ -3,7 +3,6 @@
 import platform
 import re
 from collections.abc import Sequence
-from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from pickle import UnpicklingError
@@ -22,10 +21,9 @@ from sn6.checkpoints.weights_file import SUFFIX, read_weights
 from sn6.cli import check_arguments
 from sn6.config.targets import import_target
 from sn6.errors import UserError, first_line
-from sn6.footprints import PolygonOptions
 
 OLD_KEYS = {"ground", "split"}  # of metadata written by sn6 0.1
-OPTION_NAMES = tuple(field.name for field in fields(PolygonOptions))
+OLD_FIELDS = ("threshold", "min_area", "simplify")  # of callbacks.polygon_f1 in checkpoints of sn6 0.2
 PACKAGES = ("sn6", "torch", "lightning", "timm")
 WRAPPERS = ("state_dict", "model", "model_state_dict")  # keys that other programs store a state dict under
 PARALLEL = "module."  # prefix that DataParallel adds to every name
@@ -217,7 +215,10 @@ def checkpoint_values(checkpoint: dict[str, Any], file: Path, key: str) -> dict[
         config = checkpoint["hyper_parameters"]["config"] if "hyper_parameters" in checkpoint else {}
         model, trainer = config.get("model", {}), config.get("trainer", {})
         callbacks, state = config.get("callbacks", {}), checkpoint.get("callbacks", {}).get("PolygonF1", {})
-        options = callbacks.get("polygon_f1", {}) | state  # those calibrated for the checkpoint, else the config's
+        polygons = state.get("polygons") or config.get("polygons")  # that calibrated for the checkpoint comes first
+        if polygons is None:
+            options = callbacks.get("polygon_f1", {}) | state
+            polygons = {name: options[name] for name in OLD_FIELDS if options.get(name) is not None}
         return {
             "network": network_arguments(model),
             "multiple": model.get("multiple"),
@@ -226,7 +227,7 @@ def checkpoint_values(checkpoint: dict[str, Any], file: Path, key: str) -> dict[
             "window": config.get("window"),
             "window_overlap": config.get("window_overlap"),
             "precision": trainer.get("precision"),
-            "footprints": {name: options[name] for name in OPTION_NAMES if options.get(name) is not None},
+            "footprints": polygons,
             "epoch": checkpoint.get("epoch"),
             "score": state.get("scores", {}),
             "selected_by": callbacks.get("checkpoint", {}).get("monitor"),

@@ -8,13 +8,14 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from sn6.checkpoints.init_options import MAX_MULTIPLE
+from sn6.checkpoints.polygonizer import build_polygonizer, is_own_polygonizer
 from sn6.config.types import MAX_WINDOW
 from sn6.data.normalization import Nodata, Statistics
 from sn6.data.partitions import PartitionName
 from sn6.data.source import Source
 from sn6.datasets.layout import PRODUCTS
 from sn6.errors import UserError, first_line
-from sn6.footprints import PolygonOptions
+from sn6.footprints.polygonizer import Polygonizer
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 PRECISIONS = {"32": "32-true", "64": "32-true", "64-true": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
@@ -78,14 +79,6 @@ class SourceMetadata(Model):
         return self
 
 
-class FootprintMetadata(Model):
-    """The fields of `sn6.footprints.PolygonOptions`; a file of an older version may lack some."""
-
-    threshold: Annotated[float, Field(strict=True, gt=0, lt=1)] = 0.5
-    min_area: NonNegative = 20.0
-    simplify: NonNegative = 0.5
-
-
 class CheckpointMetadata(Model):
     """What a checkpoint or weights.safetensors of sn6 says of its network.
 
@@ -101,7 +94,7 @@ class CheckpointMetadata(Model):
         window: pixels; edge length of the windows of its run, None for whole tiles
         window_overlap: pixels
         precision: of its run
-        footprints: from logits to footprints
+        footprints: `_target_` and fields of the polygonizer; those of a threshold in a file of an older version
         partition: how the ground was divided
         fold: the part that validated
         training_area: west, south, east and north of the training tiles in metres; None where it is not known
@@ -122,7 +115,7 @@ class CheckpointMetadata(Model):
     window: Annotated[int, Field(strict=True, gt=0, le=MAX_WINDOW)] | None = None
     window_overlap: Index | None = None
     precision: Annotated[Precision, BeforeValidator(current_precision)] | None = None
-    footprints: FootprintMetadata = FootprintMetadata()
+    footprints: dict[str, Any] = {}
     partition: PartitionName = "columns"
     fold: Index | None = None
     training_area: tuple[tuple[Finite, Finite, Finite, Finite], ...] | None = None
@@ -137,6 +130,9 @@ class CheckpointMetadata(Model):
         if not isinstance(self.network.get("_target_"), str):
             raise ValueError("network has no _target_")
         check_option(self.network)
+        check_option(self.footprints)
+        if is_own_polygonizer(self.footprints):
+            self.to_polygonizer()
         bands, classes = len(self.source.bands), self.network.get("classes")
         if not len(self.mean) == len(self.std) == bands:
             raise ValueError(f"mean has {len(self.mean)} and std {len(self.std)} numbers for {bands} bands")
@@ -159,9 +155,12 @@ class CheckpointMetadata(Model):
         """Return its normalisation."""
         return Statistics(self.mean, self.std, self.building_fraction)
 
-    def to_polygon_options(self) -> PolygonOptions:
-        """Return its operating point."""
-        return PolygonOptions(**self.footprints.model_dump())
+    def to_polygonizer(self) -> Polygonizer:
+        """Return its polygonizer at its operating point; import the class where it is of another package."""
+        try:
+            return build_polygonizer(self.footprints, "footprints")
+        except UserError as error:
+            raise ValueError(str(error)) from None
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sn6.cli import unknown_key
 from sn6.config.composition import CONF, composing, config_folders, group_choices
+from sn6.config.moved_keys import moved_key
 from sn6.config.targets import import_target
 from sn6.errors import UserError, first_line
 
@@ -130,6 +131,8 @@ def unknown_overrides(overrides: Sequence[str], first: str) -> UserError:
 def explain_unknown(key: str, config: DictConfig) -> str:
     """Return the message for a key that the config lacks: an argument that its file does not list, or a wrong name."""
     parent, _, name = key.rpartition(".")
+    if moved := moved_key(key.lstrip("+~")):
+        return moved
     if choices := group_choices(name):
         return f"unknown key {key!r}; did you mean the group {name}={'|'.join(choices)}?"
     if name == "_target_":

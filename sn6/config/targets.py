@@ -54,18 +54,19 @@ def import_target(target: str, where: str) -> Any:
     )
 
 
-def make_object(node: Any, where: str) -> Any:
+def make_object(node: Any, where: str, **arguments: Any) -> Any:
     """Make the object that a node of the config describes, and those in it.
 
     Args:
         node: `_target_` and arguments
         where: the node's key, for messages
+        arguments: further ones
 
     Raises:
         UserError: the class of another package or of the user refuses its arguments
     """
     try:
-        return instantiate(node, _convert_="all", **TRUST_NODE)
+        return instantiate(node, _convert_="all", **TRUST_NODE, **arguments)
     except Exception as error:
         target = str(node["_target_"])
         if isinstance(error.__cause__ or error, UserError) or target.startswith("sn6."):

@@ -13,8 +13,6 @@ import shapely
 from jaxtyping import Float64, Shaped
 from shapely import MultiPolygon, Polygon
 
-from sn6.errors import UserError
-
 Polygons: TypeAlias = Sequence[Polygon | MultiPolygon] | Shaped[np.ndarray, "_"]
 
 
@@ -48,43 +46,6 @@ class Labels:
 
     def __len__(self) -> int:
         return len(self.polygons)
-
-
-@dataclass(frozen=True)
-class PolygonOptions:
-    """How a map of building probabilities becomes footprints.
-
-    Attributes:
-        threshold: probability between 0 and 1, both excluded; a pixel above it is building
-        min_area: minimum area of a footprint in m²; a smaller region is dropped
-        simplify: maximum distance in m between the simplified outline and the pixel edges; 0 keeps the pixel edges
-
-    Raises:
-        UserError: a value out of range
-    """
-
-    threshold: float = 0.5
-    min_area: float = 20.0
-    simplify: float = 0.5
-
-    def __post_init__(self) -> None:
-        if not 0 < self.threshold < 1:
-            raise UserError(
-                f"invalid threshold={self.threshold}: must be a probability greater than 0 and less than 1",
-                kind="invalid_value",
-                key="threshold",
-                value=self.threshold,
-            )
-        for key, value in (("min_area", self.min_area), ("simplify", self.simplify)):
-            if not value >= 0:
-                raise UserError(
-                    f"invalid {key}={value}: must be at least 0", kind="invalid_value", key=key, value=value
-                )
-
-
-def describe(options: PolygonOptions) -> str:
-    """Return an operating point in words, for titles: `probability > 0.4, at least 20 m²`."""
-    return f"probability > {options.threshold:g}, at least {options.min_area:g} m²"
 
 
 def rotate_polygons(polygons: Polygons, height: int, width: int) -> Shaped[np.ndarray, "_"]:

@@ -1,49 +1,82 @@
-"""Compute the footprints of a map that does not fit in memory, block by block."""
+"""Compute the footprints of maps that do not fit in memory, block by block."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import shapely
-from jaxtyping import Float, Int32, Int64
+from jaxtyping import Bool, Int32, Int64
+from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from sn6.footprints import Footprints, PolygonOptions
-from sn6.footprints.polygonize import Regions, building_regions
+from sn6.footprints import Footprints
+from sn6.footprints.polygonize import Regions, trace_regions
+from sn6.footprints.polygonizer import Maps, Polygonizer
 
-Read = Callable[[slice, slice], Float[np.ndarray, "_ _"]]  # rows, columns → logits, NaN on nodata
+Read = Callable[[slice, slice], tuple[Maps, Bool[np.ndarray, "_ _"]]]  # rows, columns → maps, valid
 
 
 def footprints_by_blocks(
-    read: Read, height: int, width: int, options: PolygonOptions, pixel_size: float, block: int = 1024
+    read: Read, height: int, width: int, polygonizer: Polygonizer, pixel_size: float, block: int = 1024
 ) -> Iterator[Footprints]:
-    """Yield the footprints of a map of `height` × `width` pixels, block by block from the top left.
+    """Yield the footprints of an image of `height` × `width` pixels, block by block from the top left.
 
-    They are those of `footprints_from_logits` for the whole map: the same outlines, and the same confidences to
-    rounding. Memory contains one block, and the regions of a row of blocks that block edges cut.
+    They are those of the polygonizer for the whole image. Components of building pixels that block edges cut are
+    joined first; then the maps in the bounding box of each one are read again, so that the polygonizer divides all of
+    it at once. Memory contains one block, or the bounding box of the largest component.
 
     Args:
-        read: function that returns the logits of a rectangle of the map as floats, NaN on nodata
-        height: of the map in pixels
-        width: of the map in pixels
-        options: threshold, minimum area, tolerance of the outlines
+        read: function that returns the maps of a rectangle of the image, and where they are valid
+        height: of the image in pixels
+        width: of the image in pixels
+        polygonizer: from maps to footprints
         pixel_size: m
         block: edge length of a block in pixels
     """
     cut = CutRegions(width)
+    min_area, simplify, min_pixels = polygonizer.min_area, polygonizer.simplify, polygonizer.min_area / pixel_size**2
     for top in range(0, height, block):
         bottom = min(top + block, height)
         for left in range(0, width, block):
             right = min(left + block, width)
-            logits = read(slice(top, bottom), slice(left, right))
+            maps, valid = read(slice(top, bottom), slice(left, right))
             inner = [(0, top > 0), (-1, bottom < height), (np.s_[:, 0], left > 0), (np.s_[:, -1], right < width)]
             open_sides = [side for side, is_inner in inner if is_inner]
-            min_pixels = options.min_area / pixel_size**2
-            regions, numbers = building_regions(logits, ~np.isnan(logits), options.threshold, min_pixels, open_sides)
-            polygons = shapely.transform(regions.polygons, lambda xy, offset=(left, top): xy + offset)
-            regions = Regions(polygons, regions.sizes, regions.sums)
-            yield cut.add_block(regions, numbers, left, open_sides).footprints(options, pixel_size)
-        yield cut.finish_row().footprints(options, pixel_size)
+            components, count = ndimage.label(polygonizer.is_building(maps, valid))
+            is_cut = touches(open_sides, components, count)[components]
+            regions = polygonizer.regions(maps, np.where(is_cut, 0, components), pixel_size)
+            yield regions.moved(left, top).footprints(min_area, simplify, pixel_size)
+            parts, numbers = trace_regions(np.where(is_cut, components, 0), maps["mask"][0], 0, open_sides)
+            cut.add_block(parts.moved(left, top), numbers, left, -1 in open_sides)
+        joined = cut.finish_row()
+        if not polygonizer.divides:
+            yield joined.footprints(min_area, simplify, pixel_size)
+            continue
+        for component in joined.polygons[joined.sizes > min_pixels - 1]:
+            yield divide(component, read, polygonizer, pixel_size).footprints(min_area, simplify, pixel_size)
+
+
+def touches(
+    sides: list[Any], components: Int32[np.ndarray, "height width"], count: int
+) -> Bool[np.ndarray, " numbers"]:
+    """Return which of the numbers from 0 to `count` are on one of the sides; 0, the background, is not."""
+    result = np.zeros(count + 1, dtype=bool)
+    for side in sides:
+        result[components[side]] = True
+    result[0] = False
+    return result
+
+
+def divide(component: shapely.Polygon, read: Read, polygonizer: Polygonizer, pixel_size: float) -> Regions:
+    """Return the buildings in a component, from its outline in pixels of the image."""
+    left, top, right, bottom = map(int, component.bounds)
+    maps, valid = read(slice(top, bottom), slice(left, right))
+    components, _ = ndimage.label(polygonizer.is_building(maps, valid))
+    inside = shapely.point_on_surface(component)
+    number = components[int(inside.y) - top, int(inside.x) - left]
+    of_component = np.where(components == number, components, 0)
+    return polygonizer.regions(maps, of_component, pixel_size).moved(left, top)
 
 
 class CutRegions:
@@ -62,23 +95,18 @@ class CutRegions:
         self.before = np.empty(0, dtype=np.int64)  # last pixel column of the block on the left
 
     def add_block(
-        self, regions: Regions, numbers: Int32[np.ndarray, "height width"], left: int, open_sides: list
-    ) -> Regions:
-        """Keep the regions of the next block that touch one of its open sides; return the others."""
-        is_cut = np.zeros(len(regions) + 1, dtype=bool)
-        for side in open_sides:
-            is_cut[numbers[side]] = True
-        is_cut[0] = False
-        part = np.where(is_cut, np.cumsum(is_cut) + len(self.parts), 0)
-        self.parts = concatenate([self.parts, regions[is_cut[1:]]])
+        self, regions: Regions, numbers: Int32[np.ndarray, "height width"], left: int, continues_below: bool
+    ) -> None:
+        """Keep the cut regions of the next block, and their numbers along its edges."""
+        part = np.where(numbers > 0, numbers.astype(np.int64) + len(self.parts), 0)
+        self.parts = concatenate([self.parts, regions])
         columns = slice(left, left + numbers.shape[1])
-        self._link(self.above[columns], part[numbers[0]])
+        self._link(self.above[columns], part[0])
         if left:
-            self._link(self.before, part[numbers[:, 0]])
-        self.before = part[numbers[:, -1]]
-        if -1 in open_sides:
-            self.below[columns] = part[numbers[-1]]
-        return regions[~is_cut[1:]]
+            self._link(self.before, part[:, 0])
+        self.before = part[:, -1]
+        if continues_below:
+            self.below[columns] = part[-1]
 
     def _link(self, one: Int64[np.ndarray, " n"], other: Int64[np.ndarray, " n"]) -> None:
         """Record the parts on the two sides of an edge that touch."""

@@ -1,24 +1,22 @@
-"""Convert maps to polygons: outlines of labelled regions, and footprints from the logits of a network."""
+"""Convert labelled regions to polygons: their outlines along the pixel edges, simplified."""
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import shapely
-from jaxtyping import Bool, Float, Float64, Int32, Int64, Shaped
+from jaxtyping import Float32, Float64, Int32, Int64, Shaped
 from scipy import ndimage
-from scipy.special import expit
 
-from sn6.footprints import Footprints, PolygonOptions
+from sn6.footprints import Footprints
 
 MAX_VERTICES = 20_000  # more than any building has; simplifying the outlines of a map of noise would take seconds
 
 
 @dataclass(frozen=True, eq=False)
 class Regions:
-    """The 4-connected regions of building pixels of a map, with their outlines along the pixel edges.
+    """The 4-connected regions of a map, with their outlines along the pixel edges.
 
     Attributes:
         polygons: shapely Polygons in pixels
@@ -36,87 +34,52 @@ class Regions:
     def __getitem__(self, chosen: Shaped[np.ndarray, " k"]) -> "Regions":
         return Regions(self.polygons[chosen], self.sizes[chosen], self.sums[chosen])
 
-    def footprints(self, options: PolygonOptions, pixel_size: float) -> Footprints:
-        """Convert the regions of at least the minimum area to footprints; see `footprints_from_logits`."""
-        large = self[self.sizes * pixel_size**2 >= options.min_area]
-        min_pixels = options.min_area / pixel_size**2
-        polygons = simplify_polygons(large.polygons, options.simplify / pixel_size, min_pixels)
+    def moved(self, right: int, down: int) -> "Regions":
+        """Return the regions moved by whole pixels."""
+        return Regions(shapely.transform(self.polygons, lambda xy: xy + np.array([right, down])), self.sizes, self.sums)
+
+    def footprints(self, min_area: float, simplify: float, pixel_size: float) -> Footprints:
+        """Convert the regions of at least the minimum area to footprints.
+
+        The confidence is the mean probability of the region's pixels.
+
+        Args:
+            min_area: m²; a region of exactly this area is kept
+            simplify: tolerance of the outlines in m
+            pixel_size: m
+        """
+        large = self[self.sizes * pixel_size**2 >= min_area]
+        polygons = simplify_polygons(large.polygons, simplify / pixel_size, min_area / pixel_size**2)
         return Footprints(polygons, large.sums / large.sizes)
 
 
-def footprints_from_logits(
-    logits: Float[np.ndarray, "height width"],
-    valid: Bool[np.ndarray, "height width"],
-    options: PolygonOptions,
-    pixel_size: float,
-) -> Footprints:
-    """Convert the 4-connected regions of building pixels to polygons, one polygon per region.
-
-    Args:
-        logits: of the class building
-        valid: false on nodata, where nothing is proposed
-        options: threshold, minimum area (a region of exactly this area is kept), tolerance of the outlines
-        pixel_size: m
-
-    Returns:
-        Footprints of at least the minimum area. The confidence is the mean probability of the region's pixels.
-    """
-    return footprints_by_min_area(logits, valid, options, [options.min_area], pixel_size)[0]
-
-
-def footprints_by_min_area(
-    logits: Float[np.ndarray, "height width"],
-    valid: Bool[np.ndarray, "height width"],
-    options: PolygonOptions,
-    min_areas: Sequence[float],
-    pixel_size: float,
-) -> list[Footprints]:
-    """Return for each minimum area (m²) the footprints of `footprints_from_logits`; the regions are traced once."""
-    regions, _ = building_regions(logits, valid, options.threshold, min(min_areas) / pixel_size**2)
-    return [regions.footprints(replace(options, min_area=min_area), pixel_size) for min_area in min_areas]
-
-
-def building_regions(
-    logits: Float[np.ndarray, "height width"],
-    valid: Bool[np.ndarray, "height width"],
-    threshold: float,
+def trace_regions(
+    labels: Int32[np.ndarray, "height width"],
+    probability: Float32[np.ndarray, "height width"],
     min_pixels: float,
     open_sides: Sequence[Any] = (),
 ) -> tuple[Regions, Int32[np.ndarray, "height width"]]:
     """Return the regions of more than `min_pixels` − 1 pixels, and the number of the region at each pixel, from 1.
 
     Args:
-        logits: of the class building
-        valid: false on nodata
-        threshold: probability between 0 and 1; a pixel above it is building
+        labels: numbers of 4-connected regions, from 1 and with gaps; 0 is background
+        probability: of building
         min_pixels: minimum number of pixels, not necessarily an integer
         open_sides: indices into the map, such as `np.s_[0]` for its first row, beyond which it continues; a region
             of any size that touches one is kept
     """
-    regions, count = ndimage.label(is_building(logits, threshold) & valid)  # 4-connected by default
-    pixels = np.flatnonzero(regions)  # a small part of a tile: the rest is not visited again
-    region = regions.ravel()[pixels]
-    sizes = np.bincount(region, minlength=count + 1)
-    kept = sizes > min_pixels - 1
+    pixels = np.flatnonzero(labels)  # a small part of a tile: the rest is not visited again
+    label = labels.ravel()[pixels]
+    sizes = np.bincount(label, minlength=1)
+    kept = sizes > max(min_pixels - 1, 0)  # no label without a pixel
     for side in open_sides:
-        kept[regions[side]] = True
+        kept[labels[side]] = True
     kept[0] = False  # the background
-    number = np.where(kept, np.cumsum(kept), 0).astype(np.int32)[region]
+    number = np.where(kept, np.cumsum(kept), 0).astype(np.int32)[label]
+    regions = np.zeros_like(labels)
     regions.ravel()[pixels] = number
-    sums = np.bincount(number, weights=expit(logits.ravel()[pixels]), minlength=kept.sum() + 1)[1:]
+    sums = np.bincount(number, weights=probability.ravel()[pixels], minlength=kept.sum() + 1)[1:]
     return Regions(_outlines(regions)[0], sizes[kept], sums.astype(np.float64)), regions  # bincount of nothing is int
-
-
-def is_building(logits: Float[np.ndarray, "height width"], threshold: float) -> Bool[np.ndarray, "height width"]:
-    """Return where the probability of building is above `threshold`.
-
-    Compares logits: in float32 a sigmoid rounds probabilities near 0 and 1 together.
-
-    Args:
-        logits: of the class building
-        threshold: probability between 0 and 1
-    """
-    return logits > math.log(threshold / (1 - threshold))
 
 
 def simplify_polygons(polygons: Shaped[np.ndarray, "n"], tolerance: float, min_area: float) -> Shaped[np.ndarray, "n"]:

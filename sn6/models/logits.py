@@ -2,6 +2,7 @@
 
 import torch
 from jaxtyping import Float
+from scipy.special import expit
 from torch import Tensor, nn
 
 from sn6.errors import UserError, locate_error
@@ -82,3 +83,14 @@ def building_logits(logits: Float[Tensor, "b k h w"], building_class: int | None
     building = torch.tensor([building_class], device=logits.device)
     others = logits.index_fill(1, building, -torch.inf).amax(dim=1, keepdim=True)
     return logits.index_select(1, building) - others
+
+
+def sigmoid(logits: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Return the probabilities of logits in float32, on a CPU by SciPy.
+
+    So they are equal to the bit to those of an image that is predicted in windows, which are computed by NumPy; the
+    last bit of PyTorch's sigmoid differs.
+    """
+    if logits.device.type == "cpu":
+        return torch.from_numpy(expit(logits.detach().float().numpy()))
+    return torch.sigmoid(logits.float())

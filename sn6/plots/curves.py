@@ -59,6 +59,30 @@ def threshold_figure(curve: Sequence[Mapping[str, float]], scored_on: str) -> Fi
     return figure
 
 
+def calibration_figure(table: Sequence[Mapping[str, float]], fields: Sequence[str]) -> Figure:
+    """Plot F1 over each field of the operating points that a calibration tried, and mark the chosen point.
+
+    The line joins the best points at each value of the field.
+
+    Args:
+        table: of `sn6.callbacks.operating_point.Choice.table`
+        fields: of the polygonizer
+    """
+    (chosen,) = (row for row in table if row["chosen"])
+    figure = Figure(figsize=(4.5 * len(fields), 4), layout="constrained")
+    for axis, name in zip(np.atleast_1d(figure.subplots(1, len(fields), sharey=True)), fields, strict=True):
+        values = sorted({row[name] for row in table})
+        best = [max(row["f1"] for row in table if row[name] == value) for value in values]
+        axis.scatter([row[name] for row in table], [row["f1"] for row in table], s=10, color="0.7", label="tried")
+        axis.plot(values, best, "o-", markersize=4, label="best at each value")
+        axis.plot(chosen[name], chosen["f1"], "*", markersize=14, color="C3", label="chosen")
+        axis.set_xlabel(name)
+        axis.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("F1 of the validation tiles (IoU of pixels)")
+    figure.axes[0].legend()
+    return figure
+
+
 def sweep_figure(jobs: Sequence[tuple[Mapping[str, str], float]], objective: str) -> Figure:
     """Plot the objective of the jobs of a sweep over each swept key.
 

@@ -1,7 +1,7 @@
 """Load trained networks from their checkpoints, with the options of their runs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from sn6.checkpoints.architecture import build_network, foreign_targets, is_own_network, targets_in
 from sn6.checkpoints.loading import build_on_meta, check_fits, read_checkpoint
-from sn6.checkpoints.metadata import ForeignMetadata, Precision, unusable_metadata
+from sn6.checkpoints.metadata import CheckpointMetadata, ForeignMetadata, Precision, unusable_metadata
+from sn6.checkpoints.polygonizer import is_own_polygonizer, target_of
 from sn6.data.normalization import Nodata, Statistics
 from sn6.data.source import Source
 from sn6.errors import UserError, first_line
-from sn6.footprints import PolygonOptions
+from sn6.footprints.polygonizer import Polygonizer
 from sn6.models.sliding_window import check_overlap
 
 # Default window and overlap in pixels. A pixel changes the logits of a U-Net up to 107 pixels away, of a TernausNet
@@ -33,7 +34,7 @@ class TrainedNetwork:
         source: product and bands of its input
         statistics: mean and standard deviation of its normalisation
         nodata: value of nodata pixels after normalisation
-        polygon_options: from logits to footprints
+        polygonizer: from maps to footprints
         window: edge length and overlap of the windows of its run in pixels; None if it predicted whole tiles
         precision: precision of its run
     """
@@ -44,7 +45,7 @@ class TrainedNetwork:
     source: Source
     statistics: Statistics
     nodata: Nodata
-    polygon_options: PolygonOptions
+    polygonizer: Polygonizer
     window: tuple[int, int] | None
     precision: Precision
 
@@ -63,7 +64,7 @@ def load_network(path: Path, allow: Sequence[str] = ()) -> TrainedNetwork:
     weights, metadata = read_checkpoint(path, "checkpoint")
     if isinstance(metadata, ForeignMetadata):
         raise foreign_weights(path, metadata)
-    check_allowed(metadata.network, path, allow)
+    check_allowed(metadata, path, allow)
     if foreign_targets(metadata.network):  # those of sn6 were compared when the file was read
         check_declared_size(metadata.network, weights, path)
     network = load_architecture(metadata.network, path)
@@ -76,7 +77,7 @@ def load_network(path: Path, allow: Sequence[str] = ()) -> TrainedNetwork:
         metadata.to_source(),
         metadata.to_statistics(),
         metadata.nodata,
-        metadata.to_polygon_options(),
+        load_polygonizer(metadata, path),
         (metadata.window, metadata.window_overlap or 0) if metadata.window else None,
         metadata.precision or "32-true",
     )
@@ -96,13 +97,15 @@ def foreign_weights(path: Path, metadata: ForeignMetadata) -> UserError:
     )
 
 
-def check_allowed(options: dict[str, Any], path: Path, allow: Sequence[str]) -> None:
-    """Raise a UserError unless the options of a checkpoint's network name only networks of sn6 and allowed classes."""
+def check_allowed(metadata: CheckpointMetadata, path: Path, allow: Sequence[str]) -> None:
+    """Raise a UserError unless a checkpoint names only networks and polygonizers of sn6 and allowed classes."""
+    options, polygons = metadata.network, metadata.footprints
+    foreign = [*foreign_targets(options), *([] if is_own_polygonizer(polygons) else [target_of(polygons)])]
     if unknown := [
         target for target in targets_in(options) if target.startswith("sn6.") and not is_own_network(target)
     ]:
         raise unusable_metadata(path, "checkpoint", f"sn6 has no network {unknown[0]}")
-    if refused := [target for target in foreign_targets(options) if target not in allow]:
+    if refused := [target for target in foreign if target not in allow]:
         listed = refused[0] if len(refused) == 1 else f"[{','.join([*allow, *refused])}]"
         raise UserError(
             f"checkpoint={path} needs code that is not part of sn6; if you trust it, add allow={listed}",
@@ -164,24 +167,44 @@ def load_networks(paths: Sequence[Path], allow: Sequence[str]) -> list[TrainedNe
     return networks
 
 
-def common_options(networks: Sequence[TrainedNetwork], **given: float | None) -> PolygonOptions:
-    """Return the given options, and for those that are None the value that all networks share.
+def load_polygonizer(metadata: CheckpointMetadata, path: Path) -> Polygonizer:
+    """Return the polygonizer of a checkpoint.
 
     Raises:
-        UserError: the networks differ in an option that is not given
+        UserError: it is of another package and cannot be imported or built
     """
-    options: dict[str, float] = {}
-    for name in (field.name for field in fields(PolygonOptions)):
-        value = given[name]
-        values = [getattr(trained.polygon_options, name) for trained in networks] if value is None else [value]
-        if len(set(values)) > 1:
+    try:
+        return metadata.to_polygonizer()
+    except ValueError as error:
+        raise unusable_metadata(path, "checkpoint", str(error)) from None
+
+
+def common_polygonizer(networks: Sequence[TrainedNetwork], **given: float | None) -> Polygonizer:
+    """Return the polygonizer of all networks, with the fields that are given.
+
+    Raises:
+        UserError: the networks have different polygonizers, or differ in a field that is not given
+    """
+    first, *others = [trained.polygonizer for trained in networks]
+    options = {name: value for name, value in given.items() if value is not None}
+    for other in others:
+        if type(other) is not type(first):
+            names = f"{type(first).__name__} and {type(other).__name__}"
             raise UserError(
-                f"the checkpoints have different values of {name}: {', '.join(map(str, values))}; give {name}=...",
+                f"the checkpoints have different polygonizers: {names}; average networks that share one",
+                kind="conflict",
+                key="checkpoint",
+            )
+    for name in (name for name in asdict(first) if name not in options):
+        values = list(dict.fromkeys(getattr(trained.polygonizer, name) for trained in networks))
+        if len(values) > 1:
+            advice = f"give {name}=..." if name in given else "average networks that share it"
+            raise UserError(
+                f"the checkpoints have different values of {name}: {', '.join(map(str, values))}; {advice}",
                 kind="conflict",
                 key=name,
             )
-        options[name] = values[0]
-    return PolygonOptions(**options)
+    return replace(first, **options)
 
 
 def window_and_overlap(window: int | None, overlap: int | None, network: TrainedNetwork) -> tuple[int, int]:

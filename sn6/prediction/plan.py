@@ -7,7 +7,7 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
-from sn6.footprints import PolygonOptions
+from sn6.footprints.polygonizer import Polygonizer
 from sn6.prediction.ensemble import Averaging
 from sn6.prediction.images import Image
 from sn6.prediction.mosaic import Mosaic, Region
@@ -26,7 +26,7 @@ class Plan:
         window: edge length of a window in pixels
         overlap: minimum overlap of neighbouring windows in pixels
         averaging: flips, scales, precision
-        polygon_options: from logits to footprints
+        polygonizer: from maps to footprints
         batch: number of windows per forward pass
         folder: folder of unfinished results
         rasters: folder of the probability rasters, None for none
@@ -38,7 +38,7 @@ class Plan:
     window: int
     overlap: int
     averaging: Averaging
-    polygon_options: PolygonOptions
+    polygonizer: Polygonizer
     batch: int
     folder: Path
     rasters: Path | None
@@ -79,6 +79,6 @@ class Plan:
             "window": self.window,
             "overlap": self.overlap,
             **asdict(self.averaging),
-            **asdict(self.polygon_options),
+            "polygons": self.polygonizer.to_dict(),
             "probability": self.rasters is not None,
         }

@@ -6,17 +6,23 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.forkserver import ensure_running
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Bool
+from scipy.special import expit
 
 from sn6.errors import UserError
 from sn6.footprints import Footprints, rotate_polygons
 from sn6.footprints.blocks import footprints_by_blocks
+from sn6.footprints.polygonizer import Maps
 from sn6.prediction.ensemble import Ensemble
 from sn6.prediction.images import Image
+from sn6.prediction.mosaic import Mosaic
 from sn6.prediction.networks import load_networks
 from sn6.prediction.partial_results import write_part
 from sn6.prediction.plan import Batch, Plan
@@ -49,11 +55,17 @@ class Worker:
         image, mosaic = self.plan.images[number], self.plan.mosaic(number)
         if self.plan.rasters is not None:
             write_probability(self.plan.rasters / f"{image.image_id}.tif", image, mosaic)
-        options, pixel = self.plan.polygon_options, image.pixel_metres
-        chunks = footprints_by_blocks(mosaic.read, image.height, image.width, options, pixel)
+        size = image.height, image.width
+        chunks = footprints_by_blocks(partial(read_maps, mosaic), *size, self.plan.polygonizer, image.pixel_metres)
         write_part(self.plan.part(number), (to_file_frame(chunk, image) for chunk in chunks))
         shutil.rmtree(mosaic.folder)
         return []
+
+
+def read_maps(mosaic: Mosaic, rows: slice, columns: slice) -> tuple[Maps, Bool[np.ndarray, "h w"]]:
+    """Return the maps of a rectangle of an image, and where they are valid."""
+    logits = mosaic.read(rows, columns)
+    return {"mask": expit(logits)[None]}, ~np.isnan(logits)
 
 
 def to_file_frame(footprints: Footprints, image: Image) -> Footprints:

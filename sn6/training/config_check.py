@@ -5,9 +5,12 @@ from importlib.util import find_spec
 from inspect import Parameter, isclass, signature
 from typing import Any
 
+from sn6.callbacks.operating_point import candidates_of
 from sn6.checkpoints.architecture import architecture_keys, constructor_arguments, is_own
 from sn6.checkpoints.init_options import INIT_KEYS, InitOptions, network_arguments
+from sn6.checkpoints.polygonizer import build_polygonizer
 from sn6.cli import check_arguments, has_signature
+from sn6.config.moved_keys import MOVED, moved_key
 from sn6.config.targets import import_target
 from sn6.config.types import OPTION_NAMES, RunOptions
 from sn6.errors import UserError, joined
@@ -16,7 +19,15 @@ from sn6.simulation.archive import settings_of
 # Keys that are read by name, which ~key cannot remove.
 REQUIRED = (
     *OPTION_NAMES,
-    *("data._target_", "data.root", "model._target_", "model.in_channels", "loss._target_", "optimizer._target_"),
+    *(
+        "data._target_",
+        "data.root",
+        "polygons._target_",
+        "model._target_",
+        "model.in_channels",
+        "loss._target_",
+        "optimizer._target_",
+    ),
     *("model.classes", "model.weights", "schedule._target_", "augmentation._target_", "logger", "callbacks"),
     *(f"trainer.{key}" for key in ("accelerator", "devices", "precision", "max_epochs", "limit_val_batches")),
     *("trainer.gradient_clip_val", "trainer.profiler"),
@@ -25,6 +36,7 @@ REQUIRED = (
 
 # Callbacks that others, and the result of a run, are made from; the others can be left out by callbacks.NAME=null.
 NEEDED_CALLBACKS = ("polygon_f1", "checkpoint")
+HEADS = ("mask",)  # names of the maps that the network gives
 
 
 def check_types(values: Mapping[str, Any]) -> None:
@@ -36,7 +48,7 @@ def check_types(values: Mapping[str, Any]) -> None:
     Raises:
         UserError: missing and unknown keys and values of another type, all in one message
     """
-    if errors := [*missing_keys(values), *callback_errors(values.get("callbacks") or {})]:
+    if errors := [*missing_keys(values), *moved_keys(values), *callback_errors(values.get("callbacks") or {})]:
         raise joined(errors, "config")
     groups = {key: node for key, node in values.items() if key not in OPTION_NAMES and isinstance(node, dict | None)}
     options = {key: value for key, value in values.items() if key not in groups}
@@ -57,6 +69,15 @@ def check_types(values: Mapping[str, Any]) -> None:
         errors += check_node(node, group)
     if errors := [*errors, *missing_tensorboard(values["logger"] or {})]:
         raise joined(errors, "config")
+    check_polygons(values)
+
+
+def check_polygons(values: Mapping[str, Any]) -> None:
+    """Raise a UserError if the polygonizer needs a map that the heads lack, or the calibration does not fit it."""
+    polygonizer = build_polygonizer(values["polygons"], "polygons")
+    polygonizer.check_heads(HEADS, "polygons")
+    if calibration := values["callbacks"].get("calibration"):
+        candidates_of(polygonizer, calibration.get("candidates"))
 
 
 def missing_keys(values: Mapping[str, Any]) -> Iterator[UserError]:
@@ -73,6 +94,16 @@ def missing_keys(values: Mapping[str, Any]) -> Iterator[UserError]:
                 )
                 break
             node = node[name]
+
+
+def moved_keys(values: Mapping[str, Any]) -> Iterator[UserError]:
+    """Yield an error for each key of an older version in a config file of the user."""
+    for key in MOVED:
+        node: Any = values
+        for name in key.split("."):
+            node = node.get(name) if isinstance(node, Mapping) else None
+        if node is not None:
+            yield UserError(str(moved_key(key)), kind="unknown_key", key=key, value=node)
 
 
 def callback_errors(callbacks: Mapping[str, Any]) -> Iterator[UserError]:

@@ -9,7 +9,6 @@ from sn6.callbacks.polygon_f1 import polygon_f1_of
 from sn6.callbacks.run_progress import count_scored
 from sn6.checkpoints.initial_weights import band_names
 from sn6.data.datamodule import TileDataModule
-from sn6.footprints import describe
 from sn6.formats.challenge_csv import read_proposals
 from sn6.metrics.matching import Counts, match_tile
 from sn6.metrics.tile_table import COLUMNS, UNSEEN
@@ -46,7 +45,7 @@ def draw_contact_sheet(name: str, trainer: Trainer, datamodule: TileDataModule) 
         image, valid = datamodule.archive.read(tile, source.product, source.bands)
         picture = render_background(image, valid, band_names(source.product, source.bands))
         panels.append(Panel(f"tile {number_of(tile.image_id)}", picture, truth, proposed.polygons, match))
-    points = " or ".join(sorted({describe(polygon_f1.options_of(index)) for index in counts}))
+    points = " or ".join(sorted({str(polygon_f1.polygonizer_of(index)) for index in counts}))
     data = " (simulated data)" if is_simulated(datamodule.archive.root) else ""
     title = (
         f"{name}: polygon F1 {polygon_f1.scores['f1']:.3f} on {count_scored(len(counts), datamodule.scored_on)}{data}\n"

@@ -13,10 +13,10 @@ from rich.table import Table
 
 from sn6.checkpoints.architecture import foreign_targets
 from sn6.checkpoints.init_options import network_arguments
+from sn6.checkpoints.polygonizer import build_polygonizer, field_values
 from sn6.data.datamodule import TileDataModule
 from sn6.datasets.archive import Archive
 from sn6.errors import counted
-from sn6.footprints import PolygonOptions, describe
 from sn6.segmenter import Segmenter, steps_of
 from sn6.training.contact_sheet import CONTACT_SHEET
 from sn6.training.environment import device_name
@@ -72,9 +72,9 @@ def print_results(metrics: Mapping[str, Mapping[str, Any]], config: Mapping[str,
         return
     sheet = folder / CONTACT_SHEET
     point = last["operating_point"]
-    options = PolygonOptions(point["threshold"], point["min_area"], point["simplify"])
+    polygonizer = build_polygonizer(field_values(point), "operating_point")
     calibration = f", calibrated on {point['calibrated_on']}" if point["calibrated_on"] else ""
-    lines = {"footprints": f"{describe(options)}{calibration}", "files": f"{shown(folder)}"}
+    lines = {"footprints": f"{polygonizer}{calibration}", "files": f"{shown(folder)}"}
     lines |= {"pictures": f"{shown(sheet)}"} if sheet.exists() else {}
     log.info("\n%s", "\n".join(f"{key:<12}{text}" for key, text in lines.items()))
     log.info("\nnext:\n%s", "\n".join(f"  {command}" for command in next_commands(last, config)))

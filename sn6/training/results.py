@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from sn6.data.datamodule import TileDataModule
 from sn6.errors import UserError
 from sn6.files import write_csv
 from sn6.metrics.tile_table import COLUMNS, UNSEEN
-from sn6.plots.curves import curves_figure, threshold_figure
+from sn6.plots.curves import calibration_figure, curves_figure, threshold_figure
 from sn6.plots.tiles import save_figure
 from sn6.simulation.archive import is_simulated
 from sn6.training.contact_sheet import CONTACT_SHEET, draw_contact_sheet
@@ -89,7 +88,7 @@ def build_metrics(
             "epoch": validation["epoch"] if is_trained else None,
             "selected_by": getattr(trainer.checkpoint_callback, "monitor", None) if is_trained else None,
         },
-        "operating_point": asdict(polygon_f1.options)
+        "operating_point": polygon_f1.polygonizer.to_dict()
         | {"calibrated_on": "validation tiles" if choice else None}
         | (choice.to_dict() if choice else {"f1": None, "halves": None}),
         "data": describe_data(datamodule),
@@ -128,8 +127,8 @@ def scored_on(trainer: Trainer, datamodule: TileDataModule) -> str:
     return datamodule.scored_on if trainer.max_epochs != 0 else datamodule.scored_on.partition(", which")[0]
 
 
-def write_artifacts(name: str, trainer: Trainer, datamodule: TileDataModule, best: str) -> None:
-    """Write tables of tiles, score by threshold, curves and contact sheet to the run's folder, and log them."""
+def write_artifacts(name: str, trainer: Trainer, datamodule: TileDataModule, best: str, choice: Choice | None) -> None:
+    """Write the tables and figures of a run to its folder, and log them."""
     folder, polygon_f1 = Path(trainer.default_root_dir), polygon_f1_of(trainer)
     for use, tiles, by_tile in (
         ("validation", datamodule.fold.validation, validation_of(trainer, best)["by_tile"]),
@@ -145,6 +144,12 @@ def write_artifacts(name: str, trainer: Trainer, datamodule: TileDataModule, bes
         path = folder / "figures" / "threshold.png"
         save_figure(threshold_figure(polygon_f1.curve, scored_on(trainer, datamodule)), path)
         log_picture(trainer.loggers, "test/threshold", path, trainer.global_step)
+    if choice is not None:
+        table = choice.table()
+        write_csv(folder / "calibration.csv", list(table[0]), [list(row.values()) for row in table])
+        path = folder / "figures" / "calibration.png"
+        save_figure(calibration_figure(table, choice.fields), path)
+        log_picture(trainer.loggers, "validation/calibration", path, trainer.global_step)
     if trainer.max_epochs != 0:
         save_figure(curves_figure(folder / "metrics.csv"), folder / "figures" / "curves.png")
     log_pictures(trainer)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from sn6.callbacks.resume_point import AtomicCheckpointIO, TrainerSignals
 from sn6.checkpoints.architecture import build_network, ignored_keys
 from sn6.checkpoints.init_options import network_arguments
 from sn6.checkpoints.initial_weights import provenance, summary
+from sn6.checkpoints.polygonizer import build_polygonizer
 from sn6.checkpoints.run_files import BEST
 from sn6.config.targets import make_object
 from sn6.data.augment import Augmentation
@@ -79,7 +81,7 @@ def train(config: ResolvedConfig) -> dict[str, Any]:
     if config.weights is not None:
         metrics["weights"] = provenance(config.weights, datamodule.fold, tree.model.weights_fold)
     if trainer.is_global_zero:
-        write_artifacts(tree.name, trainer, datamodule, best)
+        write_artifacts(tree.name, trainer, datamodule, best, choice)
         log_checkpoint(trainer.loggers, best)
         write_text(folder / METRICS_FILE, json.dumps(metrics, indent=2) + "\n")
     finish_loggers()
@@ -191,8 +193,10 @@ def make_trainer(config: ResolvedConfig, batch_norm: bool) -> Trainer:
     """
     trainer = config.tree.trainer
     nodes = {name: node for name, node in config.tree.callbacks.items() if node is not None}  # null leaves one out
+    further = {"polygon_f1": {"polygonizer": build_polygonizer(config.to_dict()["polygons"], "polygons")}}
+    callbacks = [make_callback(str(name), node, further.get(str(name), {})) for name, node in nodes.items()]
     arguments: dict[str, Any] = {
-        "callbacks": [*(make_callback(str(name), node) for name, node in nodes.items()), RelativePaths()],
+        "callbacks": [*callbacks, RelativePaths()],
         "logger": False,  # made when everything else fits: W&B starts a run with it
         "profiler": make_profiler(trainer.profiler, config.folder),
         "sync_batchnorm": batch_norm and on_gpu(trainer.accelerator),  # torch has it only for GPUs
@@ -209,13 +213,13 @@ def make_trainer(config: ResolvedConfig, batch_norm: bool) -> Trainer:
     return made
 
 
-def make_callback(name: str, node: DictConfig) -> Callback:
-    """Make a callback of the config.
+def make_callback(name: str, node: DictConfig, arguments: Mapping[str, Any]) -> Callback:
+    """Make a callback of the config, with further arguments.
 
     Raises:
         UserError: it is none
     """
-    callback, target = make_object(node, f"callbacks.{name}"), str(node["_target_"])
+    callback, target = make_object(node, f"callbacks.{name}", **arguments), str(node["_target_"])
     if not isinstance(callback, Callback):
         raise UserError(
             f"callbacks.{name}._target_={target} is no lightning.Callback; derive it from that class, or leave it out",

@@ -67,5 +67,5 @@ def bright_run(root: Path, folder: Path) -> list[str]:
     overrides += [f"data.mean={[MEAN] * 4}".replace(" ", ""), f"data.std={[STD] * 4}".replace(" ", "")]
     overrides += ["optimizer.lr=1e-9", "data.crop=64", "data.batch_size=2", "data.num_workers=0"]
     overrides += ["trainer.max_epochs=1", "trainer.limit_train_batches=2", "trainer.accelerator=cpu"]
-    overrides += ["callbacks.calibration.thresholds=[0.5,0.8]", "callbacks.calibration.min_areas=[20]"]
+    overrides += ["callbacks.calibration.candidates={threshold:[0.5,0.8],min_area:[20]}"]
     return [*overrides, "trainer.precision=32-true", "callbacks.image_logging.tiles=1"]
