@@ -16,6 +16,7 @@ from sn6.data.source import Source
 from sn6.datasets.layout import PRODUCTS
 from sn6.errors import UserError, first_line
 from sn6.footprints.polygonizer import Polygonizer
+from sn6.models.logits import HEADS
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 PRECISIONS = {"32": "32-true", "64": "32-true", "64-true": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
@@ -131,8 +132,13 @@ class CheckpointMetadata(Model):
             raise ValueError("network has no _target_")
         check_option(self.network)
         check_option(self.footprints)
+        if not isinstance(self.footprints.get("_target_", ""), str):
+            raise ValueError("footprints._target_ is no text")
         if is_own_polygonizer(self.footprints):
-            self.to_polygonizer()
+            try:
+                self.to_polygonizer().check_heads(HEADS, "footprints")
+            except UserError as error:
+                raise ValueError(str(error)) from None
         bands, classes = len(self.source.bands), self.network.get("classes")
         if not len(self.mean) == len(self.std) == bands:
             raise ValueError(f"mean has {len(self.mean)} and std {len(self.std)} numbers for {bands} bands")
@@ -157,10 +163,7 @@ class CheckpointMetadata(Model):
 
     def to_polygonizer(self) -> Polygonizer:
         """Return its polygonizer at its operating point; import the class where it is of another package."""
-        try:
-            return build_polygonizer(self.footprints, "footprints")
-        except UserError as error:
-            raise ValueError(str(error)) from None
+        return build_polygonizer(self.footprints, "footprints")
 
 
 @dataclass(frozen=True)

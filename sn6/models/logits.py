@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from sn6.errors import UserError, locate_error
 from sn6.models.padding import pad_to_multiple
 
+HEADS = ("mask",)  # names of the maps that a network gives
+
 
 def compute_logits(
     network: nn.Module, image: Float[Tensor, "b c h w"], multiple: int, building_class: int | None

@@ -8,12 +8,13 @@ from typing import Any
 from sn6.callbacks.operating_point import candidates_of
 from sn6.checkpoints.architecture import architecture_keys, constructor_arguments, is_own
 from sn6.checkpoints.init_options import INIT_KEYS, InitOptions, network_arguments
-from sn6.checkpoints.polygonizer import build_polygonizer
+from sn6.checkpoints.polygonizer import build_polygonizer, polygonizer_class
 from sn6.cli import check_arguments, has_signature
 from sn6.config.moved_keys import MOVED, moved_key
 from sn6.config.targets import import_target
 from sn6.config.types import OPTION_NAMES, RunOptions
 from sn6.errors import UserError, joined
+from sn6.models.logits import HEADS
 from sn6.simulation.archive import settings_of
 
 # Keys that are read by name, which ~key cannot remove.
@@ -36,7 +37,6 @@ REQUIRED = (
 
 # Callbacks that others, and the result of a run, are made from; the others can be left out by callbacks.NAME=null.
 NEEDED_CALLBACKS = ("polygon_f1", "checkpoint")
-HEADS = ("mask",)  # names of the maps that the network gives
 
 
 def check_types(values: Mapping[str, Any]) -> None:
@@ -66,6 +66,8 @@ def check_types(values: Mapping[str, Any]) -> None:
             message = "names a function, but a loss is a class derived from torch.nn.Module; correct it"
             key = "loss._target_"
             raise UserError(f"config: {key}={node['_target_']} {message}", kind="invalid_value", key=key)
+        if group == "polygons":
+            polygonizer_class(node, group)
         errors += check_node(node, group)
     if errors := [*errors, *missing_tensorboard(values["logger"] or {})]:
         raise joined(errors, "config")
