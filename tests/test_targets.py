@@ -119,10 +119,13 @@ def test_distance_equals_a_transform_of_each_building(name, pixel_size, reach):
 
 
 @each_scene
-@pytest.mark.parametrize(("width", "pixels"), [(0.1, 1), (0.5, 1), (1.0, 2), (2.0, 4)])
-def test_the_inner_edge_is_what_is_near_the_border_of_each_building(name, width, pixels):
+@pytest.mark.parametrize(
+    ("width", "pixel_size", "pixels"),
+    [(0.1, 0.5, 1), (0.5, 0.5, 1), (1.0, 0.5, 2), (2.0, 0.5, 4), (0.6, 0.2, 3), (1.0, 0.3, 3.33)],
+)
+def test_the_inner_edge_is_what_is_near_the_border_of_each_building(name, width, pixel_size, pixels):
     instances = SCENES[name]
-    layer = InnerEdge(width).tile(labels_of(instances))
+    layer = InnerEdge(width).tile(labels_of(instances, pixel_size=pixel_size))
     distances = distances_by_building(instances)
     np.testing.assert_array_equal(layer[0], (distances > 0) & (distances <= pixels))
 
