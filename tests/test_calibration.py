@@ -206,6 +206,13 @@ def test_the_reported_scores_are_cross_fitted_and_the_stored_point_is_not(bright
     metrics = read_metrics(bright)
     point = metrics["operating_point"]
     assert point["calibrated_on"] == "validation tiles"
+    with (bright / "calibration.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert [(float(row["threshold"]), int(row["chosen"])) for row in table] == [
+        (threshold, threshold == point["threshold"]) for threshold in (0.5, 0.8)
+    ]
+    assert [float(row["f1"]) for row in table if int(row["chosen"])] == [point["f1"]]
+    assert (bright / "figures/calibration.png").exists()
     # the north wants the dim buildings, the south not the dim blobs
     assert sorted(half["threshold"] for half in point["halves"]) == [0.5, 0.8]
     state = torch.load(bright / "checkpoints/best.ckpt", weights_only=True)["callbacks"]["PolygonF1"]
@@ -231,7 +238,7 @@ def test_the_reported_scores_are_cross_fitted_and_the_stored_point_is_not(bright
     for use in ("validation", "test"):
         assert (metrics[use]["tp"], metrics[use]["fp"], metrics[use]["fn"]) == (total.tp, total.fp, total.fn)
         assert metrics[use]["f1"] == total.f1
-    assert point["f1"] == pytest.approx(in_sample.f1, abs=0.01)  # by the IoU of pixels
+    assert point["f1"] == pytest.approx(in_sample.f1, abs=0.1)  # by the IoU of pixels: merged pairs are near 0.5
     assert total.f1 < in_sample.f1  # a point that was chosen on the tiles themselves looks better
     proposals = read_proposals(bright / "proposals.csv")
     for index, tile in enumerate(tiles):

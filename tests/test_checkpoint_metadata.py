@@ -72,6 +72,10 @@ WRONG = [
     *((("window_overlap",), value) for value in (-1, 512, 600, 1.5)),
     *((("precision",), value) for value in ("8-bit", "16-true", 7)),
     *((("footprints", "threshold"), value) for value in (0, 1, -0.7, 1.5, math.nan, "0.5", None)),
+    (("footprints", "_target_"), "sn6.footprints.Footprints"),
+    (("footprints", "_target_"), "sn6.footprints.distance.DistanceWatershed"),  # needs a map that the network lacks
+    (("footprints", "_target_"), 3),
+    (("footprints", "seed"), 0.5),
     *((("footprints", key), value) for key in ("min_area", "simplify") for value in (-1, math.inf, math.nan)),
     *((("partition",), value) for value in ("rows", 5)),
     *((("fold",), value) for value in (-1, 1.5, "4")),

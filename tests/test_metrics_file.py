@@ -26,7 +26,7 @@ def calibrated(bright_root, tmp_path_factory):
     """The folder of a run whose operating point is not the config's, with matched and missed buildings."""
     folder = tmp_path_factory.mktemp("run")
     overrides = [*bright_run(bright_root, folder), "trainer.max_epochs=2", "polygons.threshold=0.6"]
-    overrides += ["callbacks.calibration.thresholds=[0.3]", "callbacks.calibration.min_areas=[35]"]
+    overrides += ["callbacks.calibration.candidates={threshold:[0.3],min_area:[35]}"]
     status, err = wait_for_end(start(folder, overrides))
     assert status == 0, err
     return folder / "outputs/it"

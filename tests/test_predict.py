@@ -167,8 +167,8 @@ def test_a_finished_prediction_is_not_repeated_or_overwritten(sn6_predict, weigh
 @pytest.mark.slow
 def test_options_calibrated_for_a_checkpoint_take_precedence_over_its_config(sn6_predict, run_folder, tmp_path):
     checkpoint = torch.load(run_folder / "checkpoints/best.ckpt", weights_only=True)
-    assert checkpoint["hyper_parameters"]["config"]["callbacks"]["polygon_f1"]["threshold"] == THRESHOLD
-    checkpoint["callbacks"]["PolygonF1"]["threshold"] = 0.999999
+    assert checkpoint["hyper_parameters"]["config"]["polygons"]["threshold"] == THRESHOLD
+    checkpoint["callbacks"]["PolygonF1"]["polygons"]["threshold"] = 0.999999
     torch.save(checkpoint, tmp_path / "calibrated.ckpt")
     assert sn6_predict(f"checkpoint={tmp_path}/calibrated.ckpt", f"out={tmp_path}/out").status == 0
     assert "POLYGON ((" not in (tmp_path / "out/proposals.csv").read_text()

@@ -103,7 +103,7 @@ def test_one_process_of_two_prints(bright_root, tmp_path):
     status, err = wait_for_end(start(tmp_path, overrides))
     assert status == 0, err
     lines = err.splitlines()
-    for beginning in ("run ", "network ", "epoch 0", "calibrating", "next:"):
+    for beginning in ("run ", "network ", "epoch 0", "calibrating", "refining", "next:"):
         assert len([line for line in lines if line.startswith(beginning)]) == 1, beginning
     assert len(commands_in(err)) == 3
     assert Path(tmp_path / "outputs/it/figures/test_contact_sheet.png").exists()

@@ -79,7 +79,10 @@ def scenes():
     scenes = {name: drawn(text) for name, text in DRAWINGS.items()}
     for seed, shape, number in ((0, (37, 52), 9), (1, (64, 41), 30), (2, (25, 90), 4)):
         scenes[f"random {seed}"] = random_buildings(np.random.default_rng(seed), shape, number, 24)
-    scenes["numbers past 16 bits"] = 70_000 * (scenes["random 0"] > 0) + scenes["random 0"]
+    for bits in (8, 16):  # numbers that are equal, or background, in so many bits
+        more = 2**bits
+        numbers = np.array([0, 1, more, more + 1, 2, more + 2, 2 * more, 2 * more + 1, 3, more + 3], np.int32)
+        scenes[f"numbers past {bits} bits"] = numbers[scenes["random 0"]]
     return scenes
 
 
@@ -116,16 +119,19 @@ def test_distance_equals_a_transform_of_each_building(name, pixel_size, reach):
 
 
 @each_scene
-@pytest.mark.parametrize(("width", "pixels"), [(0.1, 1), (0.5, 1), (1.0, 2), (2.0, 4)])
-def test_the_inner_edge_is_what_is_near_the_border_of_each_building(name, width, pixels):
+@pytest.mark.parametrize(
+    ("width", "pixel_size", "pixels"),
+    [(0.1, 0.5, 1), (0.5, 0.5, 1), (1.0, 0.5, 2), (2.0, 0.5, 4), (0.6, 0.2, 3), (1.0, 0.3, 3.33)],
+)
+def test_the_inner_edge_is_what_is_near_the_border_of_each_building(name, width, pixel_size, pixels):
     instances = SCENES[name]
-    layer = InnerEdge(width).tile(labels_of(instances))
+    layer = InnerEdge(width).tile(labels_of(instances, pixel_size=pixel_size))
     distances = distances_by_building(instances)
     np.testing.assert_array_equal(layer[0], (distances > 0) & (distances <= pixels))
 
 
 @each_scene
-@pytest.mark.parametrize(("radius", "pixels"), [(0.1, 1), (0.5, 1), (1.5, 3), (2.0, 4), (4.0, 8)])
+@pytest.mark.parametrize(("radius", "pixels"), [(0.1, 1), (0.5, 1), (1.3, 3), (1.5, 3), (2.0, 4), (4.0, 8)])
 def test_contacts_are_windows_with_two_buildings(name, radius, pixels):
     instances = SCENES[name]
     layer = Contact(radius).tile(labels_of(instances))

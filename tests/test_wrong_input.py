@@ -6,6 +6,8 @@ import rasterio
 from helpers.commands import assert_fails, small_run
 from helpers.handmade import folder
 
+CANDIDATES = "callbacks.calibration.candidates"
+
 
 def sar_tiles(root):
     return sorted((folder(root) / "SAR-Intensity").glob("*.tif"))
@@ -114,7 +116,30 @@ def test_a_fold_that_does_not_exist(sn6_run, archive_root):
         ("callbacks.checkpoint.monitor=val/F1", "unknown_value", "callbacks.checkpoint.monitor"),
         ("polygons.threshold=1.5", "invalid_value", "polygons.threshold"),
         ("callbacks.polygon_f1.curve=[0,0.5]", "invalid_value", "callbacks.polygon_f1.curve"),
-        ("callbacks.calibration.thresholds=[0.5,1]", "invalid_value", "callbacks.calibration.thresholds"),
+        ("callbacks.calibration.candidates={threshold:[0.5,1]}", "invalid_value", f"{CANDIDATES}.threshold"),
+        ("callbacks.calibration.candidates={min_area:[20,-1]}", "invalid_value", f"{CANDIDATES}.min_area"),
+        ("callbacks.calibration.candidates={simplify:[0.5]}", "unknown_key", f"{CANDIDATES}.simplify"),
+        ("callbacks.calibration.candidates={seed:[0.5]}", "unknown_key", f"{CANDIDATES}.seed"),
+        ("callbacks.calibration.candidates={threshold:[]}", "invalid_value", CANDIDATES),
+        ("callbacks.calibration.candidates={}", "invalid_value", CANDIDATES),
+        ("callbacks.calibration.candidates={threshold:0.5}", "invalid_value", CANDIDATES),
+        ("callbacks.calibration.candidates={threshold:[high]}", "invalid_value", CANDIDATES),
+        ("callbacks.calibration.candidates=[0.5]", "invalid_value", CANDIDATES),
+        ("callbacks.polygon_f1.threshold=0.4", "unknown_key", "callbacks.polygon_f1.threshold"),
+        ("+callbacks.polygon_f1.min_area=4", "unknown_key", "callbacks.polygon_f1.min_area"),
+        ("callbacks.calibration.thresholds=[0.5]", "unknown_key", "callbacks.calibration.thresholds"),
+        ("polygons=watershed", "conflict", "polygons"),
+        ("polygons=distance", "conflict", "polygons"),
+        ("polygons=centre_offset", "conflict", "polygons"),
+        ("polygons=null", "unknown_value", "polygons"),
+        ("polygons=contours", "unknown_value", "polygons"),
+        ("polygons.seed=0.5", "unknown_key", "polygons.seed"),
+        ("polygons.min_area=-1", "invalid_value", "polygons.min_area"),
+        ("polygons.min_area=.nan", "invalid_value", "polygons.min_area"),
+        ("polygons.threshold=null", "invalid_value", "polygons.threshold"),
+        ("polygons._target_=sn6.losses.BCE", "invalid_value", "polygons._target_"),
+        ("polygons._target_=sn6.footprints.thresholds.Threshold", "not_found", "polygons._target_"),
+        ("~polygons", "missing_value", "polygons._target_"),
         ("trainer.limit_val_batches=0", "invalid_value", "trainer.limit_val_batches"),
         ("trainer.profiler=fast", "unknown_value", "trainer.profiler"),
         ("sweep=grid", "conflict", "sweep"),

@@ -64,6 +64,11 @@ class Calibration(Callback):
         self.tables: list[tuple[list[Polygonizer], PointTable]] = []  # of the passes
         self.choice: Choice | None = None
 
+    @property
+    def is_refining(self) -> bool:
+        """Return whether the current pass is the finer one."""
+        return len(self.tables) > 1
+
     def on_predict_epoch_start(self, trainer: Any, pl_module: LightningModule) -> None:
         """Make an empty table for the points of the pass."""
         self.dataset: TileDataset = trainer.predict_dataloaders.dataset

@@ -9,6 +9,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.trainer.states import TrainerFn
 
+from sn6.callbacks.calibration import Calibration
 from sn6.callbacks.polygon_f1 import polygon_f1_of
 from sn6.errors import counted
 from sn6.progress import Phase, duration, phase
@@ -93,9 +94,11 @@ class RunProgress(ProgressBar):
         self._close()
 
     def on_predict_epoch_start(self, trainer: Any, pl_module: LightningModule) -> None:
-        """Open the phase of the calibration."""
+        """Open the phase of a pass of the calibration."""
         tiles = trainer.datamodule.scored_tiles("val")
-        self._open(f"calibrating on {counted(tiles, 'validation tile')}", tiles)
+        is_second = any(one.is_refining for one in trainer.callbacks if isinstance(one, Calibration))
+        doing = "refining the calibration" if is_second else "calibrating"
+        self._open(f"{doing} on {counted(tiles, 'validation tile')}", tiles)
 
     def on_predict_batch_end(
         self, trainer: Any, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any

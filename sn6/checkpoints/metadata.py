@@ -136,8 +136,13 @@ class CheckpointMetadata(Model):
         check_option(self.network)
         check_option(self.footprints)
         self.check_heads()
+        if not isinstance(self.footprints.get("_target_", ""), str):
+            raise ValueError("footprints._target_ is no text")
         if is_own_polygonizer(self.footprints):
-            self.to_polygonizer()
+            try:
+                self.to_polygonizer().check_heads(tuple(self.heads), "footprints")
+            except UserError as error:
+                raise ValueError(str(error)) from None
         bands, classes = len(self.source.bands), self.network.get("classes")
         if not len(self.mean) == len(self.std) == bands:
             raise ValueError(f"mean has {len(self.mean)} and std {len(self.std)} numbers for {bands} bands")
@@ -182,10 +187,7 @@ class CheckpointMetadata(Model):
 
     def to_polygonizer(self) -> Polygonizer:
         """Return its polygonizer at its operating point; import the class where it is of another package."""
-        try:
-            return build_polygonizer(self.footprints, "footprints")
-        except UserError as error:
-            raise ValueError(str(error)) from None
+        return build_polygonizer(self.footprints, "footprints")
 
 
 @dataclass(frozen=True)

@@ -24,15 +24,11 @@ def is_own_polygonizer(values: Mapping[str, Any]) -> bool:
     return target_of(values).startswith(OWN)
 
 
-def build_polygonizer(values: Mapping[str, Any], where: str) -> Polygonizer:
-    """Build a polygonizer; fields that are left out have their defaults.
-
-    Args:
-        values: `_target_` and fields
-        where: node or key, for messages
+def polygonizer_class(values: Mapping[str, Any], where: str) -> type[Polygonizer]:
+    """Return the class of a polygonizer; arguments of `build_polygonizer`.
 
     Raises:
-        UserError: the class cannot be imported or is no polygonizer, a field is unknown, or a value is out of range
+        UserError: it cannot be imported, or is no polygonizer
     """
     name = target_of(values)
     target = import_target(name, where)
@@ -44,6 +40,20 @@ def build_polygonizer(values: Mapping[str, Any], where: str) -> Polygonizer:
             key=f"{where}._target_",
             value=name,
         )
+    return target
+
+
+def build_polygonizer(values: Mapping[str, Any], where: str) -> Polygonizer:
+    """Build a polygonizer; fields that are left out have their defaults.
+
+    Args:
+        values: `_target_` and fields
+        where: node or key, for messages
+
+    Raises:
+        UserError: the class cannot be imported or is no polygonizer, a field is unknown, or a value is out of range
+    """
+    target = polygonizer_class(values, where)
     given = {key: value for key, value in values.items() if key != "_target_"}
     _, errors = check_arguments(target, given, f"{where}.", strict=True)
     if errors:
@@ -53,5 +63,5 @@ def build_polygonizer(values: Mapping[str, Any], where: str) -> Polygonizer:
 
 def field_values(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Return `_target_` and fields of the polygonizer in the `operating_point` of a metrics.json."""
-    names = {"_target_", *(one.name for one in fields(import_target(target_of(metrics), "operating_point")))}
+    names = {"_target_", *(one.name for one in fields(polygonizer_class(metrics, "operating_point")))}
     return {key: value for key, value in metrics.items() if key in names}

@@ -49,7 +49,10 @@ class Polygonizer(ABC):
 
     needs: ClassVar[tuple[str, ...]] = ("mask",)
     uses: ClassVar[tuple[str, ...]] = ()
-    candidates: ClassVar[Mapping[str, tuple[float, ...]]]
+    candidates: ClassVar[Mapping[str, tuple[float, ...]]] = {
+        "threshold": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+        "min_area": (20.0, 40.0, 60.0, 80.0),
+    }
     divides: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

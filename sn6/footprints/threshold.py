@@ -1,6 +1,5 @@
 """Footprints as the components of a mask: buildings that touch are one footprint."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,10 +13,6 @@ from sn6.footprints.polygonizer import Maps, Polygonizer
 class Threshold(Polygonizer):
     """Make a footprint of each 4-connected component of the pixels above the threshold."""
 
-    candidates: ClassVar[Mapping[str, tuple[float, ...]]] = {
-        "threshold": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
-        "min_area": (20.0, 40.0, 60.0, 80.0),
-    }
     divides: ClassVar[bool] = False
 
     def split(

@@ -203,8 +203,15 @@ def load_polygonizer(metadata: CheckpointMetadata, path: Path) -> Polygonizer:
     """
     try:
         return metadata.to_polygonizer()
-    except ValueError as error:
-        raise unusable_metadata(path, "checkpoint", str(error)) from None
+    except Exception as error:  # of another package's own code; those of sn6 were built when the file was read
+        target = target_of(metadata.footprints)
+        raise UserError(
+            f"checkpoint={path}: cannot build {target} ({first_line(error)}); install its package, or run the command "
+            "in the folder of its file",
+            kind="unavailable",
+            key="allow",
+            value=target,
+        ) from None
 
 
 def common_polygonizer(networks: Sequence[TrainedNetwork], **given: float | None) -> Polygonizer:

@@ -79,6 +79,7 @@ class Plan:
             "window": self.window,
             "overlap": self.overlap,
             **asdict(self.averaging),
-            "polygons": self.polygonizer.to_dict(),
+            "polygonizer": f"{type(self.polygonizer).__module__}.{type(self.polygonizer).__qualname__}",
+            **asdict(self.polygonizer),
             "probability": self.rasters is not None,
         }

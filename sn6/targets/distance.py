@@ -57,12 +57,13 @@ def border_distances(
     bound = int(reach) + 1
     numbers = smallest_unsigned(instances)
     columns, rows = runs_of(np.ascontiguousarray(numbers.T)), runs_of(numbers)
-    in_column = np.zeros(numbers.shape[::-1], dtype=np.int32)
+    in_column = np.zeros(numbers.shape[::-1], dtype=np.min_scalar_type(bound))
     in_column.ravel()[columns.pixels] = np.minimum(columns.to_border, bound)
     # All runs one after the other, a zero before and after each. Beyond a zero at shift s all values exceed s².
     places = np.arange(1, len(rows.pixels) + 1) + rows.numbers
     squares = np.zeros(places[-1] + 2 if len(places) else 1, dtype=np.int32)
-    squares[places] = in_column.T.ravel()[rows.pixels] ** 2
+    squares[places] = in_column.T.ravel()[rows.pixels]
+    squares *= squares
     nearest = squares.copy()
     for shift in range(1, min(bound, len(squares))):
         shifted = squares + np.int32(shift**2)

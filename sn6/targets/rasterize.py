@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import shapely
-from jaxtyping import Bool, Int32, UInt16, UInt32
+from jaxtyping import Bool, Int32, UInt8, UInt16, UInt32
 from rasterio import features
 
 from sn6.footprints import Polygons
@@ -38,7 +38,7 @@ def drop_unobserved(
 
 
 def smallest_unsigned(
-    instances: Int32[np.ndarray, "h w"],
-) -> UInt16[np.ndarray, "h w"] | UInt32[np.ndarray, "h w"]:
-    """Convert instances to 16 bits unless that loses a number; 8 bits would lose the 256th building."""
-    return instances.astype(np.uint16 if instances.max(initial=0) < 2**16 else np.uint32)
+    instances: Int32[np.ndarray, "height width"],
+) -> UInt8[np.ndarray, "height width"] | UInt16[np.ndarray, "height width"] | UInt32[np.ndarray, "height width"]:
+    """Convert instances to the fewest bits that keep every number, which are fastest to compare."""
+    return instances.astype(np.min_scalar_type(instances.max(initial=0)))

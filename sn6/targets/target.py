@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -31,7 +32,7 @@ class TileLabels:
     heights: Float64[np.ndarray, " n"]
     pixel_size: float
 
-    @property
+    @cached_property  # shared by the targets of a tile
     def observed(self) -> Int32[np.ndarray, "h w"]:
         """Return the instances without those parts that are on nodata, which the sensor did not observe."""
         return np.where(self.valid, self.instances, np.int32(0))

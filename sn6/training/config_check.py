@@ -2,20 +2,21 @@
 
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
-from inspect import Parameter, isclass, signature
+from inspect import Parameter, signature
+from itertools import chain
 from typing import Any
 
 from sn6.callbacks.operating_point import candidates_of
 from sn6.checkpoints.architecture import architecture_keys, constructor_arguments, is_own
 from sn6.checkpoints.init_options import INIT_KEYS, InitOptions, network_arguments
-from sn6.checkpoints.polygonizer import build_polygonizer
+from sn6.checkpoints.polygonizer import build_polygonizer, polygonizer_class
 from sn6.cli import check_arguments, has_signature
 from sn6.config.moved_keys import MOVED, moved_key
 from sn6.config.targets import import_target
 from sn6.config.types import OPTION_NAMES, RunOptions
 from sn6.errors import UserError, joined
 from sn6.simulation.archive import settings_of
-from sn6.training.heads import head_errors, loss_node
+from sn6.training.heads import head_errors, parts_of_heads
 
 # Keys that are read by name, which ~key cannot remove.
 REQUIRED = (
@@ -49,7 +50,8 @@ def check_types(values: Mapping[str, Any]) -> None:
     Raises:
         UserError: missing and unknown keys and values of another type, all in one message
     """
-    if errors := [*missing_keys(values), *moved_keys(values), *callback_errors(values.get("callbacks") or {})]:
+    of_groups = (moved_keys(values), callback_errors(values.get("callbacks") or {}), head_errors(values))
+    if errors := [*missing_keys(values), *chain.from_iterable(of_groups)]:
         raise joined(errors, "config")
     groups = {key: node for key, node in values.items() if key not in OPTION_NAMES and isinstance(node, dict | None)}
     options = {key: value for key, value in values.items() if key not in groups}
@@ -63,32 +65,14 @@ def check_types(values: Mapping[str, Any]) -> None:
             init = {key: value for key, value in node.items() if key in INIT_KEYS}
             errors += check_arguments(InitOptions, init, "model.", strict=True)[1]
             node = network_node(node)
-        if group == "loss":
-            check_is_class(node, group)
         if group == "heads":
-            if errors_of_heads := list(head_errors(values)):
-                raise joined([*errors, *errors_of_heads], "config")
-            node = {name: parts_of_head(values, name) for name in node}
-            for name in node:
-                check_is_class(values["heads"][name]["loss"], loss_node(values, name))
+            node = parts_of_heads(values)
+        if group == "polygons":
+            polygonizer_class(node, group)
         errors += check_node(node, group)
     if errors := [*errors, *missing_tensorboard(values["logger"] or {})]:
         raise joined(errors, "config")
     check_polygons(values)
-
-
-def check_is_class(node: Mapping[str, Any], where: str) -> None:
-    """Raise a UserError if a loss is a function."""
-    if not isclass(import_target(node["_target_"], where)):
-        message = "names a function, but a loss is a class derived from torch.nn.Module; correct it"
-        key = f"{where}._target_"
-        raise UserError(f"config: {key}={node['_target_']} {message}", kind="invalid_value", key=key)
-
-
-def parts_of_head(values: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return the nodes of a head to check: its target, and its loss unless that is `loss`, which is checked once."""
-    node = values["heads"][name]
-    return {key: node[key] for key in ("target", "loss") if key == "target" or loss_node(values, name) != key}
 
 
 def check_polygons(values: Mapping[str, Any]) -> None:

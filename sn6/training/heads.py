@@ -41,9 +41,17 @@ def loss_node(values: Mapping[str, Any], name: str) -> str:
     return "loss" if values["heads"][name]["loss"] == values.get("loss") else f"heads.{name}.loss"
 
 
+def parts_of_heads(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the nodes of each head that make objects: its target, and its loss unless that is the node `loss`."""
+    return {
+        name: {"target": node["target"]} | ({} if loss_node(values, name) == "loss" else {"loss": node["loss"]})
+        for name, node in values["heads"].items()
+    }
+
+
 def head_errors(values: Mapping[str, Any]) -> Iterator[UserError]:
     """Yield what is wrong with the declaration of the heads, but for the arguments of their classes."""
-    heads = values["heads"]
+    heads = values.get("heads", {})
     if not isinstance(heads, Mapping) or MASK not in heads:
         yield UserError(
             f"heads.{MASK} is missing: the footprints and the score are made from the mask; leave out the override "
@@ -53,7 +61,10 @@ def head_errors(values: Mapping[str, Any]) -> Iterator[UserError]:
         )
         return
     for name, node in heads.items():
-        yield from errors_of(name, node)
+        errors = list(errors_of(name, node))
+        yield from errors
+        if not errors:
+            yield from class_errors(values, name)
 
 
 def errors_of(name: str, node: Any) -> Iterator[UserError]:
@@ -89,8 +100,6 @@ def errors_of(name: str, node: Any) -> Iterator[UserError]:
     keys = ("weight", "target._target_", "loss._target_")
     missing = [key for key in keys if not has_key(node, key)]
     yield from (UserError(f"{where}.{key} is missing", kind="missing_value", key=f"{where}.{key}") for key in missing)
-    if not errors and not missing:
-        yield from target_errors(f"{where}.target", name, str(node["target"]["_target_"]))
 
 
 def declared_head(weight: Weight, target: dict[str, Any], loss: dict[str, Any]) -> None:
@@ -103,14 +112,18 @@ def has_key(node: Mapping[str, Any], key: str) -> bool:
     return first in node and (not rest or (isinstance(node[first], Mapping) and has_key(node[first], rest)))
 
 
-def target_errors(where: str, name: str, target: str) -> Iterator[UserError]:
-    """Yield the error of a target that is of another class."""
-    found = import_target(target, where)
+def class_errors(values: Mapping[str, Any], name: str) -> Iterator[UserError]:
+    """Yield an error for a target or a loss that is of a wrong class."""
+    node = values["heads"][name]
+    target, loss = str(node["target"]["_target_"]), str(node["loss"]["_target_"])
+    key, of_loss = f"heads.{name}.target._target_", f"{loss_node(values, name)}._target_"
+    found = import_target(target, f"heads.{name}.target")
     if not (isclass(found) and issubclass(found, Target)):
         message = "is no subclass of sn6.targets.target.Target; derive it from that class"
+        yield UserError(f"{key}={target} {message}", kind="invalid_value", key=key, value=target)
     elif name == MASK and found is not Mask:
         message = "is not sn6.targets.mask.Mask, which the score needs; give your head another name"
-    else:
-        return
-    key = f"{where}._target_"
-    yield UserError(f"{key}={target} {message}", kind="invalid_value", key=key, value=target)
+        yield UserError(f"{key}={target} {message}", kind="invalid_value", key=key, value=target)
+    if not isclass(import_target(loss, of_loss.removesuffix("._target_"))):
+        message = "names a function, but a loss is a class derived from torch.nn.Module; correct it"
+        yield UserError(f"{of_loss}={loss} {message}", kind="invalid_value", key=of_loss)

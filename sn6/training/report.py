@@ -13,7 +13,7 @@ from rich.table import Table
 
 from sn6.checkpoints.architecture import foreign_targets
 from sn6.checkpoints.init_options import network_arguments
-from sn6.checkpoints.polygonizer import build_polygonizer, field_values
+from sn6.checkpoints.polygonizer import build_polygonizer, field_values, is_own_polygonizer, target_of
 from sn6.data.datamodule import TileDataModule
 from sn6.datasets.archive import Archive
 from sn6.errors import counted
@@ -110,6 +110,7 @@ def next_commands(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list
     # the ground truth of the archive has more tiles than were scored, which strict leaves out
     strict = {} if metrics["test"]["scored_on"] == "test tiles" else {"strict": "true"}
     foreign = foreign_targets(network_arguments(config["model"]))
+    foreign += [] if is_own_polygonizer(config["polygons"]) else [target_of(config["polygons"])]
     allow = {"allow": foreign[0] if len(foreign) == 1 else f"[{','.join(foreign)}]"} if foreign else {}
     proposals = folder / "proposals.csv"
     commands: dict[str, dict[str, Any]] = {
