@@ -80,7 +80,7 @@ def write_masks(root: Path) -> None:
         path = mask_path(image)
         path.parent.mkdir(exist_ok=True)
         with rasterio.open(path, "w", **profile) as file:
-            file.write((rasterize_labels(archive.labels(tile), valid, MIN_AREA) > 0).astype(np.uint8), 1)
+            file.write((rasterize_labels(archive.labels(tile), valid, MIN_AREA).instances > 0).astype(np.uint8), 1)
 
 
 def mask_path(image: Path) -> Path:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from benchmarks.comparison import Implementation, NotRun, Row, medians, require
 from benchmarks.process import own_process
 from benchmarks.unet11 import UNet11, baseline_loss, with_weights_of, without_tf32
+from sn6.heads import mask_head
 from sn6.losses import FocalDice
 from sn6.models.fcn import FCN8s
 from sn6.models.ternausnet import TernausNet
@@ -148,13 +149,13 @@ def check_agreement(width: int, batch: Batch, precision: str) -> str:
 def sn6_step(network: nn.Module, batch: Batch, precision: str) -> Implementation:
     """Return a step as sn6.run does it: channels_last, autocast, fused AdamW."""
     adamw = partial(torch.optim.AdamW, lr=LR, weight_decay=WEIGHT_DECAY, fused=True)
-    segmenter = Segmenter(network, FocalDice(), adamw, constant)
+    segmenter = Segmenter(network, mask_head(FocalDice()), adamw, constant)
     optimizer = segmenter.optimizer(segmenter.parameter_groups())
     device, half = batch["image"].device.type, HALF_DTYPES.get(precision)
 
     def step() -> None:
         with torch.autocast(device, dtype=half, enabled=half is not None):
-            loss = segmenter.losses(segmenter(batch["image"]), batch).mean()
+            loss = segmenter.losses(segmenter(batch["image"]), batch)["mask"].mean()
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -25,6 +25,7 @@ from sn6.cli import run_command
 from sn6.data.augment import FlipLR
 from sn6.data.datamodule import TileDataModule
 from sn6.data.stored_crops import identity
+from sn6.heads import mask_head
 from sn6.losses import FocalDice
 from sn6.models.fcn import FCN8s
 from sn6.models.ternausnet import TernausNet
@@ -142,7 +143,7 @@ def train(model: str, data: TileDataModule, precision: str, steps: int, compile:
         network.compile()
     clock = Clock()
     optimizer = partial(torch.optim.AdamW, lr=1e-4, fused=True)
-    make_trainer(precision, steps, clock).fit(Segmenter(network, FocalDice(), optimizer, constant), data)
+    make_trainer(precision, steps, clock).fit(Segmenter(network, mask_head(FocalDice()), optimizer, constant), data)
     return steps * data.batch_size / clock.seconds
 
 

@@ -28,10 +28,12 @@ from sn6.datasets.layout import PIXEL
 from sn6.footprints import Footprints
 from sn6.footprints.polygonizer import Maps
 from sn6.footprints.threshold import Threshold
+from sn6.heads import Heads
 from sn6.models.ternausnet import TernausNet
 from sn6.prediction.ensemble import Averaging, Ensemble
 from sn6.prediction.networks import Precision, TrainedNetwork
 from sn6.processes import keep_freed_memory
+from sn6.targets.mask import Mask
 from sn6.targets.rasterize import rasterize_instances
 from sn6.training.devices import fastest_precision
 
@@ -65,7 +67,8 @@ class Case:
         """Return the ensemble of sn6.predict."""
         source = Source("SAR-Intensity", (1, 2, 3, 4), True, 20.0)
         network = self.network.to(memory_format=torch.channels_last)
-        trained = TrainedNetwork(network, 1, None, source, STATISTICS, "zero", Threshold(), None, precision)
+        options = (source, STATISTICS, "zero", Threshold(), None, precision)
+        trained = TrainedNetwork(network, Heads({"mask": Mask()}), 1, None, *options)
         return Ensemble([trained], self.device, Averaging(False, (1.0,), precision))
 
 
@@ -90,9 +93,9 @@ def on_device(size: int, width: int, device: str, repeats: int, min_ratio: float
     precision = fastest_precision(device)
     case = make_case(size, width, device)
     with without_tf32():
-        logits = case.ensemble("32-true").logits([case.pixels], [case.valid])[0]
+        logits = case.ensemble("32-true").outputs([case.pixels], [case.valid])[0, 0]
         theirs = whole_tile(with_weights_of(case.network, width).eval(), case)
-    half = case.ensemble(precision).logits([case.pixels], [case.valid])[0]
+    half = case.ensemble(precision).outputs([case.pixels], [case.valid])[0, 0]
     agreement = check_agreement(logits, half, theirs)
     path, inputs = f"tile → polygons, {precision}", f"{size}×{size}, {device}"
     with own_process(keep_freed_memory) as ours, own_process() as theirs:
@@ -160,7 +163,7 @@ def maps_of(logits: np.ndarray) -> Maps:
 
 def sn6_tile(ensemble: Ensemble, case: Case) -> Footprints:
     """Predict the tile at once, as it fits into a window of sn6.predict."""
-    logits = ensemble.logits([case.pixels], [case.valid])[0]
+    logits = ensemble.outputs([case.pixels], [case.valid])[0, 0]
     return Threshold()(maps_of(logits), case.valid, PIXEL)
 
 

@@ -1,12 +1,12 @@
-"""Losses for one class. Each returns one value per sample; the caller takes the mean over samples.
+"""Losses of the heads. Each returns one value per sample; the caller takes the mean over samples.
 
-A loss is a module of the form `loss(logits (b, k, h, w), target (b, 1, h, w), valid (b, 1, h, w) bool) → (b,)`. It may
-have an attribute `targets`, a dict of `sn6.targets.target.Target`: their maps (b, 1, h, w) are passed by name. Any
-other module, such as torch.nn.BCEWithLogitsLoss, is adapted, see `sn6.training.loss`.
+A loss is a module of the form `loss(outputs (b, k, h, w), target (b, k, h, w), valid (b, 1, h, w) bool) → (b,)`, with
+the outputs before their activation. It may have an attribute `targets`, a dict of `sn6.targets.target.Target`: their
+maps are passed by name. Any other module, such as torch.nn.BCEWithLogitsLoss, is adapted, see `sn6.training.loss`.
 
-The losses here are float32. Values at nodata pixels, NaN included, affect neither value nor gradient, and a sample
-without a valid pixel has loss 0 and gradient 0. A mean over samples, each a mean over its own valid pixels, does not
-depend on how the samples are divided into batches: the loss is equal on one device and on several.
+The losses here are float32. Values at pixels that are not valid, NaN included, affect neither value nor gradient, and a
+sample without a valid pixel has loss 0 and gradient 0. A mean over samples, each a mean over its own valid pixels, does
+not depend on how the samples are divided into batches: the loss is equal on one device and on several.
 """
 
 import torch
@@ -18,12 +18,14 @@ from torch import Tensor, nn
 from sn6.errors import UserError
 from sn6.targets.boundary import BoundaryWeights
 
-Maps = Float[Tensor, "b 1 h w"]
+Maps = Float[Tensor, "b k h w"]
 Mask = Bool[Tensor, "b 1 h w"]
 
 
 class BCE(nn.Module):
     """Compute the binary cross entropy, mean over valid pixels.
+
+    With a target between 0 and 1, such as a distance or a heat map, it is lowest where the map equals the target.
 
     Args:
         positive_weight: factor of the building pixels
@@ -35,7 +37,7 @@ class BCE(nn.Module):
         super().__init__()
         self.register_buffer("positive_weight", torch.tensor(positive_weight), persistent=False)
 
-    def forward(self, logits: Float[Tensor, "b k h w"], target: Maps, valid: Mask) -> Float[Tensor, " b"]:
+    def forward(self, logits: Float[Tensor, "b _ h w"], target: Maps, valid: Mask) -> Float[Tensor, " b"]:
         logits, mask = valid_pixels(logits, target, valid)
         losses = F.binary_cross_entropy_with_logits(logits, mask, pos_weight=self.positive_weight, reduction="none")
         return valid_mean(losses, valid)
@@ -52,14 +54,14 @@ class WeightedBoundary(nn.Module):
 
     Args:
         w0: height of the boundary term
-        sigma: width of the boundary term, pixels
+        sigma: width of the boundary term in m; the paper's 5 px are 2.5 m
     """
 
-    def __init__(self, w0: NonNegativeFloat = 10.0, sigma: PositiveFloat = 5.0) -> None:
+    def __init__(self, w0: NonNegativeFloat = 10.0, sigma: PositiveFloat = 2.5) -> None:
         super().__init__()
         self.targets = {"weight": BoundaryWeights(float(w0), float(sigma))}
 
-    def forward(self, logits: Float[Tensor, "b k h w"], target: Maps, valid: Mask, weight: Maps) -> Float[Tensor, " b"]:
+    def forward(self, logits: Float[Tensor, "b _ h w"], target: Maps, valid: Mask, weight: Maps) -> Float[Tensor, " b"]:
         logits, mask = valid_pixels(logits, target, valid)
         losses = F.binary_cross_entropy_with_logits(logits, mask, reduction="none")
         return valid_mean(weight.float() * losses, valid)
@@ -92,7 +94,7 @@ class FocalDice(nn.Module):
         self.gamma = gamma
         self.smooth = smooth
 
-    def forward(self, logits: Float[Tensor, "b k h w"], target: Maps, valid: Mask) -> Float[Tensor, " b"]:
+    def forward(self, logits: Float[Tensor, "b _ h w"], target: Maps, valid: Mask) -> Float[Tensor, " b"]:
         logits, mask = valid_pixels(logits, target, valid)
         # p_t = sigmoid(margin) and 1 - p_t = sigmoid(-margin): logarithms neither over- nor underflow.
         margin = torch.where(mask > 0.5, logits, -logits)
@@ -105,18 +107,36 @@ class FocalDice(nn.Module):
         return self.dice * dice + self.focal * valid_mean(focal, valid)
 
 
-def valid_pixels(logits: Float[Tensor, "b k h w"], target: Maps, valid: Mask) -> tuple[Maps, Maps]:
+class SmoothL1(nn.Module):
+    """Compute d² / 2β where |d| < β and |d| - β / 2 elsewhere, mean over valid pixels and channels; for linear heads.
+
+    Source: Girshick, Fast R-CNN, ICCV 2015, equation 3, with β = 1.
+
+    Args:
+        beta: β, in the units of the target
+    """
+
+    def __init__(self, beta: PositiveFloat = 1.0) -> None:
+        super().__init__()
+        self.beta = float(beta)
+
+    def forward(self, outputs: Float[Tensor, "b _ h w"], target: Maps, valid: Mask) -> Float[Tensor, " b"]:
+        outputs, target = valid_pixels(outputs, target, valid)
+        return valid_mean(F.smooth_l1_loss(outputs, target, reduction="none", beta=self.beta), valid)
+
+
+def valid_pixels(logits: Float[Tensor, "b _ h w"], target: Maps, valid: Mask) -> tuple[Maps, Maps]:
     """Return logits and target in float32, 0 at nodata pixels.
 
     The zeros are set before the loss, not only after it: the gradient of NaN is NaN even when multiplied by 0.
 
     Raises:
-        UserError: logits of more than one class
+        UserError: logits of another number of classes
     """
-    if logits.shape[1] != 1:
+    if logits.shape[1] != target.shape[1]:
         classes = logits.shape[1]
         raise UserError(
-            f"invalid model.classes={classes}: the losses train one class; set model.classes=1",
+            f"invalid model.classes={classes}: the loss trains {target.shape[1]}; leave out model.classes",
             kind="invalid_value",
             key="model.classes",
             value=classes,
@@ -125,8 +145,8 @@ def valid_pixels(logits: Float[Tensor, "b k h w"], target: Maps, valid: Mask) ->
 
 
 def valid_mean(values: Maps, valid: Mask) -> Float[Tensor, " b"]:
-    """Return the mean of each sample over its valid pixels; 0 where it has none."""
-    return pixel_sum(torch.where(valid, values, 0.0)) / pixel_sum(valid).clamp(min=1)
+    """Return the mean of each sample over channels and valid pixels; 0 where it has none."""
+    return pixel_sum(torch.where(valid, values, 0.0)) / (values.shape[1] * pixel_sum(valid)).clamp(min=1)
 
 
 def pixel_sum(values: Maps | Mask) -> Tensor:

@@ -1,4 +1,4 @@
-"""The LightningModule: a network, its loss, its optimizer and the learning rate schedule."""
+"""The LightningModule: a network, its heads with their losses, its optimizer and the learning rate schedule."""
 
 import math
 import random
@@ -15,20 +15,20 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from sn6.errors import UserError, first_line
-from sn6.models.logits import compute_logits, sigmoid
+from sn6.heads import Head, HeadLosses
+from sn6.models.logits import compute_outputs
 from sn6.models.sliding_window import predict_windows
-from sn6.targets.target import Target
 
 CHECK_EVERY = 50  # steps between two looks at whether the loss is finite, on a GPU
 NEVER = 2**62  # the first step with a loss that is not finite, while there is none
 
 
 class Segmenter(LightningModule):
-    """Train a network that gives a logit of building for every pixel.
+    """Train a network that gives the outputs of its heads for every pixel.
 
     Args:
-        network: see `sn6.models.logits.compute_logits`
-        loss: (logits, target, valid, the maps of its `targets`) → one value per sample, (b,), see `sn6.losses`
+        network: see `sn6.models.logits.compute_outputs`
+        heads: by name
         optimizer: parameters → optimizer
         schedule: (optimizer, steps of the whole run) → learning rate schedule, stepped after every step
         seed: of the run; dropout is a function of (seed, epoch, batch, rank) alone
@@ -44,7 +44,7 @@ class Segmenter(LightningModule):
     def __init__(
         self,
         network: nn.Module,
-        loss: nn.Module,
+        heads: Mapping[str, Head],
         optimizer: Callable[..., Optimizer],
         schedule: Callable[[Optimizer, int], LambdaLR],
         seed: int = 0,
@@ -56,7 +56,7 @@ class Segmenter(LightningModule):
     ) -> None:
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)
-        self.loss = loss
+        self.losses = HeadLosses(heads)
         self.optimizer = optimizer
         self.schedule = schedule
         self.seed = seed
@@ -69,14 +69,14 @@ class Segmenter(LightningModule):
         self.save_hyperparameters({"config": config or {}}, logger=False)
         self.register_buffer("broken_step", torch.tensor(NEVER), persistent=False)
 
-    def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 1 h w"]:
-        """Return logits of building at the size of `image`."""
-        return compute_logits(self.network, image, self.multiple, self.building_class)
+    def forward(self, image: Float[Tensor, "b c h w"]) -> dict[str, Float[Tensor, "b _ h w"]]:
+        """Return the outputs of each head before its activation, at the size of `image`."""
+        return self.losses.heads.split(self.outputs(image))
 
-    def losses(self, logits: Float[Tensor, "b k h w"], batch: dict[str, Any]) -> Float[Tensor, " b"]:
-        """Return the loss of each sample of a batch."""
-        maps = {name: batch[name] for name in targets_of(self.loss)}
-        return self.loss(logits, batch["mask"], batch["valid"], **maps)
+    def outputs(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b _ h w"]:
+        """Return the outputs of all heads in one tensor."""
+        channels = self.losses.heads.channels
+        return compute_outputs(self.network, image, self.multiple, channels, self.building_class)
 
     def on_train_batch_start(self, batch: dict[str, Any], batch_index: int) -> None:
         """Seed each step by itself, so that a resumed run draws what one that never stopped would draw."""
@@ -87,14 +87,18 @@ class Segmenter(LightningModule):
         torch.manual_seed(seed)
 
     def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
-        """Return the mean of the samples' losses."""
-        loss = self.losses(self(batch["image"]), batch).mean()
+        """Return the mean of the samples' losses, each the weighted sum of the heads' losses."""
+        by_head = self.losses(self(batch["image"]), batch)
+        loss = self.losses.weighted_sum(by_head).mean()
         broken = torch.where(torch.isfinite(loss), NEVER, self.global_step)
         self.broken_step = torch.minimum(self.broken_step, broken)
         # reading a value waits for the device, so it is not done at every step
         if loss.device.type == "cpu" or batch_index % CHECK_EVERY == 0:
             self.stop_if_broken()
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch["image"]), sync_dist=True)
+        if len(by_head) > 1:
+            means = {f"train/loss_{name}": losses.detach().mean() for name, losses in by_head.items()}
+            self.log_dict(means, batch_size=len(batch["image"]), sync_dist=True)
         return loss
 
     def on_validation_start(self) -> None:
@@ -119,10 +123,13 @@ class Segmenter(LightningModule):
         """
         with torch.compiler.set_stance("force_eager"):
             if self.window is None:
-                logits = self(batch["image"]).float()
+                outputs = self.outputs(batch["image"]).float()
             else:
-                logits = predict_windows(self, batch["image"], self.window, self.window_overlap)
-        return {"maps": {"mask": sigmoid(logits)}, "losses": self.losses(logits, batch)}
+                outputs = predict_windows(self.outputs, batch["image"], self.window, self.window_overlap)
+        heads = self.losses.heads
+        by_head = heads.split(outputs)
+        losses = self.losses.weighted_sum(self.losses(by_head, batch))
+        return {"maps": heads.activate(by_head), "losses": losses}
 
     def test_step(self, batch: dict[str, Any], batch_index: int) -> dict[str, Any]:
         """Return the same as in validation."""
@@ -151,11 +158,6 @@ class Segmenter(LightningModule):
         rest = [parameter for parameter in self.parameters() if id(parameter) not in of_encoder]
         lr = self.optimizer([nn.Parameter(torch.empty(1))]).defaults["lr"]  # of the config
         return [{"params": rest}, {"params": encoder, "lr": lr * self.encoder_lr}]
-
-
-def targets_of(loss: nn.Module) -> Mapping[str, Target]:
-    """Return the targets that a loss declares, by name."""
-    return getattr(loss, "targets", {})
 
 
 def steps_of(trainer: Any, batches: int) -> int:

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from helpers.labels import labels_of, random_buildings
 from scipy.ndimage import distance_transform_edt
 
 from sn6.targets.boundary import BoundaryWeights, boundary_term, class_weights
@@ -22,16 +23,6 @@ def weights_by_definition(instances, class_weights, w0, sigma):
 def boundary_weights(instances, class_weights, w0, sigma):
     """Compute equation 2 with the given w_c."""
     return np.where(instances > 0, *np.float32(class_weights[::-1])) + boundary_term(instances, w0, sigma)
-
-
-def random_buildings(rng, shape, number, largest):
-    """Draw overlapping rectangles: many touch, some are cut into pieces or covered."""
-    instances = np.zeros(shape, np.int32)
-    for label in range(1, number + 1):
-        top, left = rng.integers(0, shape[0] - 2), rng.integers(0, shape[1] - 2)
-        height, width = rng.integers(1, largest, 2)
-        instances[top : top + height, left : left + width] = label
-    return instances
 
 
 @pytest.mark.parametrize(
@@ -98,12 +89,12 @@ def test_fewer_than_two_buildings_have_only_class_weights(buildings):
 
 def test_class_weights_and_boundary_term_are_added_in_any_window_of_a_tile():
     instances = random_buildings(np.random.default_rng(3), (60, 70), 9, 12)
-    weights = BoundaryWeights(w0=10.0, sigma=5.0)
+    weights = BoundaryWeights(w0=10.0, sigma=2.5)
     expected = weights_by_definition(instances, (0.5 / 0.8, 0.5 / 0.2), 10.0, 5.0)[20:50, 10:45]
-    boundary = weights.tile(instances)[20:50, 10:45]
-    mask = (instances[20:50, 10:45] > 0).astype(np.float32)
+    boundary = weights.tile(labels_of(instances))[:, 20:50, 10:45]
+    mask = (instances[None, 20:50, 10:45] > 0).astype(np.float32)
     total = weights.crop(boundary, mask, building_fraction=0.2)
-    np.testing.assert_allclose(total, expected, rtol=1e-6, atol=2e-6)
+    np.testing.assert_allclose(total[0], expected, rtol=1e-6, atol=2e-6)
     tensor = weights.crop(torch.from_numpy(boundary), torch.from_numpy(mask), building_fraction=0.2)
     np.testing.assert_array_equal(tensor.numpy(), total)
     class_weight = np.where(mask > 0, np.float32(0.5 / 0.2), np.float32(0.5 / 0.8))

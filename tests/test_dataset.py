@@ -82,7 +82,7 @@ def test_the_mask_has_no_small_footprints_and_none_on_nodata(root):
 
 
 def test_tiles_imaged_from_the_south_are_rotated_by_180_degrees(root):
-    north, south = by_orientation(dataset(root, targets={"weight": BoundaryWeights(w0=10.0, sigma=20.0)}))
+    north, south = by_orientation(dataset(root, targets={"weight": BoundaryWeights(w0=10.0, sigma=10.0)}))
     assert north["weight"].unique().numel() > 10
     for key in ("image", "mask", "valid", "weight"):
         assert torch.equal(south[key], north[key].flip(-1, -2)), key

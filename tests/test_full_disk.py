@@ -41,14 +41,14 @@ def probability(path):
     mosaic = Mosaic(path.parent / "logits", 400, 200, 400, 0)
     for region in [region for region in mosaic.regions() if not mosaic.path(region).exists()]:
         values = np.random.default_rng(0).normal(size=[side.stop - side.start for side in region])
-        mosaic.write(region, values.astype(np.float32))
+        mosaic.write(region, values.astype(np.float32)[None])
     write_probability(path, Image("a", path, (1,), 400, 200, (5e5, 5.7e6)), mosaic)
 
 
 def logits(path):
     from sn6.prediction.mosaic import Mosaic
 
-    Mosaic(path.parent, 64, 64, 64, 0).write((slice(0, 64), slice(0, 64)), np.ones((64, 64), dtype=np.float32))
+    Mosaic(path.parent, 64, 64, 64, 0).write((slice(0, 64), slice(0, 64)), np.ones((1, 64, 64), dtype=np.float32))
 
 
 def partial_result(path):

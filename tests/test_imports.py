@@ -25,7 +25,7 @@ ORDER = (
     ("acquire",),
     ("data",),
     ("datasets",),
-    ("losses",),
+    ("heads", "losses"),
     ("targets",),
     ("models",),
     ("formats",),

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 from helpers.errors import user_error
+from helpers.labels import labels_of
 
 from sn6.cli import validate_arguments
+from sn6.heads import targets_of
 from sn6.losses import BCE, FocalDice, WeightedBoundary
-from sn6.segmenter import targets_of
 
 LOSSES = [BCE(), BCE(positive_weight=3.0), WeightedBoundary(), FocalDice(), FocalDice(gamma=0.5)]
 
@@ -153,11 +154,11 @@ def test_only_the_boundary_loss_uses_weights():
     instances = np.zeros((1, 5), np.int32)
     instances[0, [0, 4]] = [1, 2]  # d1 + d2 is 4 at every pixel
     mask = (instances > 0).astype(np.float32)
-    (target,) = WeightedBoundary(w0=8.0, sigma=2.0).targets.values()
-    weights = target.crop(target.tile(instances), mask, building_fraction=0.25)
+    (target,) = WeightedBoundary(w0=8.0, sigma=1.0).targets.values()
+    weights = target.crop(target.tile(labels_of(instances)), mask[None], building_fraction=0.25)
     background, building = 0.5 / 0.75, 0.5 / 0.25
     expected = 8 * math.exp(-(4**2) / (2 * 2**2)) + np.array([building, background, background, background, building])
-    np.testing.assert_allclose(weights[0], expected, rtol=1e-6)
+    np.testing.assert_allclose(weights[0, 0], expected, rtol=1e-6)
 
 
 def test_a_loss_has_no_tensors_in_a_checkpoint():

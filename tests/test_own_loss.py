@@ -30,10 +30,10 @@ from sn6.targets.target import Target
 class Size(Target):
     power: float
 
-    def tile(self, instances):
-        areas = np.bincount(instances.ravel()).astype(np.float32)
+    def tile(self, labels):
+        areas = np.bincount(labels.instances.ravel()).astype(np.float32)
         areas[0] = 1
-        return areas[instances] ** np.float32(self.power)
+        return areas[labels.instances][None] ** np.float32(self.power)
 
 
 class BySize(nn.Module):

@@ -13,7 +13,7 @@ from helpers.commands import ANY, assert_fails, assert_one_line, read_metrics, s
 from torch import nn
 
 from sn6.errors import UserError
-from sn6.models.logits import compute_logits
+from sn6.models.logits import compute_outputs
 
 OWN = '''\
 import torch
@@ -271,7 +271,7 @@ def test_sides_are_padded_to_a_multiple_and_cropped(height, width):
             return image
 
     image = torch.randn(2, 1, height, width)
-    assert torch.equal(compute_logits(Identity(), image, 32, None), image)
+    assert torch.equal(compute_outputs(Identity(), image, 32), image)
     padded = seen[0]
     assert (padded.shape[2] % 32, padded.shape[3] % 32) == (0, 0)
     assert padded.shape[2] - height < 32
@@ -285,10 +285,10 @@ def test_a_dictionary_as_torchvision_returns_it():
             return {"out": image.sum(dim=1, keepdim=True), "aux": image}
 
     image = torch.randn(1, 3, 8, 8)
-    assert torch.equal(compute_logits(Dictionary(), image, 1, None), image.sum(dim=1, keepdim=True))
+    assert torch.equal(compute_outputs(Dictionary(), image, 1), image.sum(dim=1, keepdim=True))
 
 
 def test_more_channels_than_classes_are_refused():
     with pytest.raises(UserError) as caught:
-        compute_logits(nn.Identity(), torch.zeros(1, 3, 8, 8), 1, None)
+        compute_outputs(nn.Identity(), torch.zeros(1, 3, 8, 8), 1)
     assert (caught.value.kind, caught.value.key) == ("mismatch", "model._target_")

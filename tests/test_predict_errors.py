@@ -187,4 +187,4 @@ def test_a_batch_that_exceeds_the_memory_is_an_error(weights, monkeypatch):
     monkeypatch.setattr(trained.network, "forward", forward)
     pixels, valid = np.ones((4, 8, 8), dtype=np.float32), np.ones((8, 8), dtype=bool)
     with user_error("failed", key="batch", value=2):
-        ensemble.logits([pixels, pixels], [valid, valid])
+        ensemble.outputs([pixels, pixels], [valid, valid])

@@ -10,7 +10,7 @@ from helpers.errors import user_error
 from safetensors.torch import save_file
 from torch import nn
 
-from sn6.checkpoints.init_options import check_building_class, resolve_options
+from sn6.checkpoints.init_options import check_classes, resolve_options
 from sn6.checkpoints.loading import read_checkpoint
 from sn6.checkpoints.weights_file import write_weights
 from sn6.models.logits import building_logits
@@ -231,9 +231,9 @@ def test_the_logit_of_building_is_above_zero_where_it_is_the_argmax():
 def test_the_class_of_building_must_exist():
     for classes, building_class in ((21, None), (21, 21), (1, 0)):
         with user_error("conflict", key="model.building_class", value=building_class):
-            check_building_class(classes, building_class)
-    check_building_class(21, 20)
-    check_building_class(1, None)
+            check_classes(classes, building_class, 1)
+    check_classes(21, 20, 1)
+    check_classes(1, None, 1)
 
 
 @pytest.mark.parametrize("suffix", [".ckpt", ".safetensors"])

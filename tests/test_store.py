@@ -26,7 +26,7 @@ from sn6.datasets.archive import Archive
 from sn6.datasets.layout import tile_path
 from sn6.targets.boundary import BoundaryWeights
 
-TARGETS = {"weight": BoundaryWeights(w0=10.0, sigma=5.0)}
+TARGETS = {"weight": BoundaryWeights(w0=10.0, sigma=2.5)}
 SAR = Source("SAR-Intensity", (1, 2, 3, 4), orient=True, min_area=20.0)
 PRECISION = 1 / 1024  # decibels, as documented
 
@@ -135,13 +135,13 @@ def test_runs_with_other_options_share_the_image(two_tiles):
     store_of(two_tiles, {}, other_bands)[0].prepare(tiles)
     assert file_times(store) == before
     other_labels = Source("SAR-Intensity", (1,), orient=True, min_area=50.0)
-    store_of(two_tiles, {"weight": BoundaryWeights(10.0, 4.0)}, other_labels)[0].prepare(tiles)
+    store_of(two_tiles, {"weight": BoundaryWeights(10.0, 2.0)}, other_labels)[0].prepare(tiles)
     more = file_times(store)
     assert before.items() < more.items()
     added = {path.parent for path in more.keys() - before.keys()}
     assert len(added) == 2
     assert not added & {path.parent for path in before}
-    same = {"another name": BoundaryWeights(10.0, 5.0)}
+    same = {"another name": BoundaryWeights(10.0, 2.5)}
     assert store_of(two_tiles, same)[0].prepare(tiles) == []
 
 

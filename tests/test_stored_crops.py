@@ -16,7 +16,7 @@ from sn6.data.dataset import CropDataset
 from sn6.data.stored_crops import StoredCrops, free_memory
 from sn6.targets.boundary import BoundaryWeights
 
-TARGETS = {"weight": BoundaryWeights(w0=10.0, sigma=5.0)}
+TARGETS = {"weight": BoundaryWeights(w0=10.0, sigma=2.5)}
 PRECISION = 1 / 1024  # decibels, as documented
 CASES = {
     "SAR": {"product": "SAR-Intensity", "augmentation": FlipLR()},

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from helpers.errors import user_error
+from helpers.labels import labels_of
 from torch import nn
 
 from sn6.data.dataset import check_target_names
@@ -29,9 +30,11 @@ class Parity(Target):
 
     wrong: str = ""
 
-    def tile(self, instances):
-        layer = (instances % 2).astype(np.float32)
-        return layer[1:] if self.wrong == "tile" else layer
+    def tile(self, labels):
+        layer = (labels.instances % 2).astype(np.float32)
+        if self.wrong == "no channel":
+            return layer
+        return layer[None, 1:] if self.wrong == "tile" else layer[None]
 
     def crop(self, layer, mask, building_fraction):
         if self.wrong == "window":
@@ -39,7 +42,7 @@ class Parity(Target):
         return np.asarray(layer) if self.wrong == "array for a tensor" else layer
 
 
-@pytest.mark.parametrize("wrong", ["tile", "window", "array for a tensor"])
+@pytest.mark.parametrize("wrong", ["tile", "no channel", "window", "array for a tensor"])
 def test_a_target_that_returns_something_else(wrong):
     with user_error("mismatch", "parity"):
         as_loss(WithTargets({"parity": Parity(wrong)}), "WithTargets")
@@ -68,7 +71,6 @@ def test_targets_of_other_fields_or_classes_have_other_fingerprints():
 
 
 def test_a_layer_is_float32_and_has_a_channel():
-    instances = np.array([[0, 1], [2, 3]], np.int32)
-    layer = tile_layers({"parity": Parity()}, instances)["parity"]
+    layer = tile_layers({"parity": Parity()}, labels_of([[0, 1], [2, 3]]))["parity"]
     assert layer.dtype == np.float32
     assert layer.tolist() == [[[0, 1], [0, 1]]]

@@ -99,20 +99,34 @@ def remedy(key: str, fixed: Any) -> str:
     return f"set model.classes={fixed}{several}, or model.reset_head=true to initialise the last layers"
 
 
-def check_building_class(classes: int, building_class: int | None) -> None:
-    """Raise a UserError if `building_class` does not fit the number of classes."""
-    if classes == 1 and building_class is not None:
+def check_classes(classes: int, building_class: int | None, channels: int) -> None:
+    """Raise a UserError if the number of classes does not fit the heads, or `building_class` not that number.
+
+    Args:
+        classes: channels of the network
+        building_class: channel of building among several classes
+        channels: of the heads
+    """
+    if building_class is not None and (classes == 1 or channels > 1):
+        needed = "several classes, but model.classes=1" if classes == 1 else "heads=mask, but the heads are several"
         raise UserError(
-            f"model.building_class={building_class} needs several classes, but model.classes=1; leave it out",
+            f"model.building_class={building_class} needs {needed}; leave it out",
             kind="conflict",
             key="model.building_class",
             value=building_class,
         )
-    if classes > 1 and (building_class is None or building_class >= classes):
+    if channels > 1 and classes != channels:
+        raise UserError(
+            f"model.classes={classes}, but the heads have {channels} channels; leave out model.classes",
+            kind="conflict",
+            key="model.classes",
+            value=classes,
+        )
+    if channels == 1 < classes and (building_class is None or building_class >= classes):
         raise UserError(
             f"model.classes={classes} with model.building_class={building_class}: set the channel of building, "
             f"model.building_class=0 to {classes - 1}, or initialise the last layers of given weights for one class "
-            "with model.reset_head=true model.classes=1",
+            "with model.reset_head=true",
             kind="conflict",
             key="model.building_class",
             value=building_class,

@@ -1,6 +1,6 @@
 """Weights that a run starts from: read, copied into its network, and checked for leakage."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float64
 from torch import Tensor, nn
 
+from sn6.checkpoints.heads import MASK_ONLY
 from sn6.checkpoints.loading import find_weights, read_checkpoint
 from sn6.checkpoints.metadata import CheckpointMetadata, ForeignMetadata
 from sn6.checkpoints.transfer import Adapt, TransferredTensor, transfer_weights
@@ -45,6 +46,11 @@ class InitialWeights:
     def network(self) -> dict[str, Any]:
         """Return class and options of the network that they fit, as far as the metadata say."""
         return self.metadata.network
+
+    @property
+    def heads(self) -> Mapping[str, Mapping[str, Any]]:
+        """Return name → target of the heads that they fit; weights of other programs have the mask alone."""
+        return self.metadata.heads if isinstance(self.metadata, CheckpointMetadata) else MASK_ONLY
 
     def load_into(
         self, network: nn.Module, source: Source, adapt: Adapt | None, reset_head: bool

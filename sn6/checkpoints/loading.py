@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sn6.checkpoints.architecture import build_network, constructor_arguments, is_own_network, targets_in
+from sn6.checkpoints.heads import target_nodes
 from sn6.checkpoints.init_options import network_arguments
 from sn6.checkpoints.metadata import CheckpointMetadata, ForeignMetadata, parse_metadata, unusable_metadata
 from sn6.checkpoints.published import rename_published
@@ -221,6 +222,7 @@ def checkpoint_values(checkpoint: dict[str, Any], file: Path, key: str) -> dict[
             polygons = {name: options[name] for name in OLD_FIELDS if options.get(name) is not None}
         return {
             "network": network_arguments(model),
+            **({"heads": target_nodes(config["heads"])} if "heads" in config else {}),
             "multiple": model.get("multiple"),
             "building_class": model.get("building_class"),
             **checkpoint.get("TileDataModule", {}),

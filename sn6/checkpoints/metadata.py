@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from sn6.checkpoints.heads import MASK_ONLY, build_heads, foreign_heads
 from sn6.checkpoints.init_options import MAX_MULTIPLE
 from sn6.checkpoints.polygonizer import build_polygonizer, is_own_polygonizer
 from sn6.config.types import MAX_WINDOW
@@ -16,7 +17,7 @@ from sn6.data.source import Source
 from sn6.datasets.layout import PRODUCTS
 from sn6.errors import UserError, first_line
 from sn6.footprints.polygonizer import Polygonizer
-from sn6.models.logits import HEADS
+from sn6.heads import MASK, Heads
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 PRECISIONS = {"32": "32-true", "64": "32-true", "64-true": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
@@ -85,6 +86,7 @@ class CheckpointMetadata(Model):
 
     Attributes:
         network: `_target_` and arguments of its class
+        heads: name → `_target_` and fields of its target; files of older versions have the mask alone
         source: product, bands, frame and labels of its samples
         mean: per band, of its normalisation
         std: per band
@@ -106,6 +108,7 @@ class CheckpointMetadata(Model):
     """
 
     network: dict[str, Any]
+    heads: Annotated[dict[str, dict[str, Any]], Field(min_length=1, max_length=MAX_BANDS)] = MASK_ONLY
     source: SourceMetadata
     mean: tuple[Finite, ...]
     std: tuple[Positive, ...]
@@ -132,11 +135,12 @@ class CheckpointMetadata(Model):
             raise ValueError("network has no _target_")
         check_option(self.network)
         check_option(self.footprints)
+        self.check_heads()
         if not isinstance(self.footprints.get("_target_", ""), str):
             raise ValueError("footprints._target_ is no text")
         if is_own_polygonizer(self.footprints):
             try:
-                self.to_polygonizer().check_heads(HEADS, "footprints")
+                self.to_polygonizer().check_heads(tuple(self.heads), "footprints")
             except UserError as error:
                 raise ValueError(str(error)) from None
         bands, classes = len(self.source.bands), self.network.get("classes")
@@ -152,6 +156,26 @@ class CheckpointMetadata(Model):
             if not (west < east and south < north):
                 raise ValueError(f"training_area has the empty square {west}, {south}, {east}, {north}")
         return self
+
+    def check_heads(self) -> None:
+        """Raise a ValueError for heads that do not fit the network, or that sn6 does not have."""
+        check_option(self.heads)
+        if MASK not in self.heads:
+            raise ValueError(f"heads has no {MASK}")
+        if foreign_heads(self.heads):
+            return
+        channels, classes = self.to_heads().channels, self.network.get("classes")
+        if self.building_class is not None and channels != 1:
+            raise ValueError(f"heads has {channels} channels, but building_class is one of several classes")
+        if self.building_class is None and isinstance(classes, int) and classes != channels:
+            raise ValueError(f"heads has {channels} channels, but network.classes={classes}")
+
+    def to_heads(self) -> Heads:
+        """Return its heads; import the classes of their targets."""
+        try:
+            return build_heads(self.heads)
+        except UserError as error:
+            raise ValueError(str(error)) from None
 
     def to_source(self) -> Source:
         """Return the part of an archive that its samples are made from."""

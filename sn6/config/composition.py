@@ -3,7 +3,8 @@
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,22 @@ def job_folder(dirname: str) -> str:
     return name if name == dirname else f"{name}-{hashlib.sha256(dirname.encode()).hexdigest()[:6]}"
 
 
-# for conf/config.yaml; the function has another name in the OmegaConf of Hydra 1.3
+def head_channels(*, _root_: Any) -> int:
+    """Return the number of channels of all heads of a config; a head that is not right, reported later, has one."""
+    total = 0
+    for node in (_root_.get("heads") or {}).values():
+        channels = 1
+        with suppress(Exception):
+            module, _, name = str(node.target["_target_"]).rpartition(".")
+            channels = int(getattr(import_module(module), name).channels)
+        total += channels
+    return max(total, 1)
+
+
+# for conf/; the function has another name in the OmegaConf of Hydra 1.3
 register_resolver = OmegaConf.register_new_resolver if IS_HYDRA_1_3 else OmegaConf.register_resolver
 register_resolver("job_folder", job_folder, replace=True)
+register_resolver("head_channels", head_channels, replace=True)
 
 
 def compose_values(overrides: Sequence[str], **options: str | None) -> dict[str, Any]:

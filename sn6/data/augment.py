@@ -10,13 +10,13 @@ from torch import Tensor
 
 from sn6.data.normalization import Nodata
 from sn6.errors import UserError
+from sn6.targets.target import Position
 
 MAX_DRAWS = 10  # windows drawn before the best one is used
 MIN_VALID_FRACTION = 0.25  # of valid pixels, from which on a window is used at once
 
 Sample = dict[str, Any]  # arrays (..., h, w) and the image_id of the tile
 Window = tuple[slice, slice]  # rows and columns
-Position = tuple[bool, int]  # whether it is flipped left-right, then number of rotations by 90°
 
 
 class Augmentation:

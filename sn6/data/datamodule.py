@@ -41,7 +41,7 @@ class TileDataModule(LightningDataModule):
 
     Args:
         augmentation: of the training crops; not a key of conf/data, but the group conf/augmentation
-        targets: maps that the loss needs, by name; not a key of the config
+        targets: maps that the losses of the heads need, by name; not a key of the config
 
     Raises:
         UserError: the arguments do not fit one another, or (in `setup`) the archive or the fold cannot be used

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -18,24 +19,25 @@ from sn6.data.augment import (
     crop_window,
     draw_position,
     pad,
-    whole_tile,
 )
-from sn6.data.normalization import Nodata, Statistics, normalize
-from sn6.data.reader import NO_TARGETS, GeoTIFFReader, Reader, SelectWindow
+from sn6.data.normalization import Nodata, Statistics
+from sn6.data.reader import NO_TARGETS, GeoTIFFReader, Reader
+from sn6.data.samples import Layers, SampleMaker
 from sn6.data.source import Source, is_rotated
 from sn6.datasets.archive import Archive, Tile
 from sn6.errors import UserError
 from sn6.footprints import Labels
-from sn6.targets.target import Target
+from sn6.targets.target import Position, Target
 
 SAMPLE_KEYS = ("image", "instances", "mask", "valid", "image_id", "index")  # of samples and what they are made from
+HALF_ROTATION = 2  # number of rotations by 90°
 
 
 class TileDataset(Dataset):
     """Make samples of whole tiles.
 
     A sample is a dict: `image (c, h, w)` float32 normalised, `mask (1, h, w)` float32 of 0 and 1, `valid (1, h, w)`
-    bool, the map `(1, h, w)` float32 of each target, `image_id`, and `index`, the index of the tile in `tiles`. All are
+    bool, the map `(k, h, w)` float32 of each target, `image_id`, and `index`, the index of the tile in `tiles`. All are
     in the sensor's frame.
 
     Args:
@@ -65,6 +67,7 @@ class TileDataset(Dataset):
         self.nodata = nodata
         self.targets = targets
         self.reader = reader or GeoTIFFReader(archive, source, targets)
+        self.maker = SampleMaker(statistics, nodata, targets)
 
     def __len__(self) -> int:
         return len(self.tiles)
@@ -72,16 +75,34 @@ class TileDataset(Dataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         return as_tensors(self.sample(index))
 
-    def sample(self, index: int, select_window: SelectWindow = whole_tile) -> Sample:
-        """Return a sample, or a window of it, as NumPy arrays."""
-        sample = self.reader.read(self.tiles[index], select_window)
-        building, valid = sample.pop("instances") > 0, sample["valid"]
-        sample["image"] = normalize(sample["image"], valid, self.statistics, self.nodata)
-        sample["mask"] = building.astype(np.float32)
-        for name, target in self.targets.items():
-            pixels = target.crop(sample[name], sample["mask"], self.statistics.building_fraction)
-            sample[name] = np.asarray(pixels, dtype=np.float32)
-        return sample | {"index": index}
+    def sample(self, index: int) -> Sample:
+        """Return a sample as NumPy arrays."""
+        layers = self.reader.read(self.tiles[index])
+        pixels = self.fill(index, as_tensors(arrays(layers)))
+        about = {"image_id": layers["image_id"], "index": index}
+        return {name: values.numpy() for name, values in pixels.items()} | about
+
+    def fill(
+        self,
+        index: int,
+        layers: Layers,
+        position: Position = (False, 0),
+        inside: Bool[Tensor, "1 h w"] | None = None,
+    ) -> dict[str, Tensor]:
+        """Return the pixels of a sample.
+
+        Args:
+            index: of the tile
+            layers: of its window, in `position`
+            position: from the sensor's frame
+            inside: false beyond the tile, None where there is no such pixel
+        """
+        sample = {name: pixels[0] for name, pixels in self.maker.empty(1, *layers["valid"].shape[-2:]).items()}
+        flip, quarters = position
+        if self.is_rotated(index):
+            quarters = (quarters + HALF_ROTATION) % 4
+        self.maker.fill(sample, layers, (flip, quarters), inside)
+        return sample
 
     def is_rotated(self, index: int) -> bool:
         """Return whether the sample is rotated by 180° relative to the tile's own frame."""
@@ -119,11 +140,15 @@ class CropDataset(Dataset):
 
     def __getitem__(self, epoch_and_draw: tuple[int, int]) -> dict[str, Any]:
         index, rng = self.tile_and_generator(*epoch_and_draw)
-        sample = as_tensors(pad(self.tiles.sample(index, partial(crop_window, crop=self.crop, rng=rng)), self.crop))
+        layers = self.tiles.reader.read(self.tiles.tiles[index], partial(crop_window, crop=self.crop, rng=rng))
         position = draw_position(self.augmentation, rng)
-        pixels = {key: value for key, value in sample.items() if isinstance(value, Tensor)}
-        pixels = {key: apply_position(value, position).contiguous() for key, value in pixels.items()}
-        return sample | change_pixels(self.augmentation, pixels, rng, self.tiles.nodata)
+        height, width = layers["valid"].shape[-2:]
+        inside = {} if min(height, width) == self.crop else {"inside": np.ones((1, height, width), dtype=bool)}
+        padded = as_tensors(arrays(pad(arrays(layers) | inside, self.crop)))
+        moved = {name: apply_position(pixels, position) for name, pixels in padded.items()}
+        sample = self.tiles.fill(index, moved, position, moved.pop("inside", None))
+        sample = change_pixels(self.augmentation, sample, rng, self.tiles.nodata)
+        return sample | {"image_id": layers["image_id"], "index": index}
 
     def tile_and_generator(self, epoch: int, draw: int) -> tuple[int, np.random.Generator]:
         """Return the index of the tile, and the generator of the crop: of its window, position and pixel changes."""
@@ -140,7 +165,7 @@ def check_target_names(targets: Mapping[str, Target]) -> None:
     for name in targets:
         if name in SAMPLE_KEYS:
             raise UserError(
-                f"a target of the loss is named {name!r}, which every sample has; choose a name other than "
+                f"a head or a target of the loss is named {name!r}, which every sample has; choose a name other than "
                 f"{', '.join(SAMPLE_KEYS)}",
                 kind="conflict",
                 key=name,

@@ -4,38 +4,39 @@ from collections.abc import Callable, Mapping
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Int32
+from jaxtyping import Bool
 
 from sn6.data.augment import Sample, Window, crop_sample, rotate_180, whole_tile
 from sn6.data.source import Source, is_rotated
 from sn6.datasets.archive import Archive, Tile
-from sn6.datasets.statistics import polygons_in_mask
+from sn6.datasets.layout import PIXEL
+from sn6.datasets.statistics import labels_in_mask
 from sn6.footprints import Labels
 from sn6.targets.rasterize import drop_unobserved, rasterize_instances
-from sn6.targets.target import Target, tile_layers
+from sn6.targets.target import Target, TileLabels, tile_layers
 
 SelectWindow = Callable[[np.ndarray], Window]  # valid pixels (h, w) of a tile → the window to read
 NO_TARGETS: Mapping[str, Target] = {}
 
 
-def rasterize_labels(
-    labels: Labels | None, valid: Bool[np.ndarray, "h w"], min_area: float
-) -> Int32[np.ndarray, "h w"]:
-    """Return the number of the building at each pixel, for the buildings that belong in the mask; 0 elsewhere."""
-    return drop_unobserved(rasterize_instances(polygons_in_mask(labels, min_area), *valid.shape), valid)
+def rasterize_labels(labels: Labels | None, valid: Bool[np.ndarray, "h w"], min_area: float) -> TileLabels:
+    """Return the number of the building at each pixel and their heights, for the buildings that belong in the mask."""
+    buildings = labels_in_mask(labels, min_area)
+    instances = drop_unobserved(rasterize_instances(buildings.polygons, *valid.shape), valid)
+    return TileLabels(instances, valid, np.append(np.nan, buildings.heights), PIXEL)
 
 
 def read_sample(archive: Archive, tile: Tile, source: Source, targets: Mapping[str, Target] = NO_TARGETS) -> Sample:
     """Read a tile in the sensor's frame.
 
     Returns:
-        `image (c, h, w)` as on disk, `instances (1, h, w)` int32, `valid (1, h, w)` bool, the layer `(1, h, w)` float32
-        of each target, and `image_id`.
+        `image (c, h, w)` as on disk, `instances (1, h, w)` int32, `valid (1, h, w)` bool, the layer `(k, h, w)` of each
+        target as it is stored, for the tile's own frame, and `image_id`.
     """
     image, valid = archive.read(tile, source.product, source.bands)
-    instances = rasterize_labels(archive.labels(tile), valid, source.min_area)
-    sample: Sample = {"image": image, "instances": instances[None], "valid": valid[None], "image_id": tile.image_id}
-    sample |= tile_layers(targets, instances)
+    labels = rasterize_labels(archive.labels(tile), valid, source.min_area)
+    sample: Sample = {"image": image, "instances": labels.instances[None], "valid": valid[None]}
+    sample |= {"image_id": tile.image_id} | tile_layers(targets, labels)
     return rotate_180(sample) if is_rotated(tile, source) else sample
 
 
@@ -48,7 +49,7 @@ class Reader(Protocol):
 
         Returns:
             `image (c, h, w)` float32 in the units of the product, `instances (1, h, w)` int32, `valid (1, h, w)` bool,
-            the layer `(1, h, w)` float32 of each target, and `image_id`.
+            the layer `(k, h, w)` of each target as it is stored, for the tile's own frame, and `image_id`.
         """
 
 

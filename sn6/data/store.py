@@ -24,6 +24,7 @@ from sn6.progress import track
 from sn6.targets.target import Target
 
 FORMAT = 1  # increase it whenever the same sources give other files
+TARGET_FORMAT = 2  # the same for the layers of targets alone
 PIXEL_LAYERS = ("image", "valid")  # layers that do not depend on the labels
 MIN_PIXELS_FOR_POOL = 20_000_000  # one process stores fewer pixels in less time than other processes take to start
 log = logging.getLogger(__name__)
@@ -41,14 +42,14 @@ class Store:
     image                 uint8 or uint16  optical: as in the GeoTIFF, exact
     valid                 bool
     instances-<min area>  uint16           exact; int32 where a tile has more than 65,535 footprints
-    <class>-<digest>      float32          the layer of a target, of its class and fields and the min area; exact
+    <class>-<digest>      uint8, float32   the layer of a target, of its class and fields and the min area, see
+                                           `sn6.targets.target.Target.encode`
     ====================  ===============  ===============================================================
 
     Layers with other options have folders of their own, so that runs with other bands, orientation, fold or loss share
     the rest. The key is a digest of what the file was made from: size and time of the GeoTIFF and its sidecar
-    files and the rule that reads them, for instances and
-    targets also the footprints of the tile. A changed source gives another name, so that an existing file is
-    always up to date, without an index to maintain.
+    files and the rule that reads them, for instances and targets also the footprints and heights of the tile. A changed
+    source gives another name, so that an existing file is always up to date, without an index to maintain.
 
     Args:
         archive: archive of the GeoTIFFs and labels
@@ -95,8 +96,8 @@ class Store:
             geotiff = tile_path(self.archive.root, tile.split, self.source.product, tile.image_id)
             pixels = " ".join(map(str, (FORMAT, *image_fingerprint(geotiff)))).encode()
             labels = self.archive.labels(tile)
-            outlines = [] if labels is None else shapely.to_wkb(labels.polygons)
-            pixel_key, label_key = digest(pixels), digest(pixels, *outlines)
+            buildings = [] if labels is None else [*shapely.to_wkb(labels.polygons), labels.heights.tobytes()]
+            pixel_key, label_key = digest(pixels), digest(pixels, *buildings)
             self._files[tile.image_id] = {
                 layer: self.folder / name / f"{tile.image_id}.{pixel_key if layer in PIXEL_LAYERS else label_key}.npy"
                 for layer, name in self._layers().items()
@@ -108,7 +109,8 @@ class Store:
         min_area = float(self.source.min_area)
         layers = {"image": "image", "valid": "valid", "instances": f"instances-{min_area}"}
         for name, target in self.targets.items():
-            layers[name] = f"{type(target).__name__}-{digest(f'{target.fingerprint} {min_area}'.encode())}"
+            key = digest(f"{TARGET_FORMAT} {target.fingerprint} {min_area}".encode())
+            layers[name] = f"{type(target).__name__}-{key}"
         return layers
 
     def prepare(self, tiles: Sequence[Tile]) -> list[str]:
@@ -153,10 +155,10 @@ class Store:
         check_disk_space(self.folder, size)
         is_worth_it = sum(task.pixels for task in tasks) >= MIN_PIXELS_FOR_POOL
         stored = in_processes(store_tile, tasks, is_worth_it=is_worth_it)
-        for _ in track(stored, f"storing {counted(len(tasks), 'tile')}", len(tasks)):
+        for _ in track(stored, f"storing {counted(len(tasks), 'tile')}, {shown_size(size)}", len(tasks)):
             pass
         if tasks:
-            log.info("tiles stored in %s: %d (%.1f GB)", self.folder, len(tasks), size / 1e9)
+            log.info("tiles stored in %s: %d (%s)", self.folder, len(tasks), shown_size(size))
 
     def _remove_outdated(self, tiles: Sequence[Tile]) -> None:
         """Remove files of these tiles and options that were made from other sources, or were never finished."""
@@ -180,12 +182,22 @@ def digest(*parts: bytes) -> str:
     return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
 
 
+def shown_size(size: int) -> str:
+    """Return a number of bytes with three digits and its unit.
+
+    >>> shown_size(24_310_000)
+    '24.3 MB'
+    """
+    unit, factor = ("GB", 1e9) if size >= 1e9 else ("MB", 1e6)
+    return f"{size / factor:.3g} {unit}"
+
+
 def check_disk_space(folder: Path, size: int) -> None:
     """Raise a UserError where the disk has less than `size` bytes free."""
     free = shutil.disk_usage(folder).free
     if size > free:
         raise UserError(
-            f"the store in {folder} needs {size / 1e9:.1f} GB, but only {free / 1e9:.1f} GB are free; free some space, "
+            f"the store in {folder} needs {shown_size(size)}, but only {shown_size(free)} are free; free some space, "
             "set data.store_root to another disk, or set data.store=null to run without a store",
             kind="unwritable",
             key=folder,

@@ -51,7 +51,8 @@ class StoreTask:
     def size(self) -> int:
         """Return the size of the files in bytes."""
         image = len(PRODUCTS[self.product].bands) * stored_dtype(self.product).itemsize
-        depth = {"image": image, "valid": 1, "instances": 2} | dict.fromkeys(self.targets, 4)
+        depth = {"image": image, "valid": 1, "instances": 2}
+        depth |= {name: one.channels * (4 if one.stored_range is None else 1) for name, one in self.targets.items()}
         return self.pixels * sum(depth[layer] for layer in self.files)
 
 
@@ -63,8 +64,8 @@ def store_tile(task: StoreTask) -> None:
     """
     bands = range(1, len(PRODUCTS[task.product].bands) + 1)
     image, valid = Archive(task.root).read(task.tile, task.product, bands)
-    instances = rasterize_labels(task.labels, valid, task.min_area)
-    layers = tile_layers({name: target for name, target in task.targets.items() if name in task.files}, instances)
+    labels = rasterize_labels(task.labels, valid, task.min_area)
+    layers = tile_layers({name: target for name, target in task.targets.items() if name in task.files}, labels)
     for layer, path in task.files.items():
         if layer == "image":
             name = tile_path(task.root, task.tile.split, task.product, task.tile.image_id)
@@ -72,7 +73,7 @@ def store_tile(task: StoreTask) -> None:
         elif layer == "valid":
             write_array(path, valid[None])
         elif layer == "instances":
-            write_array(path, smallest_dtype(instances)[None])
+            write_array(path, smallest_dtype(labels.instances)[None])
         else:
             write_array(path, layers[layer])
 

@@ -8,7 +8,6 @@ import logging
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,16 +17,16 @@ from jaxtyping import Bool, Shaped
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from sn6.data.augment import Position, Window, apply_position, change_pixels, crop_window, draw_position
-from sn6.data.dataset import CropDataset
-from sn6.data.store import Store
+from sn6.data.augment import Window, apply_position, change_pixels, crop_window, draw_position
+from sn6.data.dataset import HALF_ROTATION, CropDataset
+from sn6.data.samples import Layers, SampleMaker, as_unsigned
+from sn6.data.store import Store, shown_size
 from sn6.data.store_layers import steps_per_unit
 from sn6.errors import counted
 from sn6.progress import track
+from sn6.targets.target import Position
 
 MEMORY_FRACTION = 0.5  # of the free memory that tiles may use; the rest is for the network
-HALF_ROTATION = 2  # number of rotations by 90°
-Layers = dict[str, Shaped[Tensor, "..."]]  # `image`, `valid`, `mask` and those of the targets
 log = logging.getLogger(__name__)
 
 
@@ -71,12 +70,9 @@ class StoredCrops(Dataset):
         self.tiles: dict[int, Layers] = {}  # tiles that were used
         self.valid: dict[int, Bool[np.ndarray, "h w"]] = {}  # their mapped valid pixels, which the windows depend on
         self.is_resident = False
-        # Stored values are the product's units times a power of two, so that both are rounded equally.
-        per_unit, statistics = steps_per_unit(store.source.product), crops.tiles.statistics
-        self.mean, self.std = (
-            torch.tensor(values, dtype=torch.float32, device=device)[:, None, None] * per_unit
-            for values in (statistics.mean, statistics.std)
-        )
+        tiles = crops.tiles
+        steps = steps_per_unit(store.source.product)
+        self.maker = SampleMaker(tiles.statistics, tiles.nodata, tiles.targets, steps, device)
 
     def load_to_device(self) -> None:
         """Copy all tiles to the device; log a warning where they do not fit into its memory besides a network."""
@@ -85,14 +81,15 @@ class StoredCrops(Dataset):
         available = int(MEMORY_FRACTION * free_memory(self.device))
         if size > available:
             log.warning(
-                "the training tiles need %.1f GB, but only %.1f GB of %s are available besides the network; the crops "
-                "are read from the store on disk",
-                *(size / 1e9, available / 1e9, self.device),
+                "the training tiles need %s, but only %s of %s are available besides the network; the crops are read "
+                "from the store on disk",
+                *(shown_size(size), shown_size(available), self.device),
             )
             return
         self.is_resident = True
         for number in track(numbers, f"loading {counted(len(numbers), 'tile')} to {self.device}"):
-            layers = self._tile(number) | {"mask": as_unsigned(self._tile(number)["mask"] != 0)}  # one byte per pixel
+            is_building = as_unsigned(self._tile(number)["instances"] != 0)  # one byte per pixel
+            layers = self._tile(number) | {"instances": is_building}
             self.tiles[number] = {name: torch.clone(layer).to(self.device) for name, layer in layers.items()}
 
     def __len__(self) -> int:
@@ -113,11 +110,10 @@ class StoredCrops(Dataset):
         if number not in self.tiles:
             stored = self.store.layers(self.crops.tiles.tiles[number])
             self.valid[number] = stored["valid"][0]
-            layers = {"mask" if name == "instances" else name: array for name, array in stored.items()}
             self.tiles[number] = {
                 # the same bits as signed integers, for which torch has more operations
                 name: torch.from_numpy(array.view(np.int16) if array.dtype == np.uint16 else array)
-                for name, array in layers.items()
+                for name, array in stored.items()
             }
         return self.tiles[number]
 
@@ -160,47 +156,24 @@ class StoredCrops(Dataset):
         return F.pad(pixels, (width, 0, height, 0) if crop.is_rotated else (0, width, 0, height))
 
     def _batch(self, crop_layers: Iterable[Layers], crops: Sequence[Crop]) -> dict[str, Tensor]:
-        """Return `image`, `mask`, `valid` and the maps of the targets (b, c, crop, crop)."""
-        targets, shape = self.crops.tiles.targets, (len(crops), 1, self.crops.crop, self.crops.crop)
-        empty = partial(torch.empty, device=self.device)
-        batch = {
-            "image": empty((len(crops), len(self.mean), *shape[2:]), dtype=torch.float32),
-            "mask": empty(shape, dtype=torch.float32),
-            "valid": empty(shape, dtype=torch.bool),
-        }
-        batch |= {name: empty(shape, dtype=torch.float32) for name in targets}
+        """Return `image`, `mask`, `valid` and the maps of the targets (b, k, crop, crop)."""
+        batch = self.maker.empty(len(crops), self.crops.crop, self.crops.crop)
         for i, (layers, crop) in enumerate(zip(crop_layers, crops, strict=True)):
-            self._fill({name: pixels[i] for name, pixels in batch.items()}, layers, crop)
+            sample = {name: pixels[i] for name, pixels in batch.items()}
+            self.maker.fill(sample, layers, crop.position, self._inside(crop), crop.is_valid)
+            changed = change_pixels(self.crops.augmentation, sample, crop.rng, self.maker.nodata)
+            for name, pixels in sample.items():
+                if changed[name] is not pixels:
+                    pixels.copy_(changed[name])
         return batch
 
-    def _fill(self, sample: Layers, layers: Layers, crop: Crop) -> None:
-        """Write the sample of a crop, a part of a batch."""
-        tiles, image, mask, valid = self.crops.tiles, sample["image"], sample["mask"], sample["valid"]
-        image.copy_(as_unsigned(layers["image"])).sub_(self.mean).div_(self.std)
-        mask.copy_(as_unsigned(layers["mask"])).clamp_(max=1)
-        valid.copy_(layers["valid"])
-        for name, target in tiles.targets.items():
-            sample[name].copy_(target.crop(layers[name], mask, tiles.statistics.building_fraction))
-        if not crop.is_valid:
-            inside = self._inside(crop)
-            image.mul_(as_unsigned(valid).float() if tiles.nodata == "zero" else inside)
-            for name in tiles.targets:
-                sample[name].masked_fill_(inside == 0, 0)
-        changed = change_pixels(self.crops.augmentation, sample, crop.rng, tiles.nodata)
-        for name, pixels in sample.items():
-            if changed[name] is not pixels:
-                pixels.copy_(changed[name])
-
-    def _inside(self, crop: Crop) -> Shaped[Tensor, "1 crop crop"]:
-        """Return 1 on the tile, and 0 where the crop extends beyond it."""
+    def _inside(self, crop: Crop) -> Bool[Tensor, "1 crop crop"] | None:
+        """Return false where the crop extends beyond its tile; None where it does not."""
         height, width = (part.stop - part.start for part in crop.window)
-        return apply_position(self._pad(torch.ones((1, height, width), device=self.device), crop), crop.position)
-
-
-def as_unsigned(stored: Shaped[Tensor, "*s"]) -> Shaped[Tensor, "*s"]:
-    """Return signed 16-bit integers as unsigned ones, and bool as 0 and 1, which convert to float faster."""
-    types = {torch.int16: torch.uint16, torch.bool: torch.uint8}
-    return stored.view(types.get(stored.dtype, stored.dtype))
+        if min(height, width) == self.crops.crop:
+            return None
+        inside = torch.ones((1, height, width), dtype=torch.bool, device=self.device)
+        return apply_position(self._pad(inside, crop), crop.position)
 
 
 def free_memory(device: torch.device) -> int:

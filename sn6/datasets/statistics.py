@@ -72,11 +72,17 @@ def compute_tile_statistics(
     )
 
 
+def labels_in_mask(labels: Labels | None, min_area: float) -> Labels:
+    """Return the buildings of at least `min_area` m²; none where the labels are unknown."""
+    if labels is None:
+        return Labels(np.empty(0, dtype=object), np.empty(0))
+    is_in_mask = shapely.area(labels.polygons) * PIXEL**2 >= min_area
+    return Labels(labels.polygons[is_in_mask], labels.heights[is_in_mask])
+
+
 def polygons_in_mask(labels: Labels | None, min_area: float) -> np.ndarray:
     """Return the polygons (pixels) of at least `min_area` m²; none where the labels are unknown."""
-    if labels is None:
-        return np.empty(0, dtype=object)
-    return labels.polygons[shapely.area(labels.polygons) * PIXEL**2 >= min_area]
+    return labels_in_mask(labels, min_area).polygons
 
 
 def is_outside(polygons: Polygons, height: float, width: float) -> Bool[np.ndarray, " n"]:

@@ -1,4 +1,4 @@
-"""Compute the logit of building with any network: of any sizes, with one class or several."""
+"""Compute the outputs of any network: of any sizes, for heads of any number of channels, or as the class building."""
 
 import torch
 from jaxtyping import Float
@@ -8,19 +8,22 @@ from torch import Tensor, nn
 from sn6.errors import UserError, locate_error
 from sn6.models.padding import pad_to_multiple
 
-HEADS = ("mask",)  # names of the maps that a network gives
 
-
-def compute_logits(
-    network: nn.Module, image: Float[Tensor, "b c h w"], multiple: int, building_class: int | None
-) -> Float[Tensor, "b 1 h w"]:
-    """Return the logits of building at the size of `image`.
+def compute_outputs(
+    network: nn.Module,
+    image: Float[Tensor, "b c h w"],
+    multiple: int,
+    channels: int = 1,
+    building_class: int | None = None,
+) -> Float[Tensor, "b {channels} h w"]:
+    """Return the outputs of a network before their activation, at the size of `image`.
 
     Args:
-        network: image → logits (b, k, h, w), as a tensor or, as torchvision's networks return them, as {"out": tensor}
+        network: image → outputs (b, k, h, w), as a tensor or, as torchvision's networks return them, as {"out": tensor}
         image: normalised bands
         multiple: pixels; the image is padded to multiples of it, and the output is cropped
-        building_class: channel of building among several classes; None for one class
+        channels: of all heads
+        building_class: channel of building among several classes, whose logit is the only channel; None without classes
 
     Raises:
         UserError: the network returns something else
@@ -41,25 +44,24 @@ def compute_logits(
             key="model._target_",
         ) from None
     logits = output["out"] if isinstance(output, dict) and "out" in output else output
-    check_output(logits, padded, network, building_class)
+    check_output(logits, padded, network, channels if building_class is None else None)
     return building_logits(logits[..., :height, :width], building_class)
 
 
-def check_output(output: object, image: Tensor, network: nn.Module, building_class: int | None) -> None:
-    """Raise a UserError unless a network returned logits (b, k, h, w) at the size of its input."""
+def check_output(output: object, image: Tensor, network: nn.Module, channels: int | None) -> None:
+    """Raise a UserError unless a network returned (b, channels, h, w) at the size of its input; None is any number."""
     batch, _, height, width = image.shape
-    classes = "1" if building_class is None else "classes"
     if isinstance(output, Tensor):
         size = tuple(output.shape)
         has_size = size[:1] + size[2:] == (batch, height, width)
-        is_right = has_size and (building_class is not None or size[1] == 1)
+        is_right = has_size and channels in (None, size[1])
         given = f"a tensor of shape {size}"
     else:
         has_size, is_right, given = False, False, f"a {type(output).__name__}"
     if not is_right:
         raise UserError(
             f"{type(network).__name__} returned {given} for an image of shape {tuple(image.shape)}, but a network has "
-            f"to return logits of shape ({batch}, {classes}, {height}, {width}); "
+            f"to return logits of shape ({batch}, {channels or 'classes'}, {height}, {width}); "
             + (
                 "pass the number of channels on to it: NAME_OF_ITS_ARGUMENT: ${model.classes}"
                 if has_size

@@ -1,4 +1,4 @@
-"""Average the logits of several networks, flips and scales."""
+"""Average the outputs of several networks, flips and scales, before the activation of the heads."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,9 +11,11 @@ from torch import Tensor
 
 from sn6.data.normalization import normalize
 from sn6.errors import UserError
-from sn6.models.logits import compute_logits
+from sn6.models.logits import compute_outputs
 from sn6.prediction.networks import Precision, TrainedNetwork
+from sn6.targets.target import Position
 
+FLIP: Position = (True, 0)
 HALF_DTYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
@@ -33,26 +35,27 @@ class Averaging:
 
 
 class Ensemble:
-    """Compute the mean logits of networks, flips and scales.
+    """Compute the mean outputs of networks, flips and scales.
 
     Args:
-        networks: networks of the same bands
+        networks: networks of the same bands and heads
         device: device to compute on
         averaging: flips, scales, precision
     """
 
     def __init__(self, networks: Sequence[TrainedNetwork], device: str, averaging: Averaging) -> None:
         self.networks = networks
+        self.heads = networks[0].heads
         self.device = torch.device(device)
         self.averaging = averaging
         for trained in networks:
             trained.network.to(self.device)
 
     @torch.inference_mode()
-    def logits(
+    def outputs(
         self, pixels: Sequence[Float32[np.ndarray, "c h w"]], valid: Sequence[Bool[np.ndarray, "h w"]]
-    ) -> Float32[np.ndarray, "b h w"]:
-        """Compute the logits of images of the same size, NaN on nodata.
+    ) -> Float32[np.ndarray, "b k h w"]:
+        """Compute the outputs of all heads, before their activation, for images of the same size; NaN on nodata.
 
         Args:
             pixels: bands of each image, in the units of the product
@@ -62,7 +65,7 @@ class Ensemble:
             UserError: the memory of the device is too small
         """
         passes = len(self.networks) * len(self.averaging.scales) * (1 + self.averaging.flips)
-        total = torch.zeros(len(pixels), *valid[0].shape, device=self.device)
+        total = torch.zeros(len(pixels), self.heads.channels, *valid[0].shape, device=self.device)
         try:
             for trained in self.networks:
                 pairs = zip(pixels, valid, strict=True)
@@ -76,24 +79,24 @@ class Ensemble:
                 key="batch",
                 value=len(pixels),
             ) from None
-        logits = (total / passes).cpu().numpy()
-        logits[~np.stack(valid)] = np.nan
-        return logits
+        outputs = (total / passes).cpu().numpy()
+        np.copyto(outputs, np.nan, where=~np.stack(valid)[:, None])
+        return outputs
 
-    def _sum_of_passes(self, trained: TrainedNetwork, image: Float32[Tensor, "b c h w"]) -> Float32[Tensor, "b h w"]:
-        """Sum the logits of one network over scales and flips."""
-        total = torch.zeros_like(image[:, 0])
+    def _sum_of_passes(self, trained: TrainedNetwork, image: Float32[Tensor, "b c h w"]) -> Float32[Tensor, "b k h w"]:
+        """Sum the outputs of one network over scales and flips."""
+        total = torch.zeros(len(image), self.heads.channels, *image.shape[-2:], device=self.device)
         for scale in self.averaging.scales:
             scaled = image if scale == 1 else F.interpolate(image, scale_factor=scale, mode="bilinear", antialias=True)
-            logits = self._forward(trained, scaled)
+            outputs = self._forward(trained, scaled)
             if self.averaging.flips:
-                logits = logits + self._forward(trained, scaled.flip(-1)).flip(-1)
+                outputs = outputs + self.heads.transform(self._forward(trained, scaled.flip(-1)).flip(-1), FLIP)
             if scale != 1:
-                logits = F.interpolate(logits, size=image.shape[-2:], mode="bilinear")
-            total += logits[:, 0]
+                outputs = F.interpolate(self.heads.rescale(outputs, scale), size=image.shape[-2:], mode="bilinear")
+            total += outputs
         return total
 
-    def _forward(self, trained: TrainedNetwork, image: Float32[Tensor, "b c h w"]) -> Float32[Tensor, "b 1 h w"]:
-        dtype = HALF_DTYPES.get(self.averaging.precision)
+    def _forward(self, trained: TrainedNetwork, image: Float32[Tensor, "b c h w"]) -> Float32[Tensor, "b k h w"]:
+        dtype, options = HALF_DTYPES.get(self.averaging.precision), (trained.multiple, self.heads.channels)
         with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
-            return compute_logits(trained.network, image, trained.multiple, trained.building_class).float()
+            return compute_outputs(trained.network, image, *options, trained.building_class).float()

@@ -1,7 +1,8 @@
-"""Store the logits of a large image on disk by window, and blend them when they are read."""
+"""Store the outputs of networks for a large image on disk by window, and blend them when they are read."""
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
@@ -14,7 +15,9 @@ Region = tuple[slice, slice]  # rows and columns, with start and stop
 
 @dataclass(frozen=True)
 class Mosaic:
-    """Write and read the logits of an image; windows may be written in any order and by several processes.
+    """Write and read the outputs of the heads, before their activation, for an image.
+
+    Windows may be written in any order and by several processes.
 
     Attributes:
         folder: folder of the windows
@@ -39,13 +42,13 @@ class Mosaic:
         """Return the file of a window."""
         return self.folder / f"{region[0].start}_{region[1].start}.npy"
 
-    def write(self, region: Region, logits: Float32[np.ndarray, "h w"]) -> None:
-        """Write the logits of a window, NaN on nodata."""
-        write_array(self.path(region), logits)
+    def write(self, region: Region, outputs: Float32[np.ndarray, "k h w"]) -> None:
+        """Write the outputs of a window, NaN on nodata."""
+        write_array(self.path(region), outputs)
 
-    def read(self, rows: slice, columns: slice) -> Float32[np.ndarray, "h w"]:
-        """Read the blended logits of a rectangle, NaN on nodata; all windows must be written."""
-        logits = np.zeros((rows.stop - rows.start, columns.stop - columns.start), dtype=np.float32)
+    def read(self, rows: slice, columns: slice) -> Float32[np.ndarray, "k h w"]:
+        """Read the blended outputs of a rectangle, NaN on nodata; all windows must be written."""
+        total: Any = None
         for row in windows_1d(self.height, self.window, self.overlap):
             top, bottom = max(row.start, rows.start), min(row.stop, rows.stop)
             for column in windows_1d(self.width, self.window, self.overlap):
@@ -55,6 +58,9 @@ class Mosaic:
                 file = self.path((slice(row.start, row.stop), slice(column.start, column.stop)))
                 inner = np.s_[top - row.start : bottom - row.start, left - column.start : right - column.start]
                 weight = np.outer(row.blend_weight[inner[0]], column.blend_weight[inner[1]])
-                part = np.load(file, mmap_mode="r")[inner] * weight
-                logits[top - rows.start : bottom - rows.start, left - columns.start : right - columns.start] += part
-        return logits
+                part = np.load(file, mmap_mode="r")[:, *inner] * weight
+                if total is None:
+                    size = rows.stop - rows.start, columns.stop - columns.start
+                    total = np.zeros((len(part), *size), dtype=np.float32)
+                total[:, top - rows.start : bottom - rows.start, left - columns.start : right - columns.start] += part
+        return total

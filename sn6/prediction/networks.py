@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sn6.checkpoints.architecture import build_network, foreign_targets, is_own_network, targets_in
+from sn6.checkpoints.heads import foreign_heads
 from sn6.checkpoints.loading import build_on_meta, check_fits, read_checkpoint
 from sn6.checkpoints.metadata import CheckpointMetadata, ForeignMetadata, Precision, unusable_metadata
 from sn6.checkpoints.polygonizer import is_own_polygonizer, target_of
@@ -16,6 +17,7 @@ from sn6.data.normalization import Nodata, Statistics
 from sn6.data.source import Source
 from sn6.errors import UserError, first_line
 from sn6.footprints.polygonizer import Polygonizer
+from sn6.heads import Heads
 from sn6.models.sliding_window import check_overlap
 
 # Default window and overlap in pixels. A pixel changes the logits of a U-Net up to 107 pixels away, of a TernausNet
@@ -28,7 +30,8 @@ class TrainedNetwork:
     """A network and how to use it.
 
     Attributes:
-        network: see `sn6.models.logits.compute_logits`
+        network: see `sn6.models.logits.compute_outputs`
+        heads: maps in its channels
         multiple: pixels; images are padded to multiples of it
         building_class: channel of building among several classes, None for one class
         source: product and bands of its input
@@ -40,6 +43,7 @@ class TrainedNetwork:
     """
 
     network: nn.Module
+    heads: Heads
     multiple: int
     building_class: int | None
     source: Source
@@ -67,11 +71,13 @@ def load_network(path: Path, allow: Sequence[str] = ()) -> TrainedNetwork:
     check_allowed(metadata, path, allow)
     if foreign_targets(metadata.network):  # those of sn6 were compared when the file was read
         check_declared_size(metadata.network, weights, path)
+    heads = load_heads(metadata, path)
     network = load_architecture(metadata.network, path)
     check_fits(network, weights, path, "checkpoint")
     network.load_state_dict(weights)
     return TrainedNetwork(
         network.eval(),
+        heads,
         metadata.multiple or 1,  # networks of older files pad by themselves
         metadata.building_class,
         metadata.to_source(),
@@ -98,9 +104,10 @@ def foreign_weights(path: Path, metadata: ForeignMetadata) -> UserError:
 
 
 def check_allowed(metadata: CheckpointMetadata, path: Path, allow: Sequence[str]) -> None:
-    """Raise a UserError unless a checkpoint names only networks and polygonizers of sn6 and allowed classes."""
+    """Raise a UserError unless a checkpoint names only networks, heads and polygonizers of sn6 and allowed classes."""
     options, polygons = metadata.network, metadata.footprints
-    foreign = [*foreign_targets(options), *([] if is_own_polygonizer(polygons) else [target_of(polygons)])]
+    foreign = [*foreign_targets(options), *foreign_heads(metadata.heads)]
+    foreign += [] if is_own_polygonizer(polygons) else [target_of(polygons)]
     if unknown := [
         target for target in targets_in(options) if target.startswith("sn6.") and not is_own_network(target)
     ]:
@@ -146,10 +153,10 @@ def load_architecture(options: dict[str, Any], path: Path) -> nn.Module:
 
 
 def load_networks(paths: Sequence[Path], allow: Sequence[str]) -> list[TrainedNetwork]:
-    """Load networks of the same bands.
+    """Load networks of the same bands and heads.
 
     Raises:
-        UserError: their bands differ, and errors of `load_network`
+        UserError: their bands or heads differ, and errors of `load_network`
     """
     networks = [load_network(path, allow) for path in paths]
     first = networks[0].source
@@ -164,7 +171,28 @@ def load_networks(paths: Sequence[Path], allow: Sequence[str]) -> list[TrainedNe
                 key="checkpoint",
                 value=str(path),
             )
+        if trained.heads != networks[0].heads:
+            raise UserError(
+                f"checkpoint={path} has the heads {', '.join(trained.heads)}, but {paths[0]} has "
+                f"{', '.join(networks[0].heads)}, or other fields of their targets; average networks of the same heads "
+                "only",
+                kind="conflict",
+                key="checkpoint",
+                value=str(path),
+            )
     return networks
+
+
+def load_heads(metadata: CheckpointMetadata, path: Path) -> Heads:
+    """Return the heads of a checkpoint.
+
+    Raises:
+        UserError: a target is of another package and cannot be imported or built
+    """
+    try:
+        return metadata.to_heads()
+    except ValueError as error:
+        raise unusable_metadata(path, "checkpoint", str(error)) from None
 
 
 def load_polygonizer(metadata: CheckpointMetadata, path: Path) -> Polygonizer:

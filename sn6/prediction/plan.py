@@ -20,8 +20,8 @@ class Plan:
     """All that a worker needs to know.
 
     Attributes:
-        checkpoints: files of the networks whose logits are averaged
-        allow: classes of networks of other packages
+        checkpoints: files of the networks whose outputs are averaged
+        allow: classes of other packages
         images: images to predict; an image's number is its index here
         window: edge length of a window in pixels
         overlap: minimum overlap of neighbouring windows in pixels
@@ -44,9 +44,9 @@ class Plan:
     rasters: Path | None
 
     def mosaic(self, number: int) -> Mosaic:
-        """Return the mosaic of the logits of an image."""
+        """Return the mosaic of the outputs for an image."""
         image = self.images[number]
-        return Mosaic(self.folder / f"logits{number}", image.height, image.width, self.window, self.overlap)
+        return Mosaic(self.folder / f"outputs{number}", image.height, image.width, self.window, self.overlap)
 
     def part(self, number: int) -> Path:
         """Return the file of the footprints of an image; it exists when the image is finished."""

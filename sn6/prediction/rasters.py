@@ -22,7 +22,7 @@ def write_probability(path: Path, image: Image, mosaic: Mosaic) -> None:
     Args:
         path: file to write
         image: image whose grid the file gets
-        mosaic: logits of the image, in the frame of the network
+        mosaic: outputs for the image, in the frame of the network, first those of the mask
     """
     profile = {
         "dtype": "uint8",
@@ -49,6 +49,6 @@ def write_probability(path: Path, image: Image, mosaic: Mosaic) -> None:
 
 def quantised_probabilities(image: Image, mosaic: Mosaic, rows: slice, columns: slice) -> UInt8[np.ndarray, "h w"]:
     """Return the bytes of a rectangle in the image's own frame."""
-    logits = mosaic.read(*image.to_file(rows, columns))
+    logits = mosaic.read(*image.to_file(rows, columns))[0]
     stored = np.where(np.isnan(logits), NODATA, np.rint(expit(logits) * STEPS)).astype(np.uint8)
     return stored[::-1, ::-1] if image.rotated else stored

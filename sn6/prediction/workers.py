@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool
-from scipy.special import expit
 
 from sn6.errors import UserError
 from sn6.footprints import Footprints, rotate_polygons
 from sn6.footprints.blocks import footprints_by_blocks
 from sn6.footprints.polygonizer import Maps
+from sn6.heads import Heads
 from sn6.prediction.ensemble import Ensemble
 from sn6.prediction.images import Image
 from sn6.prediction.mosaic import Mosaic
@@ -43,29 +43,30 @@ class Worker:
         self.ensemble = Ensemble(load_networks(plan.checkpoints, plan.allow), device, plan.averaging)
 
     def predict(self, batch: Batch) -> list[int]:
-        """Write the logits of windows and return the numbers of their images."""
+        """Write the outputs for windows and return the numbers of their images."""
         inputs = [self.plan.images[number].read(*region) for number, region in batch]
-        logits = self.ensemble.logits([pixels for pixels, _ in inputs], [valid for _, valid in inputs])
-        for (number, region), window_logits in zip(batch, logits, strict=True):
-            self.plan.mosaic(number).write(region, window_logits)
+        outputs = self.ensemble.outputs([pixels for pixels, _ in inputs], [valid for _, valid in inputs])
+        for (number, region), of_window in zip(batch, outputs, strict=True):
+            self.plan.mosaic(number).write(region, of_window)
         return [number for number, _ in batch]
 
     def finish(self, number: int) -> list[int]:
-        """Write the footprints of an image whose windows are all predicted, and delete its logits."""
+        """Write the footprints of an image whose windows are all predicted, and delete its outputs."""
         image, mosaic = self.plan.images[number], self.plan.mosaic(number)
         if self.plan.rasters is not None:
             write_probability(self.plan.rasters / f"{image.image_id}.tif", image, mosaic)
-        size = image.height, image.width
-        chunks = footprints_by_blocks(partial(read_maps, mosaic), *size, self.plan.polygonizer, image.pixel_metres)
+        size, read = (image.height, image.width), partial(read_maps, mosaic, self.ensemble.heads)
+        chunks = footprints_by_blocks(read, *size, self.plan.polygonizer, image.pixel_metres)
         write_part(self.plan.part(number), (to_file_frame(chunk, image) for chunk in chunks))
         shutil.rmtree(mosaic.folder)
         return []
 
 
-def read_maps(mosaic: Mosaic, rows: slice, columns: slice) -> tuple[Maps, Bool[np.ndarray, "h w"]]:
+def read_maps(mosaic: Mosaic, heads: Heads, rows: slice, columns: slice) -> tuple[Maps, Bool[np.ndarray, "h w"]]:
     """Return the maps of a rectangle of an image, and where they are valid."""
-    logits = mosaic.read(rows, columns)
-    return {"mask": expit(logits)[None]}, ~np.isnan(logits)
+    outputs = mosaic.read(rows, columns)
+    maps = heads.activate(heads.split(torch.from_numpy(outputs)[None]))
+    return {name: pixels[0].numpy() for name, pixels in maps.items()}, ~np.isnan(outputs[0])
 
 
 def to_file_frame(footprints: Footprints, image: Image) -> Footprints:

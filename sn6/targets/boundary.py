@@ -13,7 +13,7 @@ import shapely
 from jaxtyping import Float32, Int32
 from scipy.ndimage import distance_transform_edt, find_objects
 
-from sn6.targets.target import Target
+from sn6.targets.target import Target, TileLabels
 
 TOLERANCE = 1e-6  # a boundary term below this may be set to 0
 
@@ -24,16 +24,16 @@ class BoundaryWeights(Target):
 
     Attributes:
         w0: height of the boundary term
-        sigma: width of the boundary term, pixels
+        sigma: width of the boundary term in m; the paper's 5 px are 2.5 m here
     """
 
     w0: float
     sigma: float
     needs_building_fraction: ClassVar[bool] = True
 
-    def tile(self, instances: Int32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
+    def tile(self, labels: TileLabels) -> Float32[np.ndarray, "1 h w"]:
         """Compute the second term over a whole tile, see `boundary_term`."""
-        return boundary_term(instances, self.w0, self.sigma)
+        return boundary_term(labels.instances, self.w0, self.sigma / labels.pixel_size)[None]
 
     def crop(self, layer: Any, mask: Any, building_fraction: float | None) -> Any:
         """Add both terms over any window of a tile; w_c balances the classes by `building_fraction`."""

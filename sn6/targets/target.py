@@ -1,77 +1,151 @@
-"""Declare maps that a loss needs beside the mask, computed from the instance labels of a tile."""
+"""Declare maps that a head of the network or a loss learns from, computed from the labels of a tile."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Literal
 
 import numpy as np
-from jaxtyping import Float32, Int32
+from jaxtyping import Bool, Float32, Float64, Int32, UInt8
 
 from sn6.errors import UserError
+
+STEPS = 255  # of a stored layer between the ends of its range
+Activation = Literal["sigmoid", "linear"]
+Position = tuple[bool, int]  # whether it is flipped left-right, then number of rotations by 90°
+
+
+@dataclass(frozen=True, eq=False)
+class TileLabels:
+    """What is known about the buildings of a whole tile, in the tile's own frame.
+
+    Attributes:
+        instances: number of the building at each pixel, 0 for background; numbers may have gaps
+        valid: false on nodata, where `instances` may have a building all the same
+        heights: mean height in m of the building of each number, NaN where unknown; the first entry is not used
+        pixel_size: in m
+    """
+
+    instances: Int32[np.ndarray, "h w"]
+    valid: Bool[np.ndarray, "h w"]
+    heights: Float64[np.ndarray, " n"]
+    pixel_size: float
+
+    @cached_property  # shared by the targets of a tile
+    def observed(self) -> Int32[np.ndarray, "h w"]:
+        """Return the instances without those parts that are on nodata, which the sensor did not observe."""
+        return np.where(self.valid, self.instances, np.int32(0))
 
 
 class Target(ABC):
     """Compute a map in two steps: a layer of the whole tile, which a store keeps, and from it the map of any crop.
 
-    A map is flipped and rotated with the image, and is 0 where a crop extends beyond its tile.
+    A map is flipped and rotated with the image, and is 0 where a crop extends beyond its tile. Where a map is NaN, its
+    pixel is left out of the loss.
 
     A subclass is a frozen dataclass whose fields are numbers or texts: its name and fields identify the stored layer. A
-    change of `tile` needs a change of one of them, else the layers that are stored already are used again.
+    change of `tile` needs a change of one of them, else the layers that are stored already are used again. Lengths are
+    in metres.
 
     Attributes:
+        channels: number k of channels of the map
+        activation: what makes the map from the output of a network that learns it
+        stored_range: lowest and highest value, if the layer is rounded to 255 steps between them, in one byte a pixel;
+            None keeps it as it is, and only then may it contain NaN
+        is_length: whether the values are lengths on the ground, which grow with the scale of an image
         needs_building_fraction: whether `crop` uses the class balance of the training tiles
     """
 
+    channels: ClassVar[int] = 1
+    activation: ClassVar[Activation] = "sigmoid"
+    stored_range: ClassVar[tuple[float, float] | None] = None
+    is_length: ClassVar[bool] = False
     needs_building_fraction: ClassVar[bool] = False
 
     @abstractmethod
-    def tile(self, instances: Int32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
-        """Compute the layer of a whole tile.
-
-        Args:
-            instances: number of the building at each pixel, 0 for background; in the tile's own frame
-        """
+    def tile(self, labels: TileLabels) -> Float32[np.ndarray, "k h w"]:
+        """Compute the layer of a whole tile."""
 
     def crop(self, layer: Any, mask: Any, building_fraction: float | None) -> Any:
         """Compute the map from the layer, with what depends on the fold; by default it is the layer.
 
-        The arguments are NumPy arrays or torch tensors, on any device: only arithmetic that both have may be used.
-
         Args:
-            layer: a window of the layer, (1, h, w) float32
-            mask: 1 on buildings, else 0, (1, h, w) float32
+            layer: a window of the layer, tensor (k, h, w) float32, which may be mapped from a file: do not change it
+            mask: 1 on buildings, else 0, (1, h, w) float32, on the same device
             building_fraction: fraction of building among the valid pixels of the training tiles, None where it was not
                 measured
 
         Returns:
-            The map, (1, h, w) float32.
+            The map, (k, h, w) float32.
         """
         return layer
 
+    def transform(self, pixels: Any, position: Position) -> Any:
+        """Change the values of a map whose pixels were moved to a position, where they depend on directions.
+
+        The outputs of a network are changed in the same way before their activation: a sigmoid map may exchange its
+        channels, and only a linear one their signs.
+
+        Args:
+            pixels: a layer, a map or maps (..., k, h, w), NumPy array or tensor, flipped and rotated already
+            position: see `sn6.data.augment.apply_position`
+
+        Returns:
+            The map in the new position; by default the values are the same in every position.
+        """
+        return pixels
+
+    def encode(self, layer: Float32[np.ndarray, "k h w"]) -> Float32[np.ndarray, "k h w"] | UInt8[np.ndarray, "k h w"]:
+        """Return a layer as it is stored: as it is, or rounded to `STEPS` of its range.
+
+        Raises:
+            ValueError: a value is outside of the range, or NaN
+        """
+        if self.stored_range is None:
+            return layer
+        low, high = self.stored_range
+        steps = np.rint((layer - np.float32(low)) * np.float32(STEPS / (high - low)))
+        if not (steps.min(initial=0) >= 0 and steps.max(initial=0) <= STEPS):  # NaN is neither
+            raise ValueError(f"returned values outside of its stored_range, {low:g} to {high:g}")
+        return steps.astype(np.uint8)
+
+    def decode(self, stored: Any) -> Any:
+        """Return the values of a stored layer, tensor of float32 or uint8, in float32."""
+        if self.stored_range is None:
+            return stored
+        low, high = self.stored_range
+        values = stored.float().mul_((high - low) / STEPS)
+        return values.add_(low) if low else values
+
     @property
     def fingerprint(self) -> str:
-        """Return what the layer depends on besides the instances: the class and its fields."""
+        """Return what the layer depends on besides the labels: the class and its fields."""
         return f"{type(self).__module__}.{type(self).__qualname__} {sorted(vars(self).items())}"
 
 
 def tile_layers(
-    targets: Mapping[str, Target], instances: Int32[np.ndarray, "h w"]
-) -> dict[str, Float32[np.ndarray, "1 h w"]]:
-    """Compute the layer of each target over a whole tile.
+    targets: Mapping[str, Target], labels: TileLabels
+) -> dict[str, Float32[np.ndarray, "_ h w"] | UInt8[np.ndarray, "_ h w"]]:
+    """Compute the layer of each target over a whole tile, as it is stored: all samples are made from these values.
 
     Raises:
-        UserError: a target returns something other than an array of the tile's size
+        UserError: a target returns something other than an array of its channels and the tile's size, or values out of
+            its range
     """
     layers = {}
     for name, target in targets.items():
-        layer = target.tile(instances)
-        if not isinstance(layer, np.ndarray) or layer.shape != instances.shape:
+        layer, shape = target.tile(labels), (target.channels, *labels.instances.shape)
+        problem = ""
+        if not isinstance(layer, np.ndarray) or layer.shape != shape:
             returned = layer.shape if isinstance(layer, np.ndarray) else type(layer).__name__
-            raise UserError(
-                f"target {name}: {type(target).__name__}.tile returned {returned} for a tile of {instances.shape}; it "
-                "must return a NumPy array of the tile's size",
-                kind="mismatch",
-                key=name,
-            )
-        layers[name] = layer.astype(np.float32, copy=False)[None]
+            problem = f"returned {returned}; it must return a NumPy array of {shape}: its channels, and the tile's size"
+        else:
+            try:
+                layers[name] = target.encode(layer.astype(np.float32, copy=False))
+            except ValueError as error:
+                problem = str(error)
+        if problem:
+            message = f"target {name}: {type(target).__name__}.tile {problem}"
+            raise UserError(message, kind="mismatch", key=name)
     return layers

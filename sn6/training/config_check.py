@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
-from inspect import Parameter, isclass, signature
+from inspect import Parameter, signature
+from itertools import chain
 from typing import Any
 
 from sn6.callbacks.operating_point import candidates_of
@@ -14,8 +15,8 @@ from sn6.config.moved_keys import MOVED, moved_key
 from sn6.config.targets import import_target
 from sn6.config.types import OPTION_NAMES, RunOptions
 from sn6.errors import UserError, joined
-from sn6.models.logits import HEADS
 from sn6.simulation.archive import settings_of
+from sn6.training.heads import head_errors, parts_of_heads
 
 # Keys that are read by name, which ~key cannot remove.
 REQUIRED = (
@@ -23,6 +24,7 @@ REQUIRED = (
     *(
         "data._target_",
         "data.root",
+        "heads",
         "polygons._target_",
         "model._target_",
         "model.in_channels",
@@ -48,7 +50,8 @@ def check_types(values: Mapping[str, Any]) -> None:
     Raises:
         UserError: missing and unknown keys and values of another type, all in one message
     """
-    if errors := [*missing_keys(values), *moved_keys(values), *callback_errors(values.get("callbacks") or {})]:
+    of_groups = (moved_keys(values), callback_errors(values.get("callbacks") or {}), head_errors(values))
+    if errors := [*missing_keys(values), *chain.from_iterable(of_groups)]:
         raise joined(errors, "config")
     groups = {key: node for key, node in values.items() if key not in OPTION_NAMES and isinstance(node, dict | None)}
     options = {key: value for key, value in values.items() if key not in groups}
@@ -62,10 +65,8 @@ def check_types(values: Mapping[str, Any]) -> None:
             init = {key: value for key, value in node.items() if key in INIT_KEYS}
             errors += check_arguments(InitOptions, init, "model.", strict=True)[1]
             node = network_node(node)
-        if group == "loss" and not isclass(import_target(node["_target_"], group)):
-            message = "names a function, but a loss is a class derived from torch.nn.Module; correct it"
-            key = "loss._target_"
-            raise UserError(f"config: {key}={node['_target_']} {message}", kind="invalid_value", key=key)
+        if group == "heads":
+            node = parts_of_heads(values)
         if group == "polygons":
             polygonizer_class(node, group)
         errors += check_node(node, group)
@@ -77,7 +78,7 @@ def check_types(values: Mapping[str, Any]) -> None:
 def check_polygons(values: Mapping[str, Any]) -> None:
     """Raise a UserError if the polygonizer needs a map that the heads lack, or the calibration does not fit it."""
     polygonizer = build_polygonizer(values["polygons"], "polygons")
-    polygonizer.check_heads(HEADS, "polygons")
+    polygonizer.check_heads(tuple(values["heads"]), "polygons")
     if calibration := values["callbacks"].get("calibration"):
         candidates_of(polygonizer, calibration.get("candidates"))
 

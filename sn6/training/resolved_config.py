@@ -8,7 +8,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from sn6.callbacks.polygon_f1 import PolygonF1
 from sn6.checkpoints.architecture import PRETRAINED_ARGUMENTS
-from sn6.checkpoints.init_options import INIT_KEYS, check_building_class, network_arguments, resolve_options
+from sn6.checkpoints.heads import build_heads, check_same_heads, target_nodes
+from sn6.checkpoints.init_options import INIT_KEYS, check_classes, network_arguments, resolve_options
 from sn6.checkpoints.initial_weights import HANDOFF_KEY, MODEL_KEY, InitialWeights, read_initial_weights
 from sn6.checkpoints.run_files import EO_WEIGHTS, FINAL_WEIGHTS
 from sn6.config.targets import import_target
@@ -67,11 +68,22 @@ def resolve(values: dict[str, Any]) -> ResolvedConfig:
         model |= {key: None for key in PRETRAINED_ARGUMENTS if key in model and key not in INIT_KEYS}
     where = weights.where if weights is not None else str(values["folder"])
     requested = {key: value for key, value in network_arguments(model).items() if key != "_target_"}
-    model |= resolve_options(import_target(model["_target_"], "model"), requested, trained, model["reset_head"], where)
-    check_building_class(model["classes"], model["building_class"])
+    heads = target_nodes(values["heads"])
+    resets_head = resets(values, weights)
+    if weights is not None and not resets_head:
+        check_same_heads(weights.heads, heads, weights.where, weights.key.rpartition(".")[0])
+    model |= resolve_options(import_target(model["_target_"], "model"), requested, trained, resets_head, where)
+    check_classes(model["classes"], model["building_class"], build_heads(heads).channels)
     tree = OmegaConf.create(values | {"trainer": trainer, "model": model})
     OmegaConf.set_readonly(tree, True)
     return ResolvedConfig(tree, weights if weights is not None and weights.key == MODEL_KEY else None)
+
+
+def resets(values: dict[str, Any], weights: InitialWeights | None) -> bool:
+    """Return whether the last layers are initialised, whatever given weights have: the key is beside that of theirs."""
+    if weights is not None and weights.key == HANDOFF_KEY:
+        return bool(values["callbacks"]["sar_handoff"].get("reset_head"))
+    return bool(values["model"]["reset_head"])
 
 
 def initial_weights(values: dict[str, Any]) -> tuple[InitialWeights | None, dict[str, Any]]:

@@ -6,9 +6,11 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any, get_args
 
+from sn6.checkpoints.heads import MASK_ONLY
 from sn6.checkpoints.init_options import INIT_KEYS, InitOptions
 from sn6.cli import has_signature, type_hints
 from sn6.config.types import MAY_CHANGE, OPTION_NAMES, Mark, RunOptions
+from sn6.heads import MASK
 from sn6.training.run_paths import portable
 
 # Arguments of Lightning's classes that decide where a run computes and what it shows, not what it trains.
@@ -39,12 +41,25 @@ def differences(
         config: the new one
         may_train_longer: whether `LENGTH` may differ
     """
-    configs = portable(saved), portable(config)
+    configs = with_heads(portable(saved)), with_heads(portable(config))
     targets = {node: target for one in configs for node, target in target_of_nodes(one)}
     before, after = (binding_values(one, targets) for one in configs)
     free = LENGTH if may_train_longer else ()
     keys = [key for key in {**before, **after} if before.get(key) != after.get(key) and key not in free]
     return {key: (before.get(key), after.get(key)) for key in keys}
+
+
+def with_heads(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config with heads, which runs of older versions lack, and with a loss that comes from `loss` only there.
+
+    So a difference in that loss is one difference.
+    """
+    mask = {"weight": 1.0, "target": MASK_ONLY[MASK], "loss": config.get("loss")}
+    heads = dict(config.get("heads", {MASK: mask}))
+    for name, head in heads.items():
+        if isinstance(head, Mapping) and head.get("loss") == config.get("loss"):
+            heads[name] = {**head, "loss": "${loss}"}
+    return {**config, "heads": heads}
 
 
 def binding_values(config: Mapping[str, Any], targets: Mapping[str, Any]) -> dict[str, Any]:

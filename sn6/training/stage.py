@@ -24,12 +24,13 @@ from sn6.data.augment import Augmentation
 from sn6.data.datamodule import TileDataModule, per_device_batch_size
 from sn6.errors import UserError, first_line
 from sn6.files import write_text
-from sn6.segmenter import Segmenter, targets_of
+from sn6.heads import HeadLosses
+from sn6.segmenter import Segmenter
 from sn6.simulation.archive import make_archive, settings_of
 from sn6.training.devices import has_batch_norm, on_gpu, stop_all_ranks_on_error
 from sn6.training.external_launcher import check_world_size
+from sn6.training.heads import make_heads
 from sn6.training.loggers import finish_loggers, log_checkpoint, make_loggers
-from sn6.training.loss import make_loss
 from sn6.training.profilers import make_profiler
 from sn6.training.quiet import lightning_errors, memory_errors, quiet_libraries
 from sn6.training.relative_paths import RelativePaths
@@ -122,16 +123,16 @@ def fit_and_score(
 
 
 def make_modules(config: ResolvedConfig, resumes: bool) -> tuple[Segmenter, TileDataModule]:
-    """Make the network with its loss and optimizer, and the data that it is trained on.
+    """Make the network with its heads and optimizer, and the data that it is trained on.
 
     Args:
         config: of the training
         resumes: whether a checkpoint replaces the network's weights
     """
     tree = config.tree
-    loss = make_loss(tree.loss)
-    augmentation = make_augmentation(tree.augmentation)
-    datamodule = instantiate(tree.data, _convert_="all", augmentation=augmentation, targets=dict(targets_of(loss)))
+    heads = make_heads(config.to_dict())
+    augmentation, targets = make_augmentation(tree.augmentation), HeadLosses(heads).targets
+    datamodule = instantiate(tree.data, _convert_="all", augmentation=augmentation, targets=targets)
     bands = list(datamodule.source.bands)
     if len(bands) != tree.model.in_channels:
         raise UserError(
@@ -151,7 +152,7 @@ def make_modules(config: ResolvedConfig, resumes: bool) -> tuple[Segmenter, Tile
         network.compile()  # in place: the names of the weights stay
     segmenter = Segmenter(
         network,
-        loss,
+        heads,
         instantiate(tree.optimizer, _convert_="all"),
         instantiate(tree.schedule, _convert_="all"),
         tree.seed,

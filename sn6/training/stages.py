@@ -8,6 +8,7 @@ from typing import Any
 from hydra import compose
 
 from sn6.checkpoints.architecture import architecture_keys
+from sn6.checkpoints.heads import check_same_heads, target_nodes
 from sn6.cli import type_hints
 from sn6.config.composition import compose_values, search_path
 from sn6.config.overrides import key_of, quote_texts
@@ -76,15 +77,23 @@ def callback_of(override: str) -> str | None:
 
 
 def check_same_network(stages: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raise a UserError if two stages train different networks; bands may differ where the first layer is adapted."""
+    """Raise a UserError if two stages train different networks.
+
+    Bands may differ where the first layer is adapted, and heads where the last layers are initialised.
+    """
     first, *others = stages
     one = stages[first]["model"]
     for other in others:
         two = stages[other]["model"]
         handoff = stages[other]["callbacks"].get("sar_handoff") or {}
-        keys = ["_target_", "classes", *architecture_keys(import_target(one["_target_"], "model")), "building_class"]
-        keys += [] if handoff.get("adapt") else ["in_channels"]
-        differ = [key for key in keys if two.get(key) not in (one.get(key), None)]  # null is that of the weights
+        keys = {"_target_", "classes", *architecture_keys(import_target(one["_target_"], "model")), "building_class"}
+        keys |= set() if handoff.get("adapt") else {"in_channels"}
+        if handoff.get("reset_head"):
+            keys -= {"classes", "building_class"}
+        else:
+            heads, other_heads = (target_nodes(stages[name]["heads"]) for name in (first, other))
+            check_same_heads(heads, other_heads, f"stage {first}", "callbacks.sar_handoff")
+        differ = [key for key in sorted(keys) if two.get(key) not in (one.get(key), None)]  # null: that of the weights
         if differ:
             raise UserError(
                 f"stages {first} and {other} train different networks: model.{differ[0]} is {one.get(differ[0])} and "

@@ -32,7 +32,8 @@ def make_datamodule(root: Path, **more: Any) -> Any:
 
 def make_segmenter(network: nn.Module, lr: float = 0.1) -> Any:
     """Make a Segmenter with plain gradient descent."""
+    from sn6.heads import mask_head
     from sn6.losses import BCE
     from sn6.segmenter import Segmenter, constant
 
-    return Segmenter(network, BCE(), lambda parameters: torch.optim.SGD(parameters, lr=lr), constant)
+    return Segmenter(network, mask_head(BCE()), lambda parameters: torch.optim.SGD(parameters, lr=lr), constant)
