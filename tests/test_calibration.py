@@ -76,7 +76,7 @@ def calibrate_noisy(ranks, root, folder, limit=1.0):
     with quiet_libraries():
         choice = calibrate(trainer, make_segmenter(FirstBand()), data, None)
     assert polygon_f1.options == choice.point.options
-    tables = {pair: table.by_tile[:, 3:].tolist() for pair, table in calibration.tables.items()}
+    tables = {pair: table.by_tile[:, 3:6].tolist() for pair, table in calibration.tables.items()}
     points = [(point.options, point.f1, point.chosen_on, point.tiles) for point in (choice.point, *choice.halves)]
     by_tile = {tile.image_id: options for tile, options in choice.cross_fitted.items()}
     return points, by_tile, tables
@@ -93,7 +93,7 @@ def test_the_counts_are_those_of_a_validation_with_each_pair(bright_root, tmp_pa
         trainer = make_trainer(1, tmp_path, callbacks=[polygon_f1])
         with quiet_libraries():
             trainer.validate(make_segmenter(FirstBand()), noisy_data(bright_root), verbose=False)
-        assert polygon_f1.by_tile[:, 3:].tolist() == counts, (threshold, min_area)
+        assert polygon_f1.by_tile[:, 3:6].tolist() == counts, (threshold, min_area)
     assert len({json.dumps(counts) for counts in tables.values()}) > 8  # the pairs differ
 
 
