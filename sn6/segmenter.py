@@ -112,8 +112,8 @@ class Segmenter(LightningModule):
                 key="optimizer.lr",
             )
 
-    def validation_step(self, batch: dict[str, Any], batch_index: int) -> dict[str, Tensor]:
-        """Return `logits (b, 1, h, w)` in float32 and the samples' `losses (b,)`, which the callbacks count.
+    def validation_step(self, batch: dict[str, Any], batch_index: int) -> dict[str, Any]:
+        """Return `logits (b, 1, h, w)`, `maps` of probabilities by name, in float32, and the samples' `losses (b,)`.
 
         Whole tiles have other sizes than the training crops: to compile the network again takes longer than it saves.
         """
@@ -122,13 +122,13 @@ class Segmenter(LightningModule):
                 logits = self(batch["image"]).float()
             else:
                 logits = predict_windows(self, batch["image"], self.window, self.window_overlap)
-        return {"logits": logits, "losses": self.losses(logits, batch)}
+        return {"logits": logits, "maps": {"mask": logits.sigmoid()}, "losses": self.losses(logits, batch)}
 
-    def test_step(self, batch: dict[str, Any], batch_index: int) -> dict[str, Tensor]:
+    def test_step(self, batch: dict[str, Any], batch_index: int) -> dict[str, Any]:
         """Return the same as in validation."""
         return self.validation_step(batch, batch_index)
 
-    def predict_step(self, batch: dict[str, Any], batch_index: int) -> dict[str, Tensor]:
+    def predict_step(self, batch: dict[str, Any], batch_index: int) -> dict[str, Any]:
         """Return the same as in validation."""
         return self.validation_step(batch, batch_index)
 

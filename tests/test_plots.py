@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from sn6.footprints import Footprints, Labels
 from sn6.metrics.matching import Match
+from sn6.plots.scored_tile import tile_figure
 from sn6.plots.tiles import (
     FALSE_NEGATIVE,
     FALSE_POSITIVE,
@@ -23,7 +24,6 @@ from sn6.plots.tiles import (
     proposals_figure,
     round_length,
     save_figure,
-    tile_figure,
 )
 
 BOXES = np.array([shapely.box(x, 10, x + 10, 20) for x in (5, 25, 45)], dtype=object)
