@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from sn6.footprints import Footprints, Labels
 from sn6.metrics.matching import Match
-from sn6.plots.scored_tile import tile_figure
+from sn6.plots.proposals import proposals_figure, tile_figure
 from sn6.plots.tiles import (
     FALSE_NEGATIVE,
     FALSE_POSITIVE,
@@ -21,7 +21,6 @@ from sn6.plots.tiles import (
     TRUTH,
     outline,
     overview_figure,
-    proposals_figure,
     round_length,
     save_figure,
 )

@@ -13,8 +13,8 @@ from sn6.data.dataset import TileDataset
 from sn6.datasets.layout import PRODUCTS
 from sn6.footprints import describe
 from sn6.plots.maps import Maps, rotate_maps
+from sn6.plots.proposals import tile_figure
 from sn6.plots.rendering import render_background
-from sn6.plots.scored_tile import tile_figure
 from sn6.plots.tile_selection import spread_by_buildings
 from sn6.plots.tiles import save_figure
 

@@ -1,17 +1,20 @@
 """Draw the maps that a network gives for a tile: a scalar by its value, a vector by its direction and length."""
 
 from collections.abc import Iterator, Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Float, Float32
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import hsv_to_rgb
+from matplotlib.transforms import ScaledTranslation, blended_transform_factory
 
 from sn6.plots.tiles import MARK
 
 Maps: TypeAlias = Mapping[str, Float32[np.ndarray, "_ h w"]]  # name → (k, h, w), after activation
+NO_MAPS: Maps = {}
 COLOURS = colormaps["inferno"].with_extremes(bad="0.5")  # grey where there is no value
 WHEEL = 64  # pixels; size of the key to the directions
 
@@ -48,10 +51,18 @@ def draw_map(axis: Axes, title: str, values: Float32[np.ndarray, "k h w"]) -> No
     image = axis.imshow(values[0], cmap=COLOURS, vmin=low, vmax=high, extent=extent)
     ends = (np.nanmin(values, initial=low) < low, np.nanmax(values, initial=high) > high)
     extend = {(True, True): "both", (True, False): "min", (False, True): "max"}.get(ends, "neither")
-    bar = axis.inset_axes((0.12, -0.05, 0.76, 0.02))  # below: beside it would make the panel narrower than others
-    axis.figure.colorbar(image, cax=bar, orientation="horizontal", extend=extend, ticks=[])
-    for x, end, side in ((0.1, low, "right"), (0.9, high, "left")):  # of the panel, so that the layout leaves room
-        axis.text(x, -0.04, f"{end:.3g}", transform=axis.transAxes, ha=side, va="center")
+    draw_colour_bar(axis, image, extend)
+
+
+def draw_colour_bar(axis: Axes, drawn: ScalarMappable, extend: str) -> None:
+    """Draw a colour bar below a panel; beside it, it would make the panel narrower than others."""
+    panel: Any = axis.transAxes
+    inches = axis.figure.dpi_scale_trans + ScaledTranslation(0, 0, panel)  # from its lower edge
+    bar = axis.inset_axes((0.12, -0.2, 0.76, 0.1), transform=blended_transform_factory(panel, inches))
+    axis.figure.colorbar(drawn, cax=bar, orientation="horizontal", extend=extend, ticks=[])
+    style: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "center"}
+    for x, end, side in ((0.1, drawn.norm.vmin, "right"), (0.9, drawn.norm.vmax, "left")):
+        axis.annotate(f"{end:.3g}", (x, 0), (0, -11), ha=side, **style)  # of the panel: the layout leaves room for it
 
 
 def limits(values: Float[np.ndarray, "..."]) -> tuple[float, float]:

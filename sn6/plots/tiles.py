@@ -22,7 +22,7 @@ from matplotlib.patheffects import withStroke
 
 from sn6.datasets.layout import PIXEL
 from sn6.files import atomic_write
-from sn6.footprints import Footprints, Labels, Polygons
+from sn6.footprints import Labels, Polygons
 
 TRUTH, PROPOSAL = "#ffcc00", "#4cc9f0"
 TRUE_POSITIVE, FALSE_NEGATIVE, FALSE_POSITIVE = "#0d86ff", TRUTH, "#ff266f"
@@ -156,27 +156,6 @@ def overview_figure(
         draw_picture(axes[-1], background * DIMMED, f"footprints: {len(labels)}")
         draw_compass(axes[-1], orientation)
         draw_values(axes[-1], labels.polygons, labels.heights, "mean height in m", top=None)
-    figure.suptitle(title)
-    return figure
-
-
-def proposals_figure(
-    picture: Float32[np.ndarray, "h w *rgb"], proposals: Footprints, title: str, orientation: int | None
-) -> Figure:
-    """Draw a tile whose ground truth is unknown: the image, and its proposals coloured by confidence.
-
-    Args:
-        picture: grey or RGB, 0 to 1, in the tile's own frame
-        proposals: footprints in pixels
-        title: title of the figure
-        orientation: 0 imaged from the north, 1 from the south, None where it is unknown
-    """
-    figure = Figure(figsize=(12, 6.4), layout=LAYOUT)
-    left, right = figure.subplots(1, 2)
-    draw_picture(left, picture, "image")
-    draw_compass(left, orientation)
-    draw_picture(right, picture * DIMMED, f"proposals: {len(proposals)}; ground truth unknown")
-    draw_values(right, proposals.polygons, proposals.confidences, "confidence", top=1.0)
     figure.suptitle(title)
     return figure
 

@@ -1,6 +1,4 @@
-"""Draw a tile with its ground truth, its proposals, how they match, and the maps that the proposals come from."""
-
-from collections.abc import Mapping, Sequence
+"""Draw the proposals of a tile: beside its ground truth with the maps that they come from, or alone."""
 
 import numpy as np
 from jaxtyping import Float32, Shaped
@@ -9,10 +7,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from sn6.datasets.layout import PIXEL
+from sn6.footprints import Footprints
 from sn6.metrics.instances import compare_instances
 from sn6.metrics.matching import Match
-from sn6.plots.instances import colours_of_tile, draw_instances
-from sn6.plots.maps import Maps, draw_map, panels
+from sn6.plots.instances import colours_of, colours_of_tile, draw_instances
+from sn6.plots.maps import NO_MAPS, Maps, draw_map, panels
 from sn6.plots.tiles import (
     DIMMED,
     FALSE_NEGATIVE,
@@ -24,10 +23,10 @@ from sn6.plots.tiles import (
     TRUTH,
     draw_compass,
     draw_picture,
+    draw_values,
     outline,
 )
 
-NO_MAPS: Mapping[str, np.ndarray] = {}
 TILE_PANELS = 5  # of ground truth and proposals
 
 
@@ -75,7 +74,7 @@ def tile_figure(
 
 
 def draw_one_by_one(
-    axes: Sequence[Axes],
+    axes: Shaped[np.ndarray, "2"],
     picture: Float32[np.ndarray, "h w *rgb"],
     truth: Shaped[np.ndarray, "truths"],
     proposals: Shaped[np.ndarray, "proposals"],
@@ -104,3 +103,26 @@ def draw_outcomes(
         axis.add_collection(outline(shown, edgecolors=colour, facecolors=colour + "66", linewidths=1.2))
     patches = [Patch(color=colour, label=f"{name}: {selected.sum()}") for name, _, selected, colour in outcomes]
     axis.legend(handles=patches, **LEGEND)
+
+
+def proposals_figure(
+    picture: Float32[np.ndarray, "h w *rgb"], proposals: Footprints, title: str, orientation: int | None
+) -> Figure:
+    """Draw a tile whose ground truth is unknown: the image, its proposals by confidence and one by one.
+
+    Args:
+        picture: grey or RGB, 0 to 1, in the tile's own frame
+        proposals: footprints in pixels
+        title: title of the figure
+        orientation: 0 imaged from the north, 1 from the south, None where it is unknown
+    """
+    figure = Figure(figsize=(17.5, 6.4), layout=LAYOUT)
+    left, middle, right = figure.subplots(1, 3)
+    draw_picture(left, picture, "image")
+    draw_compass(left, orientation)
+    draw_picture(middle, picture * DIMMED, f"proposals: {len(proposals)}; ground truth unknown")
+    draw_values(middle, proposals.polygons, proposals.confidences, "confidence", top=1.0)
+    draw_picture(right, picture * DIMMED, "one by one")
+    draw_instances(right, proposals.polygons, colours_of(proposals.polygons))
+    figure.suptitle(title)
+    return figure
