@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SAR = "SAR-Intensity"
 LOOK_DIRECTIONS = {0: "north", 1: "south", None: None}  # side that the tile was imaged from
 HEADINGS = {
-    "by_neighbours": "by neighbours (within 0.5 m)",
+    "by_neighbours": "by neighbours (0.5 m)",
     "by_area": "by area",
     "by_height": "by height",
     "by_nodata_distance": "by distance to nodata",
