@@ -5,6 +5,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+import rasterio
 import shapely
 from matplotlib.figure import Figure
 from shapely import box
@@ -15,7 +16,7 @@ from sn6.metrics.matching import match_tile
 from sn6.plots.instances import NEAR, colours_of, colours_of_tile
 from sn6.plots.maps import draw_map, limits, rotate_maps
 from sn6.plots.proposals import tile_figure
-from sn6.prediction.pictures import footprints_figure
+from sn6.prediction.pictures import footprints_figure, read_maps
 
 NO_PROPOSALS = np.zeros(0, dtype=object)
 
@@ -180,3 +181,20 @@ def test_predicted_footprints_are_drawn_by_confidence_one_by_one_and_with_maps(t
     step = len(panel) / shape[0]
     one, two = (panel[round(11 * step), round(x * step)] for x in (6, 14))
     assert np.abs(one - two).max() > 0.2
+
+
+def test_the_maps_of_a_prediction_are_read_from_its_raster(tmp_path):
+    """Two bands in steps of 1/254 with nodata 255: a rectangle of each, by its name."""
+    stored = np.random.default_rng(0).integers(0, 255, (2, 20, 30), dtype=np.uint8)
+    stored[:, 5, 7] = 255
+    profile = {"driver": "GTiff", "count": 2, "height": 20, "width": 30, "dtype": "uint8", "nodata": 255}
+    with rasterio.open(tmp_path / "a.tif", "w", transform=rasterio.Affine(0.5, 0, 3, 0, -0.5, 4), **profile) as raster:
+        raster.write(stored)
+        raster.scales, raster.descriptions = (1 / 254, 1 / 254), ("mask", "contact")
+    maps = read_maps(tmp_path / "a.tif", slice(4, 16), slice(6, 30))
+    assert list(maps) == ["mask", "contact"]
+    for values, band in zip(maps.values(), stored, strict=True):
+        assert values.shape == (1, 12, 24)
+        assert np.isnan(values[0, 1, 1])
+        assert np.isnan(values).sum() == 1
+        np.testing.assert_allclose(np.nan_to_num(values[0], nan=255 / 254), band[4:16, 6:30] / 254, rtol=1e-6)
