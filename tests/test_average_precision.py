@@ -7,7 +7,8 @@ import pytest
 from helpers.ranks import on_ranks
 
 import sn6.metrics.average_precision
-from sn6.metrics.average_precision import RankedProposals, average_precision
+from sn6.metrics.average_precision import average_precision
+from sn6.metrics.ranked_proposals import RankedProposals
 
 
 def test_the_docstring_example_runs():

@@ -18,9 +18,9 @@ from sn6.footprints import PolygonOptions
 from sn6.footprints.polygonize import is_building
 from sn6.formats.challenge_csv import ChallengeCSVWriter, read_proposals
 from sn6.formats.geojson import GeoJSONWriter
-from sn6.metrics.average_precision import RankedProposals
 from sn6.metrics.instances import InstanceCounts, compare_instances
 from sn6.metrics.matching import Counts
+from sn6.metrics.ranked_proposals import RankedProposals
 from sn6.metrics.tile_table import COLUMNS, TileTable
 
 Probability = Annotated[float, Field(gt=0, lt=1)]
