@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 SAR = "SAR-Intensity"
 LOOK_DIRECTIONS = {0: "north", 1: "south", None: None}  # side that the tile was imaged from
 HEADINGS = {
+    "by_neighbours": "by neighbours (0.5 m)",
     "by_area": "by area",
     "by_height": "by height",
     "by_nodata_distance": "by distance to nodata",
@@ -65,9 +66,15 @@ def score(
     and such a ring has the area that it encloses; a note reports each case. strict=true does the same as the
     organisers' program.
 
-    Breakdowns: recall by area, height and distance to nodata of the building; precision by area and distance of the
-    proposal; F1 by look direction and strip. The interval needs the positions of the tiles, from root=... or from a
-    GeoJSON or GeoParquet of sn6: a CSV does not contain them.
+    AP50 is the area under the curve of precision over recall, of the proposals of all tiles ranked by confidence. PQ
+    (panoptic quality) is F1 times the mean IoU of the matched pairs. A proposal merges buildings if it covers most of
+    each of two or more; a building is split if most of it is covered by two or more proposals that are mostly inside.
+
+    Breakdowns: F1 of the buildings that touch another (within 0.5 m) and of those that stand alone, where a false
+    positive counts with the building that it overlaps most, or as standing alone; recall by area, height and distance
+    to nodata of the building; precision by area and distance of the proposal; F1 by look direction and strip. The
+    interval needs the positions of the tiles, from root=... or from a GeoJSON or GeoParquet of sn6: a CSV does not
+    contain them.
 
     Raises:
         UserError: invalid input
@@ -132,10 +139,20 @@ def report(card: dict[str, Any], notes: list[str]) -> None:
     for note in notes:
         print(f"note: {note}")
     Console().print(score_table(card))
+    print(describe_instances(card["instances"]))
     if card["interval"]:
         low, high = card["interval"]["f1"]
         level, blocks = card["interval"]["level"], card["interval"]["spatial_blocks"]
         print(f"{level:.0%} interval of F1: {low:.3f} to {high:.3f}, from {blocks} spatial blocks")
+
+
+def describe_instances(scores: dict[str, float]) -> str:
+    """Return how well the buildings are outlined and divided, in a line."""
+    merged, split = counted(int(scores["merged"]), "proposal"), counted(int(scores["split"]), "building")
+    return (
+        f"AP50 {scores['ap50']:.3f}, PQ {scores['pq']:.3f}, mean IoU of the matched pairs {scores['matched_iou']:.3f}; "
+        f"merging two or more buildings: {merged}; split: {split}"
+    )
 
 
 def score_table(card: dict[str, Any]) -> Table:

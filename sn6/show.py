@@ -38,7 +38,8 @@ def show(
 
     For each tile: the four polarisations in grey, the span, the composite (HH, VV, VH as red, green, blue, 10 to
     60 dB), the optical image, and the footprints coloured by height. With proposals=: the ground truth, the proposals,
-    and the true positives, false positives and false negatives.
+    the true positives, false positives and false negatives, and each building in a colour of its own, with split
+    buildings and proposals that merge buildings hatched.
     Without tile=, list the products and draw a few tiles evenly from many buildings to few or, with proposals=, from
     the best F1 to the worst. Tiles are drawn as they are on disk, north up.
 

@@ -46,12 +46,15 @@ def test_the_test_scores_are_those_of_the_proposals(calibrated, bright_root, sn6
     assert (reported["operating_point"]["threshold"], reported["operating_point"]["min_area"]) == (0.3, 35)
     files = (f"truth={bright_root}", f"proposals={calibrated}/proposals.csv", f"out={tmp_path}/score.json")
     assert sn6_command("score", *files).status == 0
-    overall = json.loads((tmp_path / "score.json").read_text())["overall"]
-    test = reported["test"]
+    card = json.loads((tmp_path / "score.json").read_text())
+    overall, test = card["overall"], reported["test"]
     assert counts_of(overall) == counts_of(test)
     assert test["tp"] + test["fn"] > 0  # whether any is matched after so few steps depends on the machine
     for key in ("f1", "precision", "recall"):
         assert test[key] == pytest.approx(getattr(counts_of(overall), key))
+    assert {key: test[key] for key in card["instances"]} == pytest.approx(card["instances"])
+    for part, scores in card["by_neighbours"].items():
+        assert {key: test[f"{part}_{key}"] for key in scores} == pytest.approx(scores)
 
 
 def test_the_validation_scores_are_at_the_operating_point(calibrated, bright_root, sn6_command, tmp_path):
@@ -78,6 +81,18 @@ def test_the_validation_scores_are_at_the_operating_point(calibrated, bright_roo
     assert total.tp + total.fn > 0
     stored = torch.load(calibrated / "checkpoints/best.ckpt", weights_only=True)["callbacks"]["PolygonF1"]
     assert stored["scores"]["f1"] == validation["f1"]
+
+
+def test_the_rows_of_the_tiles_add_up_to_the_scores_of_the_parts(calibrated):
+    for use in ("validation", "test"):
+        scores = read_metrics(calibrated)[use]
+        with (calibrated / f"{use}_tiles.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        for key in ("tp", "fp", "fn", "touching_tp", "touching_fp", "touching_fn", "merged", "split"):
+            assert sum(int(row[key]) for row in rows) == scores[key], (use, key)
+        assert sum(scores[f"{part}_{key}"] for part in ("touching", "alone") for key in ("tp", "fn")) > 0
+        counts = scores["tp"] + scores["fp"] / 2 + scores["fn"] / 2
+        assert sum(float(row["iou_sum"]) for row in rows) / counts == pytest.approx(scores["pq"])
 
 
 def test_the_validations_of_the_training_are_the_only_logged_ones(calibrated):
@@ -174,6 +189,8 @@ def test_the_objective_of_an_older_run_is_reported(tmp_path):
     (tmp_path / "metrics.json").write_text('{"validation": {"f1": 0.25}, "test": {"loss": 2}}')
     assert read_objective(tmp_path, "validation.f1") == 0.25
     assert read_objective(tmp_path, "test.loss") == 2
+    with user_error("wrong_data", tmp_path / "metrics.json", "test.ap50"):
+        read_objective(tmp_path, "test.ap50")
     (tmp_path / "metrics.json").write_text('{"f1": 0.5, "val_f1": 0.4}')
     with user_error("wrong_data", tmp_path / "metrics.json", "validation.f1"):
         read_objective(tmp_path, "validation.f1")

@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from sn6.footprints import Footprints, Labels
 from sn6.metrics.matching import Match
+from sn6.plots.proposals import proposals_figure, tile_figure
 from sn6.plots.tiles import (
     FALSE_NEGATIVE,
     FALSE_POSITIVE,
@@ -20,15 +21,13 @@ from sn6.plots.tiles import (
     TRUTH,
     outline,
     overview_figure,
-    proposals_figure,
     round_length,
     save_figure,
-    tile_figure,
 )
 
 BOXES = np.array([shapely.box(x, 10, x + 10, 20) for x in (5, 25, 45)], dtype=object)
 BOTH = np.array([True, True])
-ONE_MATCH = Match(np.array([1, -1]), BOTH, BOTH)  # of boxes 0 and 1 with 1 and 2: box 1
+ONE_MATCH = Match(np.array([1, -1]), BOTH, BOTH, np.array([1.0, 0.0]))  # of boxes 0 and 1 with 1 and 2: box 1
 BLACK = np.zeros((64, 64), np.float32)
 YELLOW = (0.993, 0.906, 0.144)  # the end of the colour bar
 
@@ -73,7 +72,7 @@ def test_outlines_surround_their_pixels(tmp_path):
     picture = BLACK.copy()
     picture[20:30, 40:55] = 0.5
     truth = np.array([shapely.box(40, 20, 55, 30)], dtype=object)
-    no_match = Match(np.zeros(0, np.int64), np.zeros(0, bool), np.array([True]))
+    no_match = Match(np.zeros(0, np.int64), np.zeros(0, bool), np.array([True]), np.zeros(0))
     figure = tile_figure(picture, truth, np.zeros(0, dtype=object), no_match, "t")
     panel = window(figure.axes[0], pixels_of(figure, tmp_path))
     block, line = bounds(close(panel, 0.5)), bounds(close(panel, to_rgb(TRUTH), 0.2))

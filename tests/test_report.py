@@ -55,8 +55,9 @@ def test_the_result_of_each_stage_is_at_the_end(printed):
     for stage, metrics in read_metrics(folder / "outputs/it")["stages"].items():
         test = metrics["test"]
         (row,) = [line.split() for line in lines[-16:] if line.startswith(f"{stage} ")]
-        values = (test["f1"], test["precision"], test["recall"], test["oracle"]["f1"])
-        assert row[1:6] == [*(f"{value:.3f}" for value in values), str(test["tiles"])]
+        values = (*(test[key] for key in ("f1", "precision", "recall")), test["oracle"]["f1"])
+        values += (test["touching_f1"], test["alone_f1"])
+        assert row[1:8] == [*(f"{value:.3f}" for value in values), str(test["tiles"])]
 
 
 def commands_in(err):

@@ -174,6 +174,24 @@ def test_recall_is_by_the_building_and_precision_by_the_proposal(sn6_command, tm
     assert "640+ m2" not in printed  # a bin without buildings and proposals
 
 
+def test_buildings_one_by_one(sn6_command, tmp_path):
+    """On a: two of three row houses are merged, the third is matched. On b: a lone building is split and matched."""
+    row = [box(20 * i, 0, 20 * i + 20, 20) for i in range(3)]
+    truth = [*[("a", house, 3) for house in row], ("b", box(0, 0, 40, 20), 3)]
+    on_a = [("a", box(0, 0, 40, 20), 0.9), ("a", box(40, 0, 60, 16), 0.6)]
+    on_b = [("b", box(0, 0, 24, 20), 0.8), ("b", box(26, 0, 40, 20), 0.7), ("b", box(0, 90, 20, 110), 0.5)]
+    card, printed = score(sn6_command, write_truth(tmp_path, truth), write_proposals(tmp_path, [*on_a, *on_b]))
+    parts = {name: [part[key] for key in ("tp", "fp", "fn")] for name, part in card["by_neighbours"].items()}
+    assert parts == {"touching": [1, 1, 2], "alone": [1, 2, 0]}
+    scores = card["instances"]
+    assert (scores["merged"], scores["split"]) == (1, 1)
+    assert scores["matched_iou"] == pytest.approx((0.8 + 0.6) / 2)
+    assert scores["pq"] == pytest.approx((0.8 + 0.6) / (2 + 3 / 2 + 2 / 2))
+    assert scores["ap50"] == pytest.approx(1 / 4 * 1 / 2 + 1 / 4 * 1 / 2)  # FP, TP, FP, TP, FP of 4 buildings
+    for figure in (f"{scores['ap50']:.3f}", f"{scores['pq']:.3f}", "0.700"):
+        assert figure in printed
+
+
 def test_exactly_20_square_metres_are_in_the_first_bin(score_rows):
     card = score_rows([("a", box(0, 0, 10, 8), "")], [("a", box(0, 0, 10, 8), 1)])
     assert card["by_area"]["20-40 m2"]["matched"] == 1

@@ -7,17 +7,22 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from sn6.callbacks.logged_media import log_picture
-from sn6.callbacks.polygon_f1 import polygon_f1_of
+from sn6.callbacks.polygon_f1 import dataset_of, polygon_f1_of
 from sn6.callbacks.scoring import TileResult
 from sn6.data.dataset import TileDataset
 from sn6.datasets.layout import PRODUCTS
+from sn6.plots.maps import Maps, rotate_maps
+from sn6.plots.proposals import tile_figure
 from sn6.plots.rendering import render_background
 from sn6.plots.tile_selection import spread_by_buildings
-from sn6.plots.tiles import save_figure, tile_figure
+from sn6.plots.tiles import save_figure
 
 
 class ImageLogging(Callback):
     """Draw `figures/validation_<image id>.png` in the run's folder and log it to the loggers that take images.
+
+    A picture has the ground truth, the proposals and their matches, each building in a colour of its own with merged
+    and split ones marked, and the maps of all heads.
 
     They are drawn again whenever the polygon F1 is the best so far, and after training for the best checkpoint at the
     operating point of each tile. The tiles are the same in every epoch and run: evenly spread over the validation tiles
@@ -33,6 +38,8 @@ class ImageLogging(Callback):
         self.tiles = tiles
         self.best = -1.0
         self.pictures: dict[str, Path] = {}
+        self.chosen: list[int] = []  # indices of the tiles
+        self.maps: dict[int, Maps] = {}  # of the tiles of this pass, on this rank, in the sensor's frame
 
     def state_dict(self) -> dict[str, float]:
         """Return the F1 of the pictures."""
@@ -41,6 +48,19 @@ class ImageLogging(Callback):
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
         """Restore the F1 of the pictures."""
         self.best = state_dict["best"]
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Choose the tiles."""
+        self.chosen, self.maps = choose_tiles(dataset_of(trainer.val_dataloaders), self.tiles), {}
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
+    ) -> None:
+        """Keep the maps of the tiles that are drawn."""
+        for i, index in enumerate(batch["index"].tolist()):
+            if index in self.chosen:
+                maps = outputs["maps"].items()
+                self.maps[index] = {name: values[i].float().cpu().numpy() for name, values in maps}
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the tiles that this rank has evaluated."""
@@ -54,15 +74,12 @@ class ImageLogging(Callback):
         else:
             when = "best checkpoint"
         dataset, folder = polygon_f1.dataset, Path(trainer.default_root_dir) / "figures"
-        paths = {
-            index: folder / f"validation_{dataset.tiles[index].image_id}.png"
-            for index in choose_tiles(dataset, self.tiles)
-        }
+        paths = {index: folder / f"validation_{dataset.tiles[index].image_id}.png" for index in self.chosen}
         for index, path in paths.items():
             # one rank draws a tile, also where the sampler repeats it so that all ranks have equally many
             if index in polygon_f1.results and index % trainer.world_size == trainer.global_rank:
                 point = "" if is_training else f", {polygon_f1.polygonizer_of(index)}"
-                draw(dataset, index, polygon_f1.results[index], f"{when}{point}", path)
+                draw(dataset, index, polygon_f1.results[index], self.maps[index], f"{when}{point}", path)
         trainer.strategy.barrier()  # each rank has drawn its own
         self.pictures = {f"validation/{dataset.tiles[index].image_id}": path for index, path in paths.items()}
         log_pictures(trainer)
@@ -82,7 +99,7 @@ def choose_tiles(dataset: TileDataset, number: int) -> list[int]:
     return spread_by_buildings([len(dataset.labels(index)) for index in range(len(dataset))], number)
 
 
-def draw(dataset: TileDataset, index: int, result: TileResult, when: str, path: Path) -> None:
+def draw(dataset: TileDataset, index: int, result: TileResult, maps: Maps, when: str, path: Path) -> None:
     """Draw one tile in its own frame, north up."""
     tile, source = dataset.tiles[index], dataset.source
     image, valid = dataset.archive.read(tile, source.product, source.bands)
@@ -90,5 +107,6 @@ def draw(dataset: TileDataset, index: int, result: TileResult, when: str, path: 
     picture = render_background(image, valid, names)
     orientation = None if PRODUCTS[source.product].optical else tile.orientation
     title = f"{tile.image_id}, {when}"
-    figure = tile_figure(picture, result.truth, result.footprints.polygons, result.match, title, orientation)
+    maps = rotate_maps(maps) if dataset.is_rotated(index) else maps
+    figure = tile_figure(picture, result.truth, result.footprints.polygons, result.match, title, orientation, maps)
     save_figure(figure, path)

@@ -17,7 +17,9 @@ from sn6.footprints.polygonizer import Maps, Polygonizer, Probability
 from sn6.footprints.threshold import Threshold
 from sn6.formats.challenge_csv import ChallengeCSVWriter, read_proposals
 from sn6.formats.geojson import GeoJSONWriter
+from sn6.metrics.instances import InstanceCounts, compare_instances
 from sn6.metrics.matching import Counts
+from sn6.metrics.ranked_proposals import RankedProposals
 from sn6.metrics.tile_table import COLUMNS, TileTable
 
 COMPONENTS = Threshold()
@@ -34,6 +36,7 @@ class ScoredTile:
         intersection: pixels that are building and predicted as building
         union: pixels that are building or predicted as building
         result: at the tile's operating point
+        instances: what is counted of its buildings one by one
         oracle: counts of the ground-truth mask, only in a test
         curve: counts at the other thresholds, only in a test
     """
@@ -43,6 +46,7 @@ class ScoredTile:
     intersection: int
     union: int
     result: TileResult
+    instances: InstanceCounts
     oracle: Counts | None
     curve: list[Counts]
 
@@ -50,8 +54,10 @@ class ScoredTile:
 class PolygonF1(Callback):
     """Turn maps into polygons and score them by the rules of SpaceNet 6, in every validation and test.
 
-    Logs `val/f1`, `val/precision`, `val/recall`, `val/iou` (of valid pixels) and `val/loss`, or `test/...`. Tiles are
-    scored in a thread, while the device computes the next ones.
+    Logs `val/f1`, `val/precision`, `val/recall`, `val/iou` (of valid pixels) and `val/loss`, or `test/...`, and how the
+    buildings are found one by one: `touching_recall` and `touching_f1` of those that touch others, `alone_recall` and
+    `alone_f1`, the numbers `merged` and `split`, `matched_iou`, `pq` and `ap50`, see `sn6.metrics.instances` and
+    `sn6.metrics.average_precision`. Tiles are scored in a thread, while the device computes the next ones.
 
     After a test it writes `proposals.csv` and `footprints.geojson` to the run's folder, and its `oracle` has the upper
     bound from the ground-truth mask, which is below 1 where buildings touch: at a minimum area of 20 m² always, so
@@ -65,7 +71,11 @@ class PolygonF1(Callback):
         curve: probabilities; thresholds at which a test is scored as well (diagnostic only)
     """
 
-    logged: ClassVar = ("f1", "precision", "recall", "iou", "loss")
+    logged: ClassVar = (
+        *("f1", "precision", "recall", "iou", "loss"),
+        *("touching_f1", "touching_recall", "alone_f1", "alone_recall"),
+        *("merged", "split", "matched_iou", "pq", "ap50"),
+    )
 
     def __init__(
         self,
@@ -98,6 +108,7 @@ class PolygonF1(Callback):
         self.table = TileTable(len(dataset))
         self.oracle_table = TileTable(len(dataset)) if is_test else None
         self.curve_tables = [TileTable(len(dataset)) for _ in self.curve_at] if is_test else []
+        self.ranked = RankedProposals()
         self.results = {}
         self.thread = ScoringThread(self._score)
 
@@ -126,6 +137,7 @@ class PolygonF1(Callback):
         predicted, building = polygonizer.is_building(maps, valid), mask & valid
         intersection, union = int((predicted & building).sum()), int((predicted | building).sum())
         result = self.score_tile(index, maps, valid, polygonizer)
+        instances = compare_instances(result.truth, result.footprints.polygons, result.match, PIXEL)
         oracle = None
         if self.oracle_table is not None:
             truth = {"mask": mask[None].astype(np.float32)}
@@ -134,11 +146,14 @@ class PolygonF1(Callback):
             self.score_tile(index, maps, valid, replace(polygonizer, threshold=threshold)).match.counts
             for threshold, _ in zip(self.curve_at, self.curve_tables, strict=False)  # a validation has no tables
         ]
-        return ScoredTile(index, loss, intersection, union, result, oracle, curve)
+        return ScoredTile(index, loss, intersection, union, result, instances.counts(result.match), oracle, curve)
 
     def _record(self, tile: ScoredTile) -> None:
         self.results[tile.index] = tile.result
-        self.table.enter(tile.index, tile.loss, tile.intersection, tile.union, tile.result.match.counts)
+        match, counted = tile.result.match, tile.result.match.proposals_counted
+        self.table.enter(tile.index, tile.loss, tile.intersection, tile.union, match.counts, tile.instances)
+        confidences = tile.result.footprints.confidences[counted]
+        self.ranked.enter(tile.index, confidences, match.true_positives[counted])
         if self.oracle_table is not None and tile.oracle is not None:
             self.oracle_table.enter(tile.index, 0, 0, 0, tile.oracle)
         for table, counts in zip(self.curve_tables, tile.curve, strict=True):
@@ -156,7 +171,8 @@ class PolygonF1(Callback):
         """Wait for the last tiles, and pool the counts over tiles and ranks."""
         for tile in self.thread.results(wait=True):
             self._record(tile)
-        self.scores = self.table.to(device).compute()
+        scores = self.table.to(device).compute()
+        self.scores = scores | {"ap50": self.ranked.compute(int(scores["tp"] + scores["fn"]))}
         self.by_tile = self.table.by_tile
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:

@@ -26,7 +26,9 @@ def current_objective(name: Any) -> Any:
 Objective = Annotated[  # the keys of metrics.json that tell how good a run was
     Literal[
         "validation.f1", "validation.precision", "validation.recall", "validation.iou", "validation.loss",
+        "validation.touching_f1", "validation.alone_f1", "validation.ap50", "validation.pq",
         "test.f1", "test.precision", "test.recall", "test.iou", "test.loss",
+        "test.touching_f1", "test.alone_f1", "test.ap50", "test.pq",
     ],
     BeforeValidator(current_objective),
 ]  # fmt: skip

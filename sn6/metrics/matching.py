@@ -25,6 +25,9 @@ class Counts:
     def __add__(self, other: "Counts") -> "Counts":
         return Counts(self.tp + other.tp, self.fp + other.fp, self.fn + other.fn)
 
+    def __sub__(self, other: "Counts") -> "Counts":
+        return Counts(self.tp - other.tp, self.fp - other.fp, self.fn - other.fn)
+
     @property
     def precision(self) -> float:
         """Return TP / (TP + FP): the fraction of the proposals that match; 0 where there is no proposal."""
@@ -49,11 +52,13 @@ class Match:
         truth_of_proposal: index of the building that each proposal matches, -1 where it matches none
         proposals_counted: false where a proposal is too small to count
         truths_counted: false where a building is too small to count
+        ious: IoU of each proposal with the building that it matches, 0 where it matches none
     """
 
     truth_of_proposal: Int64[np.ndarray, "proposals"]
     proposals_counted: Bool[np.ndarray, "proposals"]
     truths_counted: Bool[np.ndarray, "truths"]
+    ious: Float64[np.ndarray, "proposals"]
 
     @property
     def true_positives(self) -> Bool[np.ndarray, "proposals"]:
@@ -102,12 +107,12 @@ def match_tile(
     proposal, truth, iou = _overlapping_pairs(proposals[kept_proposals], truths[kept_truths])
     proposal, truth = kept_proposals[proposal], kept_truths[truth]
     truth_of_proposal = np.full(len(proposals), -1, dtype=np.int64)
-    free = truths_counted.copy()
+    ious, free = np.zeros(len(proposals)), truths_counted.copy()
     for pair in np.lexsort((truth, -iou, rank[proposal])):
         if truth_of_proposal[proposal[pair]] < 0 and free[truth[pair]]:
-            truth_of_proposal[proposal[pair]] = truth[pair]
+            truth_of_proposal[proposal[pair]], ious[proposal[pair]] = truth[pair], iou[pair]
             free[truth[pair]] = False
-    return Match(truth_of_proposal, proposals_counted, truths_counted)
+    return Match(truth_of_proposal, proposals_counted, truths_counted, ious)
 
 
 def _overlapping_pairs(

@@ -1,4 +1,4 @@
-"""Compute a score overall and by area, height, look direction, distance to nodata and strip, as in score.json."""
+"""Compute a score overall and by neighbours, area, height, look direction, nodata and strip, as in score.json."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float64, Int64, Shaped
 
 from sn6.footprints import Footprints, Labels
 from sn6.footprints.ground import Corner
+from sn6.metrics.average_precision import average_precision
 from sn6.metrics.breakdown import (
     Rates,
     bin_names,
@@ -21,6 +22,7 @@ from sn6.metrics.breakdown import (
     rates,
     spatial_blocks,
 )
+from sn6.metrics.instances import InstanceCounts, compare_instances
 from sn6.metrics.matching import Counts, match_tile
 
 AREAS = (20, 40, 80, 160, 320, 640)  # m²; the first is the minimum area that counts
@@ -53,15 +55,19 @@ class ScoredTile:
         image_id: of the tile
         corner: of the tile, None where unknown
         counts: true positives, false positives, false negatives
+        instances: what is counted of the buildings one by one
         buildings: properties of the ground truth
         proposals: properties of the proposals
+        confidences: of the proposals
     """
 
     image_id: str
     corner: Corner | None
     counts: Counts
+    instances: InstanceCounts
     buildings: Properties
     proposals: Properties
+    confidences: Float64[np.ndarray, "n"]
 
 
 def score_tile(
@@ -89,10 +95,12 @@ def score_tile(
         image_id,
         corner,
         match.counts,
+        compare_instances(truth.polygons, proposed.polygons, match, pixel_size).counts(match),
         properties(
             truth.polygons[buildings], truth.heights[buildings], ~match.false_negatives[buildings], valid, pixel_size
         ),
         properties(proposed.polygons[proposals], unknown, match.true_positives[proposals], valid, pixel_size),
+        proposed.confidences[proposals],
     )
 
 
@@ -129,8 +137,11 @@ def scorecard(
         resamples: of the bootstrap
     """
     counts = [tile.counts for tile in tiles]
+    total, instances = sum(counts, Counts()), sum((tile.instances for tile in tiles), InstanceCounts())
     return {
-        "overall": rates(sum(counts, Counts())),
+        "overall": rates(total),
+        "instances": instances.scores(total) | {"ap50": ap50(tiles)},
+        "by_neighbours": {"touching": rates(instances.touching), "alone": rates(total - instances.touching)},
         "by_area": two_sided(tiles, bin_names(AREAS, "m2"), lambda side: bins(side.areas, AREAS)),
         "by_height": by_height(tiles),
         "by_look_direction": by_group([look_directions.get(tile.image_id) for tile in tiles], counts),
@@ -138,6 +149,13 @@ def scorecard(
         "by_strip": by_group([strips.get(tile.image_id) for tile in tiles], counts),
         "interval": interval(tiles, block_size, resamples),
     }
+
+
+def ap50(tiles: Sequence[ScoredTile]) -> float:
+    """Compute the average precision of the proposals of all tiles together."""
+    confidences = np.concatenate([tile.confidences for tile in tiles])
+    matched = np.concatenate([tile.proposals.matched for tile in tiles])
+    return average_precision(confidences, matched, sum(len(tile.buildings.matched) for tile in tiles))
 
 
 def by_height(tiles: Sequence[ScoredTile]) -> dict[str, Rates]:

@@ -1,6 +1,6 @@
 """Count each tile once, on any rank and however often it is evaluated."""
 
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from typing import SupportsFloat
 
 import torch
@@ -8,14 +8,18 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torchmetrics import Metric
 
+from sn6.metrics.breakdown import rates
+from sn6.metrics.instances import InstanceCounts
 from sn6.metrics.matching import Counts
 
-COLUMNS = ("loss", "intersection", "union", "tp", "fp", "fn")
+COUNTS = ("intersection", "union", "tp", "fp", "fn", "touching_tp", "touching_fp", "touching_fn", "merged", "split")
+COLUMNS = ("loss", *COUNTS, "iou_sum")
 UNSEEN = float("-inf")
+NOT_COUNTED = InstanceCounts()  # where only F1 is of interest
 
 
 class TileTable(Metric):
-    """Collect one row per tile: loss, pixel intersection and union, true positives, false positives, false negatives.
+    """Collect one row per tile: loss, pixel intersection and union, and what is counted of its buildings.
 
     Ranks are reduced by the maximum of each entry: an entry is the same on every rank that computed it and UNSEEN on
     the others. A padded sampler may evaluate a tile twice, and a rank may evaluate none.
@@ -25,10 +29,14 @@ class TileTable(Metric):
 
     Example:
         >>> table = TileTable(tiles=3)
-        >>> table.update(torch.tensor([0, 2]), torch.tensor([[0.5, 10, 20, 1, 0, 1], [0.1, 5, 5, 1, 0, 0]]))
-        >>> table.update(torch.tensor([2]), torch.tensor([[0.1, 5, 5, 1, 0, 0]]))  # evaluated twice, counted once
-        >>> {key: round(table.compute()[key], 3) for key in ("loss", "iou", "f1", "tp", "fp", "fn", "scored_tiles")}
+        >>> table.enter(0, 0.5, 10, 20, Counts(1, 0, 1), InstanceCounts(Counts(1, 0, 1), iou_sum=0.75))
+        >>> table.enter(2, 0.1, 5, 5, Counts(1, 0, 0), InstanceCounts(iou_sum=1))
+        >>> table.enter(2, 0.1, 5, 5, Counts(1, 0, 0), InstanceCounts(iou_sum=1))  # evaluated twice, counted once
+        >>> scores = table.compute()
+        >>> {key: round(scores[key], 3) for key in ("loss", "iou", "f1", "tp", "fp", "fn", "scored_tiles")}
         {'loss': 0.3, 'iou': 0.6, 'f1': 0.8, 'tp': 2, 'fp': 0, 'fn': 1, 'scored_tiles': 2}
+        >>> {key: round(scores[key], 3) for key in ("touching_f1", "alone_f1", "matched_iou", "pq")}
+        {'touching_f1': 0.667, 'alone_f1': 1.0, 'matched_iou': 0.875, 'pq': 0.7}
     """
 
     higher_is_better = True
@@ -41,7 +49,7 @@ class TileTable(Metric):
         # float32 represents the counts exactly: a tile has fewer than 2**24 pixels
         self.add_state("rows", torch.full((tiles, len(COLUMNS)), UNSEEN), dist_reduce_fx="max")
 
-    def update(self, index: Int[Tensor, " n"], rows: Float[Tensor, "n 6"]) -> None:
+    def update(self, index: Int[Tensor, " n"], rows: Float[Tensor, "n columns"]) -> None:
         """Set the rows of tiles.
 
         Args:
@@ -50,10 +58,18 @@ class TileTable(Metric):
         """
         self.rows[index] = rows.to(self.rows)
 
-    def enter(self, index: int, loss: float, intersection: SupportsFloat, union: SupportsFloat, counts: Counts) -> None:
+    def enter(
+        self,
+        index: int,
+        loss: float,
+        intersection: SupportsFloat,
+        union: SupportsFloat,
+        counts: Counts,
+        instances: InstanceCounts = NOT_COUNTED,
+    ) -> None:
         """Set the row of one tile."""
-        row = [float(loss), float(intersection), float(union), counts.tp, counts.fp, counts.fn]
-        self.update(torch.tensor([index]), torch.tensor([row]))
+        row = [float(loss), float(intersection), float(union), *astuple(counts), *astuple(instances.touching)]
+        self.update(torch.tensor([index]), torch.tensor([[*row, instances.merged, instances.split, instances.iou_sum]]))
 
     def compute(self) -> dict[str, float]:
         """Compute the mean loss over tiles, and the scores from the counts pooled over tiles."""
@@ -61,11 +77,14 @@ class TileTable(Metric):
         return pool(self.by_tile)
 
 
-def pool(rows: Float[Tensor, "n 6"]) -> dict[str, float]:
+def pool(rows: Float[Tensor, "n columns"]) -> dict[str, float]:
     """Compute the mean loss over those rows of a table that are not UNSEEN, and the scores from their summed counts."""
     seen = rows[rows[:, 0] != UNSEEN].double()
-    loss, intersection, union, tp, fp, fn = seen.sum(dim=0).tolist()
-    counts = Counts(int(tp), int(fp), int(fn))
+    loss, intersection, union, *sums, iou_sum = seen.sum(dim=0).tolist()
+    tp, fp, fn, touching_tp, touching_fp, touching_fn, merged, split = map(int, sums)
+    counts = Counts(tp, fp, fn)
+    instances = InstanceCounts(Counts(touching_tp, touching_fp, touching_fn), merged, split, iou_sum)
+    parts = {"touching": instances.touching, "alone": counts - instances.touching}
     return {
         "loss": loss / max(len(seen), 1),
         "iou": intersection / max(union, 1),
@@ -74,4 +93,6 @@ def pool(rows: Float[Tensor, "n 6"]) -> dict[str, float]:
         "f1": counts.f1,
         **asdict(counts),
         "scored_tiles": len(seen),
+        **{f"{name}_{key}": value for name, part in parts.items() for key, value in rates(part).items()},
+        **instances.scores(counts),
     }

@@ -9,8 +9,9 @@ from sn6.datasets.layout import CRS, PRODUCTS
 from sn6.errors import UserError
 from sn6.footprints import Footprints
 from sn6.metrics.matching import match_tile
+from sn6.plots.proposals import proposals_figure, tile_figure
 from sn6.plots.rendering import SAR_BANDS, composite, contrast, grey, render_background, span
-from sn6.plots.tiles import overview_figure, proposals_figure, save_figure, tile_figure
+from sn6.plots.tiles import overview_figure, save_figure
 
 SAR = "SAR-Intensity"
 IMAGED_FROM = {0: "imaged from the north", 1: "imaged from the south", None: "look direction unknown"}

@@ -22,7 +22,7 @@ def curves_figure(metrics: Path) -> Figure:
 
     figure = Figure(figsize=(12, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2)
-    scores = ("val/f1", "val/precision", "val/recall", "val/iou")
+    scores = ("val/f1", "val/precision", "val/recall", "val/iou", "val/touching_f1", "val/alone_f1")
     for axis, keys in ((left, ("train/loss", "val/loss")), (right, scores)):
         for key in keys:
             steps, values = column(key)

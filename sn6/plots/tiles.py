@@ -22,8 +22,7 @@ from matplotlib.patheffects import withStroke
 
 from sn6.datasets.layout import PIXEL
 from sn6.files import atomic_write
-from sn6.footprints import Footprints, Labels, Polygons
-from sn6.metrics.matching import Match
+from sn6.footprints import Labels, Polygons
 
 TRUTH, PROPOSAL = "#ffcc00", "#4cc9f0"
 TRUE_POSITIVE, FALSE_NEGATIVE, FALSE_POSITIVE = "#0d86ff", TRUTH, "#ff266f"
@@ -157,67 +156,6 @@ def overview_figure(
         draw_picture(axes[-1], background * DIMMED, f"footprints: {len(labels)}")
         draw_compass(axes[-1], orientation)
         draw_values(axes[-1], labels.polygons, labels.heights, "mean height in m", top=None)
-    figure.suptitle(title)
-    return figure
-
-
-def proposals_figure(
-    picture: Float32[np.ndarray, "h w *rgb"], proposals: Footprints, title: str, orientation: int | None
-) -> Figure:
-    """Draw a tile whose ground truth is unknown: the image, and its proposals coloured by confidence.
-
-    Args:
-        picture: grey or RGB, 0 to 1, in the tile's own frame
-        proposals: footprints in pixels
-        title: title of the figure
-        orientation: 0 imaged from the north, 1 from the south, None where it is unknown
-    """
-    figure = Figure(figsize=(12, 6.4), layout=LAYOUT)
-    left, right = figure.subplots(1, 2)
-    draw_picture(left, picture, "image")
-    draw_compass(left, orientation)
-    draw_picture(right, picture * DIMMED, f"proposals: {len(proposals)}; ground truth unknown")
-    draw_values(right, proposals.polygons, proposals.confidences, "confidence", top=1.0)
-    figure.suptitle(title)
-    return figure
-
-
-def tile_figure(
-    picture: Float32[np.ndarray, "h w *rgb"],
-    truth: Polygons,
-    proposals: Polygons,
-    match: Match,
-    title: str,
-    orientation: int | None = None,
-) -> Figure:
-    """Draw a tile with its ground truth, with its proposals, and with the true and false positives and false negatives.
-
-    Args:
-        picture: grey or RGB, 0 to 1, in the tile's own frame
-        truth: ground truth in pixels
-        proposals: proposals in pixels
-        match: result of matching the proposals with the ground truth
-        title: title of the figure
-        orientation: 0 imaged from the north, 1 from the south, None where it is unknown
-    """
-    figure = Figure(figsize=(16.5, 6.8), layout=LAYOUT)
-    axes = figure.subplots(1, 3)
-    panels = ((f"ground truth: {len(truth)}", truth, TRUTH), (f"proposals: {len(proposals)}", proposals, PROPOSAL))
-    for axis, (name, polygons, colour) in zip(axes, panels, strict=False):
-        draw_picture(axis, picture, name)
-        axis.add_collection(outline(polygons, edgecolors=colour, facecolors="none", linewidths=1.2))
-    draw_compass(axes[0], orientation)
-    draw_picture(axes[2], picture * DIMMED, f"F1 {match.counts.f1:.2f}")
-    outcomes = (
-        ("true positive", proposals, match.true_positives, TRUE_POSITIVE),
-        ("false negative", truth, match.false_negatives, FALSE_NEGATIVE),
-        ("false positive", proposals, match.false_positives, FALSE_POSITIVE),
-    )
-    for _, polygons, selected, colour in outcomes:
-        shown = [polygon for polygon, is_selected in zip(polygons, selected, strict=True) if is_selected]
-        axes[2].add_collection(outline(shown, edgecolors=colour, facecolors=colour + "66", linewidths=1.2))
-    patches = [Patch(color=colour, label=f"{name}: {selected.sum()}") for name, _, selected, colour in outcomes]
-    axes[2].legend(handles=patches, **LEGEND)
     figure.suptitle(title)
     return figure
 

@@ -23,7 +23,7 @@ def read_objective(folder: Path, objective: str) -> float:
     """
     path, (part, score) = folder / METRICS_FILE, objective.split(".")
     metrics = read_json(path)
-    if part not in metrics:
+    if score not in metrics.get(part, ()):
         raise UserError(
             f"{path} was written by an older version of sn6 and has no {objective}; choose another name=..., or set "
             "resume=false to train again",

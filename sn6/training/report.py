@@ -17,11 +17,16 @@ from sn6.checkpoints.polygonizer import build_polygonizer, field_values, is_own_
 from sn6.data.datamodule import TileDataModule
 from sn6.datasets.archive import Archive
 from sn6.errors import counted
+from sn6.metrics.instances import TOUCHING
 from sn6.segmenter import Segmenter, steps_of
 from sn6.training.contact_sheet import CONTACT_SHEET
 from sn6.training.environment import device_name
 
 WIDTH = 300  # characters, so that no row is cut
+FOOTNOTES = (
+    "* F1 of the ground-truth mask itself, in which buildings that touch are one",
+    f"** F1 of the buildings within {TOUCHING:g} m of another, and of all others",
+)
 log = logging.getLogger(__name__)
 
 
@@ -60,7 +65,7 @@ def print_results(metrics: Mapping[str, Mapping[str, Any]], config: Mapping[str,
         metrics: stage, or the name of the run → its metrics.json; those of an older version are left out
         config: of the last stage, resolved
     """
-    scored = {name: one for name, one in metrics.items() if "test" in one}
+    scored = {name: one for name, one in metrics.items() if "touching_f1" in one.get("test", ())}
     if not scored:
         return
     log.info("\n%s", table_of(scored))
@@ -84,18 +89,19 @@ def table_of(metrics: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the table of the scores, a row for each stage."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("", no_wrap=True)
-    for column in ("F1", "precision", "recall", "upper bound*", "tiles"):
+    for column in ("F1", "precision", "recall", "upper bound*", "touching**", "alone**", "tiles"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("scored on", no_wrap=True)
     for name, one in metrics.items():
         test = one["test"]
-        values = (test["f1"], test["precision"], test["recall"], test["oracle"]["f1"])
-        table.add_row(name, *(f"{value:.3f}" for value in values), str(test["tiles"]), test["scored_on"])
+        scores = (*(test[key] for key in ("f1", "precision", "recall")), test["oracle"]["f1"])
+        scores += tuple(test[key] for key in ("touching_f1", "alone_f1"))
+        table.add_row(name, *(f"{score:.3f}" for score in scores), str(test["tiles"]), test["scored_on"])
     console = Console(file=io.StringIO(), width=WIDTH)
     with console.capture() as capture:
         console.print(table, highlight=False)
     lines = [line.rstrip() for line in capture.get().splitlines()]
-    return "\n".join([*lines, "* F1 of the ground-truth mask itself, in which buildings that touch are one"])
+    return "\n".join([*lines, *FOOTNOTES])
 
 
 def next_commands(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:

@@ -18,7 +18,7 @@ from sn6.checkpoints.torch_file import read_torch_file
 from sn6.data.datamodule import TileDataModule
 from sn6.errors import UserError
 from sn6.files import write_csv
-from sn6.metrics.tile_table import COLUMNS, UNSEEN
+from sn6.metrics.tile_table import COLUMNS, COUNTS, UNSEEN
 from sn6.plots.curves import calibration_figure, curves_figure, threshold_figure
 from sn6.plots.tiles import save_figure
 from sn6.simulation.archive import is_simulated
@@ -27,6 +27,11 @@ from sn6.training.environment import environment
 from sn6.training.resume import read_best
 
 TILE_COLUMNS = ("image_id", *COLUMNS)
+PART_SCORES = ("f1", "precision", "recall", "tp", "fp", "fn")
+INSTANCE_SCORES = (
+    *("ap50", "pq", "matched_iou", "merged", "split"),
+    *(f"{part}_{score}" for part in ("touching", "alone") for score in PART_SCORES),
+)
 
 
 def best_checkpoint(trainer: Trainer, config: Mapping[str, Any]) -> str:
@@ -100,7 +105,8 @@ def build_metrics(
 def as_scores(scores: dict[str, float]) -> dict[str, float]:
     """Return the scores of a pass over tiles, the most important first."""
     keys = ("f1", "precision", "recall", "iou", "loss", "tp", "fp", "fn")
-    return {key: scores[key] for key in keys} | {"tiles": scores["scored_tiles"]}
+    tiles = {"tiles": scores["scored_tiles"]}
+    return {key: scores[key] for key in keys} | tiles | {key: scores[key] for key in INSTANCE_SCORES}
 
 
 def describe_data(datamodule: TileDataModule) -> dict[str, Any]:
@@ -161,7 +167,7 @@ def write_artifacts(name: str, trainer: Trainer, datamodule: TileDataModule, bes
 def tile_rows(image_ids: Sequence[str], by_tile: Tensor) -> list[list[Any]]:
     """Return a row of TILE_COLUMNS for each tile that was scored; counts are whole numbers."""
     return [
-        [image_id, row[0], *map(int, row[1:])]
+        [image_id, *(int(value) if key in COUNTS else value for key, value in zip(COLUMNS, row, strict=True))]
         for image_id, row in zip(image_ids, by_tile.tolist(), strict=True)
         if row[0] != UNSEEN
     ]
