@@ -233,6 +233,7 @@ def test_a_head_of_the_users_own(sn6_run, sn6_command, archive_root, tmp_path, m
     overrides = [*small_run("unet"), "model.depth=2", f"data.root={archive_root}", "heads=roofs"]
     done = sn6_run("--config-dir", str(tmp_path / "my_conf"), *overrides)
     assert done.status == 0, done.err
+    assert "allow=own_heads.Roof" in done.out + done.err  # of the commands to go on with
     options = [f"root={archive_root}", f"out={tmp_path / 'out'}", f"checkpoint={tmp_path / 'outputs/it'}"]
     assert_fails(sn6_command("predict", *options), "missing_value", "allow")
     done = sn6_command("predict", *options, "allow=own_heads.Roof")
