@@ -23,6 +23,7 @@ from sn6.prediction.networks import load_network
 
 VALID = copy.deepcopy(METADATA) | {
     "multiple": 32,
+    "heads": {"mask": {"_target_": "sn6.targets.mask.Mask"}},
     "building_class": None,
     "building_fraction": 0.25,
     "window": 512,
@@ -41,6 +42,19 @@ MISSING = object()
 WRONG = [
     *(((key,), MISSING) for key in ("network", "source", "mean", "std", "nodata")),
     *(((key,), value) for key in ("network", "source", "mean", "footprints") for value in (3, "text", [[]], None)),
+    *((("heads",), value) for value in (3, {}, [], None)),
+    *(
+        (("heads", "mask"), value)
+        for value in (MISSING, 3, None, {}, {"_target_": 3}, {"_target_": "sn6.targets.Mask"})
+    ),
+    *(
+        (("heads", "mask"), {"_target_": f"sn6.targets.{name}"})
+        for name in ("boundary.boundary_term", "edge.InnerEdge")
+    ),
+    (("heads", "contact"), {"_target_": "sn6.targets.boundary.boundary_term"}),
+    (("heads", "contact"), {"radius": 2.0}),
+    (("heads", "mask"), {"_target_": "sn6.targets.mask.Mask", "radius": 1.0}),
+    (("heads", "contact"), {"_target_": "sn6.targets.contact.Contact"}),  # the network has one channel
     (("network", "_target_"), MISSING),
     (("network", "_target_"), 3),
     (("network", "_target_"), "sn6.models.unet"),

@@ -160,8 +160,10 @@ class CheckpointMetadata(Model):
     def check_heads(self) -> None:
         """Raise a ValueError for heads that do not fit the network, or that sn6 does not have."""
         check_option(self.heads)
-        if MASK not in self.heads:
-            raise ValueError(f"heads has no {MASK}")
+        if not all(isinstance(node.get("_target_"), str) for node in self.heads.values()):
+            raise ValueError("a head has no _target_")
+        if self.heads.get(MASK) != MASK_ONLY[MASK]:
+            raise ValueError(f"heads.{MASK} is missing, or another map")
         if foreign_heads(self.heads):
             return
         channels, classes = self.to_heads().channels, self.network.get("classes")

@@ -51,7 +51,9 @@ def parts_of_heads(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def head_errors(values: Mapping[str, Any]) -> Iterator[UserError]:
     """Yield what is wrong with the declaration of the heads, but for the arguments of their classes."""
-    heads = values.get("heads", {})
+    if "heads" not in values:
+        return  # is one of the keys that are required
+    heads = values["heads"]
     if not isinstance(heads, Mapping) or MASK not in heads:
         yield UserError(
             f"heads.{MASK} is missing: the footprints and the score are made from the mask; leave out the override "

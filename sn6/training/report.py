@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sn6.checkpoints.architecture import foreign_targets
+from sn6.checkpoints.heads import foreign_heads, target_nodes
 from sn6.checkpoints.init_options import network_arguments
 from sn6.checkpoints.polygonizer import build_polygonizer, field_values, is_own_polygonizer, target_of
 from sn6.data.datamodule import TileDataModule
@@ -42,6 +43,7 @@ def print_start(trainer: Trainer, segmenter: Segmenter, datamodule: TileDataModu
     lines = {
         "devices": f"{trainer.world_size} × {device_name(trainer)}, {trainer.precision}",
         "network": f"{type(segmenter.network).__name__}, {parameters:,} parameters",
+        "heads": ", ".join(segmenter.losses.heads),
         "tiles": ", ".join(f"{len(tiles)} {use}" for use, tiles in used),
         "length": planned_training(trainer, datamodule),
     }
@@ -115,7 +117,7 @@ def next_commands(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list
     has_test_images = Archive(root).has_product("test_public", config["data"]["product"])
     # the ground truth of the archive has more tiles than were scored, which strict leaves out
     strict = {} if metrics["test"]["scored_on"] == "test tiles" else {"strict": "true"}
-    foreign = foreign_targets(network_arguments(config["model"]))
+    foreign = [*foreign_targets(network_arguments(config["model"])), *foreign_heads(target_nodes(config["heads"]))]
     foreign += [] if is_own_polygonizer(config["polygons"]) else [target_of(config["polygons"])]
     allow = {"allow": foreign[0] if len(foreign) == 1 else f"[{','.join(foreign)}]"} if foreign else {}
     proposals = folder / "proposals.csv"

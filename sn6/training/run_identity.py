@@ -1,6 +1,7 @@
 """Whether two configs train the same: what a resumed run may change, and what it may not."""
 
 import inspect
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from importlib import import_module
@@ -46,20 +47,16 @@ def differences(
     before, after = (binding_values(one, targets) for one in configs)
     free = LENGTH if may_train_longer else ()
     keys = [key for key in {**before, **after} if before.get(key) != after.get(key) and key not in free]
-    return {key: (before.get(key), after.get(key)) for key in keys}
+    found = {key: (before.get(key), after.get(key)) for key in keys}
+    # `loss` is in the config once more for each head that learns with it
+    of_heads = {key: re.sub(r"^heads\.\w+\.", "", key) for key in keys if key.startswith("heads.")}
+    return {key: pair for key, pair in found.items() if key not in of_heads or found.get(of_heads[key]) != pair}
 
 
 def with_heads(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a config with heads, which runs of older versions lack, and with a loss that comes from `loss` only there.
-
-    So a difference in that loss is one difference.
-    """
+    """Return a config with heads: runs of older versions have none, and learned the mask alone."""
     mask = {"weight": 1.0, "target": MASK_ONLY[MASK], "loss": config.get("loss")}
-    heads = dict(config.get("heads", {MASK: mask}))
-    for name, head in heads.items():
-        if isinstance(head, Mapping) and head.get("loss") == config.get("loss"):
-            heads[name] = {**head, "loss": "${loss}"}
-    return {**config, "heads": heads}
+    return {"heads": {MASK: mask}, **config}
 
 
 def binding_values(config: Mapping[str, Any], targets: Mapping[str, Any]) -> dict[str, Any]:
