@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import threading
 from dataclasses import replace
 from itertools import product
 
@@ -285,3 +286,31 @@ def test_one_block_keeps_the_values_of_the_config(sn6_run, archive_root, tmp_pat
     assert done.status == 0, done.err
     assert "polygons" in done.err
     assert read_metrics(tmp_path / "outputs/it")["operating_point"]["calibrated_on"] is None
+
+
+@pytest.mark.parametrize("name", ["PolygonF1", "Calibration"])
+def test_after_an_error_no_more_tiles_are_scored(tmp_path, name):
+    """The interpreter waits for the thread before it ends, so a queue of tiles would keep a failed run alive."""
+    from sn6.callbacks.calibration import Calibration
+    from sn6.callbacks.polygon_f1 import PolygonF1
+    from sn6.callbacks.scoring import ScoringThread
+
+    callback = {"PolygonF1": PolygonF1, "Calibration": Calibration}[name]()
+    error = make_trainer(1, tmp_path, callbacks=[callback]), make_segmenter(FirstBand()), ValueError()
+    callback.on_exception(*error)  # before the first tile
+    started, may_end = threading.Event(), threading.Event()
+    scored = []
+
+    def score(number):
+        scored.append(number)
+        started.set()
+        may_end.wait(60)
+
+    callback.thread = ScoringThread(score)
+    for number in range(5):
+        callback.thread.submit(number)
+    assert started.wait(60)
+    callback.on_exception(*error)
+    may_end.set()
+    callback.thread.thread.shutdown(wait=True)
+    assert scored == [0]

@@ -58,7 +58,11 @@ def build_polygonizer(values: Mapping[str, Any], where: str) -> Polygonizer:
     _, errors = check_arguments(target, given, f"{where}.", strict=True)
     if errors:
         raise errors[0]
-    return target(**given)
+    try:
+        return target(**given)
+    except UserError as error:  # of fields that do not fit one another
+        message, key = f"{where}: {error}", f"{where}.{error.key}"
+        raise UserError(message, kind=error.kind, key=key, value=error.value) from None
 
 
 def field_values(metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ class CentreVoting(Polygonizer):
     """
 
     peak: Probability = 0.3
-    radius: Positive = 1.5
+    radius: Positive = 2.5
 
     needs: ClassVar[tuple[str, ...]] = ("mask", "centre", "offset")
     candidates: ClassVar[Mapping[str, tuple[float, ...]]] = {

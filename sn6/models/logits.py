@@ -75,10 +75,10 @@ def check_output(output: object, image: Tensor, network: nn.Module, channels: in
 def building_logits(logits: Float[Tensor, "b k h w"], building_class: int | None) -> Float[Tensor, "b _ h w"]:
     """Return the logit of building: that of its class minus the highest of the other classes.
 
-    It is above 0 exactly where building is the argmax. Without classes the outputs are returned unchanged.
+    It is above 0 exactly where building is the argmax. Without classes the outputs of all heads are returned unchanged.
 
     Args:
-        logits: several classes before any softmax, or the outputs of heads
+        logits: of the heads, or of several classes before any softmax
         building_class: channel of building among several classes; None without classes
     """
     if building_class is None:

@@ -76,9 +76,22 @@ def check_types(values: Mapping[str, Any]) -> None:
 
 
 def check_polygons(values: Mapping[str, Any]) -> None:
-    """Raise a UserError if the polygonizer needs a map that the heads lack, or the calibration does not fit it."""
+    """Raise a UserError if the polygonizer does not fit the heads, or the calibration does not fit it.
+
+    A field of the polygonizer that a target which it needs has too, such as the reach of the distance, is the same.
+    """
     polygonizer = build_polygonizer(values["polygons"], "polygons")
     polygonizer.check_heads(tuple(values["heads"]), "polygons")
+    for head in polygonizer.needs:
+        target = values["heads"][head]["target"]
+        for key in target.keys() & vars(polygonizer).keys():
+            if (value := getattr(polygonizer, key)) != target[key]:
+                raise UserError(
+                    f"polygons.{key}={value}, but heads.{head}.target.{key}={target[key]}; set one to match the other",
+                    kind="conflict",
+                    key=f"polygons.{key}",
+                    value=value,
+                )
     if calibration := values["callbacks"].get("calibration"):
         candidates_of(polygonizer, calibration.get("candidates"))
 
