@@ -203,6 +203,25 @@ def test_binary_layers_are_exact_in_a_byte(name):
     assert set(np.unique(decoded)) == {0, 1}
 
 
+def test_a_store_says_its_size_before_it_is_made(tiles, caplog, capsys):
+    """A byte for a map between 0 and 1, four for each component of others; the headers are the rest of the files."""
+    targets = {name: one for name, one in ALL.items() if name != "mask"}
+    archive = Archive(tiles)
+    store = Store(archive, SAR, tiles / "store", targets)
+    with caplog.at_level("INFO", "sn6"):
+        store.prepare(archive.tiles("train", "SAR-Intensity"))
+    size = 2 * SIDE**2 * (4 * 2 + 1 + 2 + 4 * 1 + (2 + 1) * 4)
+    text = f"{size / 1e6:.3g} MB"
+    assert text in capsys.readouterr().err
+    assert text in caplog.text
+    written = sum(path.stat().st_size for path in store.folder.rglob("*.npy"))
+    assert size < written < size + 2 * 9 * 200
+    files = store.files(archive.tiles("train", SAR.product)[0])
+    dtypes = {name: str(np.load(path).dtype) for name, path in files.items()}
+    assert {name for name in targets if dtypes[name] == "float32"} == {"offset", "height"}
+    assert {name for name in targets if dtypes[name] == "uint8"} == {"contact", "edge", "distance", "centre"}
+
+
 # --- directions
 
 

@@ -62,5 +62,7 @@ def test_the_fields_of_a_watershed_are_calibrated(sn6_run, bright_root, tmp_path
 def test_fields_that_a_target_has_too_must_agree(sn6_run, archive_root):
     options = (*small_run(), "heads=distance", "polygons=distance", f"data.root={archive_root}")
     assert_fails(sn6_run(*options, "polygons.reach=4.0"), "conflict", "polygons.reach", 4.0)
-    assert_fails(sn6_run(*options, "heads.distance.target.reach=4.0"), "conflict", "polygons.reach", 5.0)
+    other_reach = (*options, "heads.distance.target.reach=4.0")
+    assert_fails(sn6_run(*other_reach, "polygons.reach=5.0"), "conflict", "polygons.reach", 5.0)
     assert_fails(sn6_run(*options, "polygons.seed=6.0"), "invalid_value", "polygons.seed")
+    assert_fails(sn6_run(*other_reach, "polygons.seed=4.5"), "invalid_value", "polygons.seed")  # follows the head
