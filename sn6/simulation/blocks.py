@@ -12,6 +12,7 @@ from itertools import pairwise
 import numpy as np
 from shapely import box
 
+from sn6.simulation.fittings import roof_plant, row_details, row_of
 from sn6.simulation.ground import Cover, Ground, concatenate, make_objects
 from sn6.simulation.parcels import parcel, parked_cars, scattered_trees
 
@@ -30,9 +31,11 @@ def terraces(rng: np.random.Generator, width: float, depth: float) -> Ground:
     walls = (width - n * house_width) / 2 + house_width * np.arange(n + 1)
     roof, rise = (Cover.TILES, rng.uniform(2.8, 4.0)) if pitched else (flat_roof(rng), 0.0)
     for front in (4.0, depth - 4.0 - house_depth)[: int(rng.choice([1, 2, 2]))]:
-        steps = rng.choice([0.0, 0.0, 0.0, 1.5], n)  # some houses are set back
+        steps = rng.choice([0.0, 0.0, 0.4, 1.5], n)  # some houses are set back
         row = [box(a, front + s, b, front + s + house_depth) for (a, b), s in zip(pairwise(walls), steps, strict=True)]
-        parts.append(make_objects(rng, roof, row, height=eaves, rise=rise, alike=True))
+        heights = eaves + rng.choice([0.0, 0.25]) * rng.standard_normal(n) + rng.choice([0.0, 0.0, 0.6], n)
+        parts.append(make_objects(rng, roof, row, height=heights, rise=rise, alike=0.6))
+        parts.append(row_details(rng, row_of(row, heights, rise), front == 4.0, garden=rng.uniform(6.0, 12.0)))
         back = front + house_depth + 5.0 if front == 4.0 else front - 8.5
         gardens = walls[:-1][rng.random(n) < (0.12 if depth > 46.0 else 0.0)]
         sheds = [box(a + 0.3, back, a + 3.3, back + rng.uniform(2.2, 5.0)) for a in gardens]
@@ -50,11 +53,16 @@ def perimeter(rng: np.random.Generator, width: float, depth: float) -> Ground:
         for a, b in pairwise(walls):
             house = box(a, south, b, south + house_depth + rng.choice([-1.0, 0.0, 0.0, 2.0]) * (south == 2.0))
             roof, rise = (Cover.TILES, rng.uniform(2.0, 4.0)) if pitched else (flat_roof(rng), 0.0)
-            parts.append(make_objects(rng, roof, [house], height=eaves + rng.choice([-STOREY, 0.0, 0.0]), rise=rise))
+            height = eaves + rng.choice([-STOREY, 0.0, 0.0]) + rng.uniform(-0.5, 0.5)
+            parts.append(make_objects(rng, roof, [house], height=height, rise=rise))
+            parts.append(row_details(rng, row_of([house], [height], rise), south == 2.0, garden=rng.uniform(4.0, 9.0)))
     for west in (2.0, width - 2.0 - house_depth):
         if rng.random() < 0.7:
             for a, b in pairwise(party_walls(rng, 2.0 + house_depth + 2.0, depth - 2.0 - house_depth)):
-                parts.append(make_objects(rng, flat_roof(rng), [box(west, a, west + house_depth, b)], height=eaves))
+                height = eaves + rng.uniform(-0.5, 0.5)
+                parts.append(make_objects(rng, flat_roof(rng), [box(west, a, west + house_depth, b)], height=height))
+                turned = row_details(rng, row_of([box(a, -west - house_depth, b, -west)], [height], 0.0), west > 2.0, 0.0)
+                parts.append(turned.transformed(np.pi / 2, 0.0, 0.0))
     return concatenate(parts)
 
 
@@ -82,7 +90,8 @@ def detached(rng: np.random.Generator, width: float, depth: float) -> Ground:
             house = house.union(box(west, south - 3.0, west + 0.45 * length, south + 1.0))
         if rng.random() < 0.35:  # semi-detached, under one roof
             halves = [box(a, south, a + length / 2, south + breadth) for a in (west, west + length / 2)]
-            parts.append(make_objects(rng, Cover.TILES, halves, height, rise=rise, alike=True))
+            parts.append(make_objects(rng, Cover.TILES, halves, height, rise=rise, alike=0.7))
+            parts.append(row_details(rng, row_of(halves, [height, height], rise), True, garden=rng.uniform(4.0, 8.0)))
         else:
             parts.append(make_objects(rng, Cover.TILES, [house], height, angle, rise))
         if rng.random() < 0.2:
@@ -99,7 +108,8 @@ def slabs(rng: np.random.Generator, width: float, depth: float) -> Ground:
     west = rng.uniform(2.0, width - length - 2.0)
     fronts = (5.0, depth - 5.0 - thickness) if depth > 54 and rng.random() < 0.6 else (rng.uniform(5.0, depth - 20.0),)
     rows = [box(west, y, west + length, y + thickness) for y in fronts]
-    return concatenate([*parts, make_objects(rng, flat_roof(rng), rows, height=height, alike=True)])
+    plant = [roof_plant(rng, row.bounds, height) for row in rows]
+    return concatenate([*parts, make_objects(rng, flat_roof(rng), rows, height=height, alike=0.9), *plant])
 
 
 def towers(rng: np.random.Generator, width: float, depth: float) -> Ground:
@@ -124,7 +134,10 @@ def hall(rng: np.random.Generator, width: float, depth: float) -> Ground:
         building = building.difference(corner)
     if south > 6.5:
         parts.append(parked_cars(rng, width, 1.0, 0.35))
-    return concatenate([*parts, make_objects(rng, flat_roof(rng), [building], height=rng.uniform(4.0, 11.0))])
+    height = rng.uniform(4.0, 11.0)
+    plant = roof_plant(rng, building.buffer(-0.5).bounds, height) if building.area > 0.9 * length * breadth else None
+    parts.append(make_objects(rng, flat_roof(rng), [building], height=height))
+    return concatenate(parts if plant is None else [*parts, plant])
 
 
 def courtyard(rng: np.random.Generator, width: float, depth: float) -> Ground:

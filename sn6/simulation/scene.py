@@ -31,6 +31,7 @@ MIN_CANAL_AREA = 200.0  # square metres: smaller pieces of a canal are left out
 STREET_WIDTH = 9.0  # metres between blocks
 MIN_FRACTION_INSIDE = 0.35  # of a block within its district; a block with less of it there becomes a park
 MIN_FRACTION_KEPT = 0.4  # of a raised object that the edge of its district cuts; one with less left is removed
+MAX_GROUND_FITTING = 3.3  # metres: higher fittings are on a roof, and removed with it
 BASIN_CLEARANCE = 3.0  # metres around a basin without raised objects
 
 
@@ -50,8 +51,9 @@ class DistrictType:
 
 
 DISTRICT_TYPES = (
-    DistrictType(0.25, 0.0, {terraces: 0.26, detached: 0.26, slabs: 0.15, hall: 0.13, courtyard: 0.06, park: 0.14}),
-    DistrictType(0.10, 0.0, {perimeter: 0.28, courtyard: 0.28, towers: 0.08, hall: 0.16, car_park: 0.08, park: 0.12}),
+    DistrictType(0.22, 0.0, {terraces: 0.26, detached: 0.26, slabs: 0.15, hall: 0.13, courtyard: 0.06, park: 0.14}),
+    DistrictType(0.08, 0.0, {perimeter: 0.28, courtyard: 0.28, towers: 0.08, hall: 0.16, car_park: 0.08, park: 0.12}),
+    DistrictType(0.05, 0.0, {perimeter: 0.50, courtyard: 0.35, hall: 0.10, park: 0.05}),  # the dense centre
     DistrictType(0.24, -2.0, {slabs: 0.40, towers: 0.10, courtyard: 0.10, hall: 0.12, park: 0.20, pond: 0.08}),
     DistrictType(0.20, -2.0, {warehouses: 0.38, tank_farm: 0.14, quay: 0.30, rail_yard: 0.10, hall: 0.08}),
     DistrictType(0.21, -2.0, {park: 0.70, pond: 0.20, detached: 0.10}),
@@ -178,6 +180,12 @@ def clip_block(block: Ground, land: Polygon, basins: tuple[Box, ...]) -> Ground:
     kept = large_enough & (shapely.get_type_id(shape) == shapely.GeometryType.POLYGON)
     for basin in basins:
         kept &= ~(raised & shapely.intersects(shape, box(*basin).buffer(BASIN_CLEARANCE)))
+    on_roofs = (block.cover == Cover.FITTING) & (block.height > MAX_GROUND_FITTING)
+    if on_roofs.any():
+        lost = block.shape[block.is_building & ~kept]
+        if len(lost):
+            of_lost, _ = shapely.STRtree(lost).query(shapely.centroid(block.shape), "intersects")
+            kept[of_lost] &= ~on_roofs[of_lost]
     inside, _ = shapely.STRtree(block.shape[block.is_building]).query(shapely.centroid(block.shape), "intersects")
     beside_roofs = np.ones(len(shape), dtype=bool)
     beside_roofs[inside] = False

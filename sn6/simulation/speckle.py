@@ -7,12 +7,14 @@ looks of correlated samples as in C. Oliver and S. Quegan, Understanding Synthet
 import numpy as np
 from jaxtyping import Complex64, Float32
 
-RESPONSE = np.float32(0.4)  # amplitude of a point in the next single-look sample, half a pixel away; 1 in its own
-# These follow from RESPONSE for a flat field. Two single-look samples have the complex correlations 0.606, 0.121
-# and 0 at distances 1, 2, 3 in a row or a column; 2x2 of them have LOOKS = 4 / (1 + 0.606²)², and adjacent pixels
-# share (0.606² + 2·0.121²) / (2 + 2·0.606²) of the variance.
-LOOKS = 2.14  # mean² / variance of the intensity
-NEIGHBOURS = 0.145  # correlation of the intensities of two adjacent pixels
+# Amplitude of a point in the single-look samples half a pixel and a pixel away; 1 in its own. Chosen so that the noise
+# alone spreads over as many decibels as the published percentiles 1 and 50 of the cross-polarised bands.
+RESPONSE = np.float32(0.75), np.float32(0.2)
+# These follow from RESPONSE for a flat field. Two single-look samples have the complex correlations 0.816, 0.437,
+# 0.136, 0.018 and 0 at distances 1 to 5 in a row or a column; 2x2 of them have LOOKS = 4 / (1 + 0.816²)², and adjacent
+# pixels share (0.816² + 2·0.437² + 0.136²) / (2 + 2·0.816²) of the variance.
+LOOKS = 1.44  # mean² / variance of the intensity
+NEIGHBOURS = 0.320  # correlation of the intensities of two adjacent pixels
 COPOLAR = 0.5  # complex correlation of HH and VV; that of HV and VH is 1 by reciprocity, less with receiver noise
 
 
@@ -43,12 +45,19 @@ def add_speckle(
 
 def single_look(rng: np.random.Generator, height: int, width: int) -> Complex64[np.ndarray, "2*{height} 2*{width}"]:
     """Draw a circular Gaussian field of mean intensity 1 with two samples per pixel in rows and in columns."""
-    white = rng.standard_normal((2 * height + 2, 4 * width + 4), np.float32)
-    rows = white[:-2] + white[2:]
-    rows *= RESPONSE
-    rows += white[1:-1]
-    field = rows[:, :-4] + rows[:, 4:]
-    field *= RESPONSE
-    field += rows[:, 2:-2]
-    field *= np.sqrt(0.5) / (1 + 2 * RESPONSE**2)
+    white = rng.standard_normal((2 * height + 4, 4 * width + 8), np.float32)
+    near, far = RESPONSE
+    rows = white[1:-3] + white[3:-1]
+    rows *= near / far
+    rows += white[:-4]
+    rows += white[4:]
+    rows *= far
+    rows += white[2:-2]
+    field = rows[:, 2:-6] + rows[:, 6:-2]  # real and imaginary parts alternate
+    field *= near / far
+    field += rows[:, :-8]
+    field += rows[:, 8:]
+    field *= far
+    field += rows[:, 4:-4]
+    field *= np.sqrt(0.5) / (1 + 2 * near**2 + 2 * far**2)
     return field.view(np.complex64)
