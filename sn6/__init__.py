@@ -5,7 +5,8 @@ import os
 __version__ = "0.3.0"  # also the version of the distribution, see pyproject.toml
 
 # GDAL reads these when rasterio is first imported. Its block cache is otherwise 5% of the memory in every
-# worker of every rank, and it lists a tile's folder (3401 files) whenever it opens one.
-os.environ.setdefault("GDAL_DISABLE_READDIR_ON_OPEN", "EMPTY_DIR")
+# worker of every rank, and it lists a tile's folder (3401 files) whenever it opens one. EMPTY_DIR would not list it
+# either, but hides the sidecar files (.aux.xml, .msk, .tfw), and with them the CRS, nodata and masks.
+os.environ.setdefault("GDAL_DISABLE_READDIR_ON_OPEN", "TRUE")
 os.environ.setdefault("GDAL_NUM_THREADS", "1")
 os.environ.setdefault("GDAL_CACHEMAX", "64")

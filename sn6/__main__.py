@@ -4,6 +4,7 @@ import runpy
 import sys
 
 from sn6 import __version__
+from sn6.signals import stop_on_signals
 
 COMMANDS = {
     "run": "train a network and score its footprints; -m runs a sweep",
@@ -43,7 +44,8 @@ def main() -> None:
     else:
         del sys.argv[1]
         sys.path.append("")  # the folder of the command, last: a user's own networks and losses may be in it
-        runpy.run_module(f"sn6.{first}", run_name="__main__", alter_sys=True)
+        with stop_on_signals():  # from the imports on
+            runpy.run_module(f"sn6.{first}", run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":

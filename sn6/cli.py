@@ -18,6 +18,7 @@ from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from sn6 import __version__
 from sn6.errors import UserError, joined, one_line_errors
+from sn6.signals import stop_on_signals
 
 
 def run_command(command: Callable[..., None], name: str) -> None:
@@ -34,7 +35,7 @@ def run_command(command: Callable[..., None], name: str) -> None:
     if "--version" in overrides:
         print(f"sn6 {__version__}")
         return
-    with one_line_errors():
+    with stop_on_signals(), one_line_errors():
         command(**parse_overrides(command, name, overrides))
 
 

@@ -91,7 +91,7 @@ def counted(number: int, noun: str) -> str:
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn a UserError or a full disk into one line on stderr and an exit status; an interrupt into status 130."""
+    """Turn a UserError or a full disk into one line on stderr and an exit status."""
     try:
         yield
     except UserError as error:
@@ -108,6 +108,3 @@ def one_line_errors() -> Iterator[None]:
             raise
         print(f"sn6: cannot write {error.filename or 'a file'} ({error.strerror}); {advice}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("sn6: stopped", file=sys.stderr)
-        sys.exit(130)

@@ -1,7 +1,8 @@
-"""Write files atomically, and hold locks that are files."""
+"""Write files atomically, read JSON, and hold locks that are files."""
 
 import csv
 import io
+import json
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,17 +21,33 @@ log = logging.getLogger(__name__)
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`, with the same suffix, which replaces `path` when the block succeeds.
 
-    Makes the folder. On an error nothing of the new file is left. A file has one writer at a time; what a killed one
-    left is overwritten by the next.
+    Makes the folder. The contents are on the disk before the name is, so that a power failure leaves the old file or
+    the new one. On an error nothing of the new file is left. A file has one writer at a time; what a killed one left is
+    overwritten by the next.
+
+    Raises:
+        OSError: the folder or the file cannot be written, or the disk is full
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.stem}.part{path.suffix}")
     try:
         yield part
+        synchronize(part)  # a full disk may be reported here and not while writing
         os.replace(part, path)
+        with suppress(OSError):  # a file system that cannot do it for a folder; the file is in place
+            synchronize(path.parent)
     finally:
         with suppress(OSError):
             part.unlink()
+
+
+def synchronize(path: Path) -> None:
+    """Wait until the disk holds what was written to a file, or the names in a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -59,6 +76,28 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
     writer.writerow(columns)
     writer.writerows(rows)
     write_text(path, text.getvalue())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file that contains an object.
+
+    Raises:
+        UserError: it cannot be read, or contains something else
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "empty, cut short or no JSON"
+        raise UserError(
+            f"{path} cannot be read ({reason}); restore it or remove it", kind="unreadable", key=path
+        ) from None
+    if not isinstance(value, dict):
+        raise UserError(
+            f"{path} contains a {type(value).__name__} and is not a file of sn6; restore it or remove it",
+            kind="wrong_data",
+            key=path,
+        )
+    return value
 
 
 @contextmanager

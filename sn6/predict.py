@@ -30,9 +30,16 @@ def predict(
     split: Annotated[Split, "split of the archive: train or test_public"] = "test_public",
     tiles: Annotated[list[str] | str | None, "image ids or numbers of tiles of the archive; null is all"] = None,
     images: Annotated[Path | None, "a GeoTIFF of any size or a folder of them, with the bands of the product"] = None,
+    bands: Annotated[
+        tuple[PositiveInt, ...] | None,
+        "numbers of the bands of images=, in the order of the network's; null is the product's bands in their order",
+    ] = None,
     rotate: Annotated[
         bool, "rotate the images= by 180° for the network, because they were imaged from the south"
     ] = False,
+    check_values: Annotated[
+        bool, "refuse values and band names that differ from those that the network was trained on"
+    ] = True,
     window: Annotated[PositiveInt | None, "edge length of a window in pixels; null is the run's, or 1024"] = None,
     overlap: Annotated[
         NonNegativeInt | None, "minimum overlap of windows in pixels; null is the run's, or a quarter of window="
@@ -69,11 +76,12 @@ def predict(
     from sn6.checkpoints.loading import find_weights
     from sn6.checkpoints.run_files import FINAL_WEIGHTS
     from sn6.prediction.ensemble import Averaging
-    from sn6.prediction.inputs import find_images, pixel_size_warning
+    from sn6.prediction.inputs import GeoTIFFOptions, find_images, pixel_size_warning
     from sn6.prediction.networks import common_options, default_precision, load_networks, window_and_overlap
     from sn6.prediction.output_folder import UNFINISHED, claim_folder, mark_finished
     from sn6.prediction.plan import Plan
     from sn6.prediction.results import write_results
+    from sn6.prediction.value_check import compare_values
     from sn6.prediction.workers import list_devices
 
     started = time.monotonic()
@@ -83,10 +91,12 @@ def predict(
     networks = load_networks(files, allowed)
     first = networks[0]
     used = list_devices(device, devices) * processes
+    listed = [tiles] if isinstance(tiles, str) else tiles
+    found = find_images(root, split, listed, images, first.source, GeoTIFFOptions(rotate, bands, check_values))
     plan = Plan(
         files,
         allowed,
-        tuple(find_images(root, split, [tiles] if isinstance(tiles, str) else tiles, images, rotate, first.source)),
+        tuple(found),
         *window_and_overlap(window, overlap, first),
         Averaging(flips, scales, precision or default_precision(used[0], first)),
         common_options(networks, threshold=threshold, min_area=min_area, simplify=simplify),
@@ -94,11 +104,12 @@ def predict(
         out / UNFINISHED,
         out / "probability" if probability else None,
     )
+    warnings = [pixel_size_warning(found[0]), compare_values(found, networks) if check_values else None]
     settings = plan.settings() | {"merge": merge, "pictures": pictures}
     if claim_folder(out, settings):
         print(f"{out} is finished; choose another out= to predict again")
     else:
-        if warning := pixel_size_warning(plan.images[0]):
+        for warning in filter(None, warnings):
             Console(stderr=True, soft_wrap=True).print(warning, markup=False, highlight=False)
         process_with_progress(plan, used)
         counts = write_results(out, plan, merge, pictures, first.source)

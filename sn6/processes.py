@@ -1,17 +1,24 @@
-"""Spread work over the cores of the machine."""
+"""Spread work over the cores of the machine, and end the processes that do it."""
 
 import ctypes
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context, parent_process
-from typing import TypeVar
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import forkserver, get_context, parent_process
+from typing import Any, TypeVar
+
+from sn6.signals import Stopped
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 MMAP_MAX, TRIM_THRESHOLD = -4, -1  # numbers of mallopt(3)
+PR_SET_PDEATHSIG = 1  # number of prctl(2)
+LAST_SAMPLES = 10.0  # seconds that a DataLoader's worker serves its parent after a signal
+CLEAN_UP = 2.0  # seconds that a process has to remove its unfinished files
 
 
 def in_processes(
@@ -30,12 +37,65 @@ def in_processes(
     if processes <= 1 or not is_worth_it:
         yield from map(work, items)
         return
-    with ProcessPoolExecutor(processes, get_context("spawn"), start_worker) as pool:
-        try:
-            yield from pool.map(work, items)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    with WorkerPool(processes, get_context("spawn"), start_worker) as pool:
+        with interrupts_blocked():
+            results = pool.map(work, items)
+        yield from results
+
+
+class WorkerPool(ProcessPoolExecutor):
+    """A pool of processes that does not wait for its work after an error, and ends it when the command is stopped."""
+
+    def submit(self, work: Callable[..., Result], /, *items: Any, **options: Any) -> Future[Result]:
+        """Return the future of a call in another process."""
+        return super().submit(call, work, *items, **options)
+
+    def __exit__(self, kind: type[BaseException] | None, *error: Any) -> None:
+        if kind is not None:
+            workers = list((self._processes or {}).values())
+            self.shutdown(wait=False, cancel_futures=True)
+            if not issubclass(kind, Exception):
+                end_forkserver()
+                end_processes(workers)
+        self.shutdown()
+
+
+@contextmanager
+def interrupts_blocked() -> Iterator[None]:
+    """Start processes that do not get SIGINT, not even before they can ignore it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_forkserver() -> None:
+    """Kill the server that forks workers, if there is one: it would start those that have been requested."""
+    server = getattr(forkserver._forkserver, "_forkserver_pid", None)
+    if server is not None:
+        os.kill(server, signal.SIGKILL)
+
+
+def end_processes(processes: Sequence[Any]) -> None:
+    """Terminate processes of multiprocessing, and kill those that do not end."""
+    for process in processes:
+        process.terminate()
+    until = time.monotonic() + CLEAN_UP
+    for process in processes:
+        process.join(max(0.0, until - time.monotonic()))
+        process.kill()
+
+
+def call(work: Callable[..., Result], *items: Any, **options: Any) -> Result:
+    """Return the result of the work; when a signal stops it, remove its unfinished files and end this process."""
+    signal.signal(signal.SIGTERM, stop_worker)
+    try:
+        return work(*items, **options)
+    except Stopped as stopped:
+        os._exit(stopped.status)  # the pool would go on with the next item
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def start_worker() -> None:
@@ -44,8 +104,13 @@ def start_worker() -> None:
     end_with_parent()
 
 
+def stop_worker(number: int, frame: Any) -> None:
+    """Stop the work of this process."""
+    raise Stopped(number)
+
+
 def end_with_parent() -> None:
-    """End this process when its parent is killed, and leave interrupts to the parent, which stops the others."""
+    """End this process when its parent ends it or is killed; leave interrupts to the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
     assert parent is not None
@@ -55,6 +120,27 @@ def end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
+
+
+def start_loader_worker(number: int) -> None:
+    """Prepare a worker of a DataLoader: after a signal the parent still needs its samples to reach a checkpoint."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, end_later)
+
+
+def end_later(number: int, frame: Any) -> None:
+    """End this process after a while, or at the next signal: the DataLoader's own end of it comes by a signal too."""
+    signal.signal(number, signal.SIG_DFL)
+    timer = threading.Timer(LAST_SAMPLES, os._exit, [128 + number])
+    timer.daemon = True
+    timer.start()
+
+
+def end_with_first_rank() -> None:
+    """Have the system kill this process with its parent, where Lightning has started it as another rank (Linux)."""
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def keep_freed_memory() -> None:

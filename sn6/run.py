@@ -13,6 +13,10 @@ from sn6.config.composition import CONF, TRUST, VERSION_BASE
 from sn6.config.composition_errors import one_line_config_errors
 from sn6.config.overrides import absolute_config_folders, quote_texts
 from sn6.errors import one_line_errors
+from sn6.processes import end_with_first_rank
+from sn6.signals import Stopped, is_first_rank, stop_on_signals
+from sn6.sweeps.failure import record_reason
+from sn6.training.external_launcher import external_launcher
 
 
 @hydra.main(**VERSION_BASE, **TRUST, config_path=str(CONF), config_name="config")
@@ -24,7 +28,7 @@ def job(config: DictConfig) -> float | None:
         from sn6.sweeps.job import run_job
 
         return run_job(config, overrides)
-    with one_line_errors(), one_line_config_errors(overrides):
+    with one_line_errors(), record_reason(), one_line_config_errors(overrides):
         from sn6.training.experiment import start_run  # torch and Lightning, which --help does without
 
         start_run(config, overrides)
@@ -33,19 +37,33 @@ def job(config: DictConfig) -> float | None:
 
 def main() -> None:
     """Run the command line."""
+    if not is_first_rank() and external_launcher() is None:
+        end_with_first_rank()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors of Hydra are reported in one line here
     if "--version" in sys.argv:
         print(f"sn6 {__version__}")
         return
+    with stop_on_signals():
+        run_command_line()
+
+
+def run_command_line() -> None:
+    """Run the command line, or print its help."""
     with one_line_errors():
         sys.argv[1:] = quote_texts(absolute_config_folders(sys.argv[1:]))
-    with one_line_errors(), one_line_config_errors(sys.argv[1:]):
+    with one_line_errors(), record_reason(), one_line_config_errors(sys.argv[1:]):
         if {"-h", "--help"} & set(sys.argv):
             from sn6.config.help import help_text
 
             print(help_text([argument for argument in sys.argv[1:] if not argument.startswith("-")]))
             return
-        job()
+        try:
+            job()
+        except Stopped as stopped:
+            from sn6.sweeps.sweep import Sweep
+
+            Sweep.record_stop(stopped.status)
+            raise
 
 
 if __name__ == "__main__":

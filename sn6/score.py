@@ -15,7 +15,7 @@ from sn6.datasets.layout import CRS, PIXEL, SPLIT_NAMES, labels_path, test_truth
 from sn6.errors import UserError, counted
 from sn6.files import write_text
 from sn6.footprints.ground import TileGrid
-from sn6.formats.evaluation import EvaluatedPolygons, check_tiles, match_tiles, tile_notes
+from sn6.formats.evaluation import EvaluatedPolygons, all_tiles, check_tiles, match_tiles, tile_notes
 from sn6.formats.files import read_proposals, read_truth
 from sn6.formats.outlines import Outlines
 from sn6.metrics.breakdown import Rates
@@ -57,7 +57,7 @@ def score(
 
     Buildings and proposals smaller than 80 px² (20 m²) do not count. In each tile, in order of decreasing confidence,
     a proposal is matched with the unmatched building of the highest IoU, which must be above 0.5. The counts are summed
-    over the tiles.
+    over the tiles. On a tile that the ground truth lacks each proposal is a false positive.
 
     The organisers' program silently ignores or mismeasures some polygons: it skips tiles without a row in the
     proposals, reads only the first part of a MULTIPOLYGON, and takes the area of a self-intersecting ring by the
@@ -86,7 +86,7 @@ def score(
     check_tiles(true, proposed)
     corners = {name: corner for side in (true, proposed) for name, corner in side.outlines.tiles.items() if corner}
     matching = match_tiles(true, proposed, corners | dict(grid.corners if grid else {}), read_valid, PIXEL)
-    tiles_to_match = len(true.outlines.tiles)
+    tiles_to_match = len(all_tiles(true, proposed))
     scored = [*track(matching, f"matching {counted(tiles_to_match, 'tile')}", tiles_to_match)]
     look_directions = {image_id: LOOK_DIRECTIONS[tile.orientation] for image_id, tile in tiles.items()}
     strips = {image_id: tile.strip for image_id, tile in tiles.items()}

@@ -46,6 +46,18 @@ def archive_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def bright_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An archive whose validation tiles can be halved, with buildings that `helpers.bright.FirstBand` finds."""
+    from helpers.bright import brighten
+
+    root = tmp_path_factory.mktemp("bright") / "root"
+    overrides = [f"root={root}", "tiles=48", "test_tiles=4", "seed=1", "size=128"]
+    subprocess.run([sys.executable, "-m", "sn6.simulate", *overrides], check=True, stdout=subprocess.DEVNULL)
+    brighten(root)
+    return root
+
+
 @pytest.fixture
 def broken_root(archive_root: Path, tmp_path: Path) -> Path:
     """A copy of the archive to break."""

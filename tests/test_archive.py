@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from helpers.errors import user_error
 from helpers.handmade import (
     NORTH,
@@ -19,8 +20,10 @@ from helpers.handmade import (
     write_tif,
     write_tile,
 )
+from rasterio.shutil import copy
+from rasterio.transform import Affine
 
-from sn6.datasets.archive import Archive
+from sn6.datasets.archive import Archive, Tile
 from sn6.datasets.layout import split_folder, tile_path
 
 REAL = Path(__file__).parents[2] / "shared" / "real"
@@ -150,15 +153,56 @@ def test_a_wrong_number_of_bands_and_another_crs(root):
         first_tile(root)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_nan_and_infinity(root, value):
-    pixels = speckle()
-    pixels[2, 7, 9] = value
-    write_tile(root, "SAR-Intensity", pixels)
-    archive, tile = first_tile(root)
-    with user_error("wrong_data", sar_path(root)) as error:
-        archive.read(tile, "SAR-Intensity", [1])
-    assert "row 7, column 9" in str(error.value)
+@pytest.mark.parametrize(
+    ("product", "pixel", "place"),
+    [
+        ("SAR-Intensity", 1.0, {}),
+        ("SAR-Intensity", 0.5005, {}),  # the far edge of 900 pixels would be a pixel off
+        ("RGBNIR", 0.5, {}),
+        ("PS-RGB", 0.5, {"shear": 0.1}),
+        ("PS-RGB", 0.5, {"flip": True}),
+    ],
+)
+def test_another_pixel_size_and_a_tile_that_is_not_north_up(root, product, pixel, place):
+    image_id = write_tile(root, product, np.ones((4 if product != "PS-RGB" else 3, 32, 32)), number=7, pixel=pixel)
+    path = folder(root) / product / f"SN6_Train_AOI_11_Rotterdam_{product}_{image_id}.tif"
+    if place:
+        with rasterio.open(path, "r+") as file:
+            north_up = file.transform
+            turned = Affine.rotation(10) if "shear" in place else Affine.translation(0, 32) * Affine.scale(1, -1)
+            file.transform = north_up * turned
+    archive = Archive(root)
+    with user_error("wrong_data", path):
+        archive.tiles("train", product)
+    with user_error("wrong_data", path):
+        archive.read(Tile(image_id, "train", SAR_STRIP, 1, (0, 0, 0, 0), (product,)), product, [1])
+
+
+@pytest.mark.parametrize("dtype", ["float64", "int16", "complex64"])
+def test_another_data_type(root, dtype):
+    write_tif(sar_path(root), speckle().astype(dtype))
+    with user_error("wrong_data", sar_path(root), dtype):
+        first_tile(root)
+
+
+def test_a_product_that_is_not_where_the_radar_is(root):
+    """By more than a pixel."""
+    image_id = write_tile(root, "PAN", np.ones((1, 64, 64)), west=WEST + 0.3)
+    assert [tile.image_id for tile in Archive(root).tiles("train", "PAN")] == [image_id]
+    path = folder(root) / "PAN" / f"SN6_Train_AOI_11_Rotterdam_PAN_{image_id}.tif"
+    write_tile(root, "PAN", np.ones((1, 64, 64)), north=NORTH - 20)
+    with user_error("wrong_data", path, (0.0, -20.0)):
+        Archive(root).tiles("train", "PAN")
+    Archive(root).tiles("train", "SAR-Intensity")  # which needs no other product
+
+
+def test_a_tile_is_read_as_a_geotiff_only(root):
+    path = sar_path(root)
+    other = path.with_suffix(".other")
+    path.rename(other)
+    copy(other, path, driver="VRT")
+    with user_error("unreadable", path):
+        first_tile(root)
 
 
 def test_a_malformed_table_of_look_directions(root):

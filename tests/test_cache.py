@@ -1,5 +1,6 @@
 """The cache of index and labels saves reading files again, and is never used for files that have changed."""
 
+import json
 import os
 import pickle
 from concurrent.futures import ProcessPoolExecutor
@@ -24,6 +25,7 @@ from helpers.handmade import (
 import sn6.datasets.headers
 import sn6.datasets.labels
 from sn6.datasets.archive import Archive
+from sn6.datasets.cache import image_fingerprint
 from sn6.datasets.layout import tile_path
 from sn6.datasets.packed_labels import pack
 
@@ -108,10 +110,39 @@ def test_a_file_with_another_time_or_size_is_opened_again(root, change, monkeypa
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
     opened, rasterio_open = [], sn6.datasets.headers.rasterio.open
     monkeypatch.setattr(
-        sn6.datasets.headers.rasterio, "open", lambda path, *a: opened.append(path) or rasterio_open(path, *a)
+        sn6.datasets.headers.rasterio, "open", lambda path, **k: opened.append(path) or rasterio_open(path, **k)
     )
     read_all(root)
     assert opened == [path]
+
+
+@pytest.mark.parametrize("suffix", [".aux.xml", ".msk"])
+def test_a_sidecar_file_that_comes_changes_or_goes_is_noticed(root, suffix):
+    path = tile_path(root, "train", SAR, NAMES[1])
+    sidecar = path.with_name(f"{path.name}{suffix}")
+    seen = {image_fingerprint(path)}
+    sidecar.write_text("one")
+    seen.add(image_fingerprint(path))
+    os.utime(sidecar, ns=(0, 1))
+    seen.add(image_fingerprint(path))
+    sidecar.write_text("three")
+    os.utime(sidecar, ns=(0, 1))
+    seen.add(image_fingerprint(path))
+    assert len(seen) == 4
+    sidecar.unlink()
+    assert image_fingerprint(path) in seen
+
+
+def test_an_index_that_was_made_before_pixel_sizes_were_compared_is_not_used(root):
+    tiles = read_all(root)[0]
+    cache = root / ".sn6" / f"index-train-{SAR}.json"
+    table = {}
+    for tile in tiles:
+        status = tile_path(root, "train", SAR, tile.image_id).stat()
+        west, *others = tile.bounds
+        table[tile.image_id] = [status.st_size, status.st_mtime_ns, west + 9, *others]
+    cache.write_text(json.dumps(table))
+    assert read_all(root)[0] == tiles
 
 
 def test_changed_labels_are_noticed(root):

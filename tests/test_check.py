@@ -1,6 +1,7 @@
 """Test that `sn6.check` finds each fault planted in an archive, names its file, and finds none in a clean archive."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -9,13 +10,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from helpers.commands import assert_fails
 from helpers.handmade import folder
-from rasterio.transform import from_origin
+from rasterio.transform import Affine, from_origin
 
+from sn6.data.datamodule import TileDataModule
+from sn6.data.folds import bounds_of
 from sn6.data.normalization import measure_statistics
+from sn6.data.partitions import PARTITIONS
 from sn6.data.source import Source
 from sn6.datasets.archive import Archive
+from sn6.errors import UserError
 from sn6.inspection.archive import inspect_archive
 from sn6.inspection.faults import FATAL, WARNINGS
 from sn6.inspection.folds import make_folds
@@ -113,6 +119,64 @@ def another_type(root):
     path = images(root, "PS-RGBNIR")[0]
     rewrite(path, pixels_of(path).astype(np.float32))
     return {("dtype", str(path))}
+
+
+def complex_values(root):
+    path = images(root)[0]
+    rewrite(path, pixels_of(path).astype(np.complex64), predictor=1)
+    return {("complex", str(path))}
+
+
+def twice_the_pixel(root):
+    path = images(root)[2]
+    with rasterio.open(path) as source:
+        rewrite(path, transform=source.transform * Affine.scale(2))
+    return {("pixel size", str(path))}
+
+
+def declared_nodata(root):
+    path = images(root)[2]
+    pixels = pixels_of(path)
+    pixels[:, :9] = -9999
+    rewrite(path, pixels, nodata=-9999)
+    return {("nodata value", str(path))}
+
+
+def with_a_mask(root):
+    path = images(root, "PAN")[2]
+    with rasterio.open(path, "r+") as file:
+        file.write_mask(np.arange(128)[:, None].repeat(128, axis=1) > 8)
+    return {("mask", str(path))}
+
+
+def with_a_scale(root):
+    path = images(root)[2]
+    rewrite(path, pixels_of(path) / 2)
+    with rasterio.open(path, "r+") as file:
+        file.scales = (2, 2, 2, 2)
+    return {("scale", str(path))}
+
+
+def a_vrt(root):
+    path = images(root)[1]
+    other = path.with_suffix(".other")
+    path.rename(other)
+    rasterio.shutil.copy(other, path, driver="VRT")
+    return {("unreadable", str(path))}
+
+
+def to_metres(numbers):
+    return f"{float(numbers[1]) + 5e5} {float(numbers[2]) + 5e6}"
+
+
+def all_labels_in_metres(root):
+    """Every footprint is outside its tile; those of the tiles without any are not."""
+    path = folder(root) / LABELS
+    rows = path.read_text().splitlines()
+    moved = [re.sub(r"(\d+\.?\d*) (\d+\.?\d*)", to_metres, row) for row in rows]
+    path.write_text("\n".join(moved) + "\n")
+    outside = {row.split(",")[0] for row in rows[1:] if "EMPTY" not in row}
+    return {("labels misplaced", "train")} | {("labels outside tile", image_id) for image_id in outside}
 
 
 def another_crs(root):
@@ -254,6 +318,13 @@ PLANTED = [
     ("unreadable", no_geotiff),
     ("bands", too_few_bands),
     ("dtype", another_type),
+    ("complex", complex_values),
+    ("pixel size", twice_the_pixel),
+    ("nodata value", declared_nodata),
+    ("mask", with_a_mask),
+    ("scale", with_a_scale),
+    ("unreadable", a_vrt),
+    ("labels misplaced", all_labels_in_metres),
     ("crs", another_crs),
     ("size", another_size),
     ("position", another_position),
@@ -274,6 +345,58 @@ PLANTED = [
     ("labels on nodata", labels_on_nodata),
     ("orientation", unknown_strip),
 ]
+
+
+RAISED_BY_A_RUN = [  # before it trains, or where it reads the labels or the pixels
+    (too_few_bands, "SAR-Intensity"),
+    (another_type, "PS-RGBNIR"),
+    (complex_values, "SAR-Intensity"),
+    (twice_the_pixel, "SAR-Intensity"),
+    (another_crs, "SAR-Intensity"),
+    (another_position, "PS-RGB"),
+    (a_vrt, "SAR-Intensity"),
+    (unreadable, "SAR-Intensity"),
+    (no_geotiff, "PS-RGB"),
+    (misnamed, "PAN"),
+    (broken_csv, "SAR-Intensity"),
+    (broken_labels_of_a_tile, "SAR-Intensity"),
+    (all_labels_in_metres, "SAR-Intensity"),
+    (unknown_strip, "SAR-Intensity"),
+]
+
+
+@pytest.mark.parametrize(("plant", "product"), RAISED_BY_A_RUN, ids=lambda value: getattr(value, "__name__", value))
+def test_what_is_fatal_stops_a_run_as_well(root, plant, product):
+    expected = plant(root)
+    assert {kind for kind, _ in expected} & set(FATAL)
+    with pytest.raises(UserError):
+        read_like_a_run(root, product)
+
+
+@pytest.mark.parametrize(
+    "plant", [another_size, not_finite, negative, only_nodata, labels_outside_the_tile, with_a_scale]
+)
+def test_what_is_a_warning_does_not_stop_a_run(root, plant):
+    assert not {kind for kind, _ in plant(root)} & set(FATAL)
+    for product in ("SAR-Intensity", "RGBNIR", "PAN"):
+        read_like_a_run(root, product)
+
+
+def test_every_fatal_kind_is_tried_in_a_run():
+    """A fold without tiles is tested with the folds."""
+    of = {function: kind for kind, function in PLANTED}
+    assert {of[function] for function, _ in RAISED_BY_A_RUN} | {"folds"} == set(FATAL)
+
+
+def read_like_a_run(root, product):
+    """Make the fold of the easternmost column that has tiles, and read all of its samples."""
+    tiles = Archive(root).tiles("train", "SAR-Intensity")
+    fold = int(PARTITIONS["columns"].assign(bounds_of(tiles)).max())
+    data = TileDataModule(root=str(root), product=product, fold=fold, crop=64, num_workers=0, store=None)
+    data.setup("fit")
+    for tiles in (data.train_tiles, data.validation_tiles):
+        for number in range(len(tiles)):
+            tiles[number]
 
 
 @pytest.mark.parametrize(("kind", "plant"), PLANTED, ids=lambda value: getattr(value, "__name__", None))

@@ -17,7 +17,7 @@ COMMANDS = [line for kind, text in BLOCKS if kind == "sh" for line in text.split
 SHORT = (
     *("data.crop=64", "data.batch_size=2", "data.num_workers=0", "trainer.max_epochs=1"),
     *("trainer.limit_train_batches=2", "trainer.accelerator=cpu", "trainer.precision=32-true"),
-    *("callbacks.image_logging.tiles=0", "callbacks.calibration.tiles=2"),
+    "callbacks.image_logging.tiles=0",
 )
 
 

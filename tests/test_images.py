@@ -10,7 +10,7 @@ from helpers.handmade import speckle, write_tif
 
 from sn6.data.source import Source
 from sn6.datasets.archive import Archive
-from sn6.prediction.inputs import archive_images, find_images, geotiff_image, pixel_size_warning
+from sn6.prediction.inputs import GeoTIFFOptions, archive_images, find_images, geotiff_image, pixel_size_warning
 
 SOURCES = [
     Source("SAR-Intensity", (1, 2, 3, 4), orient=True, min_area=0.0),
@@ -38,7 +38,7 @@ def test_a_rectangle_equals_that_part_of_the_tile_in_the_frame_of_training(archi
             (slice(31, 64), slice(5, 128)),
             (slice(3, 4), slice(2, 9)),
         ):
-            part, part_valid = image.read(rows, columns, source.bands)
+            part, part_valid = image.read(rows, columns)
             assert (part == pixels[:, rows, columns]).all()
             assert (part_valid == valid[rows, columns]).all()
     assert (rotated > 0) == (source.product == "SAR-Intensity")
@@ -52,7 +52,7 @@ def test_nan_and_the_nodata_value_of_the_file_are_nodata(tmp_path):
     path = write_tif(tmp_path / "area.tif", pixels)
     with rasterio.open(path, "r+") as file:
         file.nodata = -9999
-    read, valid = geotiff_image(path, SAR, rotate=False).read(slice(0, 64), slice(0, 64), SAR.bands)
+    read, valid = geotiff_image(path, SAR, GeoTIFFOptions()).read(slice(0, 64), slice(0, 64))
     expected = np.ones((64, 64), dtype=bool)
     expected[3, 5] = expected[8, 9] = expected[40, 41] = False
     expected[20:30, 10:20] = False
@@ -62,27 +62,27 @@ def test_nan_and_the_nodata_value_of_the_file_are_nodata(tmp_path):
 
 
 def test_a_rotated_image_equals_the_image_rotated(tmp_path):
-    image = geotiff_image(write_tif(tmp_path / "area.tif", speckle(size=50)[:, :40]), SAR, rotate=True)
-    unrotated, _ = replace(image, rotated=False).read(slice(0, 40), slice(0, 50), SAR.bands)
-    part, _ = image.read(slice(4, 9), slice(10, 30), SAR.bands)
+    image = geotiff_image(write_tif(tmp_path / "area.tif", speckle(size=50)[:, :40]), SAR, GeoTIFFOptions(rotate=True))
+    unrotated, _ = replace(image, rotated=False).read(slice(0, 40), slice(0, 50))
+    part, _ = image.read(slice(4, 9), slice(10, 30))
     assert (part == np.rot90(unrotated, 2, axes=(1, 2))[:, 4:9, 10:30]).all()
 
 
 def test_a_challenge_file_keeps_its_image_id(tmp_path):
     name = "SN6_Test_Public_AOI_11_Rotterdam_SAR-Intensity_20190804111224_20190804111453_tile_8697.tif"
-    image = geotiff_image(write_tif(tmp_path / name, speckle()), SAR, rotate=False)
+    image = geotiff_image(write_tif(tmp_path / name, speckle()), SAR, GeoTIFFOptions())
     assert image.image_id == "20190804111224_20190804111453_tile_8697"
-    assert geotiff_image(write_tif(tmp_path / "mine.tif", speckle()), SAR, rotate=False).image_id == "mine"
+    assert geotiff_image(write_tif(tmp_path / "mine.tif", speckle()), SAR, GeoTIFFOptions()).image_id == "mine"
 
 
 def test_tiles_are_chosen_by_image_id_and_by_number_as_written(archive_root):
     tiles = Archive(archive_root).tiles("train", "SAR-Intensity")
     first, second = tiles[0].image_id, tiles[1].image_id
     number = first.rpartition("_")[2]
-    found = find_images(archive_root, "train", [number, second], None, False, SAR)
+    found = find_images(archive_root, "train", [number, second], None, SAR, GeoTIFFOptions())
     assert {image.image_id for image in found} == {first, second}
     with user_error("not_found", key="tiles", value=f"00{number}"):
-        find_images(archive_root, "train", [f"00{number}"], None, False, SAR)
+        find_images(archive_root, "train", [f"00{number}"], None, SAR, GeoTIFFOptions())
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_tiles_are_chosen_by_image_id_and_by_number_as_written(archive_root):
     [({}, False), ({"pixel": 0.52}, False), ({"pixel": 1.0}, True), ({"crs": None}, True)],
 )
 def test_an_unusual_grid_is_a_warning(tmp_path, profile, warns):
-    image = geotiff_image(write_tif(tmp_path / "area.tif", speckle(), **profile), SAR, rotate=False)
+    image = geotiff_image(write_tif(tmp_path / "area.tif", speckle(), **profile), SAR, GeoTIFFOptions())
     warning = pixel_size_warning(image)
     assert (warning is not None) == warns
     assert warning is None or str(image.path) in warning

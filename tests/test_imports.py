@@ -37,6 +37,7 @@ ORDER = (
     ("processes",),
     ("files",),
     ("errors",),
+    ("signals",),
 )
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 PURE = ("footprints", "targets", "metrics", "models")  # know no framework and no config

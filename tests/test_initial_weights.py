@@ -10,6 +10,7 @@ from helpers.commands import assert_fails, read_metrics, small_run
 from helpers.rectangles import overlaps
 
 from sn6.checkpoints.initial_weights import InitialWeights, provenance
+from sn6.checkpoints.metadata import ForeignMetadata
 from sn6.checkpoints.weights_file import read_weights
 from sn6.data.folds import Fold, make_fold
 from sn6.datasets.archive import Archive, Tile
@@ -20,7 +21,7 @@ FEW = (
     "trainer.limit_train_batches=1",
     "optimizer.lr=0.0",
     "optimizer.weight_decay=0.0",
-    "callbacks.calibration.tiles=0",
+    "callbacks.calibration=null",
     "callbacks.image_logging.tiles=0",
 )
 
@@ -218,6 +219,6 @@ def test_real_tiles_of_column_4_in_the_training_area_of_the_baseline():
         image_id, x, y = row[names[0]], float(row[names[1]]), float(row[names[2]])
         tiles.append(Tile(image_id, "train", "strip", 0, (x, y - 450, x + 450, y), ()))
     fold: Fold = make_fold(tiles, 4, None)
-    weights = provenance(InitialWeights("model.weights", Path("w.pth"), {}, {}), fold, 4)
+    weights = provenance(InitialWeights("model.weights", Path("w.pth"), {}, ForeignMetadata()), fold, 4)
     assert len(fold.test) == 705
     assert weights["scored_tiles_in_training_area"] == round(0.468 * 705)

@@ -8,9 +8,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from helpers.commands import assert_fails, read_metrics, small_run
+from helpers.bright import bright_run
+from helpers.commands import assert_fails, read_metrics, small_run, start, wait_for_end
 from helpers.errors import user_error
-from helpers.stopping import run_and_stop
 from helpers.training import make_datamodule, make_segmenter, make_trainer
 
 from sn6.datasets.archive import Archive
@@ -23,14 +23,13 @@ STAGES = "stages={eo: ['data=eo'], sar: ['data=sar', 'callbacks.sar_handoff.weig
 
 
 @pytest.fixture(scope="module")
-def calibrated(archive_root, tmp_path_factory):
+def calibrated(bright_root, tmp_path_factory):
     """The folder of a run whose operating point is not the config's, with matched and missed buildings."""
     folder = tmp_path_factory.mktemp("run")
-    overrides = [override for override in small_run() if "limit" not in override and "max_epochs" not in override]
-    overrides += ["trainer.max_epochs=2", "data.crops_per_tile=20", "optimizer.lr=3e-3", f"data.root={archive_root}"]
-    overrides += ["callbacks.polygon_f1.threshold=0.6", "callbacks.calibration.tiles=9"]
+    overrides = [*bright_run(bright_root, folder), "trainer.max_epochs=2", "callbacks.polygon_f1.threshold=0.6"]
     overrides += ["callbacks.calibration.thresholds=[0.3]", "callbacks.calibration.min_areas=[35]"]
-    assert run_and_stop(overrides, folder) == 0, (folder / "log.txt").read_text()
+    status, err = wait_for_end(start(folder, overrides))
+    assert status == 0, err
     return folder / "outputs/it"
 
 
@@ -43,10 +42,10 @@ def counts_of(part):
     return Counts(part["tp"], part["fp"], part["fn"])
 
 
-def test_the_test_scores_are_those_of_the_proposals(calibrated, archive_root, sn6_command, tmp_path):
+def test_the_test_scores_are_those_of_the_proposals(calibrated, bright_root, sn6_command, tmp_path):
     reported = read_metrics(calibrated)
     assert (reported["operating_point"]["threshold"], reported["operating_point"]["min_area"]) == (0.3, 35)
-    files = (f"truth={archive_root}", f"proposals={calibrated}/proposals.csv", f"out={tmp_path}/score.json")
+    files = (f"truth={bright_root}", f"proposals={calibrated}/proposals.csv", f"out={tmp_path}/score.json")
     assert sn6_command("score", *files).status == 0
     overall = json.loads((tmp_path / "score.json").read_text())["overall"]
     test = reported["test"]
@@ -56,15 +55,21 @@ def test_the_test_scores_are_those_of_the_proposals(calibrated, archive_root, sn
         assert test[key] == pytest.approx(getattr(counts_of(overall), key))
 
 
-def test_the_validation_scores_are_at_the_operating_point(calibrated, archive_root, sn6_command, tmp_path):
+def test_the_validation_scores_are_at_the_operating_point(calibrated, bright_root, sn6_command, tmp_path):
     """Predict the validation tiles with the checkpoint, by the code for images of any size, and match them."""
     from sn6.formats.challenge_csv import read_proposals
 
     names = tile_ids(calibrated / "validation_tiles.csv")
-    options = ("split=train", f"tiles=[{','.join(names)}]", "device=cpu", f"out={tmp_path}/out")
-    done = sn6_command("predict", f"checkpoint={calibrated}", f"root={archive_root}", *options)
+    options = (
+        "split=train",
+        f"tiles=[{','.join(names)}]",
+        "device=cpu",
+        f"out={tmp_path}/out",
+        "allow=helpers.bright.FirstBand",
+    )
+    done = sn6_command("predict", f"checkpoint={calibrated}", f"root={bright_root}", *options)
     assert done.status == 0, done.err
-    archive, proposals = Archive(archive_root), read_proposals(tmp_path / "out/proposals.csv")
+    archive, proposals = Archive(bright_root), read_proposals(tmp_path / "out/proposals.csv")
     total = Counts()
     for name in names:
         truth, proposed = archive.labels(archive.tile("train", name)).polygons, proposals[name]
@@ -90,7 +95,7 @@ def test_the_environment_and_the_data(calibrated):
     assert (environment["device"], environment["devices"], environment["precision"]) == ("cpu", 1, "32-true")
     assert (data["product"], data["bands"], data["fold"]) == ("SAR-Intensity", [1, 2, 3, 4], 4)
     assert data["simulated"] is True
-    assert sum(data["tiles"][use] for use in ("train", "validation", "dropped")) == 24
+    assert sum(data["tiles"][use] for use in ("train", "validation", "dropped")) == 48
     parts = {key: seconds for key, seconds in metrics["timing"].items() if key != "total"}
     assert sum(parts.values()) <= metrics["timing"]["total"] + 0.1 * len(parts)
 

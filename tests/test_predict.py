@@ -12,8 +12,7 @@ from helpers.commands import assert_fails, small_run
 from helpers.networks import random_network, write_network
 from helpers.stopping import predict_and_stop, run_and_stop
 
-from sn6.checkpoints.loading import checkpoint_metadata
-from sn6.checkpoints.state_dict import network_state
+from sn6.checkpoints.loading import read_checkpoint
 from sn6.checkpoints.weights_file import write_weights
 from sn6.datasets.archive import Archive
 from sn6.footprints import Footprints
@@ -32,7 +31,7 @@ def run_folder(archive_root, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     overrides = [override for override in small_run() if "limit" not in override and "max_epochs" not in override]
     overrides += ["trainer.max_epochs=1", "data.crops_per_tile=40", "optimizer.lr=3e-3", f"data.root={archive_root}"]
-    overrides += [f"callbacks.polygon_f1.threshold={THRESHOLD}", "callbacks.calibration.tiles=0"]
+    overrides += [f"callbacks.polygon_f1.threshold={THRESHOLD}", "callbacks.calibration=null"]
     assert run_and_stop(overrides, folder) == 0, (folder / "log.txt").read_text()
     return folder / "outputs/it"
 
@@ -177,8 +176,8 @@ def test_options_calibrated_for_a_checkpoint_take_precedence_over_its_config(sn6
 
 @pytest.mark.slow
 def test_a_safetensors_file_predicts_the_same_as_its_checkpoint(sn6_predict, run_folder, tmp_path):
-    checkpoint = torch.load(run_folder / "checkpoints/best.ckpt", weights_only=True)
-    write_weights(tmp_path / "weights.safetensors", network_state(checkpoint), checkpoint_metadata(checkpoint))
+    weights, metadata = read_checkpoint(run_folder / "checkpoints/best.ckpt", "checkpoint")
+    write_weights(tmp_path / "weights.safetensors", weights, metadata.model_dump())
     for name, path in (("a", run_folder), ("b", tmp_path / "weights.safetensors")):
         assert sn6_predict(f"checkpoint={path}", "precision=32-true", f"out={tmp_path}/{name}").status == 0
     a, b = ((tmp_path / name / "proposals.csv").read_text() for name in ("a", "b"))

@@ -33,7 +33,7 @@ FORMS = {
 def load(path):
     """Return the network that a file fits, with its weights, and the metadata."""
     weights, metadata = read_checkpoint(path, "model.weights")
-    options = dict(metadata["network"])
+    options = dict(metadata.network)
     module, _, name = options.pop("_target_").rpartition(".")
     network = getattr(import_module(module), name)(**options)
     network.load_state_dict(weights)
@@ -56,7 +56,7 @@ def assert_unusable(path, kind, *names):
 def test_the_logits_equal_those_of_the_original(tmp_path, build, compute):
     weights = build()
     network, metadata = load(save(tmp_path, weights))
-    image = torch.randn(1, metadata["network"]["in_channels"], 64, 96)
+    image = torch.randn(1, metadata.network["in_channels"], 64, 96)
     with torch.no_grad():
         expected, logits = compute(weights, image), network(image)
     assert expected.std() > 0.1
@@ -83,7 +83,7 @@ def test_an_fcn_equals_the_original_for_any_size(tmp_path, stride):
 )
 def test_bands_classes_width_and_options_are_read_from_the_file(tmp_path, build, options):
     _, metadata = load(save(tmp_path, build()))
-    assert metadata["network"].items() >= options.items()
+    assert metadata.network.items() >= options.items()
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_the_old_format_of_torch_and_safetensors_are_read_too(tmp_path):
     old = save(tmp_path, {"model": weights}, "TernausNet.pt", _use_new_zipfile_serialization=False)
     for path in (old, tmp_path / "w.safetensors"):
         network, metadata = load(path)
-        assert metadata["format"] == "TernausNet's UNet11"
+        assert metadata.format == "TernausNet's UNet11"
         assert torch.equal(network.state_dict()["head.bias"], weights["final.bias"])
 
 

@@ -120,13 +120,14 @@ def test_the_histogram_of_several_tiles_is_that_of_all_their_pixels():
     assert merged.maximum == pytest.approx(values.max(), abs=0.01)
 
 
-def test_images_that_are_not_finite_are_left_out(handmade):
-    root, _ = handmade
+def test_pixels_that_are_not_finite_are_nodata(handmade):
+    root, values = handmade
     image = speckle(seed=3)
     image[0, 0, 0] = np.nan
     write_tile(root, "SAR-Intensity", image, number=3)
     inspection = inspect(root)
-    assert inspection.histograms["SAR-Intensity"].pixels == 2 * 64 * 64
+    histogram = inspection.histograms["SAR-Intensity"]
+    assert (histogram.pixels, histogram.valid_pixels) == (3 * 64 * 64, values.shape[1] + 64 * 64 - 1)
     assert comparison_figure(inspection) is not None
 
 

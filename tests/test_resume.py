@@ -1,81 +1,18 @@
 """A run that is stopped and resumed gives the same bits as one that was never stopped."""
 
-import csv
-import json
 import shutil
 
 import pytest
 import torch
 import yaml
-from helpers.stopping import STOP_CALLBACK, read_user_error, run_and_stop
+from helpers.resuming import RUN, STAGES, STATUS, assert_same_run, log_of, metrics_of, weights_of
+from helpers.stopping import read_user_error, run_and_stop
 
-from sn6.training.resume import TRAINING_LOCK
-
-RUN = [
-    "model=ternausnet",
-    "model.width=4",
-    "model.pretrained=null",
-    "loss=weighted_boundary",
-    "schedule=cosine",
-    "data.crop=64",
-    "data.batch_size=2",
-    "data.num_workers=1",
-    "trainer.max_epochs=2",
-    "trainer.limit_train_batches=4",
-    "trainer.accelerator=cpu",
-    "trainer.precision=32-true",
-    "trainer.log_every_n_steps=1",
-    "callbacks.image_logging.tiles=1",
-    "callbacks.calibration.tiles=2",
-    "callbacks.polygon_f1.curve=[]",
-    "trainer.limit_test_batches=2",
-    "callbacks.resume_point.every_n_steps=1",
-    STOP_CALLBACK,
-    "+trainer.enable_progress_bar=false",
-    "~callbacks.progress_bar",
-    "name=it",
-]
-STAGES = ("eo", "sar")
-STATUS = {"SIGKILL": -9, "SIGTERM": 143, "SIGINT": 130, "DISKFULL": 1}
-
-
-def log_of(folder):
-    return (folder / "log.txt").read_text()
-
-
-def weights_of(folder, stage=""):
-    path = folder / "outputs/it" / stage / "checkpoints/last.ckpt"
-    return torch.load(path, weights_only=True)["state_dict"]
-
-
-def metrics_of(folder):
-    metrics = json.loads((folder / "outputs/it/metrics.json").read_text())
-    for part in (metrics, *metrics.get("stages", {}).values()):
-        part.pop("timing")
-    return metrics
-
-
-def logged_values(folder, stage):
-    """Read the logged values of all steps, except throughput."""
-    with (folder / "outputs/it" / stage / "metrics.csv").open(newline="") as file:
-        rows = [{key: row[key] for key in row if not key.startswith("throughput/")} for row in csv.DictReader(file)]
-    return [row for row in rows if any(row[key] for key in row if key not in ("epoch", "step"))]
+IT = "outputs/it"
 
 
 def modification_times(folder):
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
-
-
-def assert_same_run(folder, expected, stages=("",)):
-    assert metrics_of(folder) == metrics_of(expected)
-    for stage in stages:
-        assert logged_values(folder, stage) == logged_values(expected, stage)
-    weights, expected_weights = weights_of(folder, stages[-1]), weights_of(expected, stages[-1])
-    assert weights.keys() == expected_weights.keys()
-    for name, tensor in weights.items():
-        assert torch.equal(tensor, expected_weights[name]), name
-    hidden = {path.name for path in (folder / "outputs").rglob(".*") if path.is_file()}
-    assert hidden <= {TRAINING_LOCK}  # no temporary files
 
 
 def remove_keys(path, *keys):
@@ -104,10 +41,9 @@ def finished(overrides, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def stopped(overrides, tmp_path_factory):
-    """The folder of a killed run, with a copy of its files in `saved`."""
+    """The folder of a killed run."""
     folder = tmp_path_factory.mktemp("killed")
     assert run_and_stop(overrides, folder, "SIGKILL it 1 2") == STATUS["SIGKILL"]
-    shutil.copytree(folder / "outputs", folder / "saved")
     return folder
 
 
@@ -119,12 +55,10 @@ def finished_copy(finished, tmp_path):
 
 
 @pytest.fixture
-def killed(stopped):
-    """The folder of the killed run as it was left: Lightning forgets the best checkpoint in a folder that moved."""
-    shutil.rmtree(stopped / "outputs")
-    shutil.copytree(stopped / "saved", stopped / "outputs")
-    (stopped / "log.txt").unlink()
-    return stopped
+def killed(stopped, tmp_path):
+    """Copy the killed run to a folder for one test."""
+    shutil.copytree(stopped / "outputs", tmp_path / "outputs")
+    return tmp_path
 
 
 def test_killed_run_resumes_to_the_same_bits_and_refuses_another_config(overrides, finished, killed):
@@ -132,7 +66,7 @@ def test_killed_run_resumes_to_the_same_bits_and_refuses_another_config(override
     assert read_user_error(killed) == ("conflict", "optimizer.lr", 0.5)
     assert run_and_stop([*overrides, "data.num_workers=0"], killed) == 0, log_of(killed)[-3000:]
     assert "outputs/it/checkpoints/last.ckpt" in log_of(killed)  # from which it resumed
-    assert_same_run(killed, finished)
+    assert_same_run(killed / IT, finished / IT)
 
 
 @pytest.mark.parametrize("signal", ["SIGTERM", "SIGINT"])
@@ -155,7 +89,7 @@ def test_truncated_last_checkpoint_falls_back_to_the_one_before(overrides, finis
     assert run_and_stop(overrides, killed) == 0, log_of(killed)[-3000:]
     assert last.with_name("last.ckpt.broken").exists()
     assert "before_last.ckpt" in log_of(killed)  # from which it resumed
-    assert_same_run(killed, finished)
+    assert_same_run(killed / IT, finished / IT)
 
 
 def test_run_with_only_broken_checkpoints_is_refused(overrides, killed):
@@ -169,7 +103,7 @@ def test_run_with_only_broken_checkpoints_is_refused(overrides, killed):
 def test_run_from_before_a_key_existed_resumes(overrides, finished, killed):
     remove_keys(killed / "outputs/it/config.yaml", "data.partition", "compile", "callbacks.sar_handoff.adapt")
     assert run_and_stop(overrides, killed) == 0, log_of(killed)[-3000:]
-    assert_same_run(killed, finished)
+    assert_same_run(killed / IT, finished / IT)
 
 
 def test_run_from_before_a_key_existed_is_finished(overrides, finished_copy):
@@ -189,7 +123,7 @@ def test_resume_false_moves_the_old_run_aside(overrides, finished, finished_copy
         == 0
     )
     assert (finished_copy / "outputs/it.old1/checkpoints/last.ckpt").exists()
-    before, after = weights_of(finished), weights_of(finished_copy)
+    before, after = weights_of(finished / IT), weights_of(finished_copy / IT)
     assert not all(torch.equal(after[name], tensor) for name, tensor in before.items())
 
 
@@ -225,7 +159,7 @@ def test_stopped_stage_resumes_to_the_same_bits(two_stages, finished_stages, tmp
     assert run_and_stop(two_stages, tmp_path, stop) == STATUS[stop.split()[0]], log_of(tmp_path)[-3000:]
     assert not (tmp_path / "outputs/it/metrics.json").exists()
     assert run_and_stop(two_stages, tmp_path) == 0, log_of(tmp_path)[-3000:]
-    assert_same_run(tmp_path, finished_stages, STAGES)
+    assert_same_run(tmp_path / IT, finished_stages / IT, STAGES)
 
 
 @pytest.mark.slow
@@ -233,8 +167,6 @@ def test_finished_run_of_two_stages_does_nothing(two_stages, finished_stages, tm
     shutil.copytree(finished_stages / "outputs", tmp_path / "outputs")
     folders = [tmp_path / "outputs/it" / stage for stage in STAGES]
     before = [*map(modification_times, folders)]
-    weights = f"callbacks.sar_handoff.weights={finished_stages}/outputs/it/eo"  # as it was when the stage was trained
-    override = f"stages={{eo:['data=eo'],sar:['data=sar','{weights}']}}"
-    assert run_and_stop([*two_stages, override], tmp_path) == 0, log_of(tmp_path)[-3000:]
+    assert run_and_stop(two_stages, tmp_path) == 0, log_of(tmp_path)[-3000:]
     assert [*map(modification_times, folders)] == before
-    assert metrics_of(tmp_path) == metrics_of(finished_stages)
+    assert metrics_of(tmp_path / IT) == metrics_of(finished_stages / IT)

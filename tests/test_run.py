@@ -25,7 +25,7 @@ def finished(archive_root, tmp_path_factory):
     from sn6.run import main
 
     folder = tmp_path_factory.mktemp("run")
-    more = ("callbacks.image_logging.tiles=9", "callbacks.calibration.tiles=0", "trainer.limit_val_batches=null")
+    more = ("callbacks.image_logging.tiles=9", "callbacks.calibration=null", "trainer.limit_val_batches=null")
     capture = pytest.MonkeyPatch()
     with capture.context() as monkeypatch:
         monkeypatch.chdir(folder)
@@ -148,7 +148,7 @@ def test_windows_validate_as_whole_tiles_do(sn6_run, archive_root, tmp_path):
 
 def test_a_run_makes_its_simulated_archive(sn6_run, tmp_path):
     simulation = "simulation={scale: tiny, tiles: 12, test_tiles: 2, size: 64, seed: 2}"
-    done = sn6_run(*small_run(), "data.root=made", "data.crop=32", simulation, "callbacks.calibration.tiles=0")
+    done = sn6_run(*small_run(), "data.root=made", "data.crop=32", simulation, "callbacks.calibration=null")
     assert done.status == 0, done.err
     assert len(list((tmp_path / "made/train/AOI_11_Rotterdam/SAR-Intensity").glob("*.tif"))) == 12
     assert read_metrics(tmp_path / "outputs/it")["test"]["scored_on"] == "test tiles"
@@ -157,6 +157,6 @@ def test_a_run_makes_its_simulated_archive(sn6_run, tmp_path):
 @pytest.mark.parametrize("name", ["1999", "2027-01-05", "on", "a=b, c"])
 def test_names_stay_text(sn6_run, archive_root, tmp_path, name):
     overrides = [line for line in small_run() if not line.startswith("name=")]
-    done = sn6_run(*overrides, f"name={name}", f"data.root={archive_root}", "callbacks.calibration.tiles=0")
+    done = sn6_run(*overrides, f"name={name}", f"data.root={archive_root}", "callbacks.calibration=null")
     assert done.status == 0, done.err
     assert [path.name for path in Path("outputs").iterdir()] == [name]

@@ -1,12 +1,14 @@
 """What a resumed run may change, and what makes it another run."""
 
 import copy
+import os
 
 import pytest
 from hydra import compose, initialize_config_dir
 
 from sn6.config.composition import CONF, VERSION_BASE, to_plain
 from sn6.training.run_identity import differences
+from sn6.training.run_paths import portable
 
 
 def composed(*overrides):
@@ -42,7 +44,6 @@ def config():
         "callbacks.resume_point.every_n_steps=5",
         "~callbacks.progress_bar",
         "~callbacks.throughput",
-        "callbacks.checkpoint.dirpath=elsewhere",
     ],
 )
 def test_where_a_run_computes_and_what_it_shows_may_change(config, override):
@@ -64,6 +65,7 @@ def test_where_a_run_computes_and_what_it_shows_may_change(config, override):
         ("trainer.precision=32-true", "trainer.precision"),
         ("trainer.accumulate_grad_batches=2", "trainer.accumulate_grad_batches"),
         ("callbacks.polygon_f1.threshold=0.4", "callbacks.polygon_f1.threshold"),
+        ("callbacks.checkpoint.dirpath=elsewhere", "callbacks.checkpoint.dirpath"),
         ("callbacks.checkpoint.monitor=val/loss", "callbacks.checkpoint.monitor"),
         ("callbacks.sar_handoff.weights=w", "callbacks.sar_handoff.weights"),
         ("~callbacks.calibration", "callbacks.calibration._target_"),
@@ -102,3 +104,26 @@ def test_a_key_that_an_older_run_lacks_has_its_default(config, path, default, ot
     assert differences(older, newer, may_train_longer=False) == {}
     twin[path[-1]] = other
     assert differences(older, newer, may_train_longer=False) == {".".join(path): (default, other)}
+
+
+@pytest.mark.parametrize("working_folder", [".", "a"])
+def test_paths_inside_a_run_are_those_from_its_folder(tmp_path, monkeypatch, working_folder):
+    (tmp_path / "a").mkdir()
+    monkeypatch.chdir(tmp_path / working_folder)
+    run, stage = f"{tmp_path}/runs/x", f"{tmp_path}/runs/x/sar"
+    weights = os.path.relpath(f"{run}/eo", tmp_path / working_folder)  # as a user types it
+    config = composed(
+        f"folder={stage}",
+        f"run_folder={run}",
+        "data.root=archive",
+        f"callbacks.sar_handoff.weights={weights}",
+        f"model.weights={tmp_path}/runs/xx/best.ckpt",
+    )
+    relative = portable(config)
+    assert (relative["folder"], relative["run_folder"]) == (".", "..")
+    assert relative["callbacks"]["checkpoint"]["dirpath"] == "checkpoints"
+    assert relative["callbacks"]["resume_point"]["folder"] == "."
+    assert relative["callbacks"]["sar_handoff"]["weights"] == "../eo"
+    assert relative["data"]["root"] == "archive"
+    assert relative["model"]["weights"] == f"{tmp_path}/runs/xx/best.ckpt"  # of a run whose name begins alike
+    assert portable(relative) == relative

@@ -79,10 +79,21 @@ def test_rule_4_tiles_without_a_row_are_false_negatives_or_in_strict_left_out(sc
 
 
 @BOTH
-def test_tiles_without_ground_truth_are_left_out_with_a_note(score_rows, tmp_path, strict):
-    card = score_rows([("a", HOUSE, 3)], [("a", HOUSE, 1), ("z", HOUSE, 1)], strict)
-    assert counts(card) == (1, 0, 0)
-    assert numbers_about(card, tmp_path / "truth.csv") == [[1]]
+def test_rule_4_proposals_on_tiles_without_ground_truth_are_false_positives(score_rows, tmp_path, strict):
+    """Of three proposals on z one is too small to count; y is named without a proposal."""
+    on_z = [("z", HOUSE, 1), ("z", box(50, 0, 70, 20), 0.5), ("z", box(0, 90, 10, 97.9), 1)]
+    card = score_rows([("a", HOUSE, 3)], [*on_z, ("a", HOUSE, 1), ("y", "POLYGON EMPTY", 0)], strict)
+    assert counts(card) == (1, 2, 0)
+    assert card["tiles"] == 3
+    assert card["overall"]["f1"] == pytest.approx(2 / 4)
+    assert numbers_about(card, tmp_path / "truth.csv") == [[2, 3]]  # 2 tiles with 3 proposals
+    assert counts(score_rows([("a", HOUSE, 3)], [("a", HOUSE, 1), ("y", "POLYGON EMPTY", 0)], strict)) == (1, 0, 0)
+
+
+@BOTH
+def test_rule_4_a_multipolygon_on_a_tile_without_ground_truth(score_rows, strict):
+    card = score_rows([("a", HOUSE, 3)], [("a", HOUSE, 1), ("z", TWINS, 1)], strict)
+    assert counts(card) == (1, 1 if strict == "strict=true" else 2, 0)
 
 
 @BOTH
@@ -93,6 +104,23 @@ def test_rule_5_comments_rows_without_building_and_empty_confidences(sn6_command
     card, _ = score(sn6_command, truth, proposals, strict)
     assert counts(card) == (1, 1, 0)
     assert numbers_about(card, proposals) == [[1]]
+
+
+@BOTH
+@pytest.mark.parametrize("number", ["-1", "-1.0", " -1.0 ", '"-1.000"', "-1e0"])
+def test_rule_5_a_table_of_floats(sn6_command, tmp_path, strict, number):
+    """pandas writes a column of ids as floats when one is missing: 3 as 3.0, -1 as -1.0."""
+    truth, proposals = tmp_path / "truth.csv", tmp_path / "proposals.csv"
+    other = box(50, 0, 70, 20).wkt
+    lines = [f'0,a,3.0,"{HOUSE.wkt}",5.0', f'1,a,{number},"{other}",5.0', f"2,b,{number},POLYGON EMPTY,", "3,c,-1.0,,"]
+    truth.write_text("\n".join([",ImageId,TileBuildingId,PolygonWKT_Pix,Mean_Building_Height", *lines]))
+    lines = [f'0,a,3.0,"{HOUSE.wkt}",1.0', f'1,a,{number},"{other}",1.0', f"2,b ,{number},POLYGON EMPTY,nan"]
+    lines += [f'3,c,,"{HOUSE.wkt}",0.5']  # without an id: a proposal
+    proposals.write_text("\n".join([", ImageId,BuildingId,PolygonWKT_Pix,Confidence ", *lines]))
+    card, _ = score(sn6_command, truth, proposals, strict)
+    assert counts(card) == (1, 1, 0)
+    assert card["tiles"] == 3
+    assert numbers_about(card, truth) == numbers_about(card, proposals) == [[1]]
 
 
 def test_rule_6_of_a_multipolygon_each_part_counts_or_in_strict_the_first(score_rows, tmp_path):

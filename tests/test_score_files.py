@@ -83,6 +83,40 @@ def test_a_gis_file_without_our_metadata_gets_its_tiles_from_the_archive(tmp_pat
     assert_fails(degrees, "wrong_data", key=tmp_path / "degrees.parquet", value="EPSG:4326")
 
 
+def test_files_in_other_crss_are_errors_even_if_they_name_their_tiles(tmp_path, sn6_command):
+    """ogr2ogr keeps the members `tiles` and `pixel_size` of a collection and moves only the coordinates."""
+    geopandas = pytest.importorskip("geopandas")
+    root = tmp_path / "archive"
+    names, proposed = write_two_strips(root)
+    write_all(tmp_path, {name: (c, polygons) for (name, polygons), c in zip(proposed.items(), CORNERS, strict=True)})
+    collection, table = json.loads((tmp_path / "p.geojson").read_text()), geopandas.read_file(tmp_path / "p.geojson")
+    for crs in (3857, 4326, 32632, 28992):
+        moved = json.loads(table.to_crs(crs).to_json())
+        (tmp_path / "moved.geojson").write_text(json.dumps(collection | {"features": moved["features"]}))
+        for truth in (root, tmp_path / "p.geojson"):
+            done = sn6_command("score", f"truth={truth}", f"proposals={tmp_path / 'moved.geojson'}")
+            assert_fails(done, "wrong_data", key=tmp_path / "moved.geojson")
+    table.to_crs(3857).to_parquet(tmp_path / "mercator.parquet")
+    done = sn6_command("score", f"truth={root}", f"proposals={tmp_path / 'mercator.parquet'}")
+    assert_fails(done, "wrong_data", key=tmp_path / "mercator.parquet", value="EPSG:3857")
+    corner = (491000.0, 6790000.0)  # of a file whose tiles are in another CRS, too
+    with GeoJSONWriter(tmp_path / "other.geojson", "EPSG:3857", PIXEL) as file:
+        file.write(names[0], corner, Footprints(np.array([HOUSE], dtype=object), np.ones(1)))
+    done = sn6_command("score", f"truth={root}", f"proposals={tmp_path / 'other.geojson'}")
+    assert_fails(done, "wrong_data", key=tmp_path / "other.geojson", value=names[0])
+    done = sn6_command("score", f"truth={tmp_path / 'p.geojson'}", f"proposals={tmp_path / 'other.geojson'}")
+    assert_fails(done, "conflict", key=tmp_path / "other.geojson", value=names[0])
+
+
+def test_footprints_on_another_pixel_size_than_the_archive_are_an_error(tmp_path, sn6_command):
+    root = tmp_path / "archive"
+    names, _ = write_two_strips(root)
+    with GeoJSONWriter(tmp_path / "coarse.geojson", CRS, 2 * PIXEL) as file:
+        file.write(names[0], CORNERS[0], Footprints(np.array([HOUSE], dtype=object), np.ones(1)))
+    done = sn6_command("score", f"truth={root}", f"proposals={tmp_path / 'coarse.geojson'}")
+    assert_fails(done, "wrong_data", key=tmp_path / "coarse.geojson", value=1.0)
+
+
 @pytest.mark.slow
 def test_the_files_of_a_run_score_what_it_reported(sn6_run, sn6_command, archive_root, tmp_path):
     """A network after two steps, whose maps are full of holes and corners, on tiles of both look directions."""

@@ -204,11 +204,11 @@ def test_a_store_is_made_in_several_processes(two_tiles, monkeypatch):
         assert path.read_bytes() == (other.folder / path.relative_to(store.folder)).read_bytes()
 
 
-def test_a_tile_with_nan(two_tiles, monkeypatch):
+def test_a_tile_with_a_value_that_is_no_decibel(two_tiles, monkeypatch):
     store, tiles = store_of(two_tiles)
     path = tile_path(two_tiles, "train", "SAR-Intensity", tiles[1].image_id)
     with rasterio.open(path, "r+") as file:
-        file.write(np.full((4, 64, 64), np.nan, np.float32))
+        file.write(np.full((4, 64, 64), 500, np.float32))
     monkeypatch.setattr("sn6.data.store.MIN_PIXELS_FOR_POOL", 0)  # the error is raised in another process
     with user_error("wrong_data", path):
         store.prepare(tiles)

@@ -8,6 +8,7 @@ import pytest
 from helpers.commands import assert_fails, read_metrics, start, wait_for_end
 from helpers.errors import user_error
 from helpers.sweeps import read_jobs, read_ranks, small_sweep, wait_until
+from omegaconf import OmegaConf
 
 optuna = pytest.importorskip("optuna")  # of the extra `sweep`
 
@@ -127,3 +128,49 @@ def test_a_stopped_trial_is_queued_again(tmp_path):
     )
     assert (waiting, running, complete) == ([3], [2], [0])
     assert study.get_trials()[3].system_attrs["fixed_params"] == {"seed": 2}
+
+
+def draw(folder, number, name="RandomSampler", seed=3, tell=True, **options):
+    """Draw values as a sweep of `number` trials does, which opens its study first."""
+    from sn6.sweeps.study import resume_study
+
+    storage = f"sqlite:///{folder}/study.db"
+    sampler = {"_target_": f"optuna.samplers.{name}", "seed": seed, **options}
+    sweeper = {"storage": storage, "study_name": "it", "direction": "maximize", "n_trials": 99, "sampler": sampler}
+    hydra = {"sweeper": sweeper, "sweep": {"dir": str(folder)}, "overrides": {"hydra": []}}
+    config = OmegaConf.create({"objective": "validation.f1", "hydra": hydra})
+    resume_study(config)
+    changed = config.hydra.sweeper.sampler.seed
+    told = [line for line in config.hydra.overrides.hydra if "seed" in line]
+    assert told == ([] if changed == seed else [f"hydra.sweeper.sampler.seed={changed}"])
+    made = getattr(optuna.samplers, name)(seed=changed, **options)
+    study = optuna.load_study(study_name="it", storage=storage, sampler=made)
+    values = []
+    for _ in range(number):
+        trial = study.ask()
+        values.append((trial.suggest_float("lr", 0, 1), trial.suggest_int("crop", 1, 10**6)))
+        if tell:
+            study.tell(trial, 0.5)
+    return values
+
+
+@pytest.mark.parametrize("name", ["RandomSampler", "TPESampler"])
+def test_a_study_with_a_seed_draws_new_values_after_a_stop(tmp_path, name):
+    first, second = ([draw(tmp_path / folder, number, name) for number in (3, 2, 3)] for folder in ("a", "b"))
+    assert first == second  # the seed still determines all values
+    values = [value for part in first for value in part]
+    assert len(set(values)) == len(values)
+    assert first[0] == draw(tmp_path / "c", 3, name)  # a new study has the seed that was given
+    assert first[0] != draw(tmp_path / "d", 3, name, seed=4)
+
+
+def test_values_of_a_stopped_trial_are_not_drawn_again(tmp_path):
+    (stopped,) = draw(tmp_path, 1, tell=False)
+    assert stopped not in draw(tmp_path, 4)
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_a_sampler_that_continues_by_the_stored_trials_keeps_its_seed(tmp_path):
+    """Points of a quasi-random sequence in two parts are those in one, after the first, which is drawn at random."""
+    parts = [draw(tmp_path / "a", number, "QMCSampler", scramble=True) for number in (3, 2)]
+    assert [value for part in parts for value in part] == draw(tmp_path / "b", 5, "QMCSampler", scramble=True)

@@ -130,7 +130,10 @@ def test_a_sweep_that_is_terminated_stops_its_job_at_a_checkpoint(archive_root, 
     process.terminate()
     status, err = wait_for_end(process)
     assert status == 128 + signal.SIGTERM
-    assert str(last) in err.splitlines()[-1]
+    (stopped,) = (line for line in err.splitlines() if line.startswith("sn6: "))
+    assert str(last) in stopped
+    assert {job["status"] for job in read_jobs(tmp_path / "outputs/it").values()} == {"stopped"}
+    assert [row["status"] for row in read_table(tmp_path / "outputs/it")] == ["stopped"]
     assert not (tmp_path / "outputs/it/seed-2").exists()
 
 
@@ -155,7 +158,9 @@ def test_jobs_at_the_same_time(archive_root, tmp_path):
     ("more", "kind", "key"),
     [
         (["optimizer.lrr=1,2"], "unknown_key", "optimizer.lrr"),
-        (["optimizer.lr=1e-3,high"], "invalid_value", "optimizer.lr"),
+        (["optimizer.lr=1e-3,high", "on_failed_job=stop"], "invalid_value", "optimizer.lr"),
+        (["optimizer.lr=low,high"], "invalid_value", "optimizer.lr"),
+        (["seed=1,2", "optimizer.lr=high"], "invalid_value", "optimizer.lr"),
         (["model=ternausnet,unett"], "unknown_value", "model"),
         (["seed=range(0,3)", "data.crops=5"], "unknown_key", "data.crops"),
         (["sweep=nosuch"], "unknown_value", "sweep"),
@@ -166,6 +171,16 @@ def test_jobs_at_the_same_time(archive_root, tmp_path):
 def test_invalid_overrides_are_reported_before_the_first_job(sn6_run, archive_root, tmp_path, more, kind, key):
     assert_fails(sn6_run(*small_sweep(archive_root), *more), kind, key)
     assert not list(tmp_path.glob("outputs/it/*-*"))
+
+
+def test_an_invalid_value_among_others_fails_its_own_job(sn6_run, archive_root, tmp_path, forked_jobs):
+    folder = tmp_path / "outputs/it"
+    done = sn6_run(*small_sweep(archive_root, "data.crop=64,-5"))
+    assert_fails(done, "failed", folder.relative_to(tmp_path), 1)
+    rows = {row["data.crop"]: row for row in read_table(folder)}
+    assert {crop: row["status"] for crop, row in rows.items()} == {"64": "finished", "-5": "failed"}
+    assert "data.crop=-5" in rows["-5"]["error"]
+    assert read_jobs(folder)[folder / "data.crop--5"]["error"] == rows["-5"]["error"]
 
 
 def test_a_sweep_in_each_process_of_torchrun_is_refused(sn6_run, archive_root, monkeypatch):

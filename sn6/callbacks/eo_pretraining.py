@@ -2,14 +2,12 @@
 
 from pathlib import Path
 
-import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from sn6.callbacks.polygon_f1 import polygon_f1_of
-from sn6.checkpoints.loading import checkpoint_metadata
+from sn6.checkpoints.loading import installed_versions, read_checkpoint
+from sn6.checkpoints.metadata import CheckpointMetadata
 from sn6.checkpoints.run_files import WEIGHTS_FILE
-from sn6.checkpoints.state_dict import network_state
 from sn6.checkpoints.weights_file import write_weights
 
 
@@ -26,9 +24,7 @@ class EOPretraining(Callback):
         assert isinstance(checkpoint, ModelCheckpoint)
         if not trainer.is_global_zero or not checkpoint.best_model_path:
             return
-        state = torch.load(checkpoint.best_model_path, map_location="cpu", weights_only=True)
-        metadata = checkpoint_metadata(state) | {
-            "score": state["callbacks"][polygon_f1_of(trainer).state_key]["scores"],
-            "selected_by": checkpoint.monitor,
-        }
-        write_weights(Path(trainer.default_root_dir) / WEIGHTS_FILE, network_state(state), metadata)
+        weights, metadata = read_checkpoint(Path(checkpoint.best_model_path), "callbacks.eo_pretraining")
+        assert isinstance(metadata, CheckpointMetadata)
+        metadata = metadata.model_copy(update={"versions": installed_versions()})
+        write_weights(Path(trainer.default_root_dir) / WEIGHTS_FILE, weights, metadata.model_dump())

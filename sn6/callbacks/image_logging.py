@@ -7,7 +7,8 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from sn6.callbacks.logged_media import log_picture
-from sn6.callbacks.polygon_f1 import TileResult, polygon_f1_of
+from sn6.callbacks.polygon_f1 import polygon_f1_of
+from sn6.callbacks.scoring import TileResult
 from sn6.data.dataset import TileDataset
 from sn6.datasets.layout import PRODUCTS
 from sn6.footprints import describe
@@ -20,8 +21,8 @@ class ImageLogging(Callback):
     """Draw `figures/validation_<image id>.png` in the run's folder and log it to the loggers that take images.
 
     They are drawn again whenever the polygon F1 is the best so far, and after training for the best checkpoint at the
-    operating point. The tiles are the same in every epoch and run: evenly spread over the validation tiles with
-    buildings, by their number of buildings.
+    operating point of each tile. The tiles are the same in every epoch and run: evenly spread over the validation tiles
+    with buildings, by their number of buildings.
 
     Args:
         tiles: number of tiles
@@ -45,21 +46,24 @@ class ImageLogging(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the tiles that this rank has evaluated."""
         polygon_f1 = polygon_f1_of(trainer)
-        if trainer.state.fn is TrainerFn.FITTING:
+        is_training = trainer.state.fn is TrainerFn.FITTING
+        if is_training:
             if trainer.sanity_checking or polygon_f1.scores["f1"] <= self.best:
                 return
             self.best = polygon_f1.scores["f1"]
             when = f"epoch {trainer.current_epoch}"
         else:
-            when = f"best checkpoint, {describe(polygon_f1.options)}"
+            when = "best checkpoint"
         dataset, folder = polygon_f1.dataset, Path(trainer.default_root_dir) / "figures"
         paths = {
             index: folder / f"validation_{dataset.tiles[index].image_id}.png"
             for index in choose_tiles(dataset, self.tiles)
         }
         for index, path in paths.items():
-            if index in polygon_f1.results:
-                draw(dataset, index, polygon_f1.results[index], when, path)
+            # one rank draws a tile, also where the sampler repeats it so that all ranks have equally many
+            if index in polygon_f1.results and index % trainer.world_size == trainer.global_rank:
+                point = "" if is_training else f", {describe(polygon_f1.options_of(index))}"
+                draw(dataset, index, polygon_f1.results[index], f"{when}{point}", path)
         trainer.strategy.barrier()  # each rank has drawn its own
         self.pictures = {f"validation/{dataset.tiles[index].image_id}": path for index, path in paths.items()}
         log_pictures(trainer)

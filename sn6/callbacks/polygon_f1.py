@@ -1,8 +1,6 @@
 """The challenge's score in training and after it, and the footprints that it is computed from."""
 
-from collections import deque
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -12,33 +10,19 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from pydantic import Field, NonNegativeFloat
 
+from sn6.callbacks.scoring import ScoringThread, TileResult, score_tile
 from sn6.data.dataset import TileDataset
+from sn6.datasets.archive import Tile
 from sn6.datasets.layout import CRS, PIXEL
-from sn6.footprints import Footprints, PolygonOptions, rotate_polygons
-from sn6.footprints.polygonize import footprints_from_logits, is_building
+from sn6.footprints import PolygonOptions
+from sn6.footprints.polygonize import is_building
 from sn6.formats.challenge_csv import ChallengeCSVWriter, read_proposals
 from sn6.formats.geojson import GeoJSONWriter
-from sn6.metrics.matching import Counts, Match, match_tile
+from sn6.metrics.matching import Counts
 from sn6.metrics.tile_table import COLUMNS, TileTable
 
 Probability = Annotated[float, Field(gt=0, lt=1)]
 ORACLE_MIN_AREA = 20.0  # m², that of the labels: the bound does not depend on the calibration
-MAX_QUEUED = 8  # tiles that a device may be ahead of the thread that scores them
-
-
-@dataclass(frozen=True)
-class TileResult:
-    """The score of one tile, in the tile's own frame.
-
-    Attributes:
-        footprints: the proposals
-        truth: every label polygon of the tile
-        match: which proposal matches which building
-    """
-
-    footprints: Footprints
-    truth: np.ndarray
-    match: Match
 
 
 @dataclass(frozen=True)
@@ -50,7 +34,7 @@ class ScoredTile:
         loss: its own
         intersection: pixels that are building and predicted as building
         union: pixels that are building or predicted as building
-        result: with the options of the config, or the calibrated ones
+        result: at the tile's operating point
         oracle: counts of the ground-truth mask, only in a test
         curve: counts at the other thresholds, only in a test
     """
@@ -74,6 +58,9 @@ class PolygonF1(Callback):
     bound from the ground-truth mask, which is below 1 where buildings touch: at a minimum area of 20 m² always, so
     that runs are compared with the same bound.
 
+    The operating point is that of the config, until `Calibration` sets `options`, the point of the network, and
+    `cross_fitted`, the points of the tiles that helped to choose it: each was chosen on tiles elsewhere.
+
     Args:
         threshold: probability; a pixel above it is building
         min_area: m²; smaller components are dropped
@@ -91,13 +78,13 @@ class PolygonF1(Callback):
         curve: Sequence[Probability] = (),
     ) -> None:
         self.options = PolygonOptions(threshold, min_area, simplify)
+        self.cross_fitted: Mapping[Tile, PolygonOptions] = {}
         self.curve_at = [float(probability) for probability in curve]
         self.results: dict[int, TileResult] = {}  # of the last pass, by the tile's index, on this rank
         self.scores: dict[str, float] = {}  # of the last pass, the same on all ranks
         self.oracle: dict[str, float] = {}  # of the last test, the same on all ranks: F1, precision, recall
         self.by_tile = torch.empty(0, len(COLUMNS))  # of the last pass, the same on all ranks: a row per tile
         self.curve: list[dict[str, float]] = []  # of the last test, the same on all ranks
-        self.queue: deque[Future[ScoredTile]] = deque()
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint holds: the scores of its own validation, and the polygon options."""
@@ -117,8 +104,7 @@ class PolygonF1(Callback):
         self.oracle_table = TileTable(len(dataset)) if is_test else None
         self.curve_tables = [TileTable(len(dataset)) for _ in self.curve_at] if is_test else []
         self.results = {}
-        self.queue.clear()
-        self.scorer = ThreadPoolExecutor(1)
+        self.thread = ScoringThread(self._score)
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
@@ -136,20 +122,21 @@ class PolygonF1(Callback):
         logits = outputs["logits"][:, 0].float().cpu().numpy()
         mask, valid = batch["mask"][:, 0].cpu().numpy() > 0, batch["valid"][:, 0].cpu().numpy()
         for i, (index, loss) in enumerate(zip(batch["index"].tolist(), outputs["losses"].tolist(), strict=True)):
-            self.queue.append(self.scorer.submit(self._score, index, loss, logits[i], mask[i], valid[i]))
-        while len(self.queue) > MAX_QUEUED:
-            self._record(self.queue.popleft().result())
+            self.thread.submit(index, loss, logits[i], mask[i], valid[i])
+        for tile in self.thread.results():
+            self._record(tile)
 
     def _score(self, index: int, loss: float, logits: np.ndarray, mask: np.ndarray, valid: np.ndarray) -> ScoredTile:
-        predicted, building = is_building(logits, self.options.threshold) & valid, mask & valid
+        options = self.options_of(index)
+        predicted, building = is_building(logits, options.threshold) & valid, mask & valid
         intersection, union = int((predicted & building).sum()), int((predicted | building).sum())
-        result = self.score_tile(index, logits, valid, self.options)
+        result = self.score_tile(index, logits, valid, options)
         oracle = None
         if self.oracle_table is not None:
-            truth, options = np.where(mask, np.float32(1), np.float32(-1)), oracle_options(self.options)
-            oracle = self.score_tile(index, truth, valid, options).match.counts
+            truth = np.where(mask, np.float32(1), np.float32(-1))
+            oracle = self.score_tile(index, truth, valid, oracle_options(options)).match.counts
         curve = [
-            self.score_tile(index, logits, valid, replace(self.options, threshold=threshold)).match.counts
+            self.score_tile(index, logits, valid, replace(options, threshold=threshold)).match.counts
             for threshold, _ in zip(self.curve_at, self.curve_tables, strict=False)  # a validation has no tables
         ]
         return ScoredTile(index, loss, intersection, union, result, oracle, curve)
@@ -162,19 +149,26 @@ class PolygonF1(Callback):
         for table, counts in zip(self.curve_tables, tile.curve, strict=True):
             table.enter(tile.index, 0, 0, 0, counts)
 
+    def options_of(self, index: int) -> PolygonOptions:
+        """Return the operating point of a tile of the current pass."""
+        return self.cross_fitted.get(self.dataset.tiles[index], self.options)
+
     def score_tile(self, index: int, logits: np.ndarray, valid: np.ndarray, options: PolygonOptions) -> TileResult:
         """Match the footprints of a tile's logits (h, w) with all of its labels."""
-        footprints = footprints_of(self.dataset, index, logits, valid, options)
-        truth = self.dataset.labels(index).polygons
-        return TileResult(footprints, truth, match_tile(truth, footprints.polygons, footprints.confidences))
+        (result,) = score_tile(self.dataset, index, logits, valid, options, [options.min_area])
+        return result
 
     def _finish(self, device: torch.device) -> None:
         """Wait for the last tiles, and pool the counts over tiles and ranks."""
-        while self.queue:
-            self._record(self.queue.popleft().result())
-        self.scorer.shutdown()
+        for tile in self.thread.results(wait=True):
+            self._record(tile)
         self.scores = self.table.to(device).compute()
         self.by_tile = self.table.by_tile
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Score no more tiles: the process would wait for them before it ends."""
+        if hasattr(self, "scorer"):
+            self.scorer.shutdown(wait=False, cancel_futures=True)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the scores, on every rank: the checkpoint monitors them."""
@@ -223,16 +217,6 @@ class PolygonF1(Callback):
 def oracle_options(options: PolygonOptions) -> PolygonOptions:
     """Return the options for the ground-truth mask: the outlines of `options`, and every building that counts."""
     return replace(options, threshold=0.5, min_area=ORACLE_MIN_AREA)
-
-
-def footprints_of(
-    dataset: TileDataset, index: int, logits: np.ndarray, valid: np.ndarray, options: PolygonOptions
-) -> Footprints:
-    """Return the footprints of a tile's logits (h, w) in the tile's own frame."""
-    footprints = footprints_from_logits(logits, valid, options, PIXEL)
-    if not dataset.is_rotated(index):
-        return footprints
-    return Footprints(rotate_polygons(footprints.polygons, *valid.shape), footprints.confidences)
 
 
 def polygon_f1_of(trainer: Any) -> PolygonF1:

@@ -11,42 +11,36 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 from lightning.pytorch.trainer.states import TrainerFn
 from pydantic import PositiveInt
 
 from sn6.checkpoints.run_files import BEFORE_LAST, LAST
 from sn6.errors import UserError, first_line
 from sn6.files import atomic_write
+from sn6.signals import STOP_SIGNALS, SignalHandler, Stopped, stop
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 REQUEUE_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)  # by which a cluster announces a time-out or a preemption
 REQUEUE_SECONDS = 600  # that the other ranks leave the first one to requeue the job, which ends them all
 
 
-class Stopped(UserError):
-    """Report that a signal stopped the run after it had written its checkpoint.
+class TrainerSignals(_SignalConnector):
+    """Leave SIGTERM to sn6: Lightning would end a test with status 0, and wait for the other ranks before that."""
 
-    Args:
-        number: the signal
-        path: the checkpoint
-
-    Attributes:
-        status: exit status of the process: 128 plus the signal's number, as shells report it
-    """
-
-    def __init__(self, number: int, path: Path) -> None:
-        self.status = 128 + number
-        name = signal.Signals(number).name
-        super().__init__(f"stopped by {name}; the same command resumes from {path}", kind="stopped", value=name)
+    def register_signal_handlers(self) -> None:
+        """Listen to a cluster's signals to requeue the job."""
+        handler = signal.getsignal(signal.SIGTERM)
+        super().register_signal_handlers()
+        self._register_signal(signal.SIGTERM, handler)
 
 
 class ResumePoint(Checkpoint):
     """Write `last.ckpt`, and keep the one before as `before_last.ckpt`.
 
-    On SIGINT (Ctrl-C) or SIGTERM (the end of a cluster's job) the checkpoint is written after the current step or
-    validation, then the run stops. A second signal ends the process at once, and the run resumes from the checkpoint
-    before. SIGUSR1 and SIGUSR2 are treated alike where Lightning or submitit listens to them to requeue a cluster's
-    job: these are called when the checkpoint is written.
+    On SIGINT (Ctrl-C) or SIGTERM (the end of a cluster's job) the checkpoint is written after the current step, then
+    the run stops; in a validation it stops at once, and resumes from the checkpoint before. A second signal ends the
+    process at once. SIGUSR1 and SIGUSR2, where Lightning or submitit listens to them to requeue a cluster's job, wait
+    for the end of a validation: their handlers are called when the checkpoint is written.
 
     Args:
         folder: of the run
@@ -61,19 +55,38 @@ class ResumePoint(Checkpoint):
         self.signal: int | None = None
         self.step = 0
         self.may_stop = False  # on all ranks: the checkpoint is written
-        self.handlers: dict[int, Any] = {}
+        self.at_once = False  # whether a signal stops the run without a checkpoint
+        self.handlers: dict[int, Any] = {}  # of signals, before the training
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Listen to the signals."""
-        numbers = [*STOP_SIGNALS, *(number for number in REQUEUE_SIGNALS if callable(signal.getsignal(number)))]
-        self.handlers = {number: signal.signal(number, self._on_signal) for number in numbers}
+        current = signal.getsignal(signal.SIGTERM)
+        handler = current if isinstance(current, SignalHandler) else SignalHandler(stop)
+        self.handlers = {number: signal.signal(number, handler) for number in STOP_SIGNALS}
+        for number in REQUEUE_SIGNALS:
+            if callable(signal.getsignal(number)):
+                self.handlers[number] = signal.signal(number, self._on_requeue_signal)
+        handler.first, self.at_once = self._on_signal, False
 
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+    def _on_signal(self, number: int) -> None:
         self.signal = number
-        signal.signal(number, signal.SIG_DFL if number in STOP_SIGNALS else self.handlers[number])
+        if self.at_once:
+            stop(number, self._advice())
+
+    def _on_requeue_signal(self, number: int, frame: FrameType | None) -> None:
+        self.signal = number
+        signal.signal(number, self.handlers[number])
+
+    def _advice(self) -> str:
+        """Return how to resume after a stop."""
+        path = self.folder / LAST
+        return f"the same command resumes from {path}" if path.exists() else "run the same command again"
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Restore the handlers of the signals."""
+        for number in self.handlers:
+            if isinstance(handler := signal.getsignal(number), SignalHandler):
+                handler.first = stop
         while self.handlers:
             signal.signal(*self.handlers.popitem())
 
@@ -93,19 +106,39 @@ class ResumePoint(Checkpoint):
             if self.signal in REQUEUE_SIGNALS:
                 self.handlers[self.signal](self.signal, None)
                 time.sleep(REQUEUE_SECONDS)
-            raise Stopped(self.signal or signal.SIGTERM, self.folder / LAST)
+            raise Stopped(self.signal or signal.SIGTERM, self._advice())
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop where a signal came in the step before a validation of the training; it may take minutes."""
+        if not is_validation_of_training(trainer):
+            return
+        self.at_once = True
+        if trainer.strategy.reduce_boolean_decision(self.signal in STOP_SIGNALS, all=False):
+            raise Stopped(self.signal or signal.SIGTERM, self._advice())
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write a checkpoint after a validation of the training, with its score among the best values."""
-        if trainer.state.fn is TrainerFn.FITTING and not trainer.sanity_checking:
+        if is_validation_of_training(trainer):
+            self.at_once = False
             self.write(trainer)
             self.may_stop = trainer.strategy.reduce_boolean_decision(self.signal is not None, all=False)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop where a signal came in the last validation, whose checkpoint is written."""
+        self.at_once = True
+        if self.may_stop:
+            raise Stopped(self.signal or signal.SIGTERM, self._advice())
 
     def write(self, trainer: Trainer) -> None:
         """Write a new checkpoint and keep the previous one."""
         if trainer.is_global_zero and (self.folder / LAST).exists():
             os.replace(self.folder / LAST, self.folder / BEFORE_LAST)
         trainer.save_checkpoint(self.folder / LAST)
+
+
+def is_validation_of_training(trainer: Trainer) -> bool:
+    """Return whether this is a validation within fit, after the sanity check."""
+    return trainer.state.fn is TrainerFn.FITTING and not trainer.sanity_checking
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

@@ -9,7 +9,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.trainer.states import TrainerFn
 
-from sn6.callbacks.polygon_f1 import dataset_of, polygon_f1_of
+from sn6.callbacks.polygon_f1 import polygon_f1_of
 from sn6.errors import counted
 from sn6.progress import Phase, duration, phase
 from sn6.segmenter import steps_of
@@ -94,8 +94,8 @@ class RunProgress(ProgressBar):
 
     def on_predict_epoch_start(self, trainer: Any, pl_module: LightningModule) -> None:
         """Open the phase of the calibration."""
-        tiles = tiles_in(trainer, trainer.predict_dataloaders, trainer.num_predict_batches)
-        self._open(f"calibrating on {counted(tiles, 'training tile')}", tiles)
+        tiles = trainer.datamodule.scored_tiles("val")
+        self._open(f"calibrating on {counted(tiles, 'validation tile')}", tiles)
 
     def on_predict_batch_end(
         self, trainer: Any, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
@@ -109,7 +109,7 @@ class RunProgress(ProgressBar):
 
     def on_validation_epoch_start(self, trainer: Any, pl_module: LightningModule) -> None:
         """Open the phase of a validation after the training."""
-        tiles = tiles_in(trainer, trainer.val_dataloaders, trainer.num_val_batches)
+        tiles = trainer.datamodule.scored_tiles("val")
         if trainer.state.fn is not TrainerFn.FITTING:
             self._open(f"scoring {counted(tiles, 'validation tile')}", tiles)
         elif self.shown is not None and not trainer.sanity_checking:
@@ -129,7 +129,7 @@ class RunProgress(ProgressBar):
 
     def on_test_epoch_start(self, trainer: Any, pl_module: LightningModule) -> None:
         """Open the phase of the test."""
-        tiles = tiles_in(trainer, trainer.test_dataloaders, trainer.num_test_batches)
+        tiles = trainer.datamodule.scored_tiles("test")
         self._open(f"scoring {count_scored(tiles, trainer.datamodule.scored_on)}", tiles)
 
     def on_test_batch_end(
@@ -152,9 +152,3 @@ def count_scored(tiles: int, scored_on: str) -> str:
     """Return the number of scored tiles as text: `6 test tiles`, `5 tiles of validation column 4`."""
     part = scored_on.partition(",")[0]
     return counted(tiles, "test tile") if part == "test tiles" else f"{counted(tiles, 'tile')} of {part}"
-
-
-def tiles_in(trainer: Any, loader: Any, batches: list[int | float]) -> int:
-    """Return the number of tiles that all ranks evaluate in so many batches of a loader."""
-    batch_size = loader.batch_size or loader.batch_sampler.batch_size  # Lightning makes another sampler to predict
-    return min(len(dataset_of(loader)), int(sum(batches)) * batch_size * trainer.world_size)

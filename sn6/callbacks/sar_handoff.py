@@ -75,7 +75,7 @@ class SARHandoff(Callback):
         if trainer.is_global_zero:
             folder = Path(trainer.default_root_dir)
             start = {name: tensor.cpu() for name, tensor in network.state_dict().items()}
-            write_weights(folder / START, start, {"initialised_from": self.weights})
+            write_weights(folder / START, start, {})
             table = [{key: str(value) for key, value in asdict(row).items()} for row in rows]
             self._report(trainer, table)
             log.info("%s: %s; details in %s", given.where, summary(rows), REPORT)
@@ -116,14 +116,14 @@ def check_encoder(network: nn.Module) -> None:
 
 def check_leakage(given: InitialWeights, datamodule: TileDataModule) -> None:
     """Raise a UserError if the training area of the weights overlaps tiles that this run validates or tests on."""
-    area = training_area(given.metadata, datamodule.fold, None)
+    area, about = training_area(given.metadata, datamodule.fold, None), given.metadata
     if not len(area):
         log.warning("%s has no metadata about its training area; scores may be too high", given.file)
     for use, tiles in (("validation", datamodule.fold.validation), ("test", datamodule.fold.test)):
         if overlapping := count_overlapping(tiles, area):
             raise UserError(
                 f"{given.file}: its training area overlaps {overlapping} of {len(tiles)} {use} tiles of this run (it "
-                f"has fold {given.metadata.get('fold')} of {given.metadata.get('partition', 'columns')}, this run "
+                f"has fold {getattr(about, 'fold', None)} of {getattr(about, 'partition', None)}, this run "
                 f"fold {datamodule.fold_index} of {datamodule.partition}); use weights of this fold, or set "
                 "callbacks.sar_handoff.allow_leakage=true",
                 kind="leakage",

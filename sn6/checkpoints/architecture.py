@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
 from typing import Any
 
 from torch import nn
@@ -30,6 +31,18 @@ def architecture_keys(network: Callable[..., nn.Module]) -> tuple[str, ...]:
 def is_own(network: Callable[..., nn.Module]) -> bool:
     """Return whether a network's class or function is part of sn6."""
     return str(getattr(network, "__module__", "")).startswith("sn6.")
+
+
+def is_own_network(target: str) -> bool:
+    """Return whether a `_target_` is the class of a network of sn6; nothing else of sn6 may be called from a file."""
+    module, _, name = target.rpartition(".")
+    if not module.startswith("sn6.models."):
+        return False
+    try:
+        network = getattr(import_module(module), name, None)
+    except ImportError:
+        return False
+    return isinstance(network, type) and issubclass(network, nn.Module)
 
 
 def constructor_arguments(network: Callable[..., nn.Module], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,14 +3,16 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from inspect import signature
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt
 from torch import nn
 
 from sn6.checkpoints.architecture import architecture_keys
 from sn6.checkpoints.transfer import Adapt
 from sn6.errors import UserError
+
+MAX_MULTIPLE = 4096  # pixels
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class InitOptions:
         building_class: channel of building among several classes
     """
 
-    multiple: PositiveInt = 32
+    multiple: Annotated[int, Field(gt=0, le=MAX_MULTIPLE)] = 32
     weights: str | None = None
     adapt: Adapt | None = None
     reset_head: bool = False

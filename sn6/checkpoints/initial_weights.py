@@ -10,6 +10,7 @@ from jaxtyping import Float64
 from torch import Tensor, nn
 
 from sn6.checkpoints.loading import find_weights, read_checkpoint
+from sn6.checkpoints.metadata import CheckpointMetadata, ForeignMetadata
 from sn6.checkpoints.transfer import Adapt, TransferredTensor, transfer_weights
 from sn6.data.folds import Fold, count_overlapping, squares_outside_column
 from sn6.data.source import Source
@@ -32,25 +33,25 @@ class InitialWeights:
     key: str
     file: Path
     weights: dict[str, Tensor]
-    metadata: dict[str, Any]
+    metadata: CheckpointMetadata | ForeignMetadata
 
     @property
     def where(self) -> str:
         """Return key, file and format, for messages."""
-        format_name = f" ({self.metadata['format']})" if "format" in self.metadata else ""
-        return f"{self.key}={self.file}{format_name}"
+        name = self.metadata.format if isinstance(self.metadata, ForeignMetadata) else None
+        return f"{self.key}={self.file}" + (f" ({name})" if name else "")
 
     @property
     def network(self) -> dict[str, Any]:
         """Return class and options of the network that they fit, as far as the metadata say."""
-        return self.metadata.get("network", {})
+        return self.metadata.network
 
     def load_into(
         self, network: nn.Module, source: Source, adapt: Adapt | None, reset_head: bool
     ) -> list[TransferredTensor]:
         """Copy them into a network that is going to see `source`; see `transfer_weights`."""
-        trained_on = self.metadata.get("source", {})
-        before = band_names(trained_on["product"], trained_on["bands"]) if trained_on else []
+        about = self.metadata
+        before = band_names(about.source.product, about.source.bands) if isinstance(about, CheckpointMetadata) else []
         bands = before, band_names(source.product, source.bands)
         return transfer_weights(
             network, self.weights, bands, adapt, reset_head, self.where, node=self.key.rpartition(".")[0]
@@ -76,7 +77,9 @@ def summary(rows: Sequence[TransferredTensor]) -> str:
     return ", ".join([*parts, f"{initialised} initialised"] if initialised else parts)
 
 
-def training_area(metadata: dict[str, Any], fold: Fold, unseen_column: int | None) -> Float64[np.ndarray, "n 4"]:
+def training_area(
+    metadata: CheckpointMetadata | ForeignMetadata, fold: Fold, unseen_column: int | None
+) -> Float64[np.ndarray, "n 4"]:
     """Return the squares that weights were trained on: those of their metadata, else outside `unseen_column`.
 
     Args:
@@ -87,8 +90,8 @@ def training_area(metadata: dict[str, Any], fold: Fold, unseen_column: int | Non
     Returns:
         West, south, east and north of each square in metres; empty where nothing is known.
     """
-    if metadata.get("training_area"):
-        return np.array(metadata["training_area"], dtype=np.float64).reshape(-1, 4)
+    if isinstance(metadata, CheckpointMetadata) and metadata.training_area:
+        return np.array(metadata.training_area, dtype=np.float64).reshape(-1, 4)
     if unseen_column is None:
         return np.zeros((0, 4))
     tiles = [tile for tile in (*fold.train, *fold.validation, *fold.test, *fold.dropped) if tile.split == "train"]
@@ -99,7 +102,8 @@ def provenance(given: InitialWeights, fold: Fold, unseen_column: int | None) -> 
     """Return for metrics.json what the weights are, and how many scored tiles overlap their training area."""
     area = training_area(given.metadata, fold, unseen_column)
     overlapping = count_overlapping(fold.test, area) if len(area) else None
-    scored, column = len(fold.test), given.metadata.get("fold", unseen_column)
+    about, scored = given.metadata, len(fold.test)
+    column = about.fold if isinstance(about, CheckpointMetadata) and about.fold is not None else unseen_column
     if overlapping is None:
         note = "the training area of these weights is not known; the score may be too high"
     elif overlapping == 0:
@@ -112,7 +116,7 @@ def provenance(given: InitialWeights, fold: Fold, unseen_column: int | None) -> 
         )
     return {
         "file": str(given.file),
-        "format": given.metadata.get("format", "sn6"),
+        "format": about.format or "sn6" if isinstance(about, ForeignMetadata) else "sn6",
         "scored_tiles_in_training_area": overlapping,
         "note": note,
     }

@@ -10,16 +10,22 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from sn6.checkpoints.architecture import build_network, constructor_arguments, is_own_network, targets_in
 from sn6.checkpoints.init_options import network_arguments
+from sn6.checkpoints.metadata import CheckpointMetadata, ForeignMetadata, parse_metadata, unusable_metadata
 from sn6.checkpoints.published import rename_published
-from sn6.checkpoints.state_dict import abbreviate, network_state
+from sn6.checkpoints.state_dict import abbreviate, describe_mismatch, network_state
+from sn6.checkpoints.torch_file import read_torch_file
 from sn6.checkpoints.weights_file import SUFFIX, read_weights
+from sn6.cli import check_arguments
+from sn6.config.targets import import_target
 from sn6.errors import UserError, first_line
 from sn6.footprints import PolygonOptions
 
 OLD_KEYS = {"ground", "split"}  # of metadata written by sn6 0.1
+OPTION_NAMES = tuple(field.name for field in fields(PolygonOptions))
 PACKAGES = ("sn6", "torch", "lightning", "timm")
 WRAPPERS = ("state_dict", "model", "model_state_dict")  # keys that other programs store a state dict under
 PARALLEL = "module."  # prefix that DataParallel adds to every name
@@ -56,36 +62,97 @@ def find_weights(path: Path, key: str, candidates: Sequence[str]) -> Path:
     return path
 
 
-def read_checkpoint(file: Path, key: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_checkpoint(file: Path, key: str) -> tuple[dict[str, Tensor], CheckpointMetadata | ForeignMetadata]:
     """Read the network's tensors by our names, and their metadata.
-
-    The metadata of sn6's own files describes the network and its training. That of published weights contains their
-    `format` and the `network` that they fit (`sn6.checkpoints.published`); that of any other state dict is empty.
 
     Args:
         file: a checkpoint or a safetensors file
         key: the option that names it, for messages
 
     Raises:
-        UserError: the file cannot be read without unpickling code, contains no named tensors, or is of sn6 0.1
+        UserError: the file cannot be read without unpickling code, contains no named tensors or values that are not
+            finite, has wrong metadata or tensors of another network, or is of sn6 0.1
     """
     if file.suffix == SUFFIX:
-        weights, metadata = read_weights(file)
-        return (weights, current(metadata, file, key)) if metadata else rename_published(weights, file, key)
-    checkpoint = load_tensors(file, key)
-    weights = network_state(checkpoint) if "state_dict" in checkpoint else {}
-    if weights:
-        return weights, current(checkpoint_metadata(checkpoint), file, key)
-    return rename_published(unwrap_state_dict(checkpoint, file, key), file, key)
+        weights, values = read_weights(file)
+        is_own = bool(values)
+    else:
+        checkpoint = load_tensors(file, key)
+        weights, is_own = network_state(checkpoint) if "state_dict" in checkpoint else {}, is_of_run(checkpoint)
+        values = checkpoint_values(checkpoint, file, key) if weights and is_own else {}
+        weights = weights or unwrap_state_dict(checkpoint, file, key)
+    check_tensors(weights, file, key)
+    if not (values and is_own):
+        renamed, about = rename_published(weights, file, key)
+        return renamed, ForeignMetadata(**about)
+    metadata = parse_metadata(current(values, file, key), file, key)
+    check_own_network(metadata, weights, file, key)
+    return weights, metadata
 
 
-def current(metadata: dict[str, Any], file: Path, key: str) -> dict[str, Any]:
-    """Return the metadata of a file of this version.
+def is_of_run(checkpoint: dict[str, Any]) -> bool:
+    """Return whether a checkpoint of Lightning is of a run of sn6, whose datamodule or config it contains."""
+    parameters = checkpoint.get("hyper_parameters")
+    return "TileDataModule" in checkpoint or (isinstance(parameters, dict) and "config" in parameters)
+
+
+def check_tensors(weights: dict[str, Tensor], file: Path, key: str) -> None:
+    """Raise a UserError for a tensor that is larger than what the file contains of it, or that is not finite."""
+    for name, tensor in weights.items():
+        if tensor.layout is not torch.strided or tensor.device.type != "cpu":
+            reason = f"is a tensor of {tensor.layout} on {tensor.device}"
+        elif tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            reason = f"has {tensor.numel()} numbers, but the file contains fewer"
+        elif (tensor.is_floating_point() or tensor.is_complex()) and not torch.isfinite(tensor).all():
+            reason = "contains NaN or infinite values"
+        else:
+            continue
+        raise UserError(
+            f"{key}={file}: {name} {reason}; give another checkpoint", kind="wrong_data", key=key, value=str(file)
+        )
+
+
+def check_own_network(metadata: CheckpointMetadata, weights: dict[str, Tensor], file: Path, key: str) -> None:
+    """Raise a UserError unless the network of the metadata, if it is one of sn6, has the tensors of the file."""
+    options = metadata.network
+    if not all(map(is_own_network, targets_in(options))):
+        return
+    given = {name: value for name, value in options.items() if name != "_target_" and value is not None}
+    target = import_target(options["_target_"], "network")
+    _, errors = check_arguments(target, constructor_arguments(target, given), "network.", strict=True)
+    if errors:
+        raise unusable_metadata(file, key, str(errors[0]))
+    try:
+        declared = build_on_meta(options)
+    except Exception as error:  # such as a size that no tensor can have
+        raise unusable_metadata(file, key, first_line(error.__cause__ or error)) from None
+    check_fits(declared, weights, file, key)
+
+
+def build_on_meta(options: dict[str, Any]) -> nn.Module:
+    """Build a network without memory for its tensors: a file may declare any size."""
+    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+        return build_network(options, fetch_pretrained=False)
+
+
+def check_fits(network: nn.Module, weights: dict[str, Tensor], file: Path, key: str) -> None:
+    """Raise a UserError unless the tensors of a file are those of the network in its metadata."""
+    if mismatch := describe_mismatch(network, weights):
+        raise UserError(
+            f"{key}={file} does not fit the network in its metadata: {mismatch}; give another checkpoint",
+            kind="mismatch",
+            key=key,
+            value=str(file),
+        )
+
+
+def current(metadata: Any, file: Path, key: str) -> Any:
+    """Return the metadata of a file as they are.
 
     Raises:
         UserError: sn6 0.1 wrote it, whose threshold is a logit and whose training area has another name
     """
-    if OLD_KEYS & set(metadata):
+    if isinstance(metadata, dict) and OLD_KEYS & set(metadata):
         raise UserError(
             f"{key}={file} was written by sn6 0.1 and cannot be used; train the network again",
             kind="wrong_data",
@@ -98,7 +165,7 @@ def current(metadata: dict[str, Any], file: Path, key: str) -> dict[str, Any]:
 def load_tensors(file: Path, key: str) -> dict[str, Any]:
     """Load the tensors and plain values that torch.save wrote, without running code from the file."""
     try:
-        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+        checkpoint = read_torch_file(file)
     except Exception as error:  # zip, pickle and torch each raise their own
         if code := re.search(r"GLOBAL ([\w.]+)", str(error)):
             message = (
@@ -140,28 +207,37 @@ def unwrap_state_dict(checkpoint: dict[str, Any], file: Path, key: str) -> dict[
     return {name.removeprefix(PARALLEL): value for name, value in weights.items()} if is_parallel else weights
 
 
-def checkpoint_metadata(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Return the metadata of the network in a checkpoint of Lightning, as plain values."""
-    config = checkpoint.get("hyper_parameters", {}).get("config", {})
-    return {
-        "network": network_arguments(config.get("model", {})),
-        "multiple": config.get("model", {}).get("multiple"),
-        "building_class": config.get("model", {}).get("building_class"),
-        **checkpoint.get("TileDataModule", {}),
-        "window": config.get("window"),
-        "window_overlap": config.get("window_overlap"),
-        "precision": config.get("trainer", {}).get("precision"),
-        "footprints": polygon_options(checkpoint, config),
-        "epoch": checkpoint.get("epoch"),
-        "versions": {name: installed_version(name) for name in PACKAGES} | {"python": platform.python_version()},
-    }
+def checkpoint_values(checkpoint: dict[str, Any], file: Path, key: str) -> dict[str, Any]:
+    """Return the metadata of the network in a checkpoint of a run, as plain values that are not checked.
+
+    Raises:
+        UserError: a part of it is no table of values
+    """
+    try:
+        config = checkpoint["hyper_parameters"]["config"] if "hyper_parameters" in checkpoint else {}
+        model, trainer = config.get("model", {}), config.get("trainer", {})
+        callbacks, state = config.get("callbacks", {}), checkpoint.get("callbacks", {}).get("PolygonF1", {})
+        options = callbacks.get("polygon_f1", {}) | state  # those calibrated for the checkpoint, else the config's
+        return {
+            "network": network_arguments(model),
+            "multiple": model.get("multiple"),
+            "building_class": model.get("building_class"),
+            **checkpoint.get("TileDataModule", {}),
+            "window": config.get("window"),
+            "window_overlap": config.get("window_overlap"),
+            "precision": trainer.get("precision"),
+            "footprints": {name: options[name] for name in OPTION_NAMES if options.get(name) is not None},
+            "epoch": checkpoint.get("epoch"),
+            "score": state.get("scores", {}),
+            "selected_by": callbacks.get("checkpoint", {}).get("monitor"),
+        }
+    except (AttributeError, KeyError, TypeError) as error:
+        raise unusable_metadata(file, key, first_line(error)) from None
 
 
-def polygon_options(checkpoint: dict[str, Any], config: dict[str, Any]) -> dict[str, float]:
-    """Return the fields of PolygonOptions: those calibrated for the checkpoint, else those of the run's config."""
-    options = config.get("callbacks", {}).get("polygon_f1", {}) | checkpoint.get("callbacks", {}).get("PolygonF1", {})
-    names = [field.name for field in fields(PolygonOptions)]
-    return {name: options[name] for name in names if options.get(name) is not None}
+def installed_versions() -> dict[str, str | None]:
+    """Return the versions of Python and of the packages that write a file of weights."""
+    return {name: installed_version(name) for name in PACKAGES} | {"python": platform.python_version()}
 
 
 def installed_version(package: str) -> str | None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt
+from pydantic import BeforeValidator, Field, NonNegativeInt
 from pydantic_core import PydanticCustomError
 
 SCORES = ("f1", "precision", "recall", "iou", "loss")
@@ -31,6 +31,7 @@ Objective = Annotated[  # the keys of metrics.json that tell how good a run was
     BeforeValidator(current_objective),
 ]  # fmt: skip
 Name = Annotated[str, Field(pattern=r"[^./\s]")]  # neither empty nor a parent folder
+MAX_WINDOW = 16_384  # pixels
 SWEEP_GROUPS = ("sweep", "cluster")  # config groups that need -m
 
 
@@ -58,7 +59,7 @@ class RunOptions:
     stages: Annotated[dict[str, list[str]] | None, MAY_CHANGE] = None
     objective: Annotated[Objective, MAY_CHANGE] = "validation.f1"
     on_failed_job: Annotated[Literal["continue", "stop"], MAY_CHANGE] = "continue"
-    window: PositiveInt | None = None
+    window: Annotated[int, Field(gt=0, le=MAX_WINDOW)] | None = None
     window_overlap: NonNegativeInt = 128
     compile: bool = False
 

@@ -4,17 +4,19 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast, get_args
 
+import numpy as np
 import torch
 from lightning import LightningDataModule
 from pydantic import NonNegativeInt, PositiveInt
-from torch.utils.data import DataLoader, DistributedSampler, Sampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
 from sn6.config.types import MAY_CHANGE, PER_STAGE
 from sn6.data.augment import Augmentation
 from sn6.data.dataset import CropDataset, TileDataset, check_target_names
-from sn6.data.folds import Fold, make_fold, with_product
+from sn6.data.folds import Fold, check_footprints, make_fold, with_product
+from sn6.data.limits import limited_tiles
 from sn6.data.normalization import Nodata, Statistics, measure_statistics
 from sn6.data.partitions import PARTITIONS, PartitionName
 from sn6.data.reader import NO_TARGETS
@@ -25,8 +27,12 @@ from sn6.data.stored_crops import StoredCrops, identity
 from sn6.datasets.archive import Archive, Tile
 from sn6.datasets.layout import PRODUCTS, test_truth_path
 from sn6.errors import UserError
+from sn6.processes import start_loader_worker
 from sn6.targets.target import Target
 
+Pass = Literal["val", "test"]
+PASSES: tuple[Pass, ...] = get_args(Pass)
+SAME_STATISTICS = 1e-6  # relative difference of sums of the same pixels on different machines
 log = logging.getLogger(__name__)
 
 
@@ -86,6 +92,21 @@ class TileDataModule(LightningDataModule):
         self.store_on, self.store_root = store, Path(store_root) if store_root is not None else None
         self.store: Store | None = None
         self.train_tiles: TileDataset | None = None
+        self.limits: dict[Pass, int | float] = {}
+        self.repeats_epoch = False
+
+    def count_over_ranks(self, trainer: Any) -> None:
+        """Take over the trainer's limits of batches, which it counts on each rank, so that they are totals.
+
+        A limit of validation or test is a number of `eval_batch_size` tiles, or a fraction of them, on all ranks
+        together. Calibration uses the tiles of the validation. Training batches are totals already: each rank has a
+        part of each. `overfit_batches` of Lightning limits training and validation, and repeats the crops of the first
+        epoch; the sampler does that, as Lightning would replace it.
+        """
+        self.limits = {"val": trainer.limit_val_batches, "test": trainer.limit_test_batches}
+        trainer.limit_val_batches = trainer.limit_test_batches = trainer.limit_predict_batches = 1.0
+        self.repeats_epoch = trainer.overfit_batches > 0
+        trainer.overfit_batches = 0.0
 
     def setup(self, stage: str | None = None) -> None:
         """Read the index and the labels, make the fold, and measure the training tiles."""
@@ -100,6 +121,8 @@ class TileDataModule(LightningDataModule):
         self.train_tiles = self._dataset(self.fold.train)
         self.validation_tiles = self._dataset(self.fold.validation)
         self.test_tiles = self._dataset(self.fold.test)
+        for use in PASSES:  # a limit that leaves nothing is found before the training
+            self.scored_tiles(use)
 
     def _statistics(self) -> Statistics:
         """Return the given mean and std, or measure them; the building fraction only where a target uses it."""
@@ -119,9 +142,12 @@ class TileDataModule(LightningDataModule):
         """
         index = "SAR-Intensity" if self.archive.has_product("train", "SAR-Intensity") else self.source.product
         tiles = self._labelled(self.archive.tiles("train", index))
+        if self.source.product != index and self.archive.has_product("train", self.source.product):
+            self.archive.tiles("train", self.source.product)  # checks the headers and positions of its images
         test: list[Tile] = []
         if self.test_column is None and test_truth_path(self.archive.root).exists():
             test = self._labelled(self.archive.tiles("test_public", "SAR-Intensity"))
+        check_footprints(self.archive, tiles)
         all_products = make_fold(tiles, self.fold_index, self.test_column, test, self.partition)
         fold, noun = with_product(all_products, self.source.product), PARTITIONS[self.partition].noun
         if self.test_column is not None:
@@ -148,7 +174,7 @@ class TileDataModule(LightningDataModule):
         batch_size = per_device_batch_size(self.batch_size, ranks)
         assert self.train_tiles is not None
         crops = CropDataset(self.train_tiles, self.crop, self.crops_per_tile, self.augmentation, self.seed)
-        sampler = EpochSampler(len(crops), self.batch_size, self.seed, rank, ranks)
+        sampler = EpochSampler(len(crops), self.batch_size, self.seed, rank, ranks, self.repeats_epoch)
         if self.store is None:
             return self._loader(ResumableLoader, crops, batch_size, sampler)
         device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
@@ -165,21 +191,33 @@ class TileDataModule(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader:
         """Load the whole tiles of the validation part."""
-        return self._eval_loader(self.validation_tiles)
+        return self._eval_loader(self.validation_tiles, "val")
+
+    def predict_dataloader(self) -> DataLoader:
+        """Load the tiles that the calibration uses: those of the validation."""
+        return self.val_dataloader()
 
     def test_dataloader(self) -> DataLoader:
         """Load the whole tiles that are only scored."""
-        return self._eval_loader(self.test_tiles)
+        return self._eval_loader(self.test_tiles, "test")
 
-    def eval_loader(self, tiles: list[Tile]) -> DataLoader:
-        """Load the given tiles whole."""
-        return self._eval_loader(self._dataset(tiles))
-
-    def _eval_loader(self, tiles: TileDataset) -> DataLoader:
+    def _eval_loader(self, tiles: TileDataset, use: Pass) -> DataLoader:
         rank, ranks = self._rank()
         # repeats tiles so that all ranks have equally many; metrics count each tile once, by its index
-        sampler: Sampler = DistributedSampler(tiles, num_replicas=ranks, rank=rank, shuffle=False)
+        scored = range(self.scored_tiles(use))
+        sampler: Sampler = DistributedSampler(cast(Dataset, scored), num_replicas=ranks, rank=rank, shuffle=False)
         return self._loader(DataLoader, tiles, self.eval_batch_size, sampler)
+
+    def scored_tiles(self, use: Pass) -> int:
+        """Return how many tiles a validation or test scores on all ranks together: the first ones, up to its limit.
+
+        Raises:
+            UserError: the limit is a fraction of less than one batch
+        """
+        tiles = self.validation_tiles if use == "val" else self.test_tiles
+        return limited_tiles(
+            len(tiles), self.eval_batch_size, self.limits.get(use, 1.0), f"trainer.limit_{use}_batches"
+        )
 
     def _loader(self, kind: type[DataLoader], dataset: Any, batch_size: int, sampler: Any) -> DataLoader:
         return kind(
@@ -189,6 +227,7 @@ class TileDataModule(LightningDataModule):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
+            worker_init_fn=start_loader_worker,
         )
 
     def _rank(self) -> tuple[int, int]:
@@ -209,19 +248,34 @@ class TileDataModule(LightningDataModule):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore nothing: all of it follows from the archive and the config."""
+        """Compare the normalisation of a checkpoint with that of the training tiles; all else follows from the config.
+
+        Raises:
+            UserError: the pixels of the training tiles are not those that the checkpoint was trained on
+        """
+        for key in ("mean", "std"):
+            before, now = state_dict[key], getattr(self.statistics, key)
+            if not np.allclose(before, now, rtol=SAME_STATISTICS):
+                raise UserError(
+                    f"data.root={self.archive.root} has other pixels than the run was trained on: the {key} of the "
+                    f"training tiles is {[round(x, 4) for x in now]}, was {[round(x, 4) for x in before]}; give a copy "
+                    "of the same archive, or set resume=false to start over",
+                    kind="conflict",
+                    key="data.root",
+                    value=str(self.archive.root),
+                )
 
 
 def check_band_statistics(mean: list[float] | None, std: list[float] | None, bands: int) -> None:
-    """Raise a UserError unless `mean` and `std` are both None, or both have one number per band."""
+    """Raise a UserError unless `mean` and `std` are both None, or finite numbers for each band, `std` positive."""
     for key, values in (("data.mean", mean), ("data.std", std)):
         if (mean is None) != (std is None) or (values is not None and len(values) != bands):
-            raise UserError(
-                f"invalid {key}={values}: data.mean and data.std need one number for each band ({bands}), or both null",
-                kind="invalid_value",
-                key=key,
-                value=values,
-            )
+            needed = f"data.mean and data.std need one number for each band ({bands}), or both null"
+        elif not np.isfinite(values or 0).all() or (key == "data.std" and min(values or [1]) <= 0):
+            needed = "finite numbers are needed, and of data.std positive ones"
+        else:
+            continue
+        raise UserError(f"invalid {key}={values}: {needed}", kind="invalid_value", key=key, value=values)
 
 
 def per_device_batch_size(batch_size: int, devices: int) -> int:

@@ -20,14 +20,18 @@ class EpochSampler(Sampler[tuple[int, int]]):
         seed: seed of the run
         rank: rank of this process
         ranks: number of ranks; it divides `batch_size`
+        repeats: whether each epoch has the draws of the first one
     """
 
-    def __init__(self, draws: int, batch_size: int, seed: int, rank: int = 0, ranks: int = 1) -> None:
+    def __init__(
+        self, draws: int, batch_size: int, seed: int, rank: int = 0, ranks: int = 1, repeats: bool = False
+    ) -> None:
         self.draws = draws
         self.batch_size = batch_size
         self.seed = seed
         self.rank = rank
         self.ranks = ranks
+        self.repeats = repeats
         self.epoch = 0
         self.skip = 0  # batches at the beginning of the epoch that are left out
 
@@ -44,9 +48,10 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return self.batches * self.batch_size // self.ranks
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.draws)
+        epoch = 0 if self.repeats else self.epoch
+        order = np.random.default_rng([self.seed, epoch]).permutation(self.draws)
         batches = np.resize(order, (self.batches, self.ranks, self.batch_size // self.ranks))
-        return iter((self.epoch, int(draw)) for draw in batches[self.skip :, self.rank].ravel())
+        return iter((epoch, int(draw)) for draw in batches[self.skip :, self.rank].ravel())
 
 
 class ResumableLoader(DataLoader):

@@ -15,6 +15,7 @@ from sn6.data.reader import NO_TARGETS, SelectWindow
 from sn6.data.source import Source, is_rotated
 from sn6.data.store_layers import StoreTask, decode, map_array, store_tile
 from sn6.datasets.archive import Archive, Tile
+from sn6.datasets.cache import image_fingerprint
 from sn6.datasets.layout import tile_path
 from sn6.errors import UserError, counted
 from sn6.files import exclusive_lock
@@ -44,7 +45,8 @@ class Store:
     ====================  ===============  ===============================================================
 
     Layers with other options have folders of their own, so that runs with other bands, orientation, fold or loss share
-    the rest. The key is a digest of what the file was made from: size and time of the GeoTIFF, for instances and
+    the rest. The key is a digest of what the file was made from: size and time of the GeoTIFF and its sidecar
+    files and the rule that reads them, for instances and
     targets also the footprints of the tile. A changed source gives another name, so that an existing file is
     always up to date, without an index to maintain.
 
@@ -90,8 +92,8 @@ class Store:
     def files(self, tile: Tile) -> dict[str, Path]:
         """Return the file of each layer of a tile; its key is that of the sources at the first call."""
         if tile.image_id not in self._files:
-            geotiff = tile_path(self.archive.root, tile.split, self.source.product, tile.image_id).stat()
-            pixels = f"{FORMAT} {geotiff.st_size} {geotiff.st_mtime_ns}".encode()
+            geotiff = tile_path(self.archive.root, tile.split, self.source.product, tile.image_id)
+            pixels = " ".join(map(str, (FORMAT, *image_fingerprint(geotiff)))).encode()
             labels = self.archive.labels(tile)
             outlines = [] if labels is None else shapely.to_wkb(labels.polygons)
             pixel_key, label_key = digest(pixels), digest(pixels, *outlines)

@@ -1,6 +1,6 @@
 """Encode, write and map the layers of a stored tile, one file per layer."""
 
-import os
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,11 +129,11 @@ def smallest_dtype(instances: Int32[np.ndarray, "h w"]) -> UInt16[np.ndarray, "h
 
 
 def write_array(path: Path, array: Shaped[np.ndarray, "..."]) -> None:
-    """Write a .npy file atomically, even if the power fails."""
-    with atomic_write(path) as part, part.open("wb") as file:
-        np.save(file, array)
-        file.flush()
-        os.fsync(file.fileno())
+    """Write a .npy file atomically; through memory, as NumPy ignores a full disk at the end of a file."""
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    with atomic_write(path) as part:
+        part.write_bytes(buffer.getbuffer())
 
 
 def map_array(path: Path) -> Shaped[np.ndarray, "..."]:

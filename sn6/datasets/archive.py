@@ -7,15 +7,13 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import rasterio
 from jaxtyping import Bool, Float32, Shaped
 from rasterio.errors import RasterioError
 
-from sn6.datasets.headers import Bounds, check_header, index_bounds, read_bounds
+from sn6.datasets.headers import Bounds, check_header, index_bounds, position_fault, read_bounds
 from sn6.datasets.labels import load_labels
 from sn6.datasets.layout import (
     CRS,
-    NODATA,
     PIXEL,
     PRODUCTS,
     Split,
@@ -25,11 +23,13 @@ from sn6.datasets.layout import (
     tile_path,
 )
 from sn6.datasets.packed_labels import PackedLabels
+from sn6.datasets.raster import TILE_DRIVER, open_raster, read_window
 from sn6.errors import UserError, first_line
 from sn6.footprints import Labels
 from sn6.formats.geojson import read_geojson_labels
 
-IMAGE_ID = re.compile(r"_(\d{14}_\d{14})_(tile_\d+)\.tif$")  # the strip, then the number of the tile
+# The strip, then the number of the tile; no hidden file, such as the ._* of macOS.
+IMAGE_ID = re.compile(r"^[^.].*_(\d{14}_\d{14})_(tile_\d+)\.tif$")
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Archive:
         """Return the tiles of `split` that have `product`, sorted by image id.
 
         Raises:
-            UserError: there is none, or one cannot be opened or has another CRS or number of bands
+            UserError: there is none, or one cannot be opened, is not as its product, or not where another product is
         """
         products = self.products(split)
         image_ids = sorted(image_id for image_id, names in products.items() if product in names)
@@ -132,7 +132,21 @@ class Archive:
                 value=product,
             )
         bounds = index_bounds(self.root, split, product, image_ids)
+        self._check_positions(split, product, bounds, products)
         return [self._tile(split, image_id, bounds[image_id], products[image_id]) for image_id in image_ids]
+
+    def _check_positions(
+        self, split: Split, product: str, bounds: dict[str, Bounds], products: dict[str, tuple[str, ...]]
+    ) -> None:
+        """Raise a UserError where a tile of `product` is not where the first product of the tile is."""
+        for first in {products[image_id][0] for image_id in bounds} - {product}:
+            image_ids = sorted(image_id for image_id, names in products.items() if first in names)
+            for image_id, other in index_bounds(self.root, split, first, image_ids).items():
+                if image_id in bounds and products[image_id][0] == first:
+                    fault = position_fault(bounds[image_id], other, first)
+                    if fault is not None:
+                        path = tile_path(self.root, split, product, image_id)
+                        raise UserError(f"{path}: {fault.message}", kind="wrong_data", key=path, value=fault.value)
 
     def products(self, split: Split) -> dict[str, tuple[str, ...]]:
         """Return the products of each tile by image id, from the file names only."""
@@ -147,7 +161,7 @@ class Archive:
         """Return one tile without opening the files of the others.
 
         Raises:
-            UserError: the tile does not exist, cannot be opened or has another CRS or number of bands
+            UserError: the tile does not exist, cannot be opened or is not as its product
         """
         products = self.products(split).get(image_id)
         if products is None:
@@ -173,30 +187,21 @@ class Archive:
             bands: counted from 1, in the order of the result; a band may be repeated
 
         Returns:
-            The bands, and which pixels are valid: a pixel is nodata where all bands on disk are 0.
+            The bands, 0 on nodata, and which pixels are valid: all bands on disk decide, see `sn6.datasets.raster`.
 
         Raises:
-            UserError: the file is broken or contains NaN or infinity
+            UserError: the file is broken, or its header is not the product's
         """
         path = tile_path(self.root, tile.split, product, tile.image_id)
         try:
-            with rasterio.open(path) as source:
+            with open_raster(path, TILE_DRIVER) as source:
                 check_header(source, product, path)
-                pixels = source.read(out_dtype=np.float32)
+                pixels, valid = read_window(source, source.indexes)
         except RasterioError as error:
             raise UserError(
                 f"{path} is broken or truncated ({first_line(error)}); download it again", kind="unreadable", key=path
             ) from None
-        if not np.isfinite(pixels).all():
-            row, column = np.argwhere(~np.isfinite(pixels).all(axis=0))[0]
-            raise UserError(
-                f"{path} contains NaN or infinity, first at row {row}, column {column}; download it again",
-                kind="wrong_data",
-                key=path,
-            )
-        pixels = to_label_grid(pixels, product)
-        valid = (pixels != NODATA).any(axis=0)
-        return select_bands(pixels, bands), valid
+        return select_bands(to_label_grid(pixels, product), bands), to_label_grid(valid[None], product)[0]
 
     def labels(self, tile: Tile) -> Labels | None:
         """Return the footprints of a tile in its own frame (float pixels of 0.5 m, x then y); None where unknown.
@@ -220,6 +225,12 @@ class Archive:
         if tile.split == "test_public":
             return tile.image_id in self._test_labels
         return tile.image_id in self._train_labels or geojson_path(self.root, tile.image_id).exists()
+
+    def geojson_files(self, product: str) -> list[Path]:
+        """Return the GeoJSON of each training tile with `product` whose footprints are read from there."""
+        with_product = sorted(image_id for image_id, names in self.products("train").items() if product in names)
+        paths = [geojson_path(self.root, image_id) for image_id in with_product if image_id not in self._train_labels]
+        return [path for path in paths if path.exists()]
 
     @cached_property
     def _train_labels(self) -> PackedLabels:

@@ -21,6 +21,9 @@ from filelock import FileLock
 
 from sn6.files import atomic_write
 
+RULE = 2  # increase it when the same image gives other values or valid pixels, or other headers are refused
+SIDECARS = (".msk", ".aux.xml")  # masks; nodata values, scales, CRS
+Fingerprint = tuple[int, int, int]
 LOCK_TIMEOUT = 600.0  # seconds to wait for another process that reads the same files
 log = logging.getLogger(__name__)
 
@@ -34,6 +37,20 @@ def fingerprint(path: Path) -> tuple[int, int]:
     """Return the size of a file in bytes and the time of its last change in ns."""
     status = path.stat()
     return status.st_size, status.st_mtime_ns
+
+
+def image_fingerprint(path: Path) -> Fingerprint:
+    """Return RULE, and the sums of size in bytes and time of the last change in ns over a GeoTIFF and its SIDECARS.
+
+    Raises:
+        OSError: the file does not exist
+    """
+    size, time = fingerprint(path)
+    for suffix in SIDECARS:
+        with suppress(FileNotFoundError):
+            sidecar = fingerprint(path.with_name(f"{path.name}{suffix}"))
+            size, time = size + sidecar[0], time + sidecar[1]
+    return RULE, size, time
 
 
 @contextmanager

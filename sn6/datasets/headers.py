@@ -5,24 +5,28 @@ start, reading their sizes and times takes milliseconds.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import rasterio
 from rasterio.errors import RasterioError
 
-from sn6.datasets.cache import cache_path, fingerprint, lock, save
+from sn6.datasets.cache import Fingerprint, cache_path, image_fingerprint, lock, save
 from sn6.datasets.layout import CRS, PRODUCTS, Split, tile_path
-from sn6.errors import UserError, first_line
+from sn6.datasets.raster import COMPLEX_ADVICE, TILE_DRIVER, open_raster
+from sn6.errors import UserError, counted, first_line
 
 Bounds = tuple[float, float, float, float]  # west, south, east, north in metres, EPSG:32631
+MAX_OFFSET = 0.5  # metres between the corners of a tile's products
+PIXEL_TOLERANCE = 5e-4  # the far edge of a tile of 900 pixels moves by less than half a pixel
 
 
 class Header(NamedTuple):
-    """The bounds of a tile, and the size in bytes and the time in ns of its file when they were read."""
+    """The bounds of a tile, and the `image_fingerprint` of its file when they were read."""
 
+    rule: int
     size: int
     time: int
     west: float
@@ -43,13 +47,13 @@ def index_bounds(root: Path, split: Split, product: str, image_ids: Sequence[str
         image_ids: all tiles of the split that have the product
 
     Raises:
-        UserError: a file cannot be opened or has another CRS or number of bands
+        UserError: a file cannot be opened, or its header is not the product's
     """
     paths = {image_id: tile_path(root, split, product, image_id) for image_id in image_ids}
-    fingerprints = {}
+    fingerprints: dict[str, Fingerprint] = {}
     for image_id, path in paths.items():
         with suppress(OSError):  # a broken link: opening it below raises the UserError
-            fingerprints[image_id] = fingerprint(path)
+            fingerprints[image_id] = image_fingerprint(path)
     cache = cache_path(root, f"index-{split}-{product}.json")
     headers = read_current(cache, fingerprints)
     if headers.keys() != paths.keys():
@@ -58,55 +62,102 @@ def index_bounds(root: Path, split: Split, product: str, image_ids: Sequence[str
             new = [image_id for image_id in paths if image_id not in headers]
             for image_id in new:
                 bounds = read_bounds(paths[image_id], product)
-                headers[image_id] = Header(*fingerprints.get(image_id, (0, 0)), *bounds)
+                headers[image_id] = Header(*fingerprints.get(image_id, (0, 0, 0)), *bounds)
             if new and may_write:
                 save(cache, lambda part: part.write_text(json.dumps(headers), encoding="utf-8"))
-    return {image_id: headers[image_id][2:] for image_id in image_ids}
+    return {image_id: headers[image_id][3:] for image_id in image_ids}
 
 
-def read_current(cache: Path, fingerprints: dict[str, tuple[int, int]]) -> dict[str, Header]:
+def read_current(cache: Path, fingerprints: dict[str, Fingerprint]) -> dict[str, Header]:
     """Read the cached headers of the files that have not changed; none where the cache cannot be read."""
     try:
         table = json.loads(cache.read_text(encoding="utf-8"))
-        headers = {image_id: Header(*map(int, row[:2]), *map(float, row[2:])) for image_id, row in table.items()}
+        headers = {image_id: Header(*map(int, row[:3]), *map(float, row[3:])) for image_id, row in table.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
-    return {image_id: header for image_id, header in headers.items() if fingerprints.get(image_id) == header[:2]}
+    return {image_id: header for image_id, header in headers.items() if fingerprints.get(image_id) == header[:3]}
 
 
 def read_bounds(path: Path, product: str) -> Bounds:
     """Read the bounds of a tile from the header of its GeoTIFF.
 
     Raises:
-        UserError: the file cannot be opened or has another CRS or number of bands
+        UserError: the file cannot be opened, or its header is not the product's
     """
     try:
-        with rasterio.open(path) as source:
+        with open_raster(path, TILE_DRIVER) as source:
             check_header(source, product, path)
             return tuple(source.bounds)
     except RasterioError as error:
+        advice = "download it again" if path.exists() else "a file of another name has its image id, rename it"
         raise UserError(
-            f"{path} cannot be opened as a GeoTIFF ({first_line(error)}); download it again",
+            f"{path} cannot be opened as a GeoTIFF ({first_line(error)}); {advice}",
             kind="unreadable",
             key=path,
         ) from None
 
 
+class HeaderFault(NamedTuple):
+    """A difference between the header of a file and its product.
+
+    Attributes:
+        kind: of `sn6.inspection.faults`
+        message: what is wrong, and what to do
+        value: what the header declares
+    """
+
+    kind: str
+    message: str
+    value: Any
+
+
 def check_header(source: rasterio.DatasetReader, product: str, path: Path) -> None:
-    """Raise a UserError where the number of bands or the CRS is not the product's."""
-    expected = PRODUCTS[product].bands
-    if source.count != len(expected):
-        raise UserError(
-            f"{path} has the wrong number of bands: {source.count}, not the {len(expected)} of {product} "
-            f"({', '.join(expected)}); replace or remove the tile",
-            kind="wrong_data",
-            key=path,
-            value=source.count,
-        )
+    """Raise a UserError where the header of a file is not the product's."""
+    for fault in header_faults(source, product):
+        raise UserError(f"{path}: {fault.message}", kind="wrong_data", key=path, value=fault.value)
+
+
+def header_faults(source: rasterio.DatasetReader, product: str) -> Iterator[HeaderFault]:
+    """Find the differences between the header of a file and its product, without reading pixels."""
+    expected = PRODUCTS[product]
+    if source.count != len(expected.bands):
+        message = f"{counted(source.count, 'band')}; {product} has {len(expected.bands)} ({', '.join(expected.bands)})"
+        yield HeaderFault("bands", f"{message}; replace or remove the tile", source.count)
+    dtypes = "/".join(sorted(set(source.dtypes)))
+    if "complex" in dtypes:
+        yield HeaderFault("complex", f"complex values ({dtypes}); {COMPLEX_ADVICE}", dtypes)
+    elif dtypes != expected.dtype:
+        message = f"data type {dtypes}; {product} has {expected.dtype}"
+        yield HeaderFault("dtype", f"{message}; convert the tile, for example with gdal_translate -ot -unscale", dtypes)
     if source.crs is None or source.crs.to_epsg() != int(CRS.removeprefix("EPSG:")):
-        raise UserError(
-            f"{path} has the CRS {source.crs}, but the archive has {CRS}; reproject or remove the tile",
-            kind="wrong_data",
-            key=path,
-            value=None if source.crs is None else source.crs.to_string(),
-        )
+        crs = None if source.crs is None else source.crs.to_string()
+        points = f"{len(source.gcps[0])} ground control points and " if source.gcps[0] else ""
+        message = f"{points}CRS {crs}; the archive has {CRS}; reproject or remove the tile"
+        yield HeaderFault("crs", message, crs)
+    elif not has_pixel_size(source, expected.pixel):
+        width, height = source.transform.a, -source.transform.e
+        turned = " and is not north-up" if source.transform.b or source.transform.d or height < 0 else ""
+        message = f"a pixel of {width:g} × {height:g} m{turned}; {product} has {expected.pixel:g} m, north-up"
+        yield HeaderFault("pixel size", f"{message}; warp the tile, for example with gdalwarp -tr", (width, height))
+
+
+def position_fault(bounds: Bounds, first: Bounds, product: str) -> HeaderFault | None:
+    """Return the fault of an image whose upper left corner is not that of its tile's first product, None for none.
+
+    Args:
+        bounds: of the image
+        first: bounds of the tile's first product
+        product: name of the first product
+    """
+    east, north = bounds[0] - first[0], bounds[3] - first[3]
+    if max(abs(east), abs(north)) <= MAX_OFFSET:
+        return None
+    message = f"{east:+.1f} m east and {north:+.1f} m north of {product} (negative: west, south)"
+    return HeaderFault("position", f"{message}; replace or remove one of them", (east, north))
+
+
+def has_pixel_size(source: rasterio.DatasetReader, pixel: float) -> bool:
+    """Return whether a file is north-up with square pixels of `pixel` metres, within PIXEL_TOLERANCE."""
+    transform, tolerance = source.transform, PIXEL_TOLERANCE * pixel
+    differences = (transform.a - pixel, transform.e + pixel, transform.b, transform.d)
+    return all(abs(difference) <= tolerance for difference in differences)

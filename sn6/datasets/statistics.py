@@ -16,7 +16,7 @@ import shapely
 from jaxtyping import Bool, Float32
 
 from sn6.datasets.archive import Archive, Tile
-from sn6.datasets.cache import cache_path, fingerprint, lock, save
+from sn6.datasets.cache import Fingerprint, cache_path, image_fingerprint, lock, save
 from sn6.datasets.layout import PIXEL, PRODUCTS, tile_path
 from sn6.errors import counted
 from sn6.footprints import Labels, Polygons
@@ -29,7 +29,7 @@ class TileStatistics:
     """Sums over the valid pixels of one tile, on the grid of 0.5 m.
 
     Attributes:
-        file: size in bytes and time in ns of the file that was measured
+        file: `image_fingerprint` of the file that was measured
         labels: fingerprint of the footprints that were counted
         pixels: number of valid pixels
         building: number of valid pixels on a building
@@ -37,7 +37,7 @@ class TileStatistics:
         squares: sum of the squares of each band on disk
     """
 
-    file: tuple[int, int]
+    file: Fingerprint
     labels: str
     pixels: int
     building: int
@@ -49,7 +49,7 @@ def compute_tile_statistics(
     image: Float32[np.ndarray, "c h w"],
     valid: Bool[np.ndarray, "h w"],
     footprints: Polygons,
-    file: tuple[int, int],
+    file: Fingerprint,
 ) -> TileStatistics:
     """Compute the sums of one tile.
 
@@ -57,7 +57,7 @@ def compute_tile_statistics(
         image: all bands on disk
         valid: false on nodata
         footprints: polygons of the mask, in pixels
-        file: `fingerprint` of the image's file
+        file: `image_fingerprint` of the image's file
     """
     pixels = image[:, valid].astype(np.float64)  # (c, valid pixels)
     building = rasterize_instances(footprints, *valid.shape)[valid] > 0
@@ -77,6 +77,12 @@ def polygons_in_mask(labels: Labels | None, min_area: float) -> np.ndarray:
     if labels is None:
         return np.empty(0, dtype=object)
     return labels.polygons[shapely.area(labels.polygons) * PIXEL**2 >= min_area]
+
+
+def is_outside(polygons: Polygons, height: float, width: float) -> Bool[np.ndarray, " n"]:
+    """Return which polygons (pixels) are entirely outside a tile of `height` times `width` pixels."""
+    west, north, east, south = shapely.bounds(polygons).reshape(-1, 4).T
+    return (east <= 0) | (south <= 0) | (west >= width) | (north >= height)
 
 
 def labels_fingerprint(footprints: Polygons) -> str:
@@ -107,7 +113,7 @@ def tile_statistics(archive: Archive, tiles: Sequence[Tile], product: str, min_a
 
 def is_current(archive: Archive, tile: Tile, product: str, min_area: float, cached: TileStatistics | None) -> bool:
     """Return whether the `cached` sums are those of the tile's file and footprints."""
-    if cached is None or cached.file != fingerprint(tile_path(archive.root, tile.split, product, tile.image_id)):
+    if cached is None or cached.file != image_fingerprint(tile_path(archive.root, tile.split, product, tile.image_id)):
         return False
     return cached.labels == labels_fingerprint(polygons_in_mask(archive.labels(tile), min_area))
 
@@ -115,7 +121,7 @@ def is_current(archive: Archive, tile: Tile, product: str, min_area: float, cach
 def measure_tile(archive: Archive, tile: Tile, product: str, min_area: float) -> TileStatistics:
     """Read a tile and compute its sums."""
     footprints = polygons_in_mask(archive.labels(tile), min_area)
-    file = fingerprint(tile_path(archive.root, tile.split, product, tile.image_id))
+    file = image_fingerprint(tile_path(archive.root, tile.split, product, tile.image_id))
     image, valid = archive.read(tile, product, range(1, len(PRODUCTS[product].bands) + 1))
     return compute_tile_statistics(image, valid, footprints, file)
 

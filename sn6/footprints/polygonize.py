@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -61,8 +61,19 @@ def footprints_from_logits(
     Returns:
         Footprints of at least the minimum area. The confidence is the mean probability of the region's pixels.
     """
-    regions, _ = building_regions(logits, valid, options.threshold, options.min_area / pixel_size**2)
-    return regions.footprints(options, pixel_size)
+    return footprints_by_min_area(logits, valid, options, [options.min_area], pixel_size)[0]
+
+
+def footprints_by_min_area(
+    logits: Float[np.ndarray, "height width"],
+    valid: Bool[np.ndarray, "height width"],
+    options: PolygonOptions,
+    min_areas: Sequence[float],
+    pixel_size: float,
+) -> list[Footprints]:
+    """Return for each minimum area (m²) the footprints of `footprints_from_logits`; the regions are traced once."""
+    regions, _ = building_regions(logits, valid, options.threshold, min(min_areas) / pixel_size**2)
+    return [regions.footprints(replace(options, min_area=min_area), pixel_size) for min_area in min_areas]
 
 
 def building_regions(

@@ -14,7 +14,7 @@ from typing import TextIO
 
 import numpy as np
 import shapely
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 
 from sn6.errors import UserError
 from sn6.footprints import Footprints, Labels
@@ -31,7 +31,7 @@ from sn6.formats.outlines import (
 )
 from sn6.formats.writer import FootprintWriter
 
-NO_BUILDING = "POLYGON EMPTY"  # as is the BuildingId -1: the row only names its tile
+NO_BUILDING = "POLYGON EMPTY"  # as is the BuildingId -1 (or -1.0, as pandas writes it): the row only names its tile
 
 
 class ChallengeCSVWriter(FootprintWriter):
@@ -128,13 +128,20 @@ class _Table:
         return self.numbers("Mean_Building_Height", empty=np.nan)
 
     def confidences(self) -> Float64[np.ndarray, " rows"]:
-        """Return the confidences, which must be finite."""
+        """Return the confidences, which must be finite where there is a building."""
         confidences = self.numbers("Confidence", empty=0.0)
-        if not np.isfinite(confidences).all():
-            row = int(np.isfinite(confidences).argmin())
+        valid = np.isfinite(confidences) | self.no_building()
+        if not valid.all():
+            row = int(valid.argmin())
             text = self.column("Confidence")[row]
             raise self.error(row, f"invalid Confidence {text}: must be a finite number", text)
         return confidences
+
+    def no_building(self) -> Bool[np.ndarray, " rows"]:
+        """Return which rows only name their tile."""
+        numbers, polygons = self.column("TileBuildingId", "BuildingId"), self.column("PolygonWKT_Pix")
+        pairs = zip(numbers, polygons, strict=True)
+        return np.array([is_minus_one(number) or polygon.strip() == NO_BUILDING for number, polygon in pairs], bool)
 
     def numbers(self, name: str, empty: float) -> Float64[np.ndarray, " rows"]:
         """Return a column of numbers, with `empty` for blank fields."""
@@ -161,8 +168,8 @@ def _read_tables(path: Path) -> Iterator[_Table]:
         # Skipped lines stay as empty lines, so that the reader counts the lines of the file.
         kept = ("\n" if line.isspace() or line.lstrip().startswith("#") else line for line in file)
         reader = csv.reader(kept, skipinitialspace=True)
-        header = next(filter(None, reader), None)
-        if header is None:
+        header = [name.strip() for name in next(filter(None, reader), [])]
+        if not header:
             raise UserError(f"{path} is empty; the first line must name the columns", kind="unreadable", key=path)
         lines: list[int] = []
         columns: list[list[str]] = [[] for _ in header]
@@ -186,9 +193,9 @@ def _read_tables(path: Path) -> Iterator[_Table]:
 
 def _outlines(table: _Table, values: Float64[np.ndarray, " rows"]) -> Outlines:
     """Return the polygons of the table with the values of their rows."""
-    image_ids = table.column("ImageId")
+    image_ids = [image_id.strip() for image_id in table.column("ImageId")]
     encoded = np.array(table.column("PolygonWKT_Pix"), dtype=object)
-    no_building = np.array([number.strip() == "-1" for number in table.column("TileBuildingId", "BuildingId")], bool)
+    no_building = table.no_building()
     ignored = sum("((" in text for text in encoded[no_building])
     encoded[no_building] = NO_BUILDING
     try:
@@ -201,6 +208,14 @@ def _outlines(table: _Table, values: Float64[np.ndarray, " rows"]) -> Outlines:
     filled = ~shapely.is_empty(geometries)
     polygons = shapely.force_2d(geometries[filled])
     return pack(dict.fromkeys(number), tile[filled], polygons, values[filled], ignored)
+
+
+def is_minus_one(text: str) -> bool:
+    """Return whether an id is -1: pandas writes a column of whole numbers as floats when one is missing."""
+    try:
+        return float(text) == -1
+    except ValueError:
+        return False
 
 
 def _short(text: str) -> str:

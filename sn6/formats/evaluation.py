@@ -64,7 +64,7 @@ class EvaluatedPolygons:
 
 
 def check_tiles(truth: EvaluatedPolygons, proposals: EvaluatedPolygons) -> None:
-    """Raise a UserError if a tile has two names, or there is nothing to score."""
+    """Raise a UserError if a tile has two names or two positions, or there is nothing to score."""
     names: dict[str, str] = {}
     for side in (truth, proposals):
         for image_id in side.outlines.tiles:
@@ -78,6 +78,16 @@ def check_tiles(truth: EvaluatedPolygons, proposals: EvaluatedPolygons) -> None:
                     value=image_id,
                 )
     tiles = truth.outlines.tiles
+    for image_id, corner in proposals.outlines.tiles.items():
+        other_corner = tiles.get(image_id)
+        if corner and other_corner and np.abs(np.subtract(corner, other_corner)).max() > 1:
+            raise UserError(
+                f"{proposals.path}: the tile {image_id} is at {corner}, but at {other_corner} in {truth.path}; give "
+                "both files in the same CRS",
+                kind="conflict",
+                key=proposals.path,
+                value=image_id,
+            )
     if not len(truth.outlines):
         raise UserError(
             f"{truth.path}: no building on {counted(len(tiles), 'tile')}; give a ground truth with buildings",
@@ -104,8 +114,15 @@ def tile_notes(truth: EvaluatedPolygons, proposals: EvaluatedPolygons) -> Iterat
         yield f"{proposals.path}: no row for {tiles}; {counted(buildings, 'building')} {treatment}"
     unknown = [image_id for image_id in proposed.tiles if image_id not in true.tiles]
     if unknown:
+        number = {image_id: i for i, image_id in enumerate(proposed.tiles)}
+        footprints = int(np.isin(proposed.tile, [number[image_id] for image_id in unknown]).sum())
         tiles = f"{counted(len(unknown), 'tile')} of the proposals, first {unknown[0]}"
-        yield f"{truth.path}: no row for {tiles}; left out"
+        yield f"{truth.path}: no row for {tiles}; {counted(footprints, 'proposal')} counted as false positives"
+
+
+def all_tiles(truth: EvaluatedPolygons, proposals: EvaluatedPolygons) -> list[str]:
+    """Return the tiles of the ground truth, then those that only the proposals name."""
+    return list(dict.fromkeys([*truth.outlines.tiles, *proposals.outlines.tiles]))
 
 
 def match_tiles(
@@ -115,7 +132,9 @@ def match_tiles(
     read_valid: Callable[[str], Bool[np.ndarray, "h w"] | None],
     pixel_size: float,
 ) -> Iterator[ScoredTile]:
-    """Match the tiles of the ground truth; by the organisers' rules only those that the proposals name.
+    """Match the tiles of both files; by the organisers' rules only those that the proposals name.
+
+    A tile that only the proposals name has no buildings, so each of its proposals is a false positive.
 
     Args:
         truth: ground truth
@@ -124,9 +143,7 @@ def match_tiles(
         read_valid: function that returns the mask of valid pixels of a tile, None where it is unknown
         pixel_size: m
     """
-    for image_id in truth.outlines.tiles:
+    for image_id in all_tiles(truth, proposals):
         labels, footprints = Labels(*truth.polygons(image_id)), Footprints(*proposals.polygons(image_id))
         if not truth.strict or image_id in proposals.outlines.tiles:
             yield score_tile(image_id, corners.get(image_id), labels, footprints, read_valid(image_id), pixel_size)
-    for image_id in proposals.outlines.tiles.keys() - truth.outlines.tiles.keys():
-        proposals.polygons(image_id)  # counted in its notes

@@ -13,6 +13,8 @@ from sn6.errors import Kind, UserError
 from sn6.footprints.ground import Corner, TileGrid, to_pixels
 from sn6.formats.outlines import Corners, InvalidGeometry, Outlines, pack, parse_polygons
 
+MARGIN, MAX_TILE = 1000, 200_000  # pixels by which a footprint may extend beyond its tile; edge length of a tile
+
 
 @dataclass(frozen=True)
 class GroundTable:
@@ -69,6 +71,8 @@ class GroundTable:
         except InvalidGeometry as error:
             message = f"the geometry {error.reason}; correct or remove it"
             raise self._error(rows[error.row], message, value=encoded[error.row]) from None
+        if grid is not None and own_tiles:
+            self._check_grid(own_tiles, own_pixel_size, grid)
         xy = shapely.get_coordinates(geometries)
         if grid is not None and not own_tiles and len(xy) and (np.abs(xy) <= (180, 90)).all():
             raise UserError(
@@ -83,6 +87,7 @@ class GroundTable:
         filled = ~shapely.is_empty(geometries)
         pixel_size = own_pixel_size or (grid.pixel_size if grid else np.nan)  # NaN only where there are no rows
         polygons = to_pixels(geometries[filled], corner_of_tile[tile[filled]], pixel_size)
+        self._check_on_tiles(polygons)
         return tiles, tile[filled], polygons, values[filled]
 
     def _read_evaluated_tiles(self) -> tuple[dict[str, Corner], float | None]:
@@ -113,6 +118,38 @@ class GroundTable:
                 value=self.crs,
             )
         return grid.corners[image_id]
+
+    def _check_grid(self, own_tiles: Mapping[str, Corner], own_pixel_size: float | None, grid: TileGrid) -> None:
+        """Raise a UserError where tiles are elsewhere, or their pixels of another size, than in the archive."""
+        if own_pixel_size and abs(own_pixel_size - grid.pixel_size) > 0.01 * grid.pixel_size:
+            raise UserError(
+                f"{self.path}: the pixels are of {own_pixel_size:g}, the archive has {grid.pixel_size:g} m; give "
+                "footprints of the archive's tiles",
+                kind="wrong_data",
+                key=self.path,
+                value=own_pixel_size,
+            )
+        for image_id, corner in own_tiles.items():
+            expected = grid.corners.get(image_id, corner)
+            if np.abs(np.subtract(corner, expected)).max() > grid.pixel_size:
+                raise UserError(
+                    f"{self.path}: the tile {image_id} is at {corner}, in the archive at {expected} in {grid.crs}; "
+                    "reproject the file to that CRS, without its list of tiles",
+                    kind="wrong_data",
+                    key=self.path,
+                    value=image_id,
+                )
+
+    def _check_on_tiles(self, polygons: Shaped[np.ndarray, "n"]) -> None:
+        """Raise a UserError where half of the coordinates are on no tile: they are in another CRS than the tiles."""
+        xy = shapely.get_coordinates(polygons)
+        if len(xy) and not ((xy >= -MARGIN) & (xy <= MAX_TILE)).all(axis=1).mean() > 0.5:
+            raise UserError(
+                f"{self.path}: the footprints are not on their tiles; reproject the file to the CRS of the tiles",
+                kind="wrong_data",
+                key=self.path,
+                value=self.crs,
+            )
 
     def _value(self, row: int) -> float:
         if self.values is None:

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from sn6.datasets.archive import Archive, Tile
+from sn6.datasets.headers import position_fault
 from sn6.datasets.layout import SPLIT_NAMES, Split, labels_path, test_truth_path
 from sn6.datasets.statistics import save_statistics
 from sn6.errors import UserError, counted
@@ -22,7 +23,6 @@ from sn6.progress import track
 
 SAR = "SAR-Intensity"
 MIN_TILES_FOR_POOL = 64  # one process reads fewer tiles sooner than other processes start
-MAX_OFFSET = 0.5  # metres between the corners of a tile's products
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +93,8 @@ def inspect_archive(root: Path, workers: int | None) -> Inspection:
         faults += tile.faults
         for product, histogram in of_tile.items():
             histograms.setdefault(product, Histogram(product)).merge(histogram)
-    faults += [*unknown_strips(tiles, orientations), *other_sizes(tiles), *other_positions(tiles), *identical(tiles)]
+    faults += [*unknown_strips(tiles, orientations), *other_sizes(tiles), *other_positions(tiles)]
+    faults += [*identical(tiles), *misplaced_labels(tiles)]
     cache_statistics(root, tiles)
     return Inspection(root, orientations, tiles, histograms, faults)
 
@@ -132,8 +133,7 @@ def cache_statistics(root: Path, tiles: Sequence[InspectedTile]) -> None:
     """Cache the statistics of the training tiles for the normalisation."""
     training = [tile for tile in tiles if tile.split == "train"]
     for product in {product for tile in tiles for product in tile.images}:
-        images = {tile.image_id: tile.images[product] for tile in training if product in tile.images}
-        measured = {name: image.statistics for name, image in images.items() if image.statistics is not None}
+        measured = {tile.image_id: tile.images[product].statistics for tile in training if product in tile.images}
         save_statistics(root, product, measured)
 
 
@@ -165,10 +165,9 @@ def other_positions(tiles: Sequence[InspectedTile]) -> Iterator[Fault]:
     for tile in tiles:
         images = list(tile.images.values())
         for image in images[1:]:
-            east, north = image.bounds[0] - images[0].bounds[0], image.bounds[3] - images[0].bounds[3]
-            if max(abs(east), abs(north)) > MAX_OFFSET:
-                message = f"{east:+.1f} m east and {north:+.1f} m north of {images[0].product} (negative: west, south)"
-                yield Fault("position", str(image.path), message)
+            fault = position_fault(image.bounds, images[0].bounds, images[0].product)
+            if fault is not None:
+                yield Fault(fault.kind, str(image.path), fault.message)
 
 
 def identical(tiles: Sequence[InspectedTile]) -> Iterator[Fault]:
@@ -178,6 +177,14 @@ def identical(tiles: Sequence[InspectedTile]) -> Iterator[Fault]:
         other = first.setdefault((image.product, image.digest), image.path)
         if other != image.path and image.valid:
             yield Fault("identical pixels", str(image.path), f"{other} has the same pixels")
+
+
+def misplaced_labels(tiles: Sequence[InspectedTile]) -> Iterator[Fault]:
+    """Find out whether the training tiles have footprints, and all are outside their tiles."""
+    training = [tile for tile in tiles if tile.split == "train"]
+    outside = sum(tile.outside for tile in training)
+    if outside and outside == sum(tile.buildings or 0 for tile in training):
+        yield Fault("labels misplaced", "train", f"all {outside} footprints are outside their tiles")
 
 
 def all_images(tiles: Sequence[InspectedTile]) -> Iterator[Image]:

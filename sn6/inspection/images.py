@@ -1,20 +1,29 @@
 """Inspect one image of a tile: its header and all its pixels."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 import rasterio
-from jaxtyping import Bool, Float64, Shaped
+from jaxtyping import Bool, Float32, Float64, Shaped
 from rasterio.errors import RasterioError
 
 from sn6.datasets.archive import to_label_grid
-from sn6.datasets.cache import fingerprint
-from sn6.datasets.headers import Bounds
-from sn6.datasets.layout import CRS, NODATA, PRODUCTS
+from sn6.datasets.cache import image_fingerprint
+from sn6.datasets.headers import Bounds, header_faults
+from sn6.datasets.layout import NODATA
+from sn6.datasets.raster import (
+    TILE_DRIVER,
+    is_scaled,
+    mask_bands,
+    open_raster,
+    read_stored,
+    to_values,
+)
 from sn6.datasets.statistics import TileStatistics, compute_tile_statistics
-from sn6.errors import first_line
+from sn6.errors import UserError, first_line
 from sn6.footprints import Polygons
 from sn6.inspection.faults import Fault
 from sn6.inspection.histograms import Histogram
@@ -31,11 +40,11 @@ class Image:
         bounds: west, south, east, north in metres
         pixels: height times width
         valid: number of pixels that are not nodata
-        minimum, maximum: finite extremes of each band over valid pixels, NaN where there are none
-        not_finite: number of values that are NaN or infinite
-        negative: number of values below 0
+        minimum, maximum: extremes of each band over valid pixels, NaN where there are none
+        not_finite: number of values on disk that are NaN or infinite
+        negative: number of values below 0 in valid pixels
         digest: digest of the decoded pixels
-        statistics: sums for the normalisation; None where a value is not finite
+        statistics: sums for the normalisation
     """
 
     path: Path
@@ -49,20 +58,7 @@ class Image:
     not_finite: int
     negative: int
     digest: str
-    statistics: TileStatistics | None
-
-
-def header_faults(source: rasterio.DatasetReader, path: Path, product: str) -> list[Fault]:
-    """Return the differences between the header of a file and its product."""
-    expected, faults = PRODUCTS[product], []
-    if source.count != len(expected.bands):
-        faults.append(Fault("bands", str(path), f"{source.count} bands; {product} has {len(expected.bands)}"))
-    if set(source.dtypes) != {expected.dtype}:
-        dtypes = "/".join(sorted(set(source.dtypes)))
-        faults.append(Fault("dtype", str(path), f"data type {dtypes}; {product} has {expected.dtype}"))
-    if source.crs is None or source.crs.to_epsg() != int(CRS.removeprefix("EPSG:")):
-        faults.append(Fault("crs", str(path), f"CRS {source.crs}; the archive has {CRS}"))
-    return faults
+    statistics: TileStatistics
 
 
 def inspect_image(
@@ -74,27 +70,27 @@ def inspect_image(
         path: GeoTIFF to read
         product: product that it should be of
         footprints: polygons of the mask, in pixels of 0.5 m
-        histogram: counts the pixels of the image as well, if its values are finite; None for none
+        histogram: counts the valid pixels of the image as well; None for none
 
     Returns:
         The image, None where it cannot be read or its header is not that of the product; and its faults.
     """
     try:
-        with rasterio.open(path) as source:
-            bounds = tuple(source.bounds)
-            faults = header_faults(source, path, product)
-            values = source.read()
+        with open_raster(path, TILE_DRIVER) as source:
+            faults = [Fault(fault.kind, str(path), fault.message) for fault in header_faults(source, product)]
+            if faults:
+                return None, faults
+            image, values, valid = measure_image(source, path, product, footprints)
+            faults = [Fault(kind, str(path), message) for kind, message in declared(source)]
+    except UserError as error:  # the mask file is not a GeoTIFF
+        return None, [Fault("unreadable", str(path), str(error))]
     except (RasterioError, OSError) as error:
         return None, [Fault("unreadable", str(path), f"{first_line(error)}; download it again")]
-    if faults:
-        return None, faults
-    valid = (values != NODATA).any(axis=0)
-    image = measure_image(values, valid, path, product, bounds, footprints)
-    if image.not_finite:
-        message = f"{image.not_finite} values are NaN or infinite; download it again"
-        faults.append(Fault("values", str(path), message))
-    elif histogram is not None:
+    if histogram is not None:
         histogram.add(values, valid)
+    if image.not_finite:
+        message = f"{image.not_finite} values are NaN or infinite; their pixels are nodata"
+        faults.append(Fault("values", str(path), message))
     if image.negative:
         faults.append(Fault("negative", str(path), f"{image.negative} values are negative"))
     if not image.valid:
@@ -102,44 +98,48 @@ def inspect_image(
     return image, faults
 
 
+def declared(source: rasterio.DatasetReader) -> Iterator[tuple[str, str]]:
+    """Find what a header declares besides SpaceNet 6 and training applies, each with the kind of its fault."""
+    if values := {f"{nodata:g}" for nodata in source.nodatavals if nodata not in (None, NODATA)}:
+        yield "nodata value", f"pixels of value {', '.join(sorted(values))} are nodata, as the file declares"
+    if is_scaled(source, source.indexes):
+        scales, offsets = (sorted(set(numbers)) for numbers in (source.scales, source.offsets))
+        yield "scale", f"values are multiplied by {scales} and added to {offsets}, as the file declares"
+    if mask_bands(source, source.indexes):
+        yield "mask", "pixels are nodata where the file's mask says so"
+
+
 def measure_image(
-    values: Shaped[np.ndarray, "bands h w"],
-    valid: Bool[np.ndarray, "h w"],
-    path: Path,
-    product: str,
-    bounds: Bounds,
-    footprints: Polygons,
-) -> Image:
-    """Measure the pixels of an image as they are on disk; `valid` is false on nodata."""
+    source: rasterio.DatasetReader, path: Path, product: str, footprints: Polygons
+) -> tuple[Image, Float32[np.ndarray, "bands h w"], Bool[np.ndarray, "h w"]]:
+    """Read and measure an image; return it, its values in the units of the product, and its valid pixels."""
+    stored = read_stored(source, source.indexes)
+    finite, digest = np.isfinite(stored).sum(), blake2b(stored.tobytes(), digest_size=16).hexdigest()
+    values, valid = to_values(source, stored, source.indexes)
     minimum, maximum = extremes(values, valid)
-    not_finite = int(values.size - np.isfinite(values).sum())
-    statistics = None
-    if not not_finite:
-        pixels, mask = to_label_grid(values.astype(np.float32), product), to_label_grid(valid[None], product)[0]
-        statistics = compute_tile_statistics(pixels, mask, footprints, fingerprint(path))
-    return Image(
+    pixels, mask = to_label_grid(values, product), to_label_grid(valid[None], product)[0]
+    image = Image(
         path=path,
         product=product,
         shape=valid.shape,
-        bounds=bounds,
+        bounds=tuple(source.bounds),
         pixels=valid.size,
         valid=int(valid.sum()),
         minimum=minimum,
         maximum=maximum,
-        not_finite=not_finite,
+        not_finite=stored.size - int(finite),
         negative=int((values < 0).sum()),
-        digest=blake2b(values.tobytes(), digest_size=16).hexdigest(),
-        statistics=statistics,
+        digest=digest,
+        statistics=compute_tile_statistics(pixels, mask, footprints, image_fingerprint(path)),
     )
+    return image, values, valid
 
 
 def extremes(
     values: Shaped[np.ndarray, "bands h w"], valid: Bool[np.ndarray, "h w"]
 ) -> tuple[Float64[np.ndarray, " bands"], Float64[np.ndarray, " bands"]]:
-    """Return the smallest and the largest finite value of each band over valid pixels; NaN where there are none."""
+    """Return the smallest and the largest value of each band over valid pixels; NaN where there are none."""
     inside = values[:, valid]  # (bands, valid pixels)
     if not inside.size:
         return np.full(len(values), np.nan), np.full(len(values), np.nan)
-    if not (finite := np.isfinite(inside)).all():
-        inside = np.where(finite, inside, np.nan)
-    return np.fmin.reduce(inside, axis=1).astype(np.float64), np.fmax.reduce(inside, axis=1).astype(np.float64)
+    return inside.min(axis=1).astype(np.float64), inside.max(axis=1).astype(np.float64)

@@ -33,12 +33,12 @@ class ProductSummary:
 
 
 def summarise_images(images: Sequence[Image]) -> ProductSummary:
-    """Summarise images of one product; mean and std are those of the normalisation, over all finite images."""
+    """Summarise images of one product; mean and std are those of the normalisation, over valid pixels."""
     bands = len(PRODUCTS[images[0].product].bands)
-    statistics = [image.statistics for image in images if image.statistics is not None]
+    statistics = [image.statistics for image in images]
     count = sum(tile.pixels for tile in statistics)
-    total = np.sum([tile.total for tile in statistics] or [(0.0,) * bands], axis=0)
-    squares = np.sum([tile.squares for tile in statistics] or [(0.0,) * bands], axis=0)
+    total = np.sum([tile.total for tile in statistics], axis=0)
+    squares = np.sum([tile.squares for tile in statistics], axis=0)
     mean = total / count if count else np.full(bands, np.nan)
     std = np.sqrt(np.maximum(squares / max(count, 1) - mean**2, 0))
     return ProductSummary(

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import rasterio
 import shapely
+from jaxtyping import Bool
 from rasterio.errors import RasterioError
 
 from sn6.datasets.layout import CRS, PIXEL, PRODUCTS, Split, geojson_path
-from sn6.datasets.statistics import polygons_in_mask
+from sn6.datasets.raster import TILE_DRIVER, open_raster
+from sn6.datasets.statistics import is_outside, polygons_in_mask
 from sn6.errors import UserError
 from sn6.footprints import Labels
 from sn6.footprints.ground import Corner
@@ -51,6 +52,7 @@ class InspectedTile:
         image_id: image id of the tile
         images: product → usable image, the radar first
         buildings: number of footprints in its labels, None where they are unknown
+        outside: number of footprints that are entirely outside the tile
         faults: faults of this tile only
     """
 
@@ -58,6 +60,7 @@ class InspectedTile:
     image_id: str
     images: dict[str, Image]
     buildings: int | None
+    outside: int
     faults: list[Fault]
 
     @property
@@ -80,10 +83,19 @@ def inspect_tile(task: Task) -> tuple[InspectedTile, dict[str, Histogram]]:
         faults += image_faults
         if image is not None:
             images[product] = image
+    outside = np.zeros(0, dtype=bool)
     if labels is not None and images:
-        faults += label_faults(labels, next(iter(images.values())), task.image_id)
+        image = next(iter(images.values()))
+        outside = is_outside(labels.polygons, *size_on_label_grid(image))
+        faults += label_faults(labels, outside, image, task.image_id)
     buildings = None if labels is None else len(labels)
-    return InspectedTile(task.split, task.image_id, images, buildings, faults), histograms
+    return InspectedTile(task.split, task.image_id, images, buildings, int(outside.sum()), faults), histograms
+
+
+def size_on_label_grid(image: Image) -> tuple[float, float]:
+    """Return height and width of an image in pixels of 0.5 m."""
+    height, width = (pixels * PRODUCTS[image.product].pixel / PIXEL for pixels in image.shape)
+    return height, width
 
 
 def read_labels(task: Task) -> tuple[Labels | None, list[Fault]]:
@@ -93,38 +105,41 @@ def read_labels(task: Task) -> tuple[Labels | None, list[Fault]]:
         return task.labels, []
     if not path.exists():
         return None, [Fault("no labels", task.image_id, "the tile is in neither the CSV nor a GeoJSON")]
+    corner = next((found for file in task.files.values() if (found := read_corner(file))), None)
+    if corner is None:  # a fault of the images
+        return task.labels, []
     try:
-        labels = read_geojson_labels(path, read_corner(next(iter(task.files.values()))), CRS, PIXEL)
+        labels = read_geojson_labels(path, corner, CRS, PIXEL)
     except UserError as error:
         return task.labels, [Fault("labels" if task.labels is None else "geojson", str(path), str(error))]
     return (labels if task.labels is None else task.labels), []
 
 
-def read_corner(path: Path) -> Corner:
-    """Read the west and north edge of an image in metres; (0, 0) where it is unreadable, a fault of its own."""
+def read_corner(path: Path) -> Corner | None:
+    """Read the west and north edge of an image in metres; None where it is unreadable, a fault of its own."""
     try:
-        with rasterio.open(path) as source:
+        with open_raster(path, TILE_DRIVER) as source:
             return source.bounds.left, source.bounds.top
-    except (RasterioError, OSError):
-        return 0.0, 0.0
+    except (UserError, RasterioError, OSError):
+        return None
 
 
-def label_faults(labels: Labels, image: Image, where: str) -> Iterator[Fault]:
+def label_faults(labels: Labels, outside: Bool[np.ndarray, " n"], image: Image, where: str) -> Iterator[Fault]:
     """Find footprints that are not on valid pixels of their tile.
 
     Args:
         labels: footprints in pixels of 0.5 m
+        outside: which of them are entirely outside the tile
         image: an image of the tile
         where: image id of the tile
     """
-    height, width = (pixels * PRODUCTS[image.product].pixel / PIXEL for pixels in image.shape)
+    height, width = size_on_label_grid(image)
     west, north, east, south = shapely.bounds(labels.polygons).reshape(-1, 4).T
-    outside = (east <= 0) | (south <= 0) | (west >= width) | (north >= height)
     over_edge = ~outside & (np.maximum.reduce([-west, -north, east - width, south - height]) > MAX_OVER_EDGE)
     if outside.any():
         yield Fault("labels outside tile", where, f"{outside.sum()} of {len(labels)} footprints are outside the tile")
     if over_edge.any():
         yield Fault("labels over edge", where, f"{over_edge.sum()} of {len(labels)} footprints extend over the edge")
     on_tile = len(polygons_in_mask(labels, MIN_AREA)) and not outside.all()
-    if on_tile and image.valid and image.statistics is not None and not image.statistics.building:
+    if on_tile and image.valid and not image.statistics.building:
         yield Fault("labels on nodata", where, f"all {len(labels)} footprints are on nodata")

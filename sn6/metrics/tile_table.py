@@ -58,15 +58,20 @@ class TileTable(Metric):
     def compute(self) -> dict[str, float]:
         """Compute the mean loss over tiles, and the scores from the counts pooled over tiles."""
         self.by_tile = self.rows.cpu()
-        seen = self.by_tile[self.by_tile[:, 0] != UNSEEN].double()
-        loss, intersection, union, tp, fp, fn = seen.sum(dim=0).tolist()
-        counts = Counts(int(tp), int(fp), int(fn))
-        return {
-            "loss": loss / max(len(seen), 1),
-            "iou": intersection / max(union, 1),
-            "precision": counts.precision,
-            "recall": counts.recall,
-            "f1": counts.f1,
-            **asdict(counts),
-            "scored_tiles": len(seen),
-        }
+        return pool(self.by_tile)
+
+
+def pool(rows: Float[Tensor, "n 6"]) -> dict[str, float]:
+    """Compute the mean loss over those rows of a table that are not UNSEEN, and the scores from their summed counts."""
+    seen = rows[rows[:, 0] != UNSEEN].double()
+    loss, intersection, union, tp, fp, fn = seen.sum(dim=0).tolist()
+    counts = Counts(int(tp), int(fp), int(fn))
+    return {
+        "loss": loss / max(len(seen), 1),
+        "iou": intersection / max(union, 1),
+        "precision": counts.precision,
+        "recall": counts.recall,
+        "f1": counts.f1,
+        **asdict(counts),
+        "scored_tiles": len(seen),
+    }

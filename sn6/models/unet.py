@@ -39,7 +39,7 @@ class UNet(nn.Module):
         in_channels: PositiveInt = 4,
         classes: PositiveInt = 1,
         width: PositiveInt = 64,
-        depth: PositiveInt = 4,
+        depth: Annotated[int, Field(gt=0, le=10)] = 4,
         batch_norm: bool = False,
         padded: bool = True,
         dropout: Annotated[float, Field(ge=0, le=1)] = 0.0,

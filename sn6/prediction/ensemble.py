@@ -48,11 +48,6 @@ class Ensemble:
         for trained in networks:
             trained.network.to(self.device)
 
-    @property
-    def bands(self) -> tuple[int, ...]:
-        """Return the bands of the networks, counted from 1."""
-        return self.networks[0].source.bands
-
     @torch.inference_mode()
     def logits(
         self, pixels: Sequence[Float32[np.ndarray, "c h w"]], valid: Sequence[Bool[np.ndarray, "h w"]]

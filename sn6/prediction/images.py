@@ -1,20 +1,18 @@
 """Read rectangles of the images to predict, tiles of an archive or GeoTIFFs of any size."""
 
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import rasterio
 from jaxtyping import Bool, Float32
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from sn6.datasets.archive import select_bands
-from sn6.datasets.layout import CRS, NODATA, PIXEL
+from sn6.datasets.layout import CRS, PIXEL
+from sn6.datasets.raster import TILE_DRIVER, open_raster, read_window
 from sn6.errors import UserError, first_line
 
 
@@ -25,6 +23,7 @@ class Image:
     Attributes:
         image_id: name in the files of footprints
         path: the GeoTIFF
+        bands: of the file, counted from 1, in the order of the network's bands, repeated ones included
         height: pixels
         width: pixels
         corner: west and north edge in the units of the CRS; (0, 0) without georeference
@@ -32,10 +31,12 @@ class Image:
         crs: "EPSG:<code>", None without CRS
         rotated: whether the network sees the image rotated by 180°
         repeat: how often a pixel of the file is repeated along both axes: 2 for products of 1 m
+        in_archive: whether it is a tile of an archive, read as training reads it
     """
 
     image_id: str
     path: Path
+    bands: tuple[int, ...]
     height: int
     width: int
     corner: tuple[float, float]
@@ -43,6 +44,7 @@ class Image:
     crs: str | None = CRS
     rotated: bool = False
     repeat: int = 1
+    in_archive: bool = False
 
     @property
     def pixel_metres(self) -> float:
@@ -58,42 +60,40 @@ class Image:
             slice(self.width - columns.stop, self.width - columns.start),
         )
 
-    def read(
-        self, rows: slice, columns: slice, bands: Sequence[int]
+    def open(self) -> AbstractContextManager[rasterio.DatasetReader]:
+        """Open the file: a tile of an archive as a GeoTIFF only, another image by whatever driver reads it."""
+        return open_raster(self.path, TILE_DRIVER if self.in_archive else None)
+
+    def read_window(
+        self, source: rasterio.DatasetReader, window: Window
     ) -> tuple[Float32[np.ndarray, "c h w"], Bool[np.ndarray, "h w"]]:
-        """Read a rectangle in the frame of the network, in the units of the file.
+        """Read a rectangle of the opened file in its own frame; see `read`."""
+        if self.in_archive:
+            image, valid = read_window(source, source.indexes, window)
+            return select_bands(image, self.bands), valid
+        return read_window(source, self.bands, window)
+
+    def read(self, rows: slice, columns: slice) -> tuple[Float32[np.ndarray, "c h w"], Bool[np.ndarray, "h w"]]:
+        """Read a rectangle in the frame of the network, in the units that the file declares.
 
         Args:
             rows: slice with start and stop
             columns: slice with start and stop
-            bands: counted from 1, in the order of the result, repeated ones included
 
         Returns:
-            The bands, and whether each pixel is valid. Nodata are pixels whose bands are all 0 or all the file's
-            nodata value, or with NaN or infinity in any band; the latter are returned as 0.
+            The network's bands, 0 on nodata, and whether each pixel is valid: see `sn6.datasets.raster`. In a tile of
+            an archive all bands on disk decide, as in training; in another image the bands of the network.
 
         Raises:
-            UserError: the file is broken or truncated
+            UserError: the file is broken or truncated, or its values are complex
         """
         region = self.to_file(rows, columns)
         window = [slice(side.start // self.repeat, -(-side.stop // self.repeat)) for side in region]
         try:
-            with open_raster(self.path) as raster:
-                pixels = raster.read(window=Window.from_slices(*window), out_dtype=np.float32)
-                nodata = raster.nodata
+            with self.open() as source:
+                image, valid = self.read_window(source, Window.from_slices(*window))
         except RasterioError as error:
-            raise UserError(
-                f"{self.path} is broken or truncated ({first_line(error)}); download it again",
-                kind="unreadable",
-                key=self.path,
-            ) from None
-        finite = np.isfinite(pixels).all(axis=0)
-        valid = (pixels != NODATA).any(axis=0) & finite
-        if nodata is not None:
-            valid &= (pixels != np.float32(nodata)).any(axis=0)
-        if not finite.all():
-            pixels[:, ~finite] = 0
-        image = select_bands(pixels, bands)
+            raise broken(self.path, error) from None
         if self.repeat > 1:
             down, right = (slice(s.start % self.repeat, s.start % self.repeat + s.stop - s.start) for s in region)
             image, valid = (
@@ -103,10 +103,8 @@ class Image:
         return (image[:, ::-1, ::-1], valid[::-1, ::-1]) if self.rotated else (image, valid)
 
 
-@contextmanager
-def open_raster(path: Path, mode: str = "r", **profile: Any) -> Iterator[Any]:
-    """Open a dataset of rasterio, without rasterio's warning about a missing georeference."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.open(path, mode, **profile) as dataset:
-            yield dataset
+def broken(path: Path, error: RasterioError) -> UserError:
+    """Return the error of a file whose pixels cannot be read."""
+    return UserError(
+        f"{path} is broken or truncated ({first_line(error)}); download it again", kind="unreadable", key=path
+    )

@@ -1,23 +1,46 @@
 """Find the images to predict: tiles of an archive, or GeoTIFFs."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from rasterio.crs import CRS as RasterioCRS
-from rasterio.errors import CRSError, RasterioError
+from rasterio.errors import RasterioError
 
 from sn6.data.source import Source, is_rotated
 from sn6.datasets.archive import IMAGE_ID, Archive
-from sn6.datasets.layout import CRS, PIXEL, PRODUCTS, Split, tile_path
+from sn6.datasets.layout import PIXEL, PRODUCTS, Split, tile_path
+from sn6.datasets.raster import open_raster, refuse_complex
 from sn6.errors import UserError, first_line
 from sn6.plots.tile_selection import number_of
-from sn6.prediction.images import Image, open_raster
+from sn6.prediction.band_selection import select_file_bands
+from sn6.prediction.images import Image
+from sn6.prediction.placement import read_grid
 
 SUFFIXES = (".tif", ".tiff")
 
 
+@dataclass(frozen=True)
+class GeoTIFFOptions:
+    """How to read GeoTIFFs that are not tiles of an archive.
+
+    Attributes:
+        rotate: whether they were imaged from the south
+        bands: their bands, counted from 1, in the order of the network's; None for the product's in their order
+        check_names: whether bands that are described as others are an error
+    """
+
+    rotate: bool = False
+    bands: tuple[int, ...] | None = None
+    check_names: bool = True
+
+
 def find_images(
-    root: Path | None, split: Split, tiles: Sequence[str] | None, images: Path | None, rotate: bool, source: Source
+    root: Path | None,
+    split: Split,
+    tiles: Sequence[str] | None,
+    images: Path | None,
+    source: Source,
+    options: GeoTIFFOptions,
 ) -> list[Image]:
     """Return the images of an archive (`root`), or the GeoTIFFs `images`; see `archive_images` and `geotiff_images`.
 
@@ -32,12 +55,19 @@ def find_images(
             value=root,
         )
     if root is not None:
-        if rotate:
+        if options.rotate:
             raise UserError(
                 "rotate= needs images=; the tiles of root= are rotated according to its SAR_orientations.txt",
                 kind="conflict",
                 key="rotate",
-                value=rotate,
+                value=options.rotate,
+            )
+        if options.bands is not None:
+            raise UserError(
+                "bands= needs images=; the tiles of root= have the bands of their product",
+                kind="conflict",
+                key="bands",
+                value=list(options.bands),
             )
         return archive_images(root, split, source, tiles)
     if tiles is not None:
@@ -48,7 +78,7 @@ def find_images(
             value=tiles,
         )
     assert images is not None
-    return geotiff_images(images, source, rotate)
+    return geotiff_images(images, source, options)
 
 
 def archive_images(root: Path, split: Split, source: Source, tiles: Sequence[str] | None) -> list[Image]:
@@ -82,23 +112,25 @@ def archive_images(root: Path, split: Split, source: Source, tiles: Sequence[str
             Image(
                 tile.image_id,
                 tile_path(root, split, source.product, tile.image_id),
+                source.bands,
                 round((north - south) / PIXEL),
                 round((east - west) / PIXEL),
                 (west, north),
                 rotated=is_rotated(tile, source),
                 repeat=round(PRODUCTS[source.product].pixel / PIXEL),
+                in_archive=True,
             )
         )
     return images
 
 
-def geotiff_images(path: Path, source: Source, rotate: bool) -> list[Image]:
-    """Return a GeoTIFF, or those of a folder in the order of their names.
+def geotiff_images(path: Path, source: Source, options: GeoTIFFOptions) -> list[Image]:
+    """Return a GeoTIFF, or those of a folder in the order of their names, hidden files left out.
 
     Args:
         path: file or folder
         source: product and bands that the network was trained on
-        rotate: whether they were imaged from the south
+        options: how to read them
 
     Raises:
         UserError: there is none; one cannot be opened, has other bands or no usable grid; two have the same name, or
@@ -111,7 +143,7 @@ def geotiff_images(path: Path, source: Source, rotate: bool) -> list[Image]:
             key="images",
             value=str(path),
         )
-    files = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+    files = [path] if path.is_file() else visible_geotiffs(path)
     if not files:
         raise UserError(
             f"images={path}: the folder has no {' or '.join(SUFFIXES)} file; give another folder",
@@ -119,7 +151,7 @@ def geotiff_images(path: Path, source: Source, rotate: bool) -> list[Image]:
             key="images",
             value=str(path),
         )
-    images = [geotiff_image(file, source, rotate) for file in files]
+    images = [geotiff_image(file, source, options) for file in files]
     by_id: dict[str, Image] = {}
     for image in images:
         if other := by_id.get(image.image_id):
@@ -133,7 +165,8 @@ def geotiff_images(path: Path, source: Source, rotate: bool) -> list[Image]:
         if (image.crs, image.pixel) != (images[0].crs, images[0].pixel):
             raise UserError(
                 f"{image.path} has CRS {image.crs} and pixel size {image.pixel}, but {images[0].path} has "
-                f"{images[0].crs} and {images[0].pixel}; predict them separately, or reproject one of them",
+                f"{images[0].crs} and {images[0].pixel}; predict them separately, or warp it to those: gdalwarp -t_srs "
+                f"{images[0].crs} -tr {images[0].pixel:g} {images[0].pixel:g}",
                 kind="conflict",
                 key=image.path,
                 value=image.crs,
@@ -141,26 +174,25 @@ def geotiff_images(path: Path, source: Source, rotate: bool) -> list[Image]:
     return images
 
 
-def geotiff_image(path: Path, source: Source, rotate: bool) -> Image:
+def visible_geotiffs(folder: Path) -> list[Path]:
+    """Return the GeoTIFFs of a folder by name, without hidden files such as the ._a.tif that macOS writes."""
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+
+
+def geotiff_image(path: Path, source: Source, options: GeoTIFFOptions) -> Image:
     """Read the header of a GeoTIFF; arguments and errors of `geotiff_images`."""
-    bands = PRODUCTS[source.product].bands
     try:
         with open_raster(path) as raster:
-            count, crs, transform, (height, width) = raster.count, raster.crs, raster.transform, raster.shape
+            refuse_complex(raster)
+            bands = select_file_bands(raster, path, source, options.bands, options.check_names)
+            corner, pixel, crs = read_grid(raster, path, PRODUCTS[source.product].pixel)
+            height, width = raster.shape
     except RasterioError as error:
         raise UserError(
             f"{path} cannot be opened as a GeoTIFF; give another file ({first_line(error)})",
             kind="unreadable",
             key=path,
         ) from None
-    if count != len(bands):
-        raise UserError(
-            f"{path} has {count} {'band' if count == 1 else 'bands'}; the network was trained on the {len(bands)} of "
-            f"{source.product} ({', '.join(bands)}), give files with these",
-            kind="wrong_data",
-            key=path,
-            value=count,
-        )
     match = IMAGE_ID.search(path.name)
     image_id = f"{match[1]}_{match[2]}" if match else path.stem
     if set(image_id) & set(',"\n'):
@@ -172,38 +204,7 @@ def geotiff_image(path: Path, source: Source, rotate: bool) -> Image:
         )
     repeat = round(PRODUCTS[source.product].pixel / PIXEL)
     size = (height * repeat, width * repeat)
-    if transform.is_identity:
-        return Image(image_id, path, *size, (0.0, 0.0), 1.0, None, rotate, repeat)
-    if not transform.is_rectilinear or transform.a <= 0 or abs(transform.a + transform.e) > 1e-3 * transform.a:
-        raise UserError(
-            f"{path} is not north-up with square pixels; warp it, for example with gdalwarp",
-            kind="wrong_data",
-            key=path,
-        )
-    corner = (transform.c, transform.f)
-    return Image(image_id, path, *size, corner, transform.a / repeat, crs_name(crs, path), rotate, repeat)
-
-
-def crs_name(crs: RasterioCRS | None, path: Path) -> str | None:
-    """Return "EPSG:<code>" of a CRS in metres, or None for None.
-
-    Raises:
-        UserError: the CRS is in degrees or feet, or has no code
-    """
-    if crs is None:
-        return None
-    try:
-        in_metres = crs.is_projected and crs.linear_units_factor[1] == 1
-    except CRSError:
-        in_metres = False
-    if not in_metres or crs.to_epsg() is None:
-        raise UserError(
-            f"{path} has CRS {crs}, which is not in metres or has no EPSG code; warp it to {CRS}",
-            kind="wrong_data",
-            key=path,
-            value=str(crs),
-        )
-    return f"EPSG:{crs.to_epsg()}"
+    return Image(image_id, path, bands, *size, corner, pixel, crs, options.rotate, repeat)
 
 
 def pixel_size_warning(image: Image) -> str | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from sn6.files import atomic_write
+from sn6.data.store_layers import write_array
 from sn6.models.sliding_window import windows_1d
 
 Region = tuple[slice, slice]  # rows and columns, with start and stop
@@ -41,8 +41,7 @@ class Mosaic:
 
     def write(self, region: Region, logits: Float32[np.ndarray, "h w"]) -> None:
         """Write the logits of a window, NaN on nodata."""
-        with atomic_write(self.path(region)) as part:
-            np.save(part, logits)
+        write_array(self.path(region), logits)
 
     def read(self, rows: slice, columns: slice) -> Float32[np.ndarray, "h w"]:
         """Read the blended logits of a rectangle, NaN on nodata; all windows must be written."""

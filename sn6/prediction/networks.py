@@ -2,23 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from sn6.checkpoints.architecture import build_network, foreign_targets, targets_in
-from sn6.checkpoints.loading import read_checkpoint
-from sn6.checkpoints.state_dict import describe_mismatch
+from sn6.checkpoints.architecture import build_network, foreign_targets, is_own_network, targets_in
+from sn6.checkpoints.loading import build_on_meta, check_fits, read_checkpoint
+from sn6.checkpoints.metadata import ForeignMetadata, Precision, unusable_metadata
 from sn6.data.normalization import Nodata, Statistics
 from sn6.data.source import Source
 from sn6.errors import UserError, first_line
 from sn6.footprints import PolygonOptions
 from sn6.models.sliding_window import check_overlap
 
-Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 # Default window and overlap in pixels. A pixel changes the logits of a U-Net up to 107 pixels away, of a TernausNet
 # 184 (with VGG-16: 215), of an FCN 245.
 WINDOW, OVERLAP = 1024, 256
@@ -63,65 +61,48 @@ def load_network(path: Path, allow: Sequence[str] = ()) -> TrainedNetwork:
             allowed
     """
     weights, metadata = read_checkpoint(path, "checkpoint")
-    if "format" in metadata:
-        raise UserError(
-            f"checkpoint={path} contains weights of {metadata['format']} without bands, normalisation and threshold; "
-            f"`python -m sn6.run experiment=baseline_weights model.weights={path} data.root=DIR name=NAME` scores them "
-            "and writes outputs/NAME, which checkpoint= accepts",
-            kind="wrong_data",
-            key="checkpoint",
-            value=str(path),
-        )
-    try:
-        options = dict(metadata["network"])
-        if "_target_" not in options:
-            raise KeyError("_target_")
-        data = metadata["source"]
-        source = Source(data["product"], tuple(data["bands"]), data["orient"], data["min_area"])
-        statistics = Statistics(tuple(metadata["mean"]), tuple(metadata["std"]), None)
-        nodata = metadata["nodata"]
-        polygon_options = PolygonOptions(**metadata.get("footprints", {}))
-    except (KeyError, TypeError, ValueError, UserError) as error:
-        raise unusable_metadata(path, first_line(error)) from None
-    network = load_architecture(options, path, allow)
-    if mismatch := describe_mismatch(network, weights):
-        raise UserError(
-            f"checkpoint={path} does not fit the network in its metadata: {mismatch}; give another checkpoint",
-            kind="mismatch",
-            key="checkpoint",
-            value=str(path),
-        )
+    if isinstance(metadata, ForeignMetadata):
+        raise foreign_weights(path, metadata)
+    check_allowed(metadata.network, path, allow)
+    if foreign_targets(metadata.network):  # those of sn6 were compared when the file was read
+        check_declared_size(metadata.network, weights, path)
+    network = load_architecture(metadata.network, path)
+    check_fits(network, weights, path, "checkpoint")
     network.load_state_dict(weights)
     return TrainedNetwork(
         network.eval(),
-        metadata.get("multiple") or 1,  # networks of older files pad by themselves
-        metadata.get("building_class"),
-        source,
-        statistics,
-        nodata,
-        polygon_options,
-        (metadata["window"], metadata["window_overlap"]) if metadata.get("window") else None,
-        metadata.get("precision") or "32-true",
+        metadata.multiple or 1,  # networks of older files pad by themselves
+        metadata.building_class,
+        metadata.to_source(),
+        metadata.to_statistics(),
+        metadata.nodata,
+        metadata.to_polygon_options(),
+        (metadata.window, metadata.window_overlap or 0) if metadata.window else None,
+        metadata.precision or "32-true",
     )
 
 
-def load_architecture(options: dict[str, Any], path: Path, allow: Sequence[str]) -> nn.Module:
-    """Build the network that a checkpoint describes, without the pretrained weights that it was initialised with.
+def foreign_weights(path: Path, metadata: ForeignMetadata) -> UserError:
+    """Return the error of weights of another program."""
+    if metadata.format is None:
+        return unusable_metadata(path, "checkpoint", "it is of another program")
+    return UserError(
+        f"checkpoint={path} contains weights of {metadata.format} without bands, normalisation and threshold; "
+        f"`python -m sn6.run experiment=baseline_weights model.weights={path} data.root=DIR name=NAME` scores them "
+        "and writes outputs/NAME, which checkpoint= accepts",
+        kind="wrong_data",
+        key="checkpoint",
+        value=str(path),
+    )
 
-    Args:
-        options: `_target_` and arguments, nested ones included
-        path: the checkpoint, for messages
-        allow: classes of other packages that may be imported and called
 
-    Raises:
-        UserError: the network is of another package and not allowed, or cannot be imported or built
-    """
+def check_allowed(options: dict[str, Any], path: Path, allow: Sequence[str]) -> None:
+    """Raise a UserError unless the options of a checkpoint's network name only networks of sn6 and allowed classes."""
     if unknown := [
         target for target in targets_in(options) if target.startswith("sn6.") and not is_own_network(target)
     ]:
-        raise unusable_metadata(path, f"sn6 has no network {unknown[0]}")
-    foreign = foreign_targets(options)
-    if refused := [target for target in foreign if target not in allow]:
+        raise unusable_metadata(path, "checkpoint", f"sn6 has no network {unknown[0]}")
+    if refused := [target for target in foreign_targets(options) if target not in allow]:
         listed = refused[0] if len(refused) == 1 else f"[{','.join([*allow, *refused])}]"
         raise UserError(
             f"checkpoint={path} needs code that is not part of sn6; if you trust it, add allow={listed}",
@@ -129,12 +110,29 @@ def load_architecture(options: dict[str, Any], path: Path, allow: Sequence[str])
             key="allow",
             value=refused,
         )
+
+
+def check_declared_size(options: dict[str, Any], weights: dict[str, Tensor], path: Path) -> None:
+    """Compare a network of another package with the tensors of its file before it asks for memory, where that works."""
+    try:
+        declared = build_on_meta(options)
+    except Exception:  # a class that cannot be made without memory, or not at all: that is reported when it is made
+        return
+    check_fits(declared, weights, path, "checkpoint")
+
+
+def load_architecture(options: dict[str, Any], path: Path) -> nn.Module:
+    """Build the network that a checkpoint describes, without the pretrained weights that it was initialised with.
+
+    Raises:
+        UserError: it cannot be imported or built
+    """
     try:
         return build_network(options, fetch_pretrained=False).to(memory_format=torch.channels_last)
     except Exception as error:  # of the network's own code
-        reason = first_line(error.__cause__ or error)
+        reason, foreign = first_line(error.__cause__ or error), foreign_targets(options)
         if not foreign:
-            raise unusable_metadata(path, reason) from None
+            raise unusable_metadata(path, "checkpoint", reason) from None
         raise UserError(
             f"checkpoint={path}: cannot build {foreign[0]} ({reason}); install its package, or run the command in the "
             "folder of its file",
@@ -142,29 +140,6 @@ def load_architecture(options: dict[str, Any], path: Path, allow: Sequence[str])
             key="allow",
             value=foreign[0],
         ) from None
-
-
-def unusable_metadata(path: Path, reason: str) -> UserError:
-    """Return the error of a checkpoint without usable metadata."""
-    return UserError(
-        f"checkpoint={path} has no usable metadata about its network, bands and normalisation ({reason}); give a "
-        "checkpoint of sn6.run",
-        kind="wrong_data",
-        key="checkpoint",
-        value=str(path),
-    )
-
-
-def is_own_network(target: str) -> bool:
-    """Return whether a `_target_` is the class of a network of sn6; nothing else of sn6 may be called from a file."""
-    module, _, name = target.rpartition(".")
-    if not module.startswith("sn6.models."):
-        return False
-    try:
-        network = getattr(import_module(module), name, None)
-    except ImportError:
-        return False
-    return isinstance(network, type) and issubclass(network, nn.Module)
 
 
 def load_networks(paths: Sequence[Path], allow: Sequence[str]) -> list[TrainedNetwork]:

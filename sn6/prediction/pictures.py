@@ -9,11 +9,11 @@ import shapely
 from matplotlib.figure import Figure
 
 from sn6.data.source import Source
-from sn6.datasets.layout import PRODUCTS
 from sn6.footprints import Footprints
 from sn6.plots.rendering import render_background
 from sn6.plots.tile_selection import evenly_spaced
 from sn6.plots.tiles import outline, save_figure
+from sn6.prediction.band_selection import band_names
 from sn6.prediction.images import Image
 from sn6.prediction.partial_results import read_part
 from sn6.prediction.plan import Plan
@@ -26,9 +26,8 @@ def draw_pictures(folder: Path, plan: Plan, source: Source, number: int) -> None
     for i in evenly_spaced(range(len(plan.images)), number):
         image = replace(plan.images[i], rotated=False)  # north is up
         rows, columns = middle(image.height), middle(image.width)
-        pixels, valid = image.read(rows, columns, source.bands)
-        names = [PRODUCTS[source.product].bands[band - 1] for band in source.bands]
-        picture = render_background(np.ascontiguousarray(pixels), valid, names)
+        pixels, valid = image.read(rows, columns)
+        picture = render_background(np.ascontiguousarray(pixels), valid, band_names(source))
         footprints = [select_within(chunk, rows, columns) for chunk in read_part(plan.part(i))]
         figure = footprints_figure(picture, footprints, title_of(image, rows, columns))
         save_figure(figure, folder / f"{image.image_id}.png")

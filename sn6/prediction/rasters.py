@@ -5,11 +5,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 from rasterio.transform import from_origin
-from rasterio.windows import Window
 from scipy.special import expit
 
-from sn6.files import atomic_write
-from sn6.prediction.images import Image, open_raster
+from sn6.formats.geotiff import write_geotiff
+from sn6.prediction.images import Image
 from sn6.prediction.mosaic import Mosaic
 
 STEPS, NODATA = 254, 255  # a stored 254 is probability 1; the file's scale tells readers to divide
@@ -26,7 +25,6 @@ def write_probability(path: Path, image: Image, mosaic: Mosaic) -> None:
         mosaic: logits of the image, in the frame of the network
     """
     profile = {
-        "driver": "GTiff",
         "dtype": "uint8",
         "count": 1,
         "height": image.height,
@@ -40,14 +38,13 @@ def write_probability(path: Path, image: Image, mosaic: Mosaic) -> None:
     }
     if image.pixel != 1 or image.corner != (0, 0):
         profile["transform"] = from_origin(*image.corner, image.pixel, image.pixel)
-    with atomic_write(path) as part, open_raster(part, "w", crs=image.crs, **profile) as raster:
-        raster.scales, raster.descriptions = (1 / STEPS,), ("probability of building",)
+    with write_geotiff(path, crs=image.crs, **profile) as raster:
+        raster.dataset.scales, raster.dataset.descriptions = (1 / STEPS,), ("probability of building",)
         for top in range(0, image.height, CHUNK):
             for left in range(0, image.width, CHUNK):
                 rows = slice(top, min(top + CHUNK, image.height))
                 columns = slice(left, min(left + CHUNK, image.width))
-                window = Window.from_slices(rows, columns)
-                raster.write(quantised_probabilities(image, mosaic, rows, columns), 1, window=window)
+                raster.write(quantised_probabilities(image, mosaic, rows, columns)[None], top, left)
 
 
 def quantised_probabilities(image: Image, mosaic: Mosaic, rows: slice, columns: slice) -> UInt8[np.ndarray, "h w"]:

@@ -3,11 +3,11 @@
 import os
 import re
 import shutil
-import signal
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from multiprocessing import get_context
+from multiprocessing.forkserver import ensure_running
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ from sn6.prediction.networks import load_networks
 from sn6.prediction.partial_results import write_part
 from sn6.prediction.plan import Batch, Plan
 from sn6.prediction.rasters import write_probability
-from sn6.processes import keep_freed_memory
+from sn6.processes import WorkerPool, end_with_parent, interrupts_blocked, keep_freed_memory
 
 
 class Worker:
@@ -38,7 +38,7 @@ class Worker:
 
     def predict(self, batch: Batch) -> list[int]:
         """Write the logits of windows and return the numbers of their images."""
-        inputs = [self.plan.images[number].read(*region, self.ensemble.bands) for number, region in batch]
+        inputs = [self.plan.images[number].read(*region) for number, region in batch]
         logits = self.ensemble.logits([pixels for pixels, _ in inputs], [valid for _, valid in inputs])
         for (number, region), window_logits in zip(batch, logits, strict=True):
             self.plan.mosaic(number).write(region, window_logits)
@@ -71,7 +71,7 @@ def start_worker(plan: Plan, device: str, devices: Any = None) -> None:
     global worker
     keep_freed_memory()
     if devices is not None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process receives it too and stops the workers
+        end_with_parent()
         device, threads = devices.get()
         torch.set_num_threads(threads)
     worker = Worker(plan, device)
@@ -87,10 +87,21 @@ def finish(number: int) -> list[int]:
     return worker.finish(number)
 
 
+class SameThread(Executor):
+    """Do the work when it is submitted, so that a signal stops it."""
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **options: Any) -> Future[Any]:
+        """Return the finished future of a call; raise its error."""
+        future: Future[Any] = Future()
+        future.set_result(function(*arguments, **options))
+        return future
+
+
 def start_executor(plan: Plan, devices: list[str]) -> Executor:
-    """Start a thread of this process for one device, or a process for each of several."""
+    """Prepare this process for one device, or start a process for each of several."""
     if len(devices) == 1:
-        return ThreadPoolExecutor(1, initializer=start_worker, initargs=(plan, devices[0]))
+        start_worker(plan, devices[0])
+        return SameThread()
     # forked from a server that has imported everything and has not used a device
     context = get_context("forkserver")
     context.set_forkserver_preload([__name__])
@@ -98,7 +109,9 @@ def start_executor(plan: Plan, devices: list[str]) -> Executor:
     threads = max(1, torch.get_num_threads() // len(devices))
     for device in devices:
         queue.put((device, threads))
-    return ProcessPoolExecutor(len(devices), context, start_worker, (plan, "", queue))
+    with interrupts_blocked():
+        ensure_running()
+    return WorkerPool(len(devices), context, start_worker, (plan, "", queue))
 
 
 def process_all(plan: Plan, devices: list[str], report: Callable[[int, int], None]) -> None:
@@ -119,21 +132,17 @@ def process_all(plan: Plan, devices: list[str], report: Callable[[int, int], Non
     batches = plan.batches(numbers)
     running: set[Future[list[int]]] = set()
     with start_executor(plan, devices) as pool:
-        try:
-            while True:
-                while len(running) < 2 * len(devices) and (task := next_task(pool, ready, batches)) is not None:
-                    running.add(task)
-                if not running:
-                    return
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                for number in (number for future in done for number in future.result()):
-                    remaining[number] -= 1
-                    if not remaining[number]:
-                        ready.append(number)
-                report(total - sum(remaining.values()), total)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        while True:
+            while len(running) < 2 * len(devices) and (task := next_task(pool, ready, batches)) is not None:
+                running.add(task)
+            if not running:
+                return
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for number in (number for future in done for number in future.result()):
+                remaining[number] -= 1
+                if not remaining[number]:
+                    ready.append(number)
+            report(total - sum(remaining.values()), total)
 
 
 def next_task(pool: Executor, ready: deque[int], batches: Iterator[Batch]) -> Future[list[int]] | None:

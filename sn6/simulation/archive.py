@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from sn6.errors import UserError, counted
+from sn6.errors import DISK_FULL, UserError, counted
 from sn6.files import exclusive_lock, write_text
 from sn6.processes import in_processes
 from sn6.progress import track
@@ -95,6 +95,8 @@ def make_archive(root: Path, settings: Settings) -> int | None:
             claim(root, settings)
             return None if is_complete(root, tiles) else write_archive(root, settings, tiles)
     except OSError as error:
+        if error.errno in DISK_FULL:  # the folder is fine
+            raise
         raise UserError(
             f"cannot write root={root} ({error}); choose another folder, or change its permissions",
             kind="unwritable",

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 import shapely
 from jaxtyping import Float, Shaped
 from rasterio.transform import from_origin
@@ -28,6 +27,7 @@ from sn6.datasets.layout import (
     tile_path,
 )
 from sn6.files import atomic_write, write_text
+from sn6.formats.geotiff import write_geotiff
 from sn6.simulation.scene import Scene
 from sn6.simulation.strips import PlannedTile
 from sn6.simulation.tile import Footprint, cut_footprints, render_products
@@ -76,7 +76,6 @@ def write_image(path: Path, product: str, pixels: Shaped[np.ndarray, "bands h w"
     pixel = PRODUCTS[product].pixel * (OPTICAL_PIXEL if PRODUCTS[product].optical else 1.0)
     bands, height, width = pixels.shape
     profile = {
-        "driver": "GTiff",
         "width": width,
         "height": height,
         "count": bands,
@@ -88,7 +87,7 @@ def write_image(path: Path, product: str, pixels: Shaped[np.ndarray, "bands h w"
         "compress": "deflate",
         "predictor": 3 if pixels.dtype.kind == "f" else 2,
     }
-    with atomic_write(path) as part, rasterio.open(part, "w", **profile) as image:
+    with write_geotiff(path, **profile) as image:
         image.write(pixels)
 
 

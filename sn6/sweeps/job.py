@@ -4,14 +4,12 @@ Lightning starts the other ranks of a run with the whole command line. In a swee
 rank (with values of its own where they are drawn), so each job is started as a run of its own.
 """
 
-import json
 import logging
 import math
 import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,13 +21,14 @@ from sn6.config.composition import compose_values, quote, search_path, to_plain
 from sn6.config.overrides import key_of
 from sn6.config.types import SWEEP_GROUPS
 from sn6.errors import UserError, first_line
-from sn6.files import exclusive_lock, write_text
+from sn6.files import exclusive_lock
+from sn6.signals import STOP_SIGNALS, Stopped, signal_handlers
+from sn6.sweeps.failure import REASON_FILE, STOPPED
 from sn6.sweeps.gpus import free_gpus
+from sn6.sweeps.job_file import JOB_FILE, JobRecord, has_metrics, read_job
 from sn6.sweeps.objective import read_objective
 from sn6.training.resume import ERROR_FILE, JOB_LOCK, is_same_run
 
-JOB_FILE, METRICS = "job.json", "metrics.json"
-STOPPED = tuple(128 + number for number in (signal.SIGINT, signal.SIGTERM))  # exit statuses of a run that was stopped
 log = logging.getLogger(__name__)
 
 
@@ -61,36 +60,34 @@ def run_job(config: DictConfig, overrides: Sequence[str]) -> float:
     if config.resume and is_finished(config, overrides, folder):
         log.info("%s is finished; set another name=... to run again, or resume=false to start over", folder)
         return read_objective(folder, config.objective)
-    started = time.monotonic()
     on_slurm = os.environ.get("SUBMITIT_EXECUTOR") == "slurm"  # which has started a process for each device already
     is_first = not on_slurm or os.environ["SLURM_PROCID"] == "0"
+    record = JobRecord(folder, overrides, config.objective)
     if is_first:
-        mark_started(folder, overrides)
-    if on_slurm:
-        status = run_in_process(compose_values(overrides, **names), overrides)
-    else:
-        of_run = names | {"hydra.run.dir": str(folder), "hydra.mode": "RUN"}
-        command = [*search_path(), *overrides, *(f"{key}={quote(value)}" for key, value in of_run.items())]
-        gpus = free_gpus(config, context.runtime.choices["hydra/launcher"])
-        with exclusive_lock(folder / JOB_LOCK, f"trains in {folder}"), gpus as environment:
-            status = run_in_subprocess(command, environment)
-    if status in STOPPED:
-        raise JobExit(status)
-    value = read_objective(folder, config.objective) if status == 0 else math.nan
-    job = {"overrides": overrides, "objective": config.objective, "seconds": round(time.monotonic() - started, 1)}
+        record.start()
+    try:
+        if on_slurm:
+            status = run_in_process(compose_values(overrides, **names), overrides)
+        else:
+            of_run = names | {"hydra.run.dir": str(folder), "hydra.mode": "RUN"}
+            command = [*search_path(), *overrides, *(f"{key}={quote(value)}" for key, value in of_run.items())]
+            gpus = free_gpus(config, context.runtime.choices["hydra/launcher"])
+            with exclusive_lock(folder / JOB_LOCK, f"trains in {folder}"), gpus as environment:
+                status = run_in_subprocess(command, {**environment, REASON_FILE: str(folder / ERROR_FILE)})
+    except Stopped as stopped:  # while it waited
+        record.end(stopped.status)
+        raise
     if is_first:
-        record(folder, job, value, status)
+        record.end(status)
     # a job that has been trained by other overrides than these is not a failed one
-    if status and ((folder / METRICS).exists() or config.on_failed_job == "stop"):
+    if status in STOPPED or (status and (has_metrics(folder) or config.on_failed_job == "stop")):
         raise JobExit(status)
-    return value
+    return read_objective(folder, config.objective) if status == 0 else math.nan
 
 
 def is_finished(config: DictConfig, overrides: Sequence[str], folder: Path) -> bool:
     """Return whether the job is finished with this config, so that no process need be started for it."""
-    if not ((folder / METRICS).exists() and (folder / JOB_FILE).exists()):
-        return False
-    if json.loads((folder / JOB_FILE).read_text())["status"] != "finished":
+    if read_job(folder / JOB_FILE).get("status") != "finished" or not has_metrics(folder):
         return False
     from sn6.training.resolved_config import resolve
     from sn6.training.stages import stage_configs
@@ -107,8 +104,7 @@ def is_finished(config: DictConfig, overrides: Sequence[str], folder: Path) -> b
 
 def run_in_process(values: Mapping[str, Any], overrides: Sequence[str]) -> int:
     """Train in this process and return the exit status that it would have."""
-    from sn6.callbacks.resume_point import Stopped  # torch and Lightning, for which other jobs have their own process
-    from sn6.training.experiment import run
+    from sn6.training.experiment import run  # torch and Lightning, for which other jobs have their own process
 
     try:
         run(values, overrides)
@@ -121,37 +117,28 @@ def run_in_process(values: Mapping[str, Any], overrides: Sequence[str]) -> int:
 
 
 def run_in_subprocess(overrides: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Run `python -m sn6.run overrides...`, pass signals on to it, and return its exit status.
+    """Run `python -m sn6 run overrides...`, pass signals on to it, and return its exit status.
 
-    Ctrl-C reaches all processes of the terminal, so this one only waits; SIGTERM is passed on.
+    Raises:
+        Stopped: by a signal that came too late for the run
     """
-    child = subprocess.Popen([sys.executable, "-m", "sn6.run", *overrides], env=os.environ | environment)
-    handlers = {
-        signal.SIGINT: signal.signal(signal.SIGINT, lambda *_: None),
-        signal.SIGTERM: signal.signal(signal.SIGTERM, lambda *_: child.terminate()),
-    }
-    try:
+    command = [sys.executable, "-m", "sn6", "run", *overrides]
+    received: list[int] = []
+    child = None
+
+    def pass_on(number: int, frame: Any) -> None:
+        received.append(number)
+        if child is not None:
+            child.send_signal(number)
+
+    with signal_handlers(pass_on):
+        child = subprocess.Popen(command, env=os.environ | environment)
+        for number in received:
+            child.send_signal(number)
         status = child.wait()
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    return 128 - status if status < 0 else status  # as a shell reports an end by a signal
-
-
-def mark_started(folder: Path, overrides: Sequence[str]) -> None:
-    """Write the overrides of a job that starts, unless it has ended before."""
-    if not (folder / JOB_FILE).exists():
-        write_text(folder / JOB_FILE, json.dumps({"overrides": overrides, "status": "started"}, indent=2) + "\n")
-
-
-def record(folder: Path, job: dict[str, Any], value: float, status: int) -> None:
-    """Write `job.json` with the overrides and the objective or the error; never over that of a finished job."""
-    if (folder / METRICS).exists() and (status or json.loads((folder / JOB_FILE).read_text())["status"] == "finished"):
-        return
-    path = folder / ERROR_FILE
-    if status == 0:
-        job |= {"status": "finished", "value": value}
-    else:
-        error = path.read_text().strip().splitlines()[-1] if path.exists() else f"ended with exit status {status}"
-        job |= {"status": "failed", "error": error}
-    write_text(folder / JOB_FILE, json.dumps(job, indent=2) + "\n")
+    if -status in STOP_SIGNALS:  # before it could report that
+        print(f"sn6: {Stopped(-status)}", file=sys.stderr)
+    status = 128 - status if status < 0 else status  # as a shell reports an end by a signal
+    if received and status not in STOPPED:
+        signal.raise_signal(received[0])
+    return status

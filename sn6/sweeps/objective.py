@@ -1,11 +1,11 @@
 """The objective of a sweep: a key of metrics.json, to be maximised or minimised."""
 
-import json
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from sn6.errors import UserError
+from sn6.files import read_json
 
 MINIMIZED = ("validation.loss", "test.loss")  # all others are maximised
 
@@ -18,10 +18,10 @@ def read_objective(folder: Path, objective: str) -> float:
         objective: dotted key of its metrics.json
 
     Raises:
-        UserError: an older version of sn6 wrote the file
+        UserError: the file is broken, or an older version of sn6 wrote it
     """
     path, (part, score) = folder / "metrics.json", objective.split(".")
-    metrics = json.loads(path.read_text())
+    metrics = read_json(path)
     if part not in metrics:
         raise UserError(
             f"{path} was written by an older version of sn6 and has no {objective}; choose another name=..., or set "

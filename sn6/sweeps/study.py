@@ -1,29 +1,28 @@
 """A study of Optuna in a database: open it, and resume it after a stop."""
 
-import json
 import logging
 import time
 from pathlib import Path
 
+import numpy as np
 import optuna
-from filelock import FileLock, Timeout
-from omegaconf import DictConfig, read_write
+from omegaconf import DictConfig, OmegaConf, read_write
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from sn6.errors import UserError, first_line
-from sn6.sweeps.job import JOB_FILE
+from sn6.sweeps.job_file import JOB_FILE, is_running, read_job
 from sn6.sweeps.objective import direction_of
-from sn6.training.resume import LOCKS
 
 DIRECTIONS = {"minimize": StudyDirection.MINIMIZE, "maximize": StudyDirection.MAXIMIZE}
 OBJECTIVE = "objective"
+CONTINUING = ("GridSampler", "QMCSampler")  # which need one seed for all trials
 TRIES = 4  # processes that start together on a new database disturb one another
 log = logging.getLogger(__name__)
 
 
 def resume_study(config: DictConfig) -> None:
-    """Reduce `hydra.sweeper.n_trials` to the trials that are missing, and queue stopped ones again.
+    """Reduce `hydra.sweeper.n_trials` to the trials that are missing, queue stopped ones again, and draw new values.
 
     Args:
         config: of the sweep; its `hydra.sweeper` is changed
@@ -56,10 +55,33 @@ def resume_study(config: DictConfig) -> None:
     done = len(study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]))
     if done:
         log.info("the study %s has %d of %d trials", study.study_name, done, sweeper.n_trials)
+    changed = {"n_trials": max(0, sweeper.n_trials - done)}
+    if (seed := next_seed(sweeper, len(study.get_trials(deepcopy=False)))) is not None:
+        changed["sampler.seed"] = seed
     with read_write(config.hydra):
-        sweeper.n_trials = max(0, sweeper.n_trials - done)
-        # Hydra compares the sweeper of each job with this one
-        config.hydra.overrides.hydra.append(f"hydra.sweeper.n_trials={sweeper.n_trials}")
+        for key, value in changed.items():
+            OmegaConf.update(sweeper, key, value)
+            # Hydra compares the sweeper of each job with this one
+            config.hydra.overrides.hydra.append(f"hydra.sweeper.{key}={value}")
+
+
+def next_seed(sweeper: DictConfig, trials: int) -> int | None:
+    """Return the seed with which the sampler draws other values than for the trials that the study has.
+
+    A sampler that starts again with its first seed would draw its first values again.
+
+    Args:
+        sweeper: node of the config
+        trials: number of trials in the study
+
+    Returns:
+        None where the seed stays: in a new study, without a seed, and for samplers that continue by what is stored.
+    """
+    sampler = sweeper.get("sampler") or {}
+    seed = sampler.get("seed")
+    if seed is None or not trials or str(sampler.get("_target_")).endswith(CONTINUING):
+        return None
+    return int(np.random.SeedSequence([seed, trials]).generate_state(1)[0])
 
 
 def open_study(storage: str, name: str | None, direction: StudyDirection) -> Study:
@@ -108,12 +130,6 @@ def was_stopped(trial: FrozenTrial, folder: Path) -> bool:
     """Return whether a trial that the storage takes for running has a folder in which no process is training."""
     given = {f"{key}={value}" for key, value in trial.params.items()}
     for path in folder.rglob(JOB_FILE):
-        if given <= set(json.loads(path.read_text())["overrides"]):
-            try:
-                for name in LOCKS:
-                    with FileLock(path.parent / name, timeout=0):
-                        pass
-            except Timeout:
-                return False
-            return True
+        if given <= set(read_job(path).get("overrides", [])):
+            return not is_running(path.parent)
     return False

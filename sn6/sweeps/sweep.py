@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -19,6 +19,7 @@ from sn6.config.composition import compose_values, quote
 from sn6.config.composition_errors import one_line_config_errors
 from sn6.errors import UserError, one_line_errors
 from sn6.sweeps.comparison import best_first, read_jobs, write_comparison
+from sn6.sweeps.job_file import record_stopped_jobs
 from sn6.sweeps.objective import direction_of
 from sn6.training.external_launcher import external_launcher
 
@@ -26,22 +27,38 @@ log = logging.getLogger(__name__)
 
 
 class Sweep(Callback):
-    """Check a sweep at its start and compare its jobs at its end; Hydra calls it in no other run."""
+    """Check a sweep at its start and compare its jobs at its end; Hydra calls it in no other run.
+
+    Attributes:
+        folder: of the sweep of this process, None before it has started
+    """
+
+    folder: ClassVar[Path | None] = None
+
+    @classmethod
+    def record_stop(cls, status: int) -> None:
+        """Write to the `job.json` of jobs that were killed with their sweep, as joblib does, that they are stopped.
+
+        Args:
+            status: exit status of the sweep
+        """
+        if cls.folder is not None:
+            record_stopped_jobs(cls.folder, status)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Refuse what no job could run with, and name the jobs' folders by the swept values.
 
         Raises:
-            UserError: an unknown key, an invalid value, a storage out of reach, or one of several processes that all
-                start the sweep
+            UserError: an unknown key or choice, an invalid value of all jobs, a storage out of reach, or one of several
+                processes that all start the sweep
         """
         HydraConfig.instance().set_config(config)  # Hydra 1.3 does so for the jobs only; it knows the search path
         with exit_on_error(config.hydra.overrides.task):
             check_launcher(config)
             overrides = sweep_overrides(config)
-            for job in every_value(overrides):
-                check_job(job)
+            check_jobs(list(every_value(overrides)), may_fail=config.on_failed_job == "continue")
             name_folders(config, overrides)
+            Sweep.folder = Path(config.hydra.sweep.dir)
             if config.hydra.sweeper.get("direction") is not None:
                 direction_of(config)
             if config.hydra.sweeper.get("storage") is not None:
@@ -151,6 +168,30 @@ def values_of(override: Override) -> list[str]:
         return [f"{key}={value.start}", f"{key}={value.end}"]
     texts = [f"{key}={text}" for text in override.sweep_string_iterator()]
     return texts if isinstance(value, ChoiceSweep) else [texts[0], texts[-1]]
+
+
+def check_jobs(jobs: Sequence[list[str]], may_fail: bool) -> None:
+    """Check the config of each job, and warn of values with which single jobs are going to fail.
+
+    Args:
+        jobs: overrides of each
+        may_fail: whether the sweep goes on after a failed job
+
+    Raises:
+        UserError: an unknown key or choice, or an invalid value of all jobs
+    """
+    errors = []
+    for overrides in jobs:
+        try:
+            check_job(overrides)
+        except UserError as error:
+            errors.append(error)
+            if not may_fail or error.kind != "invalid_value":
+                raise
+    if len(errors) == len(jobs):
+        raise errors[0]
+    for message in dict.fromkeys(map(str, errors)):
+        log.warning("%s; jobs with this value are going to fail", message)
 
 
 def check_job(overrides: list[str]) -> None:

@@ -46,10 +46,11 @@ def draw_contact_sheet(name: str, trainer: Trainer, datamodule: TileDataModule) 
         image, valid = datamodule.archive.read(tile, source.product, source.bands)
         picture = render_background(image, valid, band_names(source.product, source.bands))
         panels.append(Panel(f"tile {number_of(tile.image_id)}", picture, truth, proposed.polygons, match))
+    points = " or ".join(sorted({describe(polygon_f1.options_of(index)) for index in counts}))
     data = " (simulated data)" if is_simulated(datamodule.archive.root) else ""
     title = (
         f"{name}: polygon F1 {polygon_f1.scores['f1']:.3f} on {count_scored(len(counts), datamodule.scored_on)}{data}\n"
-        f"{describe(polygon_f1.options)}; tiles from the best F1 to the worst"
+        f"{points}; tiles from the best F1 to the worst"
     )
     return contact_sheet(panels, title)
 

@@ -1,7 +1,6 @@
 """The devices of a run: whether they exist, and that the processes on them end together."""
 
 import os
-import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from lightning import Trainer
 from torch import distributed, nn
 
 from sn6.errors import UserError, counted
+from sn6.signals import FIRST_RANK_ENDS, Stopped
 
 GPU = ("gpu", "cuda")
 HALF_WEIGHTS = ("16-true", "bf16-true", "transformer-engine", "transformer-engine-float16")
@@ -108,9 +108,9 @@ def stop_all_ranks_on_error(trainer: Trainer) -> Iterator[None]:
     except BaseException as error:
         launcher: Any = trainer.strategy.launcher
         if getattr(launcher, "procs", None):
-            launcher.kill(signal.SIGKILL)
-        elif trainer.global_rank > 0 and isinstance(error, UserError):
-            time.sleep(FIRST_REPORTS)
+            kill_ranks(launcher.procs)
+        elif trainer.global_rank > 0 and isinstance(error, UserError | Stopped):
+            time.sleep(FIRST_REPORTS if isinstance(error, UserError) else FIRST_RANK_ENDS)
         if isinstance(error, distributed.DistNetworkError):
             port = os.environ.get("MASTER_PORT")
             raise UserError(
@@ -119,6 +119,14 @@ def stop_all_ranks_on_error(trainer: Trainer) -> Iterator[None]:
                 key="MASTER_PORT",
                 value=port,
             ) from None
-        if isinstance(error, SystemExit) and trainer.interrupted:  # Lightning's answer to Ctrl-C before the first step
-            raise KeyboardInterrupt from None
         raise
+
+
+def kill_ranks(processes: list[Any]) -> None:
+    """Kill the other ranks and empty the list, as Lightning kills this process too when one in its list has failed."""
+    ranks = processes[:]
+    processes.clear()
+    for rank in ranks:
+        rank.kill()
+    for rank in ranks:
+        rank.wait()

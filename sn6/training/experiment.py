@@ -18,12 +18,13 @@ from sn6.config.types import SWEEP_GROUPS
 from sn6.errors import UserError
 from sn6.files import exclusive_lock, write_text
 from sn6.processes import keep_freed_memory
+from sn6.signals import Stopped
 from sn6.training.config_check import check_types
 from sn6.training.external_launcher import require_run_name
 from sn6.training.loggers import is_rank_zero
 from sn6.training.report import print_results
 from sn6.training.resolved_config import resolve
-from sn6.training.resume import ERROR_FILE, TRAINING_LOCK, move_aside
+from sn6.training.resume import ERROR_FILE, METRICS_FILE, TRAINING_LOCK, move_aside
 from sn6.training.stage import train
 from sn6.training.stages import stage_configs
 
@@ -80,7 +81,7 @@ def train_stages(stages: Mapping[str, dict[str, Any]], folder: Path) -> dict[str
         rank_zero_only(log.info)("\nstage %d of %d: %s", number, len(stages), name)
         metrics[name] = train(resolve(values))
     joint = metrics[name] | total_timing(metrics) | {"stages": metrics}
-    rank_zero_only(write_text)(folder / "metrics.json", json.dumps(joint, indent=2) + "\n")
+    rank_zero_only(write_text)(folder / METRICS_FILE, json.dumps(joint, indent=2) + "\n")
     rank_zero_only(print_results)(metrics, values)
     return joint
 
@@ -95,19 +96,23 @@ def total_timing(metrics: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
 
 @contextmanager
 def record_error(folder: Path) -> Iterator[None]:
-    """Write `error.txt` to the run's folder when it fails; leave no folder of a run that was refused at once."""
+    """Write `error.txt` to the run's folder when it fails; leave no folder of a run that was refused at once.
+
+    A finished run stays as it is when a command is refused for it.
+    """
     path = folder / ERROR_FILE
     with suppress(OSError):
         rank_zero_only(path.unlink)()
     try:
         yield
-    except Exception as error:
+    except (Exception, Stopped) as error:
         with suppress(OSError):  # another rank was first
             if [path.name for path in folder.iterdir()] == [TRAINING_LOCK]:
                 (folder / TRAINING_LOCK).unlink()
                 folder.rmdir()
-        if folder.exists():
-            message = str(error) if isinstance(error, UserError) else traceback.format_exc()
+        is_known = isinstance(error, UserError | Stopped)
+        if folder.exists() and not (is_known and (folder / METRICS_FILE).exists()):
+            message = str(error) if is_known else traceback.format_exc()
             with suppress(UserError):  # a full disk; it is printed all the same
                 rank_zero_only(write_text)(path, message + "\n")
         raise

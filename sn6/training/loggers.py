@@ -1,18 +1,60 @@
 """Where the values of a run are logged: metrics.csv always, W&B and TensorBoard by choice."""
 
+import csv
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.utils import get_class, instantiate
+from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
 from sn6.errors import UserError, first_line
+from sn6.files import write_csv
 from sn6.training.resolved_config import ResolvedConfig
 from sn6.training.resume import rows_before
+
+
+class TableWriter(ExperimentWriter):
+    """Write metrics.csv: rows are appended, everything else replaces the table atomically.
+
+    Lightning removes or empties the file first, so that a full disk or a kill would lose all rows.
+    """
+
+    def restore(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Replace the table of an earlier run by these rows of it."""
+        self.metrics_keys = sorted(set().union(*rows))
+        if rows:
+            self._replace(rows)
+        else:
+            Path(self.metrics_file_path).unlink(missing_ok=True)
+
+    def _replace(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        table = [[row.get(name, "") for name in self.metrics_keys] for row in rows]
+        write_csv(Path(self.metrics_file_path), self.metrics_keys, table)
+
+    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+        with open(self.metrics_file_path, newline="") as file:
+            self._replace(list(csv.DictReader(file)))
+
+    def _check_log_dir_exists(self) -> None:
+        """Keep the file, which `restore` replaces."""
+
+
+class TableLogger(CSVLogger):
+    """Log to metrics.csv."""
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """Return the writer, made at the first access."""
+        if self._experiment is None:
+            self._experiment = TableWriter(self.log_dir)
+        return self._experiment
 
 
 class WandbRunLogger(WandbLogger):
@@ -68,13 +110,11 @@ def make_loggers(config: ResolvedConfig, step: int) -> list[Logger]:
     return loggers
 
 
-def csv_logger(folder: Path, step: int) -> CSVLogger:
+def csv_logger(folder: Path, step: int) -> TableLogger:
     """Make the logger of metrics.csv, which keeps the rows from before `step`."""
-    rows = rows_before(folder / "metrics.csv", step)
-    logger = CSVLogger(folder, name="", version="", flush_logs_every_n_steps=1)
-    if rows and is_rank_zero():
-        logger.experiment.metrics.extend(rows)
-        logger.save()
+    logger = TableLogger(folder, name="", version="", flush_logs_every_n_steps=1)
+    if is_rank_zero():
+        logger.experiment.restore(rows_before(folder / "metrics.csv", step))
     return logger
 
 

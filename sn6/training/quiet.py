@@ -65,7 +65,6 @@ def quiet_libraries() -> Iterator[None]:
             ".*lr_scheduler.step.* before .*optimizer.step.*",  # 16-mixed skips steps until its scale fits
             ".*isinstance.treespec, LeafSpec.*",  # Lightning's own
             ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run
-            ".*Experiment logs directory .* exists and is not empty.*",  # config.yaml is there already
         ):
             warnings.filterwarnings("ignore", message=message)
         yield

@@ -16,6 +16,7 @@ from sn6.errors import UserError
 from sn6.training.config_check import check_types
 from sn6.training.devices import check_devices, fastest_precision
 from sn6.training.resume import has_checkpoint, saved_config
+from sn6.training.run_paths import path_inside
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +61,7 @@ def resolve(values: dict[str, Any]) -> ResolvedConfig:
         trainer["precision"] = fastest_precision(trainer["accelerator"])
     check_devices(trainer, values["optimizer"])
     check_selection(trainer, values["callbacks"])
+    check_best_folder(values)
     weights, trained = initial_weights(values)
     if trained:
         model |= {key: None for key in PRETRAINED_ARGUMENTS if key in model and key not in INIT_KEYS}
@@ -109,7 +111,7 @@ def initial_weights(values: dict[str, Any]) -> tuple[InitialWeights | None, dict
 
 
 def check_selection(trainer: dict[str, Any], callbacks: dict[str, Any]) -> None:
-    """Raise a UserError if nothing that is logged chooses the epoch."""
+    """Raise a UserError if nothing that is logged chooses the epoch, or no tile is scored."""
     monitor = callbacks["checkpoint"].get("monitor")
     choices = tuple(f"val/{key}" for key in PolygonF1.logged)
     if monitor not in choices:
@@ -119,10 +121,31 @@ def check_selection(trainer: dict[str, Any], callbacks: dict[str, Any]) -> None:
             key="callbacks.checkpoint.monitor",
             value=monitor,
         )
-    if trainer["limit_val_batches"] == 0:
+    for use, purpose in (("val", "validation tiles to select the epoch"), ("test", "tiles to score")):
+        if trainer.get(key := f"limit_{use}_batches") == 0:
+            raise UserError(
+                f"trainer.{key}=0 leaves no {purpose}; set 1 or more, or null",
+                kind="invalid_value",
+                key=f"trainer.{key}",
+                value=0,
+            )
+    if trainer.get("limit_predict_batches") is not None:
         raise UserError(
-            "trainer.limit_val_batches=0 leaves no validation tiles to select the epoch; set 1 or more, or null",
-            kind="invalid_value",
-            key="trainer.limit_val_batches",
-            value=0,
+            f"trainer.limit_predict_batches={trainer['limit_predict_batches']} has no effect: the calibration takes "
+            "the tiles of trainer.limit_val_batches; leave it out",
+            kind="conflict",
+            key="trainer.limit_predict_batches",
+            value=trainer["limit_predict_batches"],
+        )
+
+
+def check_best_folder(values: dict[str, Any]) -> None:
+    """Raise a UserError if the best checkpoint would be outside the run's folder."""
+    path = values["callbacks"]["checkpoint"].get("dirpath")
+    if path is not None and path_inside(path, values["folder"]) is None:
+        raise UserError(
+            f"callbacks.checkpoint.dirpath={path} is outside the run's folder {values['folder']}; leave it out",
+            kind="conflict",
+            key="callbacks.checkpoint.dirpath",
+            value=path,
         )

@@ -1,7 +1,7 @@
 """What a training stage writes to its folder at the end: scores, tables of tiles, curves."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -25,15 +25,20 @@ from sn6.plots.tiles import save_figure
 from sn6.simulation.archive import is_simulated
 from sn6.training.contact_sheet import CONTACT_SHEET, draw_contact_sheet
 from sn6.training.environment import environment
+from sn6.training.resume import read_best
 
 TILE_COLUMNS = ("image_id", *COLUMNS)
 
 
-def best_checkpoint(trainer: Trainer) -> str:
+def best_checkpoint(trainer: Trainer, config: Mapping[str, Any]) -> str:
     """Return the path of the checkpoint with the best validation.
 
+    Args:
+        trainer: after the training
+        config: of the run
+
     Raises:
-        UserError: there was no validation
+        UserError: there was no validation, or the file is missing, broken, or of another run
     """
     checkpoint = trainer.checkpoint_callback
     assert isinstance(checkpoint, ModelCheckpoint)
@@ -44,11 +49,12 @@ def best_checkpoint(trainer: Trainer) -> str:
             kind="failed",
             key="trainer.max_steps",
         )
+    read_best(Path(checkpoint.best_model_path), config)
     return checkpoint.best_model_path
 
 
 def validation_of(trainer: Trainer, best: str) -> dict[str, Any]:
-    """Return the state of PolygonF1 in the checkpoint at `best`, at the operating point, with its `epoch`."""
+    """Return the state of PolygonF1 in the checkpoint at `best`, after its last validation, with its `epoch`."""
     checkpoint = torch.load(best, map_location="cpu", weights_only=True)
     return checkpoint["callbacks"][polygon_f1_of(trainer).state_key] | {"epoch": checkpoint["epoch"]}
 
@@ -70,7 +76,7 @@ def build_metrics(
         trainer: after the test
         datamodule: of the training
         best: path of the best checkpoint
-        choice: how training tiles calibrated the operating point, None where they did not
+        choice: how the operating point was calibrated, None where it is the config's
         timing: seconds by phase
     """
     validation, polygon_f1 = validation_of(trainer, best), polygon_f1_of(trainer)
@@ -84,7 +90,8 @@ def build_metrics(
             "selected_by": getattr(trainer.checkpoint_callback, "monitor", None) if is_trained else None,
         },
         "operating_point": asdict(polygon_f1.options)
-        | {"calibrated_on": "training tiles" if choice else None, "f1": choice.f1 if choice else None},
+        | {"calibrated_on": "validation tiles" if choice else None}
+        | (choice.to_dict() if choice else {"f1": None, "halves": None}),
         "data": describe_data(datamodule),
         "environment": environment(trainer),
         "timing": {"total": timing["total"], **timing},

@@ -9,6 +9,7 @@ from typing import Any, get_args
 from sn6.checkpoints.init_options import INIT_KEYS, InitOptions
 from sn6.cli import has_signature, type_hints
 from sn6.config.types import MAY_CHANGE, OPTION_NAMES, Mark, RunOptions
+from sn6.training.run_paths import portable
 
 # Arguments of Lightning's classes that decide where a run computes and what it shows, not what it trains.
 LIGHTNING = {
@@ -21,7 +22,6 @@ LIGHTNING = {
         "profiler",
         "log_every_n_steps",
     ),
-    "lightning.pytorch.callbacks.ModelCheckpoint": ("dirpath",),
 }
 LENGTH = ("trainer.max_epochs", "trainer.max_steps")  # a stopped run may train longer, a finished one is finished
 
@@ -32,15 +32,16 @@ def differences(
     """Return key → (saved, new) of the keys in which two configs differ and that a resumed run may not change.
 
     A key that one of them lacks has the default of the signature that declares it, so that a new key with a default
-    does not make older runs different.
+    does not make older runs different. Paths inside the run are compared relative to its folder.
 
     Args:
         saved: config of the run in the folder
         config: the new one
         may_train_longer: whether `LENGTH` may differ
     """
-    targets = {node: target for one in (saved, config) for node, target in target_of_nodes(one)}
-    before, after = (binding_values(one, targets) for one in (saved, config))
+    configs = portable(saved), portable(config)
+    targets = {node: target for one in configs for node, target in target_of_nodes(one)}
+    before, after = (binding_values(one, targets) for one in configs)
     free = LENGTH if may_train_longer else ()
     keys = [key for key in {**before, **after} if before.get(key) != after.get(key) and key not in free]
     return {key: (before.get(key), after.get(key)) for key in keys}
@@ -104,11 +105,12 @@ def is_free(target: Any) -> bool:
 
 
 def target_of_nodes(node: Mapping[str, Any], where: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the dotted key of each node with a `_target_` that can be imported, and what it names."""
+    """Yield the dotted key of each node with a `_target_` that can be imported, and the class or function."""
     if "_target_" in node:
         with suppress(Exception):  # a class of another version: its values are compared as they are
             module, _, name = str(node["_target_"]).rpartition(".")
-            yield where, getattr(import_module(module), name)
+            if callable(target := getattr(import_module(module), name)):
+                yield where, target
     for key, value in node.items():
         if isinstance(value, Mapping):
             yield from target_of_nodes(value, f"{where}.{key}" if where else str(key))

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig, OmegaConf
 
 from sn6.callbacks.calibration import Choice, calibrate, validate_calibrated
-from sn6.callbacks.resume_point import AtomicCheckpointIO
+from sn6.callbacks.resume_point import AtomicCheckpointIO, TrainerSignals
 from sn6.checkpoints.architecture import build_network, ignored_keys
 from sn6.checkpoints.init_options import network_arguments
 from sn6.checkpoints.initial_weights import provenance, summary
@@ -30,10 +30,13 @@ from sn6.training.loggers import finish_loggers, log_checkpoint, make_loggers
 from sn6.training.loss import make_loss
 from sn6.training.profilers import make_profiler
 from sn6.training.quiet import lightning_errors, memory_errors, quiet_libraries
+from sn6.training.relative_paths import RelativePaths
 from sn6.training.report import print_name, print_start
 from sn6.training.resolved_config import ResolvedConfig
 from sn6.training.results import best_checkpoint, build_metrics, timed, write_artifacts
-from sn6.training.resume import check_same_config, finished_metrics, last_checkpoint
+from sn6.training.resume import CONFIG_FILE, METRICS_FILE, check_same_run, finished_metrics, last_checkpoint
+from sn6.training.run_inputs import write_inputs
+from sn6.training.run_paths import portable
 
 log = logging.getLogger(__name__)
 
@@ -57,17 +60,19 @@ def train(config: ResolvedConfig) -> dict[str, Any]:
     with quiet_libraries(), lightning_errors(), timed(timing, "total"):
         seed_everything(tree.seed, workers=True, verbose=False)
         path, step = last_checkpoint(folder) or (None, 0)
-        if path is not None:
-            check_same_config(folder, config.to_dict(), may_train_longer=True)
         if tree.simulation is not None and tree.data.root is not None:
             make_archive(Path(tree.data.root), settings_of(**tree.simulation))
+        if path is not None:
+            check_same_run(folder, config.to_dict(), may_train_longer=True)
         segmenter, datamodule = make_modules(config, resumes=path is not None)
         trainer = make_trainer(config, has_batch_norm(segmenter))
+        datamodule.count_over_ranks(trainer)
         check_world_size(trainer.world_size)
         per_device_batch_size(datamodule.batch_size, trainer.world_size)
         trainer.loggers = make_loggers(config, step)
         if trainer.is_global_zero:
-            write_text(folder / "config.yaml", OmegaConf.to_yaml(tree))
+            write_inputs(folder, config.to_dict(), resumes=path is not None)
+            write_text(folder / CONFIG_FILE, OmegaConf.to_yaml(OmegaConf.create(portable(config.to_dict()))))
         with stop_all_ranks_on_error(trainer), memory_errors(segmenter, datamodule):
             best, choice = fit_and_score(trainer, segmenter, datamodule, path, timing)
     metrics = build_metrics(trainer, datamodule, best, choice, timing)
@@ -76,7 +81,7 @@ def train(config: ResolvedConfig) -> dict[str, Any]:
     if trainer.is_global_zero:
         write_artifacts(tree.name, trainer, datamodule, best)
         log_checkpoint(trainer.loggers, best)
-        write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+        write_text(folder / METRICS_FILE, json.dumps(metrics, indent=2) + "\n")
     finish_loggers()
     return metrics
 
@@ -84,7 +89,7 @@ def train(config: ResolvedConfig) -> dict[str, Any]:
 def fit_and_score(
     trainer: Trainer, segmenter: Segmenter, datamodule: TileDataModule, path: Path | None, timing: dict[str, float]
 ) -> tuple[str, Choice | None]:
-    """Train, calibrate the best checkpoint, and score the validation and test tiles at its operating point.
+    """Train, calibrate the best checkpoint, and score the validation and test tiles at their operating points.
 
     Args:
         trainer: with its loggers
@@ -94,7 +99,7 @@ def fit_and_score(
         timing: seconds by phase, filled in here
 
     Returns:
-        The path of the best checkpoint, and the calibrated options where they were calibrated.
+        The path of the best checkpoint, and what was calibrated, None where the config's values stay.
     """
     with timed(timing, "data"):
         datamodule.setup()
@@ -104,7 +109,7 @@ def fit_and_score(
             best = save_initial_weights(trainer, segmenter, datamodule)
         else:
             trainer.fit(segmenter, datamodule, ckpt_path=path)
-            best = best_checkpoint(trainer)
+            best = best_checkpoint(trainer, segmenter.hparams["config"])
     with timed(timing, "calibration"):
         choice = calibrate(trainer, segmenter, datamodule, best)
     with timed(timing, "validation"):
@@ -152,7 +157,7 @@ def make_modules(config: ResolvedConfig, resumes: bool) -> tuple[Segmenter, Tile
         tree.window_overlap,
         tree.model.multiple,
         tree.model.building_class,
-        config=config.to_dict(),
+        config=portable(config.to_dict()),
     )
     return segmenter, datamodule
 
@@ -187,7 +192,7 @@ def make_trainer(config: ResolvedConfig, batch_norm: bool) -> Trainer:
     trainer = config.tree.trainer
     nodes = {name: node for name, node in config.tree.callbacks.items() if node is not None}  # null leaves one out
     arguments: dict[str, Any] = {
-        "callbacks": [make_callback(str(name), node) for name, node in nodes.items()],
+        "callbacks": [*(make_callback(str(name), node) for name, node in nodes.items()), RelativePaths()],
         "logger": False,  # made when everything else fits: W&B starts a run with it
         "profiler": make_profiler(trainer.profiler, config.folder),
         "sync_batchnorm": batch_norm and on_gpu(trainer.accelerator),  # torch has it only for GPUs
@@ -197,9 +202,11 @@ def make_trainer(config: ResolvedConfig, batch_norm: bool) -> Trainer:
         "enable_model_summary": False,
     }
     try:
-        return instantiate(trainer, _convert_="all", **arguments)
+        made: Trainer = instantiate(trainer, _convert_="all", **arguments)
     except ValueError as error:  # an accelerator or a strategy that does not exist
         raise UserError(f"trainer: {first_line(error)}", kind="invalid_value", key="trainer") from None
+    made._signal_connector = TrainerSignals(made)
+    return made
 
 
 def make_callback(name: str, node: DictConfig) -> Callback:

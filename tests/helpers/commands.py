@@ -28,7 +28,6 @@ SMALL = (
     "trainer.accelerator=cpu",
     "trainer.precision=32-true",
     "callbacks.image_logging.tiles=1",
-    "callbacks.calibration.tiles=2",
     "+trainer.enable_progress_bar=false",
     "~callbacks.progress_bar",
     "name=it",

@@ -1,5 +1,6 @@
 """Stop runs at a given step, in processes forked from a server that has done all imports."""
 
+import importlib
 import itertools
 import json
 import multiprocessing
@@ -15,6 +16,7 @@ from typing import Any
 from lightning import Callback
 
 from sn6.errors import UserError
+from sn6.signals import Stopped
 
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(
@@ -57,6 +59,71 @@ class StopAt(Callback):
             os.kill(os.getpid(), getattr(signal, action))
 
 
+class StopIn(Callback):
+    """Send a signal in a phase of a run, as the variable says: "SIGTERM test process 1" or "SIGINT ... group".
+
+    The first rank sends it, to itself or to all processes of the run, as a terminal does; the number is of the batch.
+    """
+
+    def send(self, trainer: Any, phase: str, batch: int = 0) -> None:
+        """Send the signal if this is the phase."""
+        action, wanted, receiver, number = os.environ.get(STOP, "none none none 0").split()
+        if trainer.is_global_zero and (wanted, int(number)) == (phase, batch):
+            os.environ.pop(STOP)
+            send_signal(action, receiver)
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        self.send(trainer, f"setup_{trainer.state.fn.value}")
+
+    def on_sanity_check_start(self, trainer: Any, pl_module: Any) -> None:
+        self.send(trainer, "sanity_check")
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        self.send(trainer, f"training_{trainer.current_epoch}", batch_idx)
+
+    def on_validation_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, *_: Any) -> None:
+        if not trainer.sanity_checking:
+            self.send(trainer, f"validation_{trainer.state.fn.value}_{trainer.current_epoch}", batch_idx)
+
+    def on_predict_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, *_: Any) -> None:
+        self.send(trainer, "calibration", batch_idx)
+
+    def on_test_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, *_: Any) -> None:
+        self.send(trainer, "test", batch_idx)
+
+    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        self.send(trainer, f"teardown_{trainer.state.fn.value}")
+
+
+BEFORE = {  # phase of a run without a callback → function at whose call the signal is sent
+    "config": "sn6.training.experiment.check_types",
+    "data": "sn6.training.stage.make_modules",
+    "statistics": "sn6.data.datamodule.measure_statistics",
+    "files": "sn6.training.stage.write_artifacts",
+    "metrics": "sn6.training.stage.log_checkpoint",
+}
+
+
+def stop_before(action: str, phase: str, *receiver: str) -> None:
+    """Send a signal to this process before it calls the function of a phase."""
+    if phase not in BEFORE:
+        return
+    module, _, name = BEFORE[phase].rpartition(".")
+    function = getattr(importlib.import_module(module), name)
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        send_signal(action, receiver[0])
+        return function(*arguments, **options)
+
+    setattr(sys.modules[module], name, call)
+
+
+def send_signal(action: str, receiver: str) -> None:
+    """Send a signal to this process, or to all of its group."""
+    number = getattr(signal, action)
+    os.kill(os.getpid(), number) if receiver == "process" else os.killpg(os.getpgid(0), number)
+
+
 class RecordConfig(Callback):
     """Write what each rank trains with to `rank0.json`, `rank1.json`, ... in the run's folder."""
 
@@ -80,12 +147,13 @@ class CountFits(Callback):
 
 
 def run_main(overrides: list[str], folder: str, stop: str | None) -> None:
-    """Call the `main` of `sn6.run` in this new process, with its output in `log.txt`, a UserError in ERROR."""
+    """Call the `main` of `sn6.run` in this process, with its output in `log.txt`, a UserError or Stopped in ERROR."""
     multiprocessing.set_start_method("fork", force=True)  # of the loaders' workers, as in a process from the shell
     os.chdir(folder)
     os.environ.pop(STOP, None)
     if stop is not None:
         os.environ[STOP] = stop
+        stop_before(*stop.split())
     sys.argv = ["sn6.run", *overrides]
     from sn6.run import main
 
@@ -93,7 +161,7 @@ def run_main(overrides: list[str], folder: str, stop: str | None) -> None:
         with open("log.txt", "a", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
             main()
     except SystemExit as stop:
-        if isinstance(error := stop.__context__, UserError):
+        if isinstance(error := stop.__context__, UserError | Stopped):
             Path(ERROR).write_text(json.dumps([error.kind, error.key, error.value], default=str))
         raise
 
