@@ -1,65 +1,65 @@
 """Measure the radar at 4.5 m, as the one public crop of real radar of Rotterdam has it: tails, bands, residuals."""
 
-from dataclasses import dataclass
-
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Shaped
 
 from sn6.inspection.histograms import Histogram
 
 PIXELS = 9  # of 0.5 m on each side of a cell of 4.5 m
-OFFSET, STEP = 2, 5  # the pixels of a cell that are averaged, 2x2 of 9x9: they have about as many looks as the real crop
+OFFSET, STEP = (
+    2,
+    5,
+)  # the pixels of a cell that are averaged, 2x2 of 9x9: they have about as many looks as the real crop
 BLOCK = 16  # cells on each side of a block whose residual variance is measured
 SAR = "SAR-Intensity"
 
 
-@dataclass
-class CoarseStatistics:
-    """Sums over the cells of 4.5 m of radar tiles, which can be merged.
+class RadarHistogram(Histogram):
+    """A histogram of the radar, with that of its cells of 4.5 m and the sums that compare their bands.
 
     Attributes:
-        histogram: of the decibels of the cells
-        products: sums of the products of each two bands, (bands, bands)
+        cells: histogram of the cells
+        products: sums over cells of the products of each two bands, dB², (bands, bands)
         residual: sum over blocks of the variance within the block, of each band, dB²
         blocks: number of blocks without nodata
     """
 
-    histogram: Histogram
-    products: Float64[np.ndarray, "bands bands"]
-    residual: Float64[np.ndarray, " bands"]
-    blocks: int = 0
-
-    @classmethod
-    def empty(cls) -> "CoarseStatistics":
-        """Return the statistics of no tile."""
-        histogram = Histogram(SAR)
-        bands = len(histogram.bands)
-        return cls(histogram, np.zeros((bands, bands)), np.zeros(bands))
+    def __init__(self, product: str = SAR) -> None:
+        super().__init__(product)
+        bands = len(self.bands)
+        self.cells = Histogram(product)
+        self.products: Float64[np.ndarray, "bands bands"] = np.zeros((bands, bands))
+        self.residual: Float64[np.ndarray, " bands"] = np.zeros(bands)
+        self.blocks = 0
 
     def add(self, image: Shaped[np.ndarray, "bands h w"], valid: Bool[np.ndarray, "h w"]) -> None:
-        """Add a tile in decibels; cells with nodata are left out."""
+        """Count the pixels and the cells of a tile; those with nodata are left out."""
+        super().add(image, valid)
         cells, has_data = to_cells(image, valid)
-        self.histogram.add(cells, has_data)
+        self.cells.add(cells, has_data)
         inside = cells[:, has_data].astype(np.float64)
         self.products += inside @ inside.T
         height, width = (side // BLOCK for side in has_data.shape)
-        blocks = cells[:, : height * BLOCK, : width * BLOCK].reshape(len(cells), height, BLOCK, width, BLOCK)
-        full = has_data[: height * BLOCK, : width * BLOCK].reshape(height, BLOCK, width, BLOCK).all(axis=(1, 3))
-        self.residual += blocks.astype(np.float64).var(axis=(2, 4))[:, full].sum(axis=1)
+        inner = np.s_[..., : height * BLOCK, : width * BLOCK]
+        blocks = cells[inner].reshape(len(cells), height, BLOCK, width, BLOCK).astype(np.float64)
+        full = has_data[inner].reshape(height, BLOCK, width, BLOCK).all(axis=(1, 3))
+        self.residual += blocks.var(axis=(2, 4))[:, full].sum(axis=1)
         self.blocks += int(full.sum())
 
-    def merge(self, other: "CoarseStatistics") -> None:
-        """Add the sums of other tiles."""
-        self.histogram.merge(other.histogram)
+    def merge(self, other: Histogram) -> None:
+        """Add the counts and sums of other tiles."""
+        assert isinstance(other, RadarHistogram)
+        super().merge(other)
+        self.cells.merge(other.cells)
         self.products += other.products
         self.residual += other.residual
         self.blocks += other.blocks
 
     @property
     def correlation(self) -> Float64[np.ndarray, "bands bands"]:
-        """Return the correlation coefficient of the decibels of each two bands."""
-        mean = self.histogram.mean
-        covariance = self.products / self.histogram.valid_pixels - np.outer(mean, mean)
+        """Return the correlation coefficient of each two bands over the cells."""
+        mean = self.cells.mean
+        covariance = self.products / self.cells.valid_pixels - np.outer(mean, mean)
         deviation = np.sqrt(np.diagonal(covariance))
         return covariance / np.outer(deviation, deviation)
 
@@ -67,6 +67,11 @@ class CoarseStatistics:
     def residual_variance(self) -> Float64[np.ndarray, " bands"]:
         """Return the mean variance within blocks of `BLOCK` x `BLOCK` cells, dB²; NaN without a block."""
         return self.residual / self.blocks if self.blocks else np.full(len(self.residual), np.nan)
+
+
+def histogram_of(product: str) -> Histogram:
+    """Return an empty histogram of a product."""
+    return RadarHistogram(product) if product == SAR else Histogram(product)
 
 
 def to_cells(

@@ -61,7 +61,9 @@ def perimeter(rng: np.random.Generator, width: float, depth: float) -> Ground:
             for a, b in pairwise(party_walls(rng, 2.0 + house_depth + 2.0, depth - 2.0 - house_depth)):
                 height = eaves + rng.uniform(-0.5, 0.5)
                 parts.append(make_objects(rng, flat_roof(rng), [box(west, a, west + house_depth, b)], height=height))
-                turned = row_details(rng, row_of([box(a, -west - house_depth, b, -west)], [height], 0.0), west > 2.0, 0.0)
+                turned = row_details(
+                    rng, row_of([box(a, -west - house_depth, b, -west)], [height], 0.0), west > 2.0, 0.0
+                )
                 parts.append(turned.transformed(np.pi / 2, 0.0, 0.0))
     return concatenate(parts)
 

@@ -109,9 +109,7 @@ def dormers(rng: np.random.Generator, row: Row, side: float) -> Ground:
     return make_objects(rng, Cover.FITTING, shapes[kept], row.eaves[kept] + 0.75 * row.rise, alike=0.7)
 
 
-def fences(
-    rng: np.random.Generator, row: Row, back: Float[np.ndarray, " n"], outward: float, length: float
-) -> Ground:
+def fences(rng: np.random.Generator, row: Row, back: Float[np.ndarray, " n"], outward: float, length: float) -> Ground:
     """Build fences or hedges on the parcel lines behind the houses, and a shed in the same corner of most gardens."""
     n = len(row.west)
     line = boxes(row.west - THIN / 2, back + outward * 0.5, row.west + THIN / 2, back + outward * length)

@@ -107,7 +107,9 @@ def radar_image(
     return image[:, ::-1] if orientation else image
 
 
-def echoes(surface: Surface, rng: np.random.Generator) -> tuple[Float[np.ndarray, "4 h w"], Float32[np.ndarray, "4 h w"]]:
+def echoes(
+    surface: Surface, rng: np.random.Generator
+) -> tuple[Float[np.ndarray, "4 h w"], Float32[np.ndarray, "4 h w"]]:
     """Compute the power of each band before noise and speckle, of fields of scatterers and of the strong points.
 
     Args:

@@ -100,9 +100,7 @@ class BeltLayout:
     offset: float
 
 
-def plan_tiles(
-    tiles: int, test_tiles: int, size: int, seed: int, passes: int | None = None
-) -> list[PlannedTile]:
+def plan_tiles(tiles: int, test_tiles: int, size: int, seed: int, passes: int | None = None) -> list[PlannedTile]:
     """Plan the tiles of an archive strip by strip, those of the test split last.
 
     Args:
