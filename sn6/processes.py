@@ -93,7 +93,7 @@ def call(work: Callable[..., Result], *items: Any, **options: Any) -> Result:
     try:
         return work(*items, **options)
     except Stopped as stopped:
-        os._exit(stopped.status)  # the pool would go on with the next item
+        os._exit(stopped.status)  # the pool would continue with the next item
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 

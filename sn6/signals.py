@@ -79,7 +79,7 @@ def end_by(number: int) -> None:
 def stop(number: int, advice: str = "run the same command again") -> None:
     """Raise Stopped, in the first process of a run; the others wait until it ends them.
 
-    They go on meanwhile, as the first one may wait for them. Where it does not end them, they end themselves.
+    They continue meanwhile, as the first one may wait for them. Where it does not end them, they end themselves.
     """
     if is_first_rank():
         raise Stopped(number, advice)

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -56,6 +57,28 @@ def bright_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run([sys.executable, "-m", "sn6.simulate", *overrides], check=True, stdout=subprocess.DEVNULL)
     brighten(root)
     return root
+
+
+@pytest.fixture(scope="session")
+def finished_run(archive_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The working folder of a run `outputs/it` of `helpers.resuming.RUN` that is finished; nobody writes into it."""
+    return working_folder(archive_root, tmp_path_factory, "", 0)
+
+
+@pytest.fixture(scope="session")
+def killed_run(archive_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of a run that was killed in its second epoch."""
+    return working_folder(archive_root, tmp_path_factory, "SIGKILL it 1 2", -signal.SIGKILL)
+
+
+def working_folder(root: Path, tmp_path_factory: pytest.TempPathFactory, stop: str, status: int) -> Path:
+    """Make a run on the archive `root`, and return its working folder."""
+    from helpers.resuming import RUN, log_of
+    from helpers.stopping import run_and_stop
+
+    folder = tmp_path_factory.mktemp("run")
+    assert run_and_stop([*RUN, f"data.root={root}"], folder, stop or None) == status, log_of(folder)[-3000:]
+    return folder
 
 
 @pytest.fixture

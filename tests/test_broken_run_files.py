@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 from helpers.errors import user_error
-from helpers.resuming import RUN, STATUS, assert_same_run, log_of, metrics_of
+from helpers.resuming import RUN, assert_same_run, log_of, metrics_of
 from helpers.stopping import read_user_error, run_and_stop
 from helpers.training import make_datamodule
 
@@ -39,17 +39,13 @@ def overrides(archive_root):
 
 
 @pytest.fixture(scope="module")
-def finished(overrides, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("finished")
-    assert run_and_stop(overrides, folder) == 0, log_of(folder)[-3000:]
-    return folder / "outputs/it"
+def finished(finished_run):
+    return finished_run / "outputs/it"
 
 
 @pytest.fixture(scope="module")
-def stopped(overrides, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("stopped")
-    assert run_and_stop(overrides, folder, "SIGKILL it 1 2") == STATUS["SIGKILL"]
-    return folder / "outputs/it"
+def stopped(killed_run):
+    return killed_run / "outputs/it"
 
 
 @pytest.fixture

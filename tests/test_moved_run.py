@@ -33,13 +33,6 @@ def strings(value):
 
 
 @pytest.fixture(scope="module")
-def finished(archive_root, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("never_stopped")
-    assert run_and_stop([*RUN, f"data.root={archive_root}"], folder) == 0, log_of(folder)[-3000:]
-    return folder
-
-
-@pytest.fixture(scope="module")
 def stopped(archive_root, tmp_path_factory):
     """The folder in which a run was killed in its second epoch; its files are in `saved` now, its own path is gone."""
     folder = tmp_path_factory.mktemp("stopped")
@@ -87,26 +80,26 @@ def test_two_stages_killed_and_moved_at_four_places_end_at_the_same_bits(bright_
     assert (tmp_path / "third/outputs/z/sar/metrics.json").stat().st_mtime_ns == before[1]  # finished
 
 
-def test_moved_run_keeps_its_best_epoch(archive_root, finished, moved):
+def test_moved_run_keeps_its_best_epoch(archive_root, finished_run, moved):
     assert run_and_stop([*RUN, f"data.root={archive_root}", "name=other"], moved) == 0, log_of(moved)[-3000:]
-    assert_same_run(moved / "outputs/other", finished / "outputs/it")
+    assert_same_run(moved / "outputs/other", finished_run / "outputs/it")
     best = [
         torch.load(run / "checkpoints/best.ckpt", weights_only=True)
-        for run in (moved / "outputs/other", finished / "outputs/it")
+        for run in (moved / "outputs/other", finished_run / "outputs/it")
     ]
     assert best[0]["epoch"] == best[1]["epoch"]
     for name, tensor in best[0]["state_dict"].items():
         assert torch.equal(tensor, best[1]["state_dict"][name])
 
 
-def test_nothing_in_a_run_names_its_own_folder(finished):
-    run = finished / "outputs/it"
+def test_nothing_in_a_run_names_its_own_folder(finished_run):
+    run = finished_run / "outputs/it"
     files = {path: torch.load(path, weights_only=True) for path in run.rglob("*.ckpt")}
     files |= {path: yaml.safe_load(path.read_text()) for path in run.rglob("*.yaml")}
     files |= {path: json.loads(path.read_text()) for path in run.rglob("*.json")}
     assert len(files) >= 5
     for path, content in files.items():
-        assert not [text for text in strings(content) if str(finished) in text], path
+        assert not [text for text in strings(content) if str(finished_run) in text], path
     state = next(state for state in files[run / "checkpoints/last.ckpt"]["callbacks"].values() if "dirpath" in state)
     assert (run / state["best_model_path"]).samefile(run / "checkpoints/best.ckpt")
 
@@ -175,7 +168,7 @@ def test_other_contents_at_the_same_path_are_refused_for_a_finished_run(archive_
 
 
 def test_run_of_the_version_before_with_absolute_paths_resumes_in_another_folder(
-    archive_root, finished, stopped, moved
+    archive_root, finished_run, stopped, moved
 ):
     """The version before wrote absolute paths to config.yaml and checkpoints, and no digests."""
     old, run = stopped / "outputs/it", moved / "outputs/other"
@@ -195,7 +188,7 @@ def test_run_of_the_version_before_with_absolute_paths_resumes_in_another_folder
                 state["best_k_models"] = {best: state["best_model_score"]}
         torch.save(checkpoint, path)
     assert run_and_stop([*RUN, f"data.root={archive_root}", "name=other"], moved) == 0, log_of(moved)[-3000:]
-    assert_same_run(run, finished / "outputs/it")
+    assert_same_run(run, finished_run / "outputs/it")
 
 
 def test_best_checkpoint_of_another_run_is_refused(archive_root, stopped, moved):
@@ -217,7 +210,7 @@ def test_folder_of_the_best_checkpoint_outside_the_run_is_refused(archive_root, 
     assert not (tmp_path / "outputs").exists() or not list((tmp_path / "outputs").iterdir())
 
 
-def test_symlinked_folders(archive_root, finished, stopped, tmp_path):
+def test_symlinked_folders(archive_root, finished_run, stopped, tmp_path):
     """outputs/it is a link, and so is checkpoints/ in it."""
     disk = tmp_path / "disk"
     shutil.copytree(stopped / "saved", disk / "run")
@@ -226,12 +219,12 @@ def test_symlinked_folders(archive_root, finished, stopped, tmp_path):
     (tmp_path / "outputs").mkdir()
     (tmp_path / "outputs/linked").symlink_to(disk / "run")
     assert run_and_stop([*RUN, f"data.root={archive_root}", "name=linked"], tmp_path) == 0, log_of(tmp_path)[-3000:]
-    assert_same_run(disk / "run", finished / "outputs/it")
+    assert_same_run(disk / "run", finished_run / "outputs/it")
 
 
-def test_weights_are_known_by_their_contents(archive_root, finished, tmp_path):
+def test_weights_are_known_by_their_contents(archive_root, finished_run, tmp_path):
     for name in ("one", "two", "other"):
-        shutil.copytree(finished / "outputs/it", tmp_path / name)
+        shutil.copytree(finished_run / "outputs/it", tmp_path / name)
     best = tmp_path / "other/checkpoints/best.ckpt"
     checkpoint = torch.load(best, weights_only=True)
     checkpoint["state_dict"] = {name: tensor * 2 for name, tensor in checkpoint["state_dict"].items()}

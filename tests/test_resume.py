@@ -32,41 +32,26 @@ def overrides(archive_root):
     return [*RUN, f"data.root={archive_root}"]
 
 
-@pytest.fixture(scope="module")
-def finished(overrides, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("finished")
-    assert run_and_stop(overrides, folder) == 0, log_of(folder)[-3000:]
-    return folder
-
-
-@pytest.fixture(scope="module")
-def stopped(overrides, tmp_path_factory):
-    """The folder of a killed run."""
-    folder = tmp_path_factory.mktemp("killed")
-    assert run_and_stop(overrides, folder, "SIGKILL it 1 2") == STATUS["SIGKILL"]
-    return folder
-
-
 @pytest.fixture
-def finished_copy(finished, tmp_path):
+def finished_copy(finished_run, tmp_path):
     """Copy the finished run to a folder for one test."""
-    shutil.copytree(finished / "outputs", tmp_path / "outputs")
+    shutil.copytree(finished_run / "outputs", tmp_path / "outputs")
     return tmp_path
 
 
 @pytest.fixture
-def killed(stopped, tmp_path):
+def killed(killed_run, tmp_path):
     """Copy the killed run to a folder for one test."""
-    shutil.copytree(stopped / "outputs", tmp_path / "outputs")
+    shutil.copytree(killed_run / "outputs", tmp_path / "outputs")
     return tmp_path
 
 
-def test_killed_run_resumes_to_the_same_bits_and_refuses_another_config(overrides, finished, killed):
+def test_killed_run_resumes_to_the_same_bits_and_refuses_another_config(overrides, finished_run, killed):
     assert run_and_stop([*overrides, "optimizer.lr=0.5"], killed) == 1
     assert read_user_error(killed) == ("conflict", "optimizer.lr", 0.5)
     assert run_and_stop([*overrides, "data.num_workers=0"], killed) == 0, log_of(killed)[-3000:]
     assert "outputs/it/checkpoints/last.ckpt" in log_of(killed)  # from which it resumed
-    assert_same_run(killed / IT, finished / IT)
+    assert_same_run(killed / IT, finished_run / IT)
 
 
 @pytest.mark.parametrize("signal", ["SIGTERM", "SIGINT"])
@@ -83,13 +68,13 @@ def test_full_disk_is_reported(overrides, tmp_path):
     assert read_user_error(tmp_path)[0] == "unwritable"
 
 
-def test_truncated_last_checkpoint_falls_back_to_the_one_before(overrides, finished, killed):
+def test_truncated_last_checkpoint_falls_back_to_the_one_before(overrides, finished_run, killed):
     last = killed / "outputs/it/checkpoints/last.ckpt"
     last.write_bytes(last.read_bytes()[: last.stat().st_size // 2])
     assert run_and_stop(overrides, killed) == 0, log_of(killed)[-3000:]
     assert last.with_name("last.ckpt.broken").exists()
     assert "before_last.ckpt" in log_of(killed)  # from which it resumed
-    assert_same_run(killed / IT, finished / IT)
+    assert_same_run(killed / IT, finished_run / IT)
 
 
 def test_run_with_only_broken_checkpoints_is_refused(overrides, killed):
@@ -100,10 +85,10 @@ def test_run_with_only_broken_checkpoints_is_refused(overrides, killed):
     assert read_user_error(killed) == ("unreadable", str(checkpoints), None)
 
 
-def test_run_from_before_a_key_existed_resumes(overrides, finished, killed):
+def test_run_from_before_a_key_existed_resumes(overrides, finished_run, killed):
     remove_keys(killed / "outputs/it/config.yaml", "data.partition", "compile", "callbacks.sar_handoff.adapt")
     assert run_and_stop(overrides, killed) == 0, log_of(killed)[-3000:]
-    assert_same_run(killed / IT, finished / IT)
+    assert_same_run(killed / IT, finished_run / IT)
 
 
 def test_run_from_before_a_key_existed_is_finished(overrides, finished_copy):
@@ -115,7 +100,7 @@ def test_run_from_before_a_key_existed_is_finished(overrides, finished_copy):
     assert read_user_error(finished_copy) == ("conflict", "data.partition", "blocks")
 
 
-def test_resume_false_moves_the_old_run_aside(overrides, finished, finished_copy):
+def test_resume_false_moves_the_old_run_aside(overrides, finished_run, finished_copy):
     assert (
         run_and_stop(
             [*overrides, "resume=false", "trainer.max_epochs=1", "trainer.limit_train_batches=1"], finished_copy
@@ -123,7 +108,7 @@ def test_resume_false_moves_the_old_run_aside(overrides, finished, finished_copy
         == 0
     )
     assert (finished_copy / "outputs/it.old1/checkpoints/last.ckpt").exists()
-    before, after = weights_of(finished / IT), weights_of(finished_copy / IT)
+    before, after = weights_of(finished_run / IT), weights_of(finished_copy / IT)
     assert not all(torch.equal(after[name], tensor) for name, tensor in before.items())
 
 

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import product
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from pydantic import Field, NonNegativeFloat
 
 from sn6.callbacks.polygon_f1 import Probability, polygon_f1_of
 from sn6.callbacks.scoring import ScoringThread, score_tile
+from sn6.checkpoints.torch_file import read_torch_file
 from sn6.data.cross_fitting import Half, cross_fit
 from sn6.data.folds import bounds_of
 from sn6.datasets.archive import Tile
@@ -196,7 +198,7 @@ def validate_calibrated(trainer: Any, segmenter: LightningModule, datamodule: An
     trainer.validate(segmenter, datamodule, ckpt_path=best, verbose=False)
     trainer.loggers, trainer.profiler = loggers, profiler
     if trainer.is_global_zero:
-        checkpoint, polygon_f1 = torch.load(best, map_location="cpu", weights_only=True), polygon_f1_of(trainer)
+        checkpoint, polygon_f1 = read_torch_file(Path(best)), polygon_f1_of(trainer)
         checkpoint["callbacks"][polygon_f1.state_key] |= polygon_f1.state_dict()
         trainer.strategy.checkpoint_io.save_checkpoint(checkpoint, best)
     trainer.strategy.barrier()

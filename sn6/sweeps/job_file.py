@@ -69,7 +69,7 @@ def read_job(path: Path) -> dict[str, Any]:
 
 
 def is_running(folder: Path, wait: float = 0.0) -> bool:
-    """Return whether a process runs the job in this folder, and goes on for `wait` seconds."""
+    """Return whether a process runs the job in this folder, and still does after `wait` seconds."""
     try:
         for name in LOCKS:
             with FileLock(folder / name, timeout=wait):

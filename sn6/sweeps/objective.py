@@ -6,6 +6,7 @@ from omegaconf import DictConfig
 
 from sn6.errors import UserError
 from sn6.files import read_json
+from sn6.training.resume import METRICS_FILE
 
 MINIMIZED = ("validation.loss", "test.loss")  # all others are maximised
 
@@ -20,7 +21,7 @@ def read_objective(folder: Path, objective: str) -> float:
     Raises:
         UserError: the file is broken, or an older version of sn6 wrote it
     """
-    path, (part, score) = folder / "metrics.json", objective.split(".")
+    path, (part, score) = folder / METRICS_FILE, objective.split(".")
     metrics = read_json(path)
     if part not in metrics:
         raise UserError(

@@ -175,7 +175,7 @@ def check_jobs(jobs: Sequence[list[str]], may_fail: bool) -> None:
 
     Args:
         jobs: overrides of each
-        may_fail: whether the sweep goes on after a failed job
+        may_fail: whether the sweep continues after a failed job
 
     Raises:
         UserError: an unknown key or choice, or an invalid value of all jobs

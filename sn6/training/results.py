@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
@@ -16,6 +15,7 @@ from sn6.callbacks.calibration import Choice
 from sn6.callbacks.image_logging import log_pictures
 from sn6.callbacks.logged_media import log_picture, log_table
 from sn6.callbacks.polygon_f1 import polygon_f1_of
+from sn6.checkpoints.torch_file import read_torch_file
 from sn6.data.datamodule import TileDataModule
 from sn6.errors import UserError
 from sn6.files import write_csv
@@ -55,7 +55,7 @@ def best_checkpoint(trainer: Trainer, config: Mapping[str, Any]) -> str:
 
 def validation_of(trainer: Trainer, best: str) -> dict[str, Any]:
     """Return the state of PolygonF1 in the checkpoint at `best`, after its last validation, with its `epoch`."""
-    checkpoint = torch.load(best, map_location="cpu", weights_only=True)
+    checkpoint = read_torch_file(Path(best))
     return checkpoint["callbacks"][polygon_f1_of(trainer).state_key] | {"epoch": checkpoint["epoch"]}
 
 
