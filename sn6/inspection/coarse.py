@@ -6,10 +6,7 @@ from jaxtyping import Bool, Float32, Float64, Shaped
 from sn6.inspection.histograms import Histogram
 
 PIXELS = 9  # of 0.5 m on each side of a cell of 4.5 m
-OFFSET, STEP = (
-    2,
-    5,
-)  # the pixels of a cell that are averaged, 2x2 of 9x9: they have about as many looks as the real crop
+OFFSET, STEP = 2, 5  # of the pixels of a cell that are averaged, 2x2 of 9x9: as many looks as the real crop, about
 BLOCK = 16  # cells on each side of a block whose residual variance is measured
 SAR = "SAR-Intensity"
 
@@ -65,8 +62,8 @@ class RadarHistogram(Histogram):
 
     @property
     def residual_variance(self) -> Float64[np.ndarray, " bands"]:
-        """Return the mean variance within blocks of `BLOCK` x `BLOCK` cells, dB²; NaN without a block."""
-        return self.residual / self.blocks if self.blocks else np.full(len(self.residual), np.nan)
+        """Return the mean variance within blocks of `BLOCK` x `BLOCK` cells, dB²; there must be one."""
+        return self.residual / self.blocks
 
 
 def histogram_of(product: str) -> Histogram:
@@ -81,7 +78,7 @@ def to_cells(
     height, width = (side // PIXELS for side in valid.shape)
     inner = np.s_[..., : height * PIXELS, : width * PIXELS]
     shape = (height, PIXELS, width, PIXELS)
-    has_data = valid[inner].reshape(shape).all(axis=(1, 3))
+    has_data: Bool[np.ndarray, "h9 w9"] = np.all(valid[inner].reshape(shape), axis=(1, 3))
     pixels = image[inner].reshape(-1, *shape)[:, :, OFFSET::STEP, :, OFFSET::STEP]
     power = (10 ** (pixels / np.float32(10))).mean(axis=(2, 4))
     return np.where(has_data, 10 * np.log10(power), 0).astype(np.float32), has_data

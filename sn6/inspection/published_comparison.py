@@ -86,7 +86,8 @@ def coarse_rows(sar: Histogram) -> list[Row]:
     rows = rows_by_band("skewness at 4.5 m", sar.cells.skewness, COARSE_SKEWNESS)
     rows += rows_by_band("percentile 99 − 50 at 4.5 m, dB", upper - median, COARSE_UPPER_TAIL)
     rows += rows_by_band("percentile 50 − 1 at 4.5 m, dB", median - lower, COARSE_LOWER_TAIL)
-    rows += rows_by_band("variance in blocks of 72 m at 4.5 m, dB²", sar.residual_variance, COARSE_RESIDUAL)
+    if sar.blocks:
+        rows += rows_by_band("variance in blocks of 72 m at 4.5 m, dB²", sar.residual_variance, COARSE_RESIDUAL)
     correlation, number = sar.correlation, {band: i for i, band in enumerate(sar.bands)}
     return rows + [
         Row(f"correlation of {one} and {other} at 4.5 m", correlation[number[one], number[other]], real)

@@ -16,8 +16,8 @@ from sn6.errors import UserError
 from sn6.footprints import Labels
 from sn6.footprints.ground import Corner
 from sn6.formats.geojson import read_geojson_labels
-from sn6.inspection.faults import Fault
 from sn6.inspection.coarse import histogram_of
+from sn6.inspection.faults import Fault
 from sn6.inspection.histograms import TOP, Histogram
 from sn6.inspection.images import Image, inspect_image
 

@@ -10,58 +10,59 @@ from jaxtyping import Float, Float32, Int
 MIN_VALUE = 1e-5  # dB: of a valid pixel, since 0 is nodata
 MAX_VALUE = 92.9  # dB: the published maximum
 STEP = 1 / 64  # dB: values are multiples of it, far below the speckle, which halves the size of a tile on disk
-NOISE = np.array([20.3, 32.0, 29.5, 17.3])  # of the receiver: HH, HV, VH, VV; most of a cross-polarised image
+NOISE = np.array([20.6, 32.4, 29.0, 17.2])  # of the receiver: HH, HV, VH, VV; most of a cross-polarised image
 # dB of HH that the antenna lets into HV, and of VV into VH, in the units of these bands: 12 dB under the copolar gain.
 CROSSTALK = np.array([-4.6, -3.8])
 
 BACKSCATTER = np.array(  # of each Cover: HH, HV, VH, VV
     [
-        (28.5, 30.7, 29.2, 25.5),  # STREET
-        (29.5, 32.2, 30.7, 26.5),  # PAVING
-        (30.5, 33.7, 32.2, 27.5),  # LAWN
-        (32.0, 35.7, 34.2, 29.0),  # GARDEN
-        (31.5, 33.7, 32.2, 28.5),  # RAIL
+        (30.0, 33.3, 31.8, 27.0),  # STREET
+        (31.0, 34.8, 33.3, 28.0),  # PAVING
+        (32.5, 36.3, 34.8, 29.5),  # LAWN
+        (34.0, 37.8, 36.3, 31.0),  # GARDEN
+        (33.0, 36.3, 34.8, 30.0),  # RAIL
         (18.5, 20.7, 18.7, 15.5),  # WATER
-        (35.5, 37.7, 36.2, 32.5),  # CAR
-        (38.5, 41.7, 40.2, 35.5),  # METAL
-        (32.5, 39.2, 37.7, 29.5),  # TREE: volume scattering
-        (32.5, 35.7, 34.2, 29.5),  # FENCE
-        (34.5, 37.7, 36.2, 31.5),  # FITTING
-        (32.0, 35.2, 33.7, 29.0),  # TILES
-        (29.0, 32.2, 30.7, 26.0),  # BITUMEN
-        (31.5, 35.2, 33.7, 28.5),  # GRAVEL
-        (27.5, 30.7, 29.2, 24.5),  # SHEET: specular except for its ribs
+        (36.5, 38.2, 36.7, 33.5),  # CAR
+        (40.0, 41.2, 39.7, 37.0),  # METAL
+        (34.0, 39.8, 38.3, 31.0),  # TREE: volume scattering
+        (70.0, 55.0, 53.5, 67.0),  # CORNER
+        (33.0, 37.3, 35.8, 30.0),  # FENCE
+        (35.0, 38.2, 36.7, 32.0),  # FITTING
+        (32.5, 36.3, 34.8, 29.5),  # TILES
+        (29.5, 33.8, 32.3, 26.5),  # BITUMEN
+        (32.0, 36.8, 35.3, 29.0),  # GRAVEL
+        (28.0, 32.3, 30.8, 25.0),  # SHEET: specular except for its ribs
     ],
     dtype=np.float32,
 )
 # Of each Cover: dB per unit of the object's tone, dB of variation within an object, and how many standard deviations
 # above 0 the grain of a pixel must be for a single strong scatterer there.
-SPREAD = np.array([2.0, 2.5, 2.0, 2.0, 2.0, 1.5, 3.0, 4.0, 2.0, 3.0, 4.0, 2.5, 3.0, 3.0, 3.5], dtype=np.float32)
-CLUTTER = np.array([1.5, 1.5, 1.0, 2.0, 2.0, 0.5, 2.0, 3.0, 2.0, 3.0, 3.0, 2.0, 2.0, 2.0, 2.0], dtype=np.float32)
-POINTS = np.array([3.4, 3.2, 3.9, 3.0, 2.9, 9.0, 2.0, 1.8, 3.6, 2.4, 1.0, 3.0, 2.6, 2.7, 2.5], dtype=np.float32)
-CROSS_TONE, COPOLAR_TONE = 8.0, 3.0  # dB per unit of an object's tones for HV and VH, and for HH against VV
+SPREAD = np.array([2.0, 2.5, 2.0, 2.0, 2.0, 1.5, 3.0, 4.0, 2.0, 3.0, 3.0, 4.0, 3.5, 3.5, 3.5, 3.5], dtype=np.float32)
+CLUTTER = np.array([1.5, 1.5, 1.0, 2.0, 2.0, 0.5, 2.0, 3.0, 2.0, 2.0, 3.0, 3.0, 2.0, 2.0, 2.0, 2.0], dtype=np.float32)
+POINTS = np.array([3.4, 3.2, 3.9, 3.0, 2.9, 9.0, 2.0, 1.8, 3.6, 9.0, 2.4, 1.2, 3.0, 2.6, 2.7, 2.5], dtype=np.float32)
+CROSS_TONE, COPOLAR_TONE = 5.0, 3.0  # dB per unit of an object's tones for HV and VH, and for HH against VV
 CLUTTER_SIZE = 2.0  # pixels
 
-HAZE = 0.01  # of the surrounding power, from sidelobes and multiple scattering: it brightens shadows
+HAZE = 0.005  # of the surrounding power, from sidelobes and multiple scattering: it brightens shadows
 HAZE_SIZE = 61  # pixels
 
-WALL = np.array([39.5, 43.0, 41.5, 37.0])  # per metre of a wall's height
+WALL = np.array([43.0, 41.5, 39.5, 41.0])  # per metre of a wall's height
 WALL_SPREAD = 6.0  # dB per unit of the building's tone
 SILLS = 0.5  # of the power of a wall, from a line of windows and balconies on each storey
 WALL_CLUTTER = 8.0  # dB of variation along these lines
-DOUBLE_BOUNCE = np.array([50.5, 47.5, 46.5, 46.5])  # per metre of height of a wall along the flight line
+DOUBLE_BOUNCE = np.array([53.0, 48.0, 46.0, 51.0])  # per metre of height of a wall along the flight line
 GLINT = 15.0  # dB more where a roof is perpendicular to the wave
 GLINT_WIDTH = 9.0  # degrees
 
 OPAQUE = 0.45  # of a tree's height; the part above it lets the wave through
 
-POINT = np.array([48.5, 45.5, 43.5, 46.5])  # of the weakest strong scatterer
+POINT = np.array([53.5, 44.5, 42.5, 52.0])  # of the weakest strong scatterer
 POINT_SPREAD = 6.0  # dB: standard deviations of its ratios of HV to HH and of HH to VV
-POINT_TAIL = 16.0  # dB per standard deviation of grain above the threshold
+POINT_TAIL = 14.0  # dB per standard deviation of grain above the threshold
 OFFSETS = np.arange(-24, 25) / 1.25  # from a point, in resolution cells
-POINT_RESPONSE = (np.sinc(OFFSETS) ** 2 * np.where(np.abs(OFFSETS) < 1, 1.0, 0.25)).astype(
+POINT_RESPONSE = (np.sinc(OFFSETS) ** 2 * np.where(np.abs(OFFSETS) < 1, 1.0, 0.03)).astype(
     np.float32
-)  # sidelobes of -19 dB and less
+)  # sidelobes of -28 dB and less
 
 
 def misalignment_loss(

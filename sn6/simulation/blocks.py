@@ -30,12 +30,14 @@ def terraces(rng: np.random.Generator, width: float, depth: float) -> Ground:
     n = min(int((width - 6) // house_width), int(rng.integers(4, 9)))
     walls = (width - n * house_width) / 2 + house_width * np.arange(n + 1)
     roof, rise = (Cover.TILES, rng.uniform(2.8, 4.0)) if pitched else (flat_roof(rng), 0.0)
+    setbacks = [0.0, 1.2, 2.4] if rng.random() < 0.5 else [0.0]  # metres
     for front in (4.0, depth - 4.0 - house_depth)[: int(rng.choice([1, 2, 2]))]:
-        steps = rng.choice([0.0, 0.0, 0.4, 1.5], n)  # some houses are set back
+        steps = rng.choice(setbacks, n)
         row = [box(a, front + s, b, front + s + house_depth) for (a, b), s in zip(pairwise(walls), steps, strict=True)]
-        heights = eaves + rng.choice([0.0, 0.25]) * rng.standard_normal(n) + rng.choice([0.0, 0.0, 0.6], n)
-        parts.append(make_objects(rng, roof, row, height=heights, rise=rise, alike=0.6))
-        parts.append(row_details(rng, row_of(row, heights, rise), front == 4.0, garden=rng.uniform(6.0, 12.0)))
+        heights = eaves + rng.choice([0.0, 0.3]) * rng.standard_normal(n) + rng.choice([0.0, 0.0, 0.0, 0.9, STOREY], n)
+        parts.append(make_objects(rng, roof, row, height=heights, rise=rise, alike=0.3))
+        plan = row_of(row, heights, np.full(n, rise), np.zeros(n, bool))
+        parts.append(row_details(rng, plan, front == 4.0, garden=rng.uniform(6.0, 12.0)))
         back = front + house_depth + 5.0 if front == 4.0 else front - 8.5
         gardens = walls[:-1][rng.random(n) < (0.12 if depth > 46.0 else 0.0)]
         sheds = [box(a + 0.3, back, a + 3.3, back + rng.uniform(2.2, 5.0)) for a in gardens]
@@ -44,28 +46,68 @@ def terraces(rng: np.random.Generator, width: float, depth: float) -> Ground:
 
 
 def perimeter(rng: np.random.Generator, width: float, depth: float) -> Ground:
-    """Build a closed block of town houses with party walls around gardens, of different widths and heights."""
+    """Build a closed block of town houses with party walls, each of its own width and height, around yards."""
     parts = [parcel(rng, Cover.GARDEN, width, depth, trees=8)]
-    house_depth, eaves = rng.uniform(9.5, 12.0), STOREY * rng.choice([3, 3, 4])
-    pitched = rng.random() < 0.4
-    for south in (2.0, depth - 2.0 - house_depth):
-        walls = party_walls(rng, 2.0, width - 2.0)
-        for a, b in pairwise(walls):
-            house = box(a, south, b, south + house_depth + rng.choice([-1.0, 0.0, 0.0, 2.0]) * (south == 2.0))
-            roof, rise = (Cover.TILES, rng.uniform(2.0, 4.0)) if pitched else (flat_roof(rng), 0.0)
-            height = eaves + rng.choice([-STOREY, 0.0, 0.0]) + rng.uniform(-0.5, 0.5)
-            parts.append(make_objects(rng, roof, [house], height=height, rise=rise))
-            parts.append(row_details(rng, row_of([house], [height], rise), south == 2.0, garden=rng.uniform(4.0, 9.0)))
-    for west in (2.0, width - 2.0 - house_depth):
+    house_depth, storeys, pitched = rng.uniform(10.5, 13.5), int(rng.choice([2, 3, 3, 4])), rng.uniform(0.0, 0.8)
+    inner = 2.0 + house_depth
+    for south in (2.0, depth - inner):
+        parts.append(town_houses(rng, (2.0, width - 2.0, south, house_depth), south == 2.0, storeys, pitched))
+    for west in (2.0, width - inner):
         if rng.random() < 0.7:
-            for a, b in pairwise(party_walls(rng, 2.0 + house_depth + 2.0, depth - 2.0 - house_depth)):
-                height = eaves + rng.uniform(-0.5, 0.5)
-                parts.append(make_objects(rng, flat_roof(rng), [box(west, a, west + house_depth, b)], height=height))
-                turned = row_details(
-                    rng, row_of([box(a, -west - house_depth, b, -west)], [height], 0.0), west > 2.0, 0.0
-                )
-                parts.append(turned.transformed(np.pi / 2, 0.0, 0.0))
+            place = (inner + 2.0, depth - inner, -west - house_depth, house_depth)
+            row = town_houses(rng, place, west > 2.0, storeys, pitched)
+            parts.append(row.transformed(np.pi / 2, 0.0, 0.0))
+    yard = box(inner + 4.0, inner + 5.0, width - inner - 4.0, depth - inner - 5.0)
+    if yard.area > 250.0 and rng.random() < 0.8:
+        parts.append(workshops(rng, yard.bounds))
     return concatenate(parts)
+
+
+def town_houses(
+    rng: np.random.Generator,
+    place: tuple[float, float, float, float],
+    faces_south: bool,
+    storeys: int,
+    pitched: float,
+) -> Ground:
+    """Build a row of town houses along x, one by one over the years: their heights, roofs and fronts differ.
+
+    Args:
+        rng: draws the houses
+        place: west, east and south of the row, depth of the houses, metres
+        faces_south: whether the street is in the south
+        storeys: usual number
+        pitched: fraction of the roofs that are pitched
+    """
+    west, east, south, depth = place
+    walls = party_walls(rng, west, east)
+    n = len(walls) - 1
+    heights = STOREY * np.maximum(storeys + rng.choice([-1, 0, 0, 1], n), 2) + rng.uniform(-0.8, 0.8, n)
+    fronts, backs = rng.choice([0.0, 0.0, 0.0, 0.8], n), rng.choice([-1.5, 0.0, 0.0, 1.5], n)
+    row = [
+        box(a, south + front, b, south + depth + back)
+        for (a, b), front, back in zip(pairwise(walls), fronts, backs, strict=True)
+    ]
+    rise = np.where(rng.random(n) < pitched, rng.uniform(2.0, 4.0, n), 0.0)
+    across = rng.random(n) < 0.4
+    covers = [Cover.TILES if pitch > 0 else flat_roof(rng) for pitch in rise]
+    houses = [
+        make_objects(rng, cover, [house], height, np.pi / 2 * turned, pitch)
+        for cover, house, height, turned, pitch in zip(covers, row, heights, across, rise, strict=True)
+    ]
+    details = row_details(rng, row_of(row, heights, rise, across), faces_south, garden=float(rng.choice([0.0, 5.0])))
+    return concatenate([*houses, details])
+
+
+def workshops(rng: np.random.Generator, bounds: tuple[float, float, float, float]) -> Ground:
+    """Build low buildings that fill a yard (west, south, east, north), some of them wall to wall."""
+    west, south, east, north = bounds
+    walls = np.arange(west, east - 9.0, rng.uniform(10.0, 16.0))
+    gaps = rng.choice([0.0, 2.5], len(walls))
+    far = north - rng.uniform(0.0, 0.3, len(walls)) * (north - south)
+    shapes = [box(a + gap, south, b, y) for (a, b), gap, y in zip(pairwise([*walls, east]), gaps, far, strict=True)]
+    kept = [shape for shape in shapes if rng.random() < 0.8]
+    return make_objects(rng, flat_roof(rng), kept, height=rng.uniform(2.8, 5.0, len(kept)))
 
 
 def party_walls(rng: np.random.Generator, start: float, end: float) -> list[float]:
@@ -93,7 +135,8 @@ def detached(rng: np.random.Generator, width: float, depth: float) -> Ground:
         if rng.random() < 0.35:  # semi-detached, under one roof
             halves = [box(a, south, a + length / 2, south + breadth) for a in (west, west + length / 2)]
             parts.append(make_objects(rng, Cover.TILES, halves, height, rise=rise, alike=0.7))
-            parts.append(row_details(rng, row_of(halves, [height, height], rise), True, garden=rng.uniform(4.0, 8.0)))
+            pair = row_of(halves, np.full(2, height), np.full(2, rise), np.zeros(2, bool))
+            parts.append(row_details(rng, pair, True, garden=rng.uniform(4.0, 8.0)))
         else:
             parts.append(make_objects(rng, Cover.TILES, [house], height, angle, rise))
         if rng.random() < 0.2:

@@ -9,14 +9,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import shapely
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from sn6.simulation.ground import Cover, Ground, concatenate, make_objects
 
-KEPT = 0.85  # of the parts of the plan, in each house
+KEPT = 0.9  # of the parts of the plan, in each house
 THIN = 0.7  # metres: the width of pipes, upstands and fences, at least a pixel
 FENCE_HEIGHT = 1.9  # metres
-PIPE_HEIGHT = 2.4  # metres of a downpipe or a door frame that reflect
+CORNER_SIZE = 1.2  # metres
+CORNER_HEIGHT = 0.1  # metres: corners are imaged where they stand
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Row:
         west, east: of each house, metres
         south, north: of each house, metres
         eaves: of each house, metres above the ground
-        rise: from the eaves to the ridge, 0 for flat roofs
+        rise: from the eaves to the ridge of each house, 0 for flat roofs
+        across: whether the ridge runs from the front to the back, of each house
     """
 
     west: Float[np.ndarray, " n"]
@@ -35,11 +37,12 @@ class Row:
     south: Float[np.ndarray, " n"]
     north: Float[np.ndarray, " n"]
     eaves: Float[np.ndarray, " n"]
-    rise: float
+    rise: Float[np.ndarray, " n"]
+    across: Bool[np.ndarray, " n"]
 
 
 def row_details(rng: np.random.Generator, row: Row, faces_south: bool, garden: float) -> Ground:
-    """Build the parts of a row: porches, downpipes, dormers, chimneys, upstands on party walls, garden fences.
+    """Build the parts of a row: porches, corners, dormers, chimneys, upstands on party walls, garden fences.
 
     Args:
         rng: draws the plan and what each house has of it
@@ -51,8 +54,8 @@ def row_details(rng: np.random.Generator, row: Row, faces_south: bool, garden: f
     outward = -1.0 if faces_south else 1.0  # direction of y from the front to the street
     parts = [
         porches(rng, row, front, outward),
-        pipes(rng, row, front, outward),
-        pipes(rng, row, back, -outward),
+        corners(rng, row, front, outward),
+        corners(rng, row, back, -outward),
         *roof_details(rng, row),
     ]
     if garden > 0:
@@ -61,7 +64,7 @@ def row_details(rng: np.random.Generator, row: Row, faces_south: bool, garden: f
 
 
 def porches(rng: np.random.Generator, row: Row, front: Float[np.ndarray, " n"], outward: float) -> Ground:
-    """Build a porch or bay before each house, at the same distance from its party wall; mirrored in pairs in some rows."""
+    """Build a porch or bay before each house, at the same place; mirrored in pairs in some rows."""
     width, depth, height = rng.uniform(1.2, 2.6), rng.uniform(0.8, 1.4), rng.uniform(2.4, 3.2)
     offset = rng.uniform(0.2, 0.8)
     n = len(row.west)
@@ -72,12 +75,12 @@ def porches(rng: np.random.Generator, row: Row, front: Float[np.ndarray, " n"], 
     return make_objects(rng, Cover.FITTING, shapes[kept], height=height, alike=0.8)
 
 
-def pipes(rng: np.random.Generator, row: Row, wall: Float[np.ndarray, " n"], outward: float) -> Ground:
-    """Build downpipes and the steps of party walls at the foot of a facade, one at each party wall."""
-    kept = rng.random(len(row.west)) < KEPT
-    west = row.west - THIN / 2
-    shapes = boxes(west, wall, west + THIN, wall + outward * THIN)
-    return make_objects(rng, Cover.FITTING, shapes[kept], height=PIPE_HEIGHT, alike=0.5)
+def corners(rng: np.random.Generator, row: Row, wall: Float[np.ndarray, " n"], outward: float) -> Ground:
+    """Build corner reflectors at the foot of a facade, one at each party wall: recesses, downpipes, balcony walls."""
+    kept = rng.random(len(row.west)) < KEPT * (rng.random() < 0.9)
+    west = row.west - CORNER_SIZE / 2
+    shapes = boxes(west, wall, west + CORNER_SIZE, wall + outward * CORNER_SIZE)
+    return make_objects(rng, Cover.CORNER, shapes[kept], height=CORNER_HEIGHT, alike=0.5)
 
 
 def roof_details(rng: np.random.Generator, row: Row) -> list[Ground]:
@@ -87,14 +90,14 @@ def roof_details(rng: np.random.Generator, row: Row) -> list[Ground]:
     chimney = boxes(row.west - 0.5, middle - 0.5, row.west + 0.5, middle + 0.5)
     upstand = boxes(row.west - THIN / 2, row.south, row.west + THIN / 2, row.north)
     has_chimney = rng.random(n) < KEPT * (rng.random() < 0.6)
-    has_upstand = np.full(n, rng.random() < 0.6) & (np.arange(n) > 0)
+    has_upstand = np.full(n, rng.random() < 0.75) & (np.arange(n) > 0)
+    top = np.maximum(row.eaves, np.roll(row.eaves, 1)) + rng.uniform(0.4, 1.0)  # the higher one of the two houses
+    along = np.where(row.across, 0.0, np.minimum(row.rise, np.roll(row.rise, 1)))[has_upstand]
     parts = [
-        make_objects(rng, Cover.FITTING, upstand[has_upstand], row.eaves[has_upstand] + 0.5, rise=row.rise, alike=0.8),
+        make_objects(rng, Cover.FITTING, upstand[has_upstand], top[has_upstand], rise=along, alike=0.8),
         make_objects(rng, Cover.FITTING, chimney[has_chimney], ridge[has_chimney] + 1.2, alike=0.5),
     ]
-    if row.rise > 0:
-        parts += [dormers(rng, row, side) for side in (-1.0, 1.0) if rng.random() < 0.5]
-    return parts
+    return parts + [dormers(rng, row, side) for side in (-1.0, 1.0) if rng.random() < 0.5]
 
 
 def dormers(rng: np.random.Generator, row: Row, side: float) -> Ground:
@@ -104,9 +107,9 @@ def dormers(rng: np.random.Generator, row: Row, side: float) -> Ground:
     slope = (row.north - row.south) / 2
     middle = (row.south + row.north) / 2
     low, high = middle + side * slope * 0.75, middle + side * slope * 0.2
-    kept = rng.random(len(width)) < 0.75
+    kept = (rng.random(len(width)) < 0.75) & (row.rise > 0) & ~row.across
     shapes = boxes(west, low, west + width, high)
-    return make_objects(rng, Cover.FITTING, shapes[kept], row.eaves[kept] + 0.75 * row.rise, alike=0.7)
+    return make_objects(rng, Cover.FITTING, shapes[kept], row.eaves[kept] + 0.75 * row.rise[kept], alike=0.7)
 
 
 def fences(rng: np.random.Generator, row: Row, back: Float[np.ndarray, " n"], outward: float, length: float) -> Ground:
@@ -159,7 +162,12 @@ def boxes(
     return shapely.box(np.minimum(x0, x1), np.minimum(y0, y1), np.maximum(x0, x1), np.maximum(y0, y1))
 
 
-def row_of(houses: Sequence[shapely.Polygon], eaves: Float[np.ndarray, " n"], rise: float) -> Row:
-    """Return the row of rectangular houses."""
+def row_of(
+    houses: Sequence[shapely.Polygon],
+    eaves: Float[np.ndarray, " n"],
+    rise: Float[np.ndarray, " n"],
+    across: Bool[np.ndarray, " n"],
+) -> Row:
+    """Return the row of rectangular houses, from west to east."""
     west, south, east, north = shapely.bounds(np.array(houses)).reshape(-1, 4).T
-    return Row(west, east, south, north, np.asarray(eaves, dtype=float), rise)
+    return Row(west, east, south, north, eaves, rise, across)

@@ -21,12 +21,13 @@ class Cover(IntEnum):
     CAR = 6  # the first that rises above the ground
     METAL = 7  # ships, cranes, containers, masts
     TREE = 8
-    FENCE = 9  # fences, hedges and garden walls
-    FITTING = 10  # small parts of buildings: dormers, chimneys, porches, downpipes, parapets, plant on roofs
-    TILES = 11  # the first roof: clay, on a slope
-    BITUMEN = 12
-    GRAVEL = 13
-    SHEET = 14  # profiled metal
+    CORNER = 9  # recesses at the foot of a facade that reflect to where the wave comes from
+    FENCE = 10  # fences, hedges and garden walls
+    FITTING = 11  # small parts of buildings: dormers, chimneys, porches, downpipes, parapets, plant on roofs
+    TILES = 12  # the first roof: clay, on a slope
+    BITUMEN = 13
+    GRAVEL = 14
+    SHEET = 15  # profiled metal
 
 
 TONES = 4  # random numbers that an object has, see Ground.tone
@@ -84,10 +85,10 @@ class Ground:
 def make_objects(
     rng: np.random.Generator,
     cover: Cover,
-    shapes: Sequence[shapely.Polygon],
+    shapes: Sequence[shapely.Polygon] | Shaped[np.ndarray, " n"],
     height: float | Float[np.ndarray, " n"] = 0.0,
-    angle: float = 0.0,
-    rise: float = 0.0,
+    angle: float | Float[np.ndarray, " n"] = 0.0,
+    rise: float | Float[np.ndarray, " n"] = 0.0,
     alike: float = 0.0,
 ) -> Ground:
     """Make a table of objects of one cover; the heights of 4% of them are missing in the labels.
@@ -105,8 +106,8 @@ def make_objects(
         shape=column,
         cover=np.full(n, int(cover)),
         height=np.full(n, height, dtype=float),
-        rise=np.full(n, rise),
-        angle=np.full(n, angle),
+        rise=np.full(n, rise, dtype=float),
+        angle=np.full(n, angle, dtype=float),
         tone=tone,
         surveyed=rng.random(n) > 0.04,
     )

@@ -58,6 +58,7 @@ LAYOVER = 1 / np.tan(OFF_NADIR)  # metres toward the sensor per metre of height
 SHADOW = np.tan(OFF_NADIR)  # metres away from the sensor per metre of height
 FLAT_RISE = PIXEL / SHADOW  # metres by which the skyline rises per row of flat ground
 MIN_WALL_RISE = 1.2  # metres of height from one row to the next; less is a slope
+MIN_FITTING_RISE = 0.3  # metres: the sides of fittings are vertical
 MIN_EXTENT = 0.7  # rows of a facet in the image, the resolution
 
 
@@ -129,7 +130,7 @@ def echoes(
     ray_rise = np.diff(ray, axis=0, prepend=ray[:1] - FLAT_RISE)
     lit_fraction = np.clip(lit / np.maximum(ray_rise, 1e-6), 0, 1)  # of each facet; the rest is in shadow
     start = image_row - (image_row - previous) * lit_fraction
-    wall = (rise > MIN_WALL_RISE) & (lit > 0) & has_walls(surface)
+    wall = is_wall(surface, rise) & (lit > 0)
     slope = (lit > 0) & ~wall
     facets = [
         slope_facets(surface, slope, start, image_row, lit / FLAT_RISE, rise / PIXEL),
@@ -201,6 +202,13 @@ def wall_facets(
     return [masonry, windows, corners]
 
 
+def is_wall(surface: Surface, rise: Float[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    """Return where the profile rises as a wall, `rise` metres from the row before."""
+    fitting = surface.cover == Cover.FITTING
+    side = fitting & ~np.concatenate([fitting[:1], fitting[:-1]])
+    return (rise > np.where(side, MIN_FITTING_RISE, MIN_WALL_RISE)) & has_walls(surface)
+
+
 def has_walls(surface: Surface) -> Bool[np.ndarray, "h w"]:
     """Return where an object with vertical walls is, unlike trees and cars."""
     return (surface.cover >= Cover.FENCE) | (surface.cover == Cover.METAL)
@@ -253,9 +261,10 @@ def strong_points(
     cross, copolar = POINT_SPREAD * grain[row, column], POINT_SPREAD * grain[row, column - 1]
     bands = POINT[:, None] + np.stack([copolar / 2, cross, cross, -copolar / 2])
     strength = power_of(bands + POINT_TAIL * excess[row, column])
-    points = np.stack([np.bincount(flat, one, selected.size) for one in strength]).reshape(4, *selected.shape)
+    points = np.stack([np.bincount(flat, one, selected.size) for one in strength]).astype(np.float32)
+    points = points.reshape(4, *selected.shape)
     points[1:3] += power_of(CROSSTALK)[:, None, None] * points[[0, 3]]
-    return convolve1d(convolve1d(points.astype(np.float32), POINT_RESPONSE, axis=1), POINT_RESPONSE, axis=2)
+    return convolve1d(convolve1d(points, POINT_RESPONSE, axis=1), POINT_RESPONSE, axis=2)
 
 
 def power_of(decibels: T) -> T:
