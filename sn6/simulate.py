@@ -6,14 +6,14 @@ from typing import Annotated
 
 from sn6.cli import run_command
 from sn6.errors import counted
-from sn6.simulation.archive import Scale, Seed, TestTileCount, TileCount, TileSize, make_archive, settings_of
+from sn6.simulation.archive import Passes, Scale, Seed, TestTileCount, TileCount, TileSize, make_archive, settings_of
 
 
 def simulate(
     root: Annotated[Path, "folder to write, created if missing; an interrupted run resumes"],
     scale: Annotated[
         Scale,
-        "tiny: 12+4 tiles of 256 pixels, for tests; small: 24+6 of 900 pixels; medium: 96+32; full: 3401+2061, as "
+        "tiny: 12+4 tiles of 256 pixels, for tests; small: 24+6 of 900 pixels; medium: 96+128; full: 3401+2061, as "
         "published",
     ] = "small",
     tiles: Annotated[TileCount | None, "training tiles, at least 1; null: by the scale"] = None,
@@ -21,6 +21,9 @@ def simulate(
     seed: Annotated[Seed, "another seed gives another city"] = 0,
     size: Annotated[
         TileSize | None, "edge length of a tile in pixels of 0.5 m: even, 64 to 1800; null: by the scale"
+    ] = None,
+    passes: Annotated[
+        Passes | None, "strips over the same ground from each of the two sides, 1 to 16; null: three in all"
     ] = None,
 ) -> None:
     """Simulate an archive of a port city in SpaceNet 6 format, with the published folders and file names.
@@ -30,7 +33,7 @@ def simulate(
     Raises:
         UserError: a `root` that contains something else or cannot be written
     """
-    settings = settings_of(scale=scale, tiles=tiles, test_tiles=test_tiles, seed=seed, size=size)
+    settings = settings_of(scale=scale, tiles=tiles, test_tiles=test_tiles, seed=seed, size=size, passes=passes)
     footprints = make_archive(root, settings)
     contents = f"{counted(settings['tiles'], 'training tile')}, {counted(settings['test_tiles'], 'test tile')}"
     result = "complete, nothing to do" if footprints is None else counted(footprints, "footprint")

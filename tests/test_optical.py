@@ -26,8 +26,8 @@ def surface(height: float, cover: Cover = Cover.SHEET) -> Surface:
     shape = (200 + 2 * MARGIN, 200)
     inside = np.zeros(shape, bool)
     inside[MARGIN + 80 : MARGIN + 120, 80:120] = True
-    zeros = np.zeros((2, *shape), np.float32)
-    return Surface(np.where(inside, int(cover), 0), np.where(inside, height, 0).astype(np.float32), zeros, zeros)
+    tone, grain = (np.zeros((numbers, *shape), np.float32) for numbers in (4, 2))
+    return Surface(np.where(inside, int(cover), 0), np.where(inside, height, 0).astype(np.float32), tone, grain)
 
 
 def test_a_roof_is_displaced_to_the_north_by_its_height_and_casts_its_shadow_there():

@@ -28,8 +28,8 @@ def single_box(height: float, cover: Cover = Cover.BITUMEN, columns: int = 300) 
     shape = (260 + 2 * MARGIN, columns)
     inside = np.zeros(shape, bool)
     inside[MARGIN + FOOT : MARGIN + FAR] = True
-    zeros = np.zeros((2, *shape), np.float32)
-    return Surface(np.where(inside, int(cover), 0), np.where(inside, height, 0).astype(np.float32), zeros, zeros)
+    tone, grain = (np.zeros((numbers, *shape), np.float32) for numbers in (4, 2))
+    return Surface(np.where(inside, int(cover), 0), np.where(inside, height, 0).astype(np.float32), tone, grain)
 
 
 def profile(surface: Surface, orientation: int) -> np.ndarray:
@@ -92,7 +92,7 @@ def test_the_projection_preserves_power():
 
 def ground_of(shape: shapely.Polygon, cover: Cover, height: float, **more: float) -> Ground:
     ground = make_objects(np.random.default_rng(0), cover, [shape], height, **more)
-    return replace(ground, tone=np.zeros((1, 2)))
+    return replace(ground, tone=np.zeros((1, 4)))
 
 
 def quiet(ground: Ground, size: int = 240) -> Surface:
@@ -145,7 +145,7 @@ def test_a_strong_point_has_sidelobes_in_a_cross():
     box = single_box(0.0)
     grain = np.zeros_like(box.grain)
     grain[1, 190, 150] = 5.0
-    _, points = echoes(replace(box, grain=grain), np.random.default_rng(0))
+    points = echoes(replace(box, grain=grain), np.random.default_rng(0))[1][HH]
     assert points.argmax() == 190 * 300 + 150
     for along in (points[190 - 12 : 190 + 13, 150], points[190, 150 - 12 : 150 + 13]):
         assert along.max() == along[12]

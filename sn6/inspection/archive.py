@@ -13,6 +13,7 @@ from sn6.datasets.statistics import save_statistics
 from sn6.errors import UserError, counted
 from sn6.footprints import Labels
 from sn6.formats.challenge_csv import read_labels
+from sn6.inspection.coarse import histogram_of
 from sn6.inspection.faults import Fault
 from sn6.inspection.histograms import Histogram
 from sn6.inspection.images import Image
@@ -92,7 +93,7 @@ def inspect_archive(root: Path, workers: int | None) -> Inspection:
         tiles.append(tile)
         faults += tile.faults
         for product, histogram in of_tile.items():
-            histograms.setdefault(product, Histogram(product)).merge(histogram)
+            histograms.setdefault(product, histogram_of(product)).merge(histogram)
     faults += [*unknown_strips(tiles, orientations), *other_sizes(tiles), *other_positions(tiles)]
     faults += [*identical(tiles), *misplaced_labels(tiles)]
     cache_statistics(root, tiles)

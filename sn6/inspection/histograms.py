@@ -64,6 +64,12 @@ class Histogram:
         return np.sqrt(self.counts @ self.values**2 / self.valid_pixels - self.mean**2)
 
     @property
+    def skewness(self) -> Float64[np.ndarray, " bands"]:
+        """Return the skewness of each band: the third central moment over the cube of the standard deviation."""
+        moment = (self.counts * (self.values - self.mean[:, None]) ** 3).sum(axis=1) / self.valid_pixels
+        return moment / self.std**3
+
+    @property
     def maximum(self) -> float:
         """Return the largest value of all bands."""
         return float(self.values[np.flatnonzero(self.counts.sum(axis=0))[-1]])

@@ -7,7 +7,14 @@ import numpy as np
 from jaxtyping import Float64
 
 from sn6.inspection.archive import SAR, Inspection
+from sn6.inspection.coarse import RadarHistogram
+from sn6.inspection.histograms import Histogram
 from sn6.inspection.reference import (
+    COARSE_CORRELATION,
+    COARSE_LOWER_TAIL,
+    COARSE_RESIDUAL,
+    COARSE_SKEWNESS,
+    COARSE_UPPER_TAIL,
     LABEL_ROWS,
     NODATA_FRACTION,
     OPTICAL_MEANS,
@@ -63,11 +70,29 @@ def compare(inspection: Inspection) -> list[Row]:
     rows.append(Row("largest value, dB", sar.maximum, SAR_MAXIMUM))
     rows.append(Row("fraction of nodata", sar.nodata_fraction, NODATA_FRACTION, *NODATA_RANGE))
     rows.append(Row("label rows per tile", label_rows(inspection), LABEL_ROWS))
+    rows += coarse_rows(sar)
     optical = inspection.histograms.get(OPTICAL)
     if optical is not None and optical.valid_pixels:
         rows += rows_by_band(f"mean, {OPTICAL}", optical.mean, OPTICAL_MEANS)
         rows += rows_by_band(f"standard deviation, {OPTICAL}", optical.std, OPTICAL_STDS)
     return rows
+
+
+def coarse_rows(sar: Histogram) -> list[Row]:
+    """Compare the radar at 4.5 m with the crop of real radar: tails, bands, residuals; nothing without a cell."""
+    if not isinstance(sar, RadarHistogram) or not sar.cells.valid_pixels:
+        return []
+    lower, median, upper = (sar.cells.percentile(percent) for percent in PERCENTS)
+    rows = rows_by_band("skewness at 4.5 m", sar.cells.skewness, COARSE_SKEWNESS)
+    rows += rows_by_band("percentile 99 − 50 at 4.5 m, dB", upper - median, COARSE_UPPER_TAIL)
+    rows += rows_by_band("percentile 50 − 1 at 4.5 m, dB", median - lower, COARSE_LOWER_TAIL)
+    if sar.blocks:
+        rows += rows_by_band("variance in blocks of 72 m at 4.5 m, dB²", sar.residual_variance, COARSE_RESIDUAL)
+    correlation, number = sar.correlation, {band: i for i, band in enumerate(sar.bands)}
+    return rows + [
+        Row(f"correlation of {one} and {other} at 4.5 m", correlation[number[one], number[other]], real)
+        for (one, other), real in COARSE_CORRELATION.items()
+    ]
 
 
 def around(published: float) -> tuple[float, float]:

@@ -16,6 +16,7 @@ from sn6.errors import UserError
 from sn6.footprints import Labels
 from sn6.footprints.ground import Corner
 from sn6.formats.geojson import read_geojson_labels
+from sn6.inspection.coarse import histogram_of
 from sn6.inspection.faults import Fault
 from sn6.inspection.histograms import TOP, Histogram
 from sn6.inspection.images import Image, inspect_image
@@ -77,7 +78,7 @@ def inspect_tile(task: Task) -> tuple[InspectedTile, dict[str, Histogram]]:
     """
     labels, faults = read_labels(task)
     footprints, images = polygons_in_mask(labels, MIN_AREA), {}
-    histograms = {product: Histogram(product) for product in task.files if product in TOP and task.split == "train"}
+    histograms = {product: histogram_of(product) for product in task.files if product in TOP and task.split == "train"}
     for product, path in task.files.items():
         image, image_faults = inspect_image(path, product, footprints, histograms.get(product))
         faults += image_faults

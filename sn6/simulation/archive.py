@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -17,10 +17,11 @@ from sn6.simulation.scene import Scene
 from sn6.simulation.strips import PlannedTile, harbour_basins, plan_tiles
 from sn6.simulation.tile import Footprint
 
-VERSION = 2  # to be increased whenever the same settings give other files
+VERSION = 3  # to be increased whenever the same settings give other files
 Scale = Literal["tiny", "small", "medium", "full"]
 TileCount = Annotated[int, Field(ge=1)]
 TestTileCount = Annotated[int, Field(ge=0)]
+Passes = Annotated[int, Field(ge=1, le=16)]
 Seed = Annotated[int, Field(ge=0)]
 # Pixels: 64 are the smallest tile that contains a building, 1800 the largest of which a few fit into the area.
 TileSize = Annotated[int, Field(ge=64, le=1800, multiple_of=2)]
@@ -28,9 +29,10 @@ TileSize = Annotated[int, Field(ge=64, le=1800, multiple_of=2)]
 SCALES: dict[Scale, dict[str, int]] = {
     "tiny": {"tiles": 12, "test_tiles": 4, "size": 256},  # tests
     "small": {"tiles": 24, "test_tiles": 6, "size": 900},  # a first look
-    "medium": {"tiles": 96, "test_tiles": 32, "size": 900},  # comparisons
+    "medium": {"tiles": 96, "test_tiles": 128, "size": 900},  # comparisons
     "full": {"tiles": 3401, "test_tiles": 2061, "size": 900},  # as published
 }
+Settings = dict[str, Any]  # version, tiles, test_tiles, seed, size, passes
 CACHE = ".sn6"  # folder in the archive; its files are no part of it
 METADATA_FILE = "simulation.json"  # of an archive: its settings
 MIN_PIXELS_FOR_POOL = 3_000_000  # of all tiles; fewer are rendered before other processes have started
@@ -42,7 +44,8 @@ def settings_of(
     test_tiles: TestTileCount | None = None,
     seed: Seed = 0,
     size: TileSize | None = None,
-) -> dict[str, int]:
+    passes: Passes | None = None,
+) -> Settings:
     """Return the settings of an archive, with the numbers of its scale where none is given.
 
     The types state the valid values; `sn6.cli.validate_arguments` checks them.
@@ -53,6 +56,7 @@ def settings_of(
         test_tiles: test tiles
         seed: of all random numbers
         size: pixels of 0.5 m on each side of a tile
+        passes: strips over the same ground from each look direction
     """
     given = {"tiles": tiles, "test_tiles": test_tiles, "size": size}
     numbers = SCALES[scale] | {key: value for key, value in given.items() if value is not None}
@@ -62,10 +66,11 @@ def settings_of(
         "test_tiles": numbers["test_tiles"],
         "seed": seed,
         "size": numbers["size"],
+        "passes": passes,
     }
 
 
-def make_archive(root: Path, settings: dict[str, int]) -> int | None:
+def make_archive(root: Path, settings: Settings) -> int | None:
     """Write the missing files of an archive; several processes may do so at once, of which one writes.
 
     Args:
@@ -78,7 +83,7 @@ def make_archive(root: Path, settings: dict[str, int]) -> int | None:
     Raises:
         UserError: `root` contains something else, or cannot be written
     """
-    tiles = plan_tiles(settings["tiles"], settings["test_tiles"], settings["size"], settings["seed"])
+    tiles = plan_tiles(**{key: value for key, value in settings.items() if key != "version"})
     try:
         if is_made_with(root, settings) and is_complete(root, tiles):  # needs no lock, so `root` may be read-only
             return None
@@ -100,7 +105,7 @@ def make_archive(root: Path, settings: dict[str, int]) -> int | None:
         ) from None
 
 
-def is_made_with(root: Path, settings: dict[str, int]) -> bool:
+def is_made_with(root: Path, settings: Settings) -> bool:
     """Return whether `root` is an archive of these settings, complete or not."""
     metadata = root / METADATA_FILE
     return metadata.exists() and metadata.read_text() == json.dumps(settings)
@@ -111,7 +116,7 @@ def is_simulated(root: Path) -> bool:
     return (root / METADATA_FILE).exists()
 
 
-def claim(root: Path, settings: dict[str, int]) -> None:
+def claim(root: Path, settings: Settings) -> None:
     """Write the settings to an empty folder, or check that they are the same.
 
     Raises:
@@ -122,7 +127,7 @@ def claim(root: Path, settings: dict[str, int]) -> None:
         write_text(root / METADATA_FILE, json.dumps(settings))
 
 
-def check_empty(root: Path, settings: dict[str, int]) -> None:
+def check_empty(root: Path, settings: Settings) -> None:
     """Raise a UserError if the folder contains an archive of other settings or other files."""
     metadata, wanted = root / METADATA_FILE, json.dumps(settings)
     if is_made_with(root, settings) or not any(path.name != CACHE for path in root.iterdir()):
@@ -135,7 +140,7 @@ def check_empty(root: Path, settings: dict[str, int]) -> None:
     raise UserError(f"root={root} {problem}; {advice}", kind="conflict", key="root", value=root)
 
 
-def write_archive(root: Path, settings: dict[str, int], tiles: list[PlannedTile]) -> int:
+def write_archive(root: Path, settings: Settings, tiles: list[PlannedTile]) -> int:
     """Write the missing images and all labels; return the number of footprints."""
     # Small tiles cover little ground, so the city is denser for them: tiles of any size have some buildings.
     density = min(max(900 / settings["size"], 1.0), 4.0)

@@ -21,12 +21,16 @@ class Cover(IntEnum):
     CAR = 6  # the first that rises above the ground
     METAL = 7  # ships, cranes, containers, masts
     TREE = 8
-    TILES = 9  # the first roof: clay, on a slope
-    BITUMEN = 10
-    GRAVEL = 11
-    SHEET = 12  # profiled metal
+    CORNER = 9  # recesses at the foot of a facade that reflect to where the wave comes from
+    FENCE = 10  # fences, hedges and garden walls
+    FITTING = 11  # small parts of buildings: dormers, chimneys, porches, downpipes, parapets, plant on roofs
+    TILES = 12  # the first roof: clay, on a slope
+    BITUMEN = 13
+    GRAVEL = 14
+    SHEET = 15  # profiled metal
 
 
+TONES = 4  # random numbers that an object has, see Ground.tone
 FIRST_RAISED, FIRST_ROOF = Cover.CAR, Cover.TILES  # all later covers are raised, or roofs, too
 
 
@@ -40,8 +44,8 @@ class Ground:
         height: metres above the ground; of a pitched roof, of its eaves
         rise: metres from the eaves to the ridge, 0 for a flat roof
         angle: direction of the ridge in radians from east, counterclockwise
-        tone: two random numbers in -1..1 by which objects of one cover differ, the first for the radar, the second
-            for the optical images
+        tone: random numbers in -1..1 by which objects of one cover differ: for all bands of the radar, for the optical
+            images, for HV and VH against HH and VV, for HH against VV
         surveyed: whether the labels give the height
     """
 
@@ -50,7 +54,7 @@ class Ground:
     height: Float[np.ndarray, " n"]
     rise: Float[np.ndarray, " n"]
     angle: Float[np.ndarray, " n"]
-    tone: Float[np.ndarray, "n 2"]
+    tone: Float[np.ndarray, "n 4"]
     surveyed: Bool[np.ndarray, " n"]
 
     def where(self, rows: Shaped[np.ndarray, " _"]) -> "Ground":
@@ -81,31 +85,29 @@ class Ground:
 def make_objects(
     rng: np.random.Generator,
     cover: Cover,
-    shapes: Sequence[shapely.Polygon],
+    shapes: Sequence[shapely.Polygon] | Shaped[np.ndarray, " n"],
     height: float | Float[np.ndarray, " n"] = 0.0,
-    angle: float = 0.0,
-    rise: float = 0.0,
-    alike: bool = False,
+    angle: float | Float[np.ndarray, " n"] = 0.0,
+    rise: float | Float[np.ndarray, " n"] = 0.0,
+    alike: float = 0.0,
 ) -> Ground:
     """Make a table of objects of one cover; the heights of 4% of them are missing in the labels.
 
     Args:
         rng: draws the tones and the missing heights
         cover, shapes, height, angle, rise: columns of Ground
-        alike: whether the objects have nearly the same tone
+        alike: fraction of the tones that the objects share, 0 to 1
     """
     n = len(shapes)
-    tone = rng.uniform(-1.0, 1.0, (n, 2))
-    if alike:
-        tone = 0.1 * tone + 0.9 * rng.uniform(-1.0, 1.0, 2)
+    tone = (1 - alike) * rng.uniform(-1.0, 1.0, (n, TONES)) + alike * rng.uniform(-1.0, 1.0, TONES)
     column = np.empty(n, dtype=object)
     column[:] = shapes
     return Ground(
         shape=column,
         cover=np.full(n, int(cover)),
         height=np.full(n, height, dtype=float),
-        rise=np.full(n, rise),
-        angle=np.full(n, angle),
+        rise=np.full(n, rise, dtype=float),
+        angle=np.full(n, angle, dtype=float),
         tone=tone,
         surveyed=rng.random(n) > 0.04,
     )

@@ -33,6 +33,9 @@ COLOURS = np.array(  # of each Cover: B, G, R, NIR
         (353, 392, 451, 480),  # CAR
         (197, 218, 259, 280),  # METAL
         (25, 65, 43, 520),  # TREE
+        (150, 170, 190, 240),  # CORNER
+        (75, 105, 112, 260),  # FENCE
+        (300, 340, 380, 420),  # FITTING
         (74, 109, 216, 310),  # TILES
         (105, 115, 128, 150),  # BITUMEN
         (238, 274, 317, 350),  # GRAVEL
@@ -41,7 +44,7 @@ COLOURS = np.array(  # of each Cover: B, G, R, NIR
     dtype=np.float32,
 )
 ROUGHNESS = np.array(  # of each Cover: standard deviation of the logarithm of the light
-    [0.12, 0.15, 0.10, 0.45, 0.2, 0.05, 0.3, 0.4, 0.35, 0.12, 0.15, 0.12, 0.08], dtype=np.float32
+    [0.12, 0.15, 0.10, 0.45, 0.2, 0.05, 0.3, 0.4, 0.35, 0.2, 0.2, 0.3, 0.12, 0.15, 0.12, 0.08], dtype=np.float32
 )
 
 

@@ -5,6 +5,7 @@ from itertools import pairwise
 import numpy as np
 from shapely import LineString, Point, Polygon, box
 
+from sn6.simulation.fittings import roof_plant
 from sn6.simulation.ground import Cover, Ground, concatenate, make_objects
 from sn6.simulation.parcels import parcel
 
@@ -18,7 +19,9 @@ def warehouses(rng: np.random.Generator, width: float, depth: float) -> Ground:
     n = int(rng.integers(1, 4))
     walls = np.linspace(3.0, width - 3.0, n + 1)
     rows = [box(a, 6.0, b - rng.choice([0.0, 5.0]), depth * rng.uniform(0.55, 0.9)) for a, b in pairwise(walls)]
-    parts.append(make_objects(rng, Cover(rng.choice([Cover.SHEET, Cover.BITUMEN])), rows, rng.uniform(7.0, 14.0)))
+    height = rng.uniform(7.0, 14.0)
+    parts.append(make_objects(rng, Cover(rng.choice([Cover.SHEET, Cover.BITUMEN])), rows, height))
+    parts += [roof_plant(rng, row.bounds, height) for row in rows]
     parts.append(containers(rng, width, 1.5, rows=1))
     return concatenate(parts)
 
@@ -30,7 +33,7 @@ def tank_farm(rng: np.random.Generator, width: float, depth: float) -> Ground:
     xs, ys = (np.arange(pitch / 2, side - pitch / 2 + 1, pitch) for side in (width, depth))
     centres = [(x, y) for x in xs for y in ys]
     tanks = [Point(*at).buffer(0.36 * pitch, quad_segs=8) for at in centres if rng.random() < 0.8]
-    return concatenate([*parts, make_objects(rng, Cover.SHEET, tanks, height=rng.uniform(7.0, 18.0), alike=True)])
+    return concatenate([*parts, make_objects(rng, Cover.SHEET, tanks, height=rng.uniform(7.0, 18.0), alike=0.9)])
 
 
 def quay(rng: np.random.Generator, width: float, depth: float) -> Ground:

@@ -22,6 +22,7 @@ from sn6.simulation.backscatter import (
     BACKSCATTER,
     CLUTTER,
     CLUTTER_SIZE,
+    CROSSTALK,
     DOUBLE_BOUNCE,
     GLINT,
     GLINT_WIDTH,
@@ -33,14 +34,17 @@ from sn6.simulation.backscatter import (
     OPAQUE,
     POINT,
     POINT_RESPONSE,
+    POINT_SPREAD,
     POINT_TAIL,
     POINTS,
+    SILLS,
     SPREAD,
     STEP,
     WALL,
     WALL_CLUTTER,
     WALL_SPREAD,
     misalignment_loss,
+    polarisation,
 )
 from sn6.simulation.blocks import STOREY
 from sn6.simulation.ground import Cover
@@ -54,6 +58,7 @@ LAYOVER = 1 / np.tan(OFF_NADIR)  # metres toward the sensor per metre of height
 SHADOW = np.tan(OFF_NADIR)  # metres away from the sensor per metre of height
 FLAT_RISE = PIXEL / SHADOW  # metres by which the skyline rises per row of flat ground
 MIN_WALL_RISE = 1.2  # metres of height from one row to the next; less is a slope
+MIN_FITTING_RISE = 0.3  # metres: the sides of fittings are vertical
 MIN_EXTENT = 0.7  # rows of a facet in the image, the resolution
 
 
@@ -92,18 +97,21 @@ def radar_image(
     if orientation:
         surface = surface.flipped()  # from here on the rows lead away from the sensor
     signal, points = echoes(surface, rng)
+    signal[1:3] += power_of(CROSSTALK)[:, None, None] * signal[[0, 3]]
     inner = slice(margin, len(surface.cover) - margin)
     around = uniform_filter(signal, (0, HAZE_SIZE, HAZE_SIZE))
     signal += HAZE * np.maximum(around, 0)  # the filter's running sums can be slightly negative beside strong echoes
     power = add_speckle(signal[:, inner].astype(np.float32), power_of(NOISE).astype(np.float32), rng)
-    power += power_of(POINT.astype(np.float32))[:, None, None] * points[inner]
+    power += points[:, inner]
     decibels = 10 * np.log10(power) + gain.astype(np.float32)[:, None, None]
     image = np.clip(np.round(decibels / STEP) * STEP, MIN_VALUE, MAX_VALUE, dtype=np.float32)
     return image[:, ::-1] if orientation else image
 
 
-def echoes(surface: Surface, rng: np.random.Generator) -> tuple[Float[np.ndarray, "4 h w"], Float32[np.ndarray, "h w"]]:
-    """Compute the mean power of each band before noise and speckle, and that of the strong points.
+def echoes(
+    surface: Surface, rng: np.random.Generator
+) -> tuple[Float[np.ndarray, "4 h w"], Float32[np.ndarray, "4 h w"]]:
+    """Compute the power of each band before noise and speckle, of fields of scatterers and of the strong points.
 
     Args:
         surface: row 0 is nearest to the sensor
@@ -122,7 +130,7 @@ def echoes(surface: Surface, rng: np.random.Generator) -> tuple[Float[np.ndarray
     ray_rise = np.diff(ray, axis=0, prepend=ray[:1] - FLAT_RISE)
     lit_fraction = np.clip(lit / np.maximum(ray_rise, 1e-6), 0, 1)  # of each facet; the rest is in shadow
     start = image_row - (image_row - previous) * lit_fraction
-    wall = (rise > MIN_WALL_RISE) & (lit > 0) & has_walls(surface)
+    wall = is_wall(surface, rise) & (lit > 0)
     slope = (lit > 0) & ~wall
     facets = [
         slope_facets(surface, slope, start, image_row, lit / FLAT_RISE, rise / PIXEL),
@@ -154,7 +162,8 @@ def slope_facets(
     deviation = (OFF_NADIR - np.arctan(slope[selected])) / np.radians(GLINT_WIDTH)  # from the perpendicular
     strength *= np.where(surface.is_roof[selected], 1 + power_of(GLINT) * np.exp(-(deviation**2)), 1)
     column = np.broadcast_to(np.arange(selected.shape[1]), selected.shape)[selected]
-    return Facets(column, start[selected], end[selected], power_of(BACKSCATTER.T)[:, cover] * strength)
+    power = power_of(BACKSCATTER.T[:, cover] + polarisation(surface.tone[:, selected])) * strength
+    return Facets(column, start[selected], end[selected], power)
 
 
 def wall_facets(
@@ -178,25 +187,31 @@ def wall_facets(
     tone, metres, foot, top = surface.tone[0][wall], lit[wall], start[wall], end[wall]
     built = np.where(has_walls(surface), surface.height, np.float32(0))
     loss = misalignment_loss(gaussian_filter(built, 1.5), row, column)
-    strength = metres * power_of(WALL_SPREAD * tone)
+    strength, bands = metres * power_of(WALL_SPREAD * tone), polarisation(surface.tone[:, wall])
     storeys = np.ceil(metres / STOREY).astype(int)
     owner = np.repeat(np.arange(len(row)), storeys)  # the wall of each storey
     storey = np.arange(len(owner)) - np.repeat(np.cumsum(storeys) - storeys, storeys)
     length = ((top - foot) / storeys)[owner]
     detail = power_of(WALL_CLUTTER * rng.standard_normal(len(owner)))
-    fronts = Facets(
-        column[owner],
-        foot[owner] + length * storey,
-        foot[owner] + length * (storey + 1),
-        power_of(WALL)[:, None] * (strength / storeys * power_of(-0.15 * loss))[owner] * detail,
-    )
-    corners = Facets(column, foot, foot - 1.0, power_of(DOUBLE_BOUNCE)[:, None] * strength * power_of(-loss))
-    return [fronts, corners]
+    power = (power_of(WALL[:, None] + bands) * strength / storeys * power_of(-0.15 * loss))[:, owner]
+    low, high = foot[owner] + length * storey, foot[owner] + length * (storey + 1)
+    sill = (low + high) / 2
+    masonry = Facets(column[owner], low, high, (1 - SILLS) * power)
+    windows = Facets(column[owner], sill, sill, SILLS * power * detail)
+    corners = Facets(column, foot, foot - 1.0, power_of(DOUBLE_BOUNCE[:, None] + bands) * strength * power_of(-loss))
+    return [masonry, windows, corners]
+
+
+def is_wall(surface: Surface, rise: Float[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    """Return where the profile rises as a wall, `rise` metres from the row before."""
+    fitting = surface.cover == Cover.FITTING
+    side = fitting & ~np.concatenate([fitting[:1], fitting[:-1]])
+    return (rise > np.where(side, MIN_FITTING_RISE, MIN_WALL_RISE)) & has_walls(surface)
 
 
 def has_walls(surface: Surface) -> Bool[np.ndarray, "h w"]:
-    """Return where there is a building or a metal object, which have vertical walls, unlike trees and cars."""
-    return surface.is_roof | (surface.cover == Cover.METAL)
+    """Return where an object with vertical walls is, unlike trees and cars."""
+    return (surface.cover >= Cover.FENCE) | (surface.cover == Cover.METAL)
 
 
 def project(facets: Sequence[Facets], shape: tuple[int, int]) -> Float[np.ndarray, "4 h w"]:
@@ -226,10 +241,11 @@ def project(facets: Sequence[Facets], shape: tuple[int, int]) -> Float[np.ndarra
 
 def strong_points(
     surface: Surface, selected: Bool[np.ndarray, "h w"], image_row: Float[np.ndarray, "h w"]
-) -> Float32[np.ndarray, "h w"]:
-    """Compute the image of single scatterers (masts, railings, gutters, cars) in multiples of POINT.
+) -> Float32[np.ndarray, "4 h w"]:
+    """Compute the image of single scatterers in each band: masts, railings, gutters, cars, parts of buildings.
 
-    A pixel has one where its grain exceeds the threshold of its material; the excess determines its strength.
+    A pixel has one where its grain exceeds the threshold of its material; the excess determines its strength, the grain
+    of the pixel and of the next one its polarisation.
 
     Args:
         surface: the rows lead away from the sensor
@@ -238,12 +254,17 @@ def strong_points(
     """
     excess = surface.grain[1] - POINTS[surface.cover]
     row, column = np.nonzero(selected & (excess > 0))
-    strength = power_of(POINT_TAIL * excess[row, column])
     imaged_at = np.floor(image_row[row, column] - 0.5).astype(int)
     inside = (imaged_at >= 0) & (imaged_at < selected.shape[0])
-    flat = imaged_at[inside] * selected.shape[1] + column[inside]
-    points = np.bincount(flat, strength[inside], selected.size).reshape(selected.shape).astype(np.float32)
-    return convolve1d(convolve1d(points, POINT_RESPONSE, axis=0), POINT_RESPONSE, axis=1)
+    row, column, flat = row[inside], column[inside], imaged_at[inside] * selected.shape[1] + column[inside]
+    grain = surface.grain[0]
+    cross, copolar = POINT_SPREAD * grain[row, column], POINT_SPREAD * grain[row, column - 1]
+    bands = POINT[:, None] + np.stack([copolar / 2, cross, cross, -copolar / 2])
+    strength = power_of(bands + POINT_TAIL * excess[row, column])
+    points = np.stack([np.bincount(flat, one, selected.size) for one in strength]).astype(np.float32)
+    points = points.reshape(4, *selected.shape)
+    points[1:3] += power_of(CROSSTALK)[:, None, None] * points[[0, 3]]
+    return convolve1d(convolve1d(points, POINT_RESPONSE, axis=1), POINT_RESPONSE, axis=2)
 
 
 def power_of(decibels: T) -> T:

@@ -31,6 +31,7 @@ MIN_CANAL_AREA = 200.0  # square metres: smaller pieces of a canal are left out
 STREET_WIDTH = 9.0  # metres between blocks
 MIN_FRACTION_INSIDE = 0.35  # of a block within its district; a block with less of it there becomes a park
 MIN_FRACTION_KEPT = 0.4  # of a raised object that the edge of its district cuts; one with less left is removed
+MAX_GROUND_FITTING = 3.3  # metres: higher fittings are on a roof, and removed with it
 BASIN_CLEARANCE = 3.0  # metres around a basin without raised objects
 
 
@@ -50,12 +51,16 @@ class DistrictType:
 
 
 DISTRICT_TYPES = (
-    DistrictType(0.25, 0.0, {terraces: 0.26, detached: 0.26, slabs: 0.15, hall: 0.13, courtyard: 0.06, park: 0.14}),
-    DistrictType(0.10, 0.0, {perimeter: 0.28, courtyard: 0.28, towers: 0.08, hall: 0.16, car_park: 0.08, park: 0.12}),
-    DistrictType(0.24, -2.0, {slabs: 0.40, towers: 0.10, courtyard: 0.10, hall: 0.12, park: 0.20, pond: 0.08}),
-    DistrictType(0.20, -2.0, {warehouses: 0.38, tank_farm: 0.14, quay: 0.30, rail_yard: 0.10, hall: 0.08}),
-    DistrictType(0.21, -2.0, {park: 0.70, pond: 0.20, detached: 0.10}),
+    DistrictType(0.16, 0.0, {terraces: 0.24, detached: 0.24, slabs: 0.17, hall: 0.13, courtyard: 0.06, park: 0.14}),
+    DistrictType(0.07, 0.0, {perimeter: 0.18, courtyard: 0.34, towers: 0.08, hall: 0.16, car_park: 0.08, park: 0.12}),
+    DistrictType(0.26, -2.0, {slabs: 0.40, towers: 0.10, courtyard: 0.10, hall: 0.12, park: 0.20, pond: 0.08}),
+    DistrictType(0.22, -2.0, {warehouses: 0.38, tank_farm: 0.14, quay: 0.30, rail_yard: 0.10, hall: 0.08}),
+    DistrictType(0.28, -2.0, {park: 0.70, pond: 0.20, detached: 0.10}),
 )
+
+CENTRE: dict[BlockBuilder, float] = {perimeter: 0.80, courtyard: 0.14, hall: 0.06}  # block types of a dense centre
+CENTRE_SIZE = 2  # rows and columns of districts in it
+CENTRE_FRACTION = 0.045  # of all groups of so many districts
 
 HOUSE_BLOCKS = (terraces, perimeter, detached)  # their fractions grow with the density
 
@@ -112,7 +117,7 @@ def district_ground(scene: Scene, row: int, column: int) -> Ground:
     canal = district_cell(scene.seed, row, column).difference(bank)
     parts = [make_objects(rng, Cover.WATER, [part for part in shapely.get_parts(canal) if part.area > MIN_CANAL_AREA])]
     angle = rng.uniform(0.0, np.pi / 2)
-    builders, fractions = draw_mixture(rng, scene.density)
+    builders, fractions = draw_mixture(rng, scene.density, is_centre(scene.seed, row, column))
     for x, y, width, depth in block_grid(rng, scene.density):
         edge = affinity.rotate(box(x, y, x + width, y + depth), angle, origin=(0, 0), use_radians=True)
         inside = affinity.translate(edge, *centre).intersection(land).area / edge.area
@@ -145,13 +150,22 @@ def has_canal(seed: int, one: tuple[int, int], other: tuple[int, int]) -> bool:
     return bool(np.random.default_rng((seed, 3, *min(one, other), *max(one, other))).random() < 1 / 6)
 
 
-def draw_mixture(rng: np.random.Generator, density: float) -> tuple[list[BlockBuilder], Float[np.ndarray, " builders"]]:
+def is_centre(seed: int, row: int, column: int) -> bool:
+    """Return whether a district belongs to a dense centre."""
+    group = row // CENTRE_SIZE, column // CENTRE_SIZE
+    return bool(np.random.default_rng((seed, 8, *group)).random() < CENTRE_FRACTION)
+
+
+def draw_mixture(
+    rng: np.random.Generator, density: float, centre: bool
+) -> tuple[list[BlockBuilder], Float[np.ndarray, " builders"]]:
     """Draw the type of a district; return its block types and their fractions, which vary around those of the type."""
     fractions = np.array([kind.fraction * density**kind.power for kind in DISTRICT_TYPES])
     kind = DISTRICT_TYPES[rng.choice(len(DISTRICT_TYPES), p=fractions / fractions.sum())]
-    weights = [fraction * (density if builder in HOUSE_BLOCKS else 1.0) for builder, fraction in kind.blocks.items()]
+    blocks = CENTRE if centre else kind.blocks
+    weights = [fraction * (density if builder in HOUSE_BLOCKS else 1.0) for builder, fraction in blocks.items()]
     drawn = np.array(weights) * rng.gamma(4.0, size=len(weights))
-    return list(kind.blocks), drawn / drawn.sum()
+    return list(blocks), drawn / drawn.sum()
 
 
 def block_grid(rng: np.random.Generator, density: float) -> Iterator[tuple[float, float, float, float]]:
@@ -178,6 +192,12 @@ def clip_block(block: Ground, land: Polygon, basins: tuple[Box, ...]) -> Ground:
     kept = large_enough & (shapely.get_type_id(shape) == shapely.GeometryType.POLYGON)
     for basin in basins:
         kept &= ~(raised & shapely.intersects(shape, box(*basin).buffer(BASIN_CLEARANCE)))
+    on_roofs = (block.cover == Cover.FITTING) & (block.height > MAX_GROUND_FITTING)
+    if on_roofs.any():
+        lost = block.shape[block.is_building & ~kept]
+        if len(lost):
+            of_lost, _ = shapely.STRtree(lost).query(shapely.centroid(block.shape), "intersects")
+            kept[of_lost] &= ~on_roofs[of_lost]
     inside, _ = shapely.STRtree(block.shape[block.is_building]).query(shapely.centroid(block.shape), "intersects")
     beside_roofs = np.ones(len(shape), dtype=bool)
     beside_roofs[inside] = False

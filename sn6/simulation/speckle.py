@@ -7,12 +7,14 @@ looks of correlated samples as in C. Oliver and S. Quegan, Understanding Synthet
 import numpy as np
 from jaxtyping import Complex64, Float32
 
-RESPONSE = np.float32(0.4)  # amplitude of a point in the next single-look sample, half a pixel away; 1 in its own
-# These follow from RESPONSE for a flat field. Two single-look samples have the complex correlations 0.606, 0.121
-# and 0 at distances 1, 2, 3 in a row or a column; 2x2 of them have LOOKS = 4 / (1 + 0.606²)², and adjacent pixels
-# share (0.606² + 2·0.121²) / (2 + 2·0.606²) of the variance.
-LOOKS = 2.14  # mean² / variance of the intensity
-NEIGHBOURS = 0.145  # correlation of the intensities of two adjacent pixels
+# Amplitudes of a point in the single-look samples half a pixel, a pixel and 1.5 pixels away; 1 in its own. Chosen so
+# that the values of the cross-polarised bands, mostly noise, spread nearly as far as the published percentiles 1 and 50.
+RESPONSE = np.array([0.8, 0.41, 0.135], dtype=np.float32)
+# These follow from RESPONSE for a flat field. Two single-look samples have the complex correlations C1, C2, ... at
+# distances 1, 2, ... in a row or a column; 2x2 of them have LOOKS = 4 / (1 + C1²)², and adjacent pixels share
+# (C1² + 2·C2² + C3²) / (2 + 2·C1²) of the variance.
+LOOKS = 1.241  # mean² / variance of the intensity
+NEIGHBOURS = 0.476  # correlation of the intensities of two adjacent pixels
 COPOLAR = 0.5  # complex correlation of HH and VV; that of HV and VH is 1 by reciprocity, less with receiver noise
 
 
@@ -43,12 +45,18 @@ def add_speckle(
 
 def single_look(rng: np.random.Generator, height: int, width: int) -> Complex64[np.ndarray, "2*{height} 2*{width}"]:
     """Draw a circular Gaussian field of mean intensity 1 with two samples per pixel in rows and in columns."""
-    white = rng.standard_normal((2 * height + 2, 4 * width + 4), np.float32)
-    rows = white[:-2] + white[2:]
-    rows *= RESPONSE
-    rows += white[1:-1]
-    field = rows[:, :-4] + rows[:, 4:]
-    field *= RESPONSE
-    field += rows[:, 2:-2]
-    field *= np.sqrt(0.5) / (1 + 2 * RESPONSE**2)
+    n = len(RESPONSE)
+    white = rng.standard_normal((2 * height + 2 * n, 4 * width + 4 * n), np.float32)
+    rows = white[n:-n].copy()
+    for distance, amplitude in enumerate(RESPONSE, start=1):
+        pair = white[n - distance : -n - distance] + white[n + distance : len(white) - n + distance]
+        pair *= amplitude
+        rows += pair
+    field = rows[:, 2 * n : -2 * n].copy()  # real and imaginary parts alternate
+    for distance, amplitude in enumerate(RESPONSE, start=1):
+        left, right = 2 * (n - distance), 2 * (n + distance)
+        pair = rows[:, left : left + 4 * width] + rows[:, right : right + 4 * width]
+        pair *= amplitude
+        field += pair
+    field *= np.float32(np.sqrt(0.5) / (1 + 2 * np.sum(RESPONSE**2)))
     return field.view(np.complex64)

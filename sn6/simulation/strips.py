@@ -17,6 +17,7 @@ from scipy.special import ndtri
 from shapely import Polygon, affinity, box
 
 from sn6.datasets.layout import PIXEL, Split
+from sn6.errors import UserError
 from sn6.simulation.scene import Box
 
 # Upper left corners of tiles, metres. North, south and west are those of the published tiles; the east is slightly
@@ -25,7 +26,7 @@ WEST, EAST, SOUTH, NORTH = 590112.0, 596245.0, 5745920.0, 5753195.0
 MAX_COLUMNS = 10  # tiles in a row of a strip
 MIN_TILES_FOR_TWO_ROWS = 36  # of a split
 MIN_TILES_FOR_HARD_CASES = 12  # of a split: strips that begin with slivers, and a harbour in the training split
-GAIN, BAND_GAIN = 2.5, 0.5  # dB: standard deviation of the calibration between passes, common and of each band
+GAIN, BAND_GAIN = 2.7, 1.0  # dB: standard deviation of the calibration between passes, common and of each band
 GOLDEN = (5**0.5 - 1) / 2  # its multiples modulo 1 fill 0..1 evenly, so that few passes vary as much as many
 OFFSET_ERROR = 0.6  # metres: standard deviation of the position
 COVERAGE = 0.89  # of the area of a strip's tiles that its images show
@@ -99,7 +100,7 @@ class BeltLayout:
     offset: float
 
 
-def plan_tiles(tiles: int, test_tiles: int, size: int, seed: int) -> list[PlannedTile]:
+def plan_tiles(tiles: int, test_tiles: int, size: int, seed: int, passes: int | None = None) -> list[PlannedTile]:
     """Plan the tiles of an archive strip by strip, those of the test split last.
 
     Args:
@@ -107,36 +108,58 @@ def plan_tiles(tiles: int, test_tiles: int, size: int, seed: int) -> list[Planne
         test_tiles: of the test split
         size: pixels of a tile on each side
         seed: of offsets, rotations and times
+        passes: strips over the same ground from each look direction; None for about three of both together
+
+    Raises:
+        UserError: the ground has no room for so many tiles with so few passes
     """
     rng = np.random.default_rng((seed, 4))
     side = size * PIXEL
     max_rows = int((NORTH - SOUTH) / side - 2 * SLACK) + 1  # of tiles from north to south
     max_test_rows = min(max(round(max_rows * test_tiles / (tiles + test_tiles)), 2), max_rows - 2)
     names = pass_names(rng)
-    train = belt_layout(tiles, side, max_rows - max_test_rows)
+    train = belt_layout(tiles, side, max_rows - max_test_rows, passes)
     placed = list(place_tiles("train", tiles, train, side, NORTH, names, rng))
     if test_tiles:
         south = NORTH - (train.rows * train.belts + SLACK) * side
-        test = belt_layout(test_tiles, side, max_test_rows)
+        test = belt_layout(test_tiles, side, max_test_rows, passes)
         placed += place_tiles("test_public", test_tiles, test, side, south, names, rng)
     return [PlannedTile(strip, number, x, y, size) for number, (strip, x, y) in enumerate(placed, start=1)]
 
 
-def belt_layout(tiles: int, side: float, max_rows: int) -> BeltLayout:
+def belt_layout(tiles: int, side: float, max_rows: int, passes_per_side: int | None = None) -> BeltLayout:
     """Choose the layout of a split: up to three passes over one belt, then longer strips, more belts, more passes.
 
     Args:
         tiles: of the split, at least 1
         side: of a tile, metres
         max_rows: rows of tiles that fit from north to south
+        passes_per_side: fixes the number of passes over a belt
+
+    Raises:
+        UserError: so many tiles need more passes
     """
     rows = 1 if tiles < MIN_TILES_FOR_TWO_ROWS else 2
-    passes = min(tiles, 2) if tiles < MIN_TILES_FOR_HARD_CASES else 3
+    usual = min(tiles, 2) if tiles < MIN_TILES_FOR_HARD_CASES else 3
+    passes = usual if passes_per_side is None else min(2 * passes_per_side, tiles)
     belts = min(max(tiles // (8 * rows * passes), 1), max_rows // rows)
-    columns = min(ceil(tiles / (rows * passes * belts)), MAX_COLUMNS, int((EAST - WEST) / side - OFFSET) + 1)
-    passes = ceil(tiles / (rows * columns * belts))
-    offset = OFFSET if passes <= 3 else (EAST - WEST) / side - (columns - 1)
-    return BeltLayout(rows, columns, belts, passes, offset)
+    max_columns = min(MAX_COLUMNS, int((EAST - WEST) / side - OFFSET) + 1)
+    if passes_per_side is None:
+        columns = min(ceil(tiles / (rows * passes * belts)), max_columns)
+        passes = ceil(tiles / (rows * columns * belts))
+        offset = OFFSET if passes <= 3 else (EAST - WEST) / side - (columns - 1)
+        return BeltLayout(rows, columns, belts, passes, offset)
+    belts = min(max(belts, ceil(tiles / (rows * passes * max_columns))), max_rows // rows)
+    columns = ceil(tiles / (rows * passes * belts))
+    if columns > max_columns:
+        raise UserError(
+            f"{tiles} tiles do not fit into the simulated area with passes={passes_per_side}; set passes="
+            f"{ceil(tiles / (2 * rows * belts * max_columns))} or more, or fewer tiles",
+            kind="conflict",
+            key="passes",
+            value=passes_per_side,
+        )
+    return BeltLayout(rows, columns, belts, passes, OFFSET)
 
 
 def place_tiles(

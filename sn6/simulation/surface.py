@@ -28,14 +28,14 @@ class Surface:
     Attributes:
         cover: a Cover
         height: metres above the ground, with the slopes of roofs and the crowns of trees
-        tone: two random numbers per object, -1 to 1: for the radar, for the optical images
+        tone: random numbers of the object, -1 to 1, see Ground.tone
         grain: two random numbers per pixel, Gaussian of variance 1, that depend only on the coordinates, so that every
             pass sees the same details: chimneys, gutters, leaves, stones
     """
 
     cover: Int[np.ndarray, "h w"]
     height: Float32[np.ndarray, "h w"]
-    tone: Float32[np.ndarray, "2 h w"]
+    tone: Float32[np.ndarray, "4 h w"]
     grain: Float32[np.ndarray, "2 h w"]
 
     def flipped(self) -> "Surface":
@@ -72,7 +72,7 @@ def rasterize_ground(ground: Ground, seed: int, x: float, y: float, shape: tuple
     if pitched.any():
         owner = np.concatenate([[0], np.cumsum(pitched) * pitched])[number]
         height += roof_slopes(ground.where(pitched), owner, x, y)
-    return Surface(cover, height, np.stack([raster(ground.tone[:, 0]), raster(ground.tone[:, 1])]), grain)
+    return Surface(cover, height, np.stack([raster(tone) for tone in ground.tone.T]), grain)
 
 
 def crown_profile(
