@@ -8,6 +8,7 @@ import pytest
 import shapely
 from numpy.testing import assert_allclose
 
+from sn6.errors import UserError
 from sn6.simulation.strips import plan_tiles
 
 
@@ -83,3 +84,21 @@ def test_gains_and_offsets_of_passes_are_small_and_centred():
     assert np.corrcoef(gains.T).min() > 0.8  # of all bands together
     assert np.abs(offsets).max() < 3
     assert 0.3 < offsets.std() < 1
+
+
+@pytest.mark.parametrize("passes", [1, 3, 16])
+def test_each_side_images_the_same_ground_as_often_as_asked(passes):
+    planned = plan_tiles(2 * passes * 8, 0, 900, seed=0, passes=passes)
+    squares = defaultdict(list)
+    for tile in planned:
+        squares[tile.strip].append(shapely.box(*tile.bounds))
+    assert [strip.orientation for strip in squares].count(0) == passes
+    assert [strip.orientation for strip in squares].count(1) == passes
+    common = shapely.intersection_all([shapely.unary_union(tiles) for tiles in squares.values()])
+    assert common.area > 0.5 * 8 * 450**2  # square metres that all passes image
+
+
+def test_too_few_passes_for_so_many_tiles_are_refused():
+    with pytest.raises(UserError) as caught:
+        plan_tiles(3401, 2061, 900, seed=0, passes=1)
+    assert (caught.value.kind, caught.value.key) == ("conflict", "passes")

@@ -79,6 +79,6 @@ def to_cells(
     inner = np.s_[..., : height * PIXELS, : width * PIXELS]
     shape = (height, PIXELS, width, PIXELS)
     has_data: Bool[np.ndarray, "h9 w9"] = np.all(valid[inner].reshape(shape), axis=(1, 3))
-    pixels = image[inner].reshape(-1, *shape)[:, :, OFFSET::STEP, :, OFFSET::STEP]
+    pixels = image[inner].reshape(len(image), *shape)[:, :, OFFSET::STEP, :, OFFSET::STEP]
     power = (10 ** (pixels / np.float32(10))).mean(axis=(2, 4))
     return np.where(has_data, 10 * np.log10(power), 0).astype(np.float32), has_data

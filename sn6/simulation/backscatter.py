@@ -16,22 +16,22 @@ CROSSTALK = np.array([-4.6, -3.8])
 
 BACKSCATTER = np.array(  # of each Cover: HH, HV, VH, VV
     [
-        (30.0, 33.3, 31.8, 27.0),  # STREET
-        (31.0, 34.8, 33.3, 28.0),  # PAVING
-        (32.5, 36.3, 34.8, 29.5),  # LAWN
-        (34.0, 37.8, 36.3, 31.0),  # GARDEN
-        (33.0, 36.3, 34.8, 30.0),  # RAIL
+        (30.0, 34.0, 32.1, 27.0),  # STREET
+        (31.0, 35.5, 33.6, 28.0),  # PAVING
+        (32.5, 37.0, 35.1, 29.5),  # LAWN
+        (34.0, 38.5, 36.6, 31.0),  # GARDEN
+        (33.0, 37.0, 35.1, 30.0),  # RAIL
         (18.5, 20.7, 18.7, 15.5),  # WATER
-        (36.5, 38.2, 36.7, 33.5),  # CAR
-        (40.0, 41.2, 39.7, 37.0),  # METAL
-        (34.0, 39.8, 38.3, 31.0),  # TREE: volume scattering
-        (70.0, 55.0, 53.5, 67.0),  # CORNER
-        (33.0, 37.3, 35.8, 30.0),  # FENCE
-        (35.0, 38.2, 36.7, 32.0),  # FITTING
-        (32.5, 36.3, 34.8, 29.5),  # TILES
-        (29.5, 33.8, 32.3, 26.5),  # BITUMEN
-        (32.0, 36.8, 35.3, 29.0),  # GRAVEL
-        (28.0, 32.3, 30.8, 25.0),  # SHEET: specular except for its ribs
+        (36.5, 38.9, 37.0, 33.5),  # CAR
+        (40.0, 41.9, 40.0, 37.0),  # METAL
+        (34.0, 40.5, 38.6, 31.0),  # TREE: volume scattering
+        (70.0, 55.7, 53.8, 67.0),  # CORNER
+        (33.0, 38.0, 36.1, 30.0),  # FENCE
+        (35.0, 38.9, 37.0, 32.0),  # FITTING
+        (32.5, 37.0, 35.1, 29.5),  # TILES
+        (29.5, 34.5, 32.6, 26.5),  # BITUMEN
+        (32.0, 37.5, 35.6, 29.0),  # GRAVEL
+        (28.0, 33.0, 31.1, 25.0),  # SHEET: specular except for its ribs
     ],
     dtype=np.float32,
 )
@@ -46,7 +46,7 @@ CLUTTER_SIZE = 2.0  # pixels
 HAZE = 0.005  # of the surrounding power, from sidelobes and multiple scattering: it brightens shadows
 HAZE_SIZE = 61  # pixels
 
-WALL = np.array([43.0, 41.5, 39.5, 41.0])  # per metre of a wall's height
+WALL = np.array([43.0, 42.0, 39.8, 41.0])  # per metre of a wall's height
 WALL_SPREAD = 6.0  # dB per unit of the building's tone
 SILLS = 0.5  # of the power of a wall, from a line of windows and balconies on each storey
 WALL_CLUTTER = 8.0  # dB of variation along these lines
@@ -56,7 +56,7 @@ GLINT_WIDTH = 9.0  # degrees
 
 OPAQUE = 0.45  # of a tree's height; the part above it lets the wave through
 
-POINT = np.array([53.5, 44.5, 42.5, 52.0])  # of the weakest strong scatterer
+POINT = np.array([53.5, 45.0, 42.5, 52.0])  # of the weakest strong scatterer
 POINT_SPREAD = 6.0  # dB: standard deviations of its ratios of HV to HH and of HH to VV
 POINT_TAIL = 14.0  # dB per standard deviation of grain above the threshold
 OFFSETS = np.arange(-24, 25) / 1.25  # from a point, in resolution cells

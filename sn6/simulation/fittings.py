@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 
 from sn6.simulation.ground import Cover, Ground, concatenate, make_objects
 
-KEPT = 0.9  # of the parts of the plan, in each house
+KEPT = 0.95  # of the parts of the plan, in each house
 THIN = 0.7  # metres: the width of pipes, upstands and fences, at least a pixel
 FENCE_HEIGHT = 1.9  # metres
 CORNER_SIZE = 1.2  # metres
@@ -77,7 +77,7 @@ def porches(rng: np.random.Generator, row: Row, front: Float[np.ndarray, " n"], 
 
 def corners(rng: np.random.Generator, row: Row, wall: Float[np.ndarray, " n"], outward: float) -> Ground:
     """Build corner reflectors at the foot of a facade, one at each party wall: recesses, downpipes, balcony walls."""
-    kept = rng.random(len(row.west)) < KEPT * (rng.random() < 0.9)
+    kept = rng.random(len(row.west)) < KEPT
     west = row.west - CORNER_SIZE / 2
     shapes = boxes(west, wall, west + CORNER_SIZE, wall + outward * CORNER_SIZE)
     return make_objects(rng, Cover.CORNER, shapes[kept], height=CORNER_HEIGHT, alike=0.5)
@@ -90,7 +90,7 @@ def roof_details(rng: np.random.Generator, row: Row) -> list[Ground]:
     chimney = boxes(row.west - 0.5, middle - 0.5, row.west + 0.5, middle + 0.5)
     upstand = boxes(row.west - THIN / 2, row.south, row.west + THIN / 2, row.north)
     has_chimney = rng.random(n) < KEPT * (rng.random() < 0.6)
-    has_upstand = np.full(n, rng.random() < 0.75) & (np.arange(n) > 0)
+    has_upstand = np.full(n, rng.random() < 0.85) & (np.arange(n) > 0)
     top = np.maximum(row.eaves, np.roll(row.eaves, 1)) + rng.uniform(0.4, 1.0)  # the higher one of the two houses
     along = np.where(row.across, 0.0, np.minimum(row.rise, np.roll(row.rise, 1)))[has_upstand]
     parts = [

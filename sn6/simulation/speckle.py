@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Complex64, Float32
 
 # Amplitudes of a point in the single-look samples half a pixel, a pixel and 1.5 pixels away; 1 in its own. Chosen so
-# that the values of the cross-polarised bands, mostly noise, spread nearly as far as the published percentiles 1 and 50.
+# that the cross-polarised bands, mostly noise, spread nearly as far as between the published percentiles 1 and 50.
 RESPONSE = np.array([0.8, 0.41, 0.135], dtype=np.float32)
 # These follow from RESPONSE for a flat field. Two single-look samples have the complex correlations C1, C2, ... at
 # distances 1, 2, ... in a row or a column; 2x2 of them have LOOKS = 4 / (1 + C1²)², and adjacent pixels share
