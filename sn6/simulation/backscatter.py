@@ -56,10 +56,10 @@ GLINT_WIDTH = 9.0  # degrees
 
 OPAQUE = 0.45  # of a tree's height; the part above it lets the wave through
 
-POINT = np.array([53.5, 45.0, 42.5, 52.0])  # of the weakest strong scatterer
+POINT = np.array([53.5, 47.0, 44.0, 52.0])  # of the weakest strong scatterer
 POINT_SPREAD = 6.0  # dB: standard deviations of its ratios of HV to HH and of HH to VV
 POINT_TAIL = 14.0  # dB per standard deviation of grain above the threshold
-OFFSETS = np.arange(-24, 25) / 1.25  # from a point, in resolution cells
+OFFSETS = np.arange(-12, 13) / 1.25  # from a point, in resolution cells
 POINT_RESPONSE = (np.sinc(OFFSETS) ** 2 * np.where(np.abs(OFFSETS) < 1, 1.0, 0.03)).astype(
     np.float32
 )  # sidelobes of -28 dB and less

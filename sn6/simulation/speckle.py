@@ -47,15 +47,15 @@ def single_look(rng: np.random.Generator, height: int, width: int) -> Complex64[
     """Draw a circular Gaussian field of mean intensity 1 with two samples per pixel in rows and in columns."""
     n = len(RESPONSE)
     white = rng.standard_normal((2 * height + 2 * n, 4 * width + 4 * n), np.float32)
-    rows = white[n:-n].copy()
+    rows, pair = white[n:-n].copy(), np.empty_like(white[n:-n])
     for distance, amplitude in enumerate(RESPONSE, start=1):
-        pair = white[n - distance : -n - distance] + white[n + distance : len(white) - n + distance]
+        np.add(white[n - distance : -n - distance], white[n + distance : len(white) - n + distance], out=pair)
         pair *= amplitude
         rows += pair
-    field = rows[:, 2 * n : -2 * n].copy()  # real and imaginary parts alternate
+    field, pair = rows[:, 2 * n : -2 * n].copy(), pair[:, : 4 * width]  # real and imaginary parts alternate
     for distance, amplitude in enumerate(RESPONSE, start=1):
         left, right = 2 * (n - distance), 2 * (n + distance)
-        pair = rows[:, left : left + 4 * width] + rows[:, right : right + 4 * width]
+        np.add(rows[:, left : left + 4 * width], rows[:, right : right + 4 * width], out=pair)
         pair *= amplitude
         field += pair
     field *= np.float32(np.sqrt(0.5) / (1 + 2 * np.sum(RESPONSE**2)))
