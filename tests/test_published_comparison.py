@@ -35,13 +35,15 @@ def tiny(tmp_path_factory):
     return inspect(root)
 
 
-def test_a_simulated_archive_is_within_tolerance(tiny):
-    rows = rows_of(tiny)
-    assert [row.within_tolerance for row in rows.values() if row.within_tolerance is not None] == [True] * 13
+def test_a_simulated_archive_is_near_the_published_one(tmp_path):
+    """Twelve tiles: what they show and the gains of their three passes move the percentiles by a decibel."""
+    simulate(tmp_path / "archive", tiles=12, test_tiles=0, size=900)
+    rows = rows_of(inspect(tmp_path / "archive"))
     for band in BANDS:
         for percent in (1, 50, 99):
             row = rows[f"{band} percentile {percent}, dB"]
-            assert abs(row.value - row.published) <= 2.5
+            assert abs(row.value - row.published) <= 3
+    assert all(rows[f"{band} skewness at 4.5 m"].value > 0.3 for band in BANDS)  # a tail on the bright side
     assert 0.10 <= rows["fraction of nodata"].value <= 0.18
 
 

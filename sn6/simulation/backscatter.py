@@ -16,22 +16,22 @@ CROSSTALK = np.array([-4.6, -3.8])
 
 BACKSCATTER = np.array(  # of each Cover: HH, HV, VH, VV
     [
-        (30.0, 34.0, 32.1, 27.0),  # STREET
-        (31.0, 35.5, 33.6, 28.0),  # PAVING
-        (32.5, 37.0, 35.1, 29.5),  # LAWN
-        (34.0, 38.5, 36.6, 31.0),  # GARDEN
-        (33.0, 37.0, 35.1, 30.0),  # RAIL
+        (30.2, 34.0, 32.6, 27.8),  # STREET
+        (31.2, 35.5, 34.1, 28.8),  # PAVING
+        (32.7, 37.0, 35.6, 30.3),  # LAWN
+        (34.2, 38.5, 37.1, 31.8),  # GARDEN
+        (33.2, 37.0, 35.6, 30.8),  # RAIL
         (18.5, 20.7, 18.7, 15.5),  # WATER
-        (36.5, 38.9, 37.0, 33.5),  # CAR
-        (40.0, 41.9, 40.0, 37.0),  # METAL
-        (34.0, 40.5, 38.6, 31.0),  # TREE: volume scattering
-        (70.0, 55.7, 53.8, 67.0),  # CORNER
-        (33.0, 38.0, 36.1, 30.0),  # FENCE
-        (35.0, 38.9, 37.0, 32.0),  # FITTING
-        (32.5, 37.0, 35.1, 29.5),  # TILES
-        (29.5, 34.5, 32.6, 26.5),  # BITUMEN
-        (32.0, 37.5, 35.6, 29.0),  # GRAVEL
-        (28.0, 33.0, 31.1, 25.0),  # SHEET: specular except for its ribs
+        (36.7, 38.9, 37.5, 34.3),  # CAR
+        (40.2, 41.9, 40.5, 37.8),  # METAL
+        (34.2, 40.5, 39.1, 31.8),  # TREE: volume scattering
+        (70.2, 55.7, 54.3, 67.8),  # CORNER
+        (33.2, 38.0, 36.6, 30.8),  # FENCE
+        (35.2, 38.9, 37.5, 32.8),  # FITTING
+        (32.7, 37.0, 35.6, 30.3),  # TILES
+        (29.7, 34.5, 33.1, 27.3),  # BITUMEN
+        (32.2, 37.5, 36.1, 29.8),  # GRAVEL
+        (28.2, 33.0, 31.6, 25.8),  # SHEET: specular except for its ribs
     ],
     dtype=np.float32,
 )
@@ -46,17 +46,17 @@ CLUTTER_SIZE = 2.0  # pixels
 HAZE = 0.005  # of the surrounding power, from sidelobes and multiple scattering: it brightens shadows
 HAZE_SIZE = 61  # pixels
 
-WALL = np.array([43.0, 42.0, 39.8, 41.0])  # per metre of a wall's height
+WALL = np.array([43.2, 42.0, 40.5, 41.8])  # per metre of a wall's height
 WALL_SPREAD = 6.0  # dB per unit of the building's tone
 SILLS = 0.5  # of the power of a wall, from a line of windows and balconies on each storey
 WALL_CLUTTER = 8.0  # dB of variation along these lines
-DOUBLE_BOUNCE = np.array([53.0, 48.0, 46.0, 51.0])  # per metre of height of a wall along the flight line
+DOUBLE_BOUNCE = np.array([53.5, 48.0, 46.5, 52.0])  # per metre of height of a wall along the flight line
 GLINT = 15.0  # dB more where a roof is perpendicular to the wave
 GLINT_WIDTH = 9.0  # degrees
 
 OPAQUE = 0.45  # of a tree's height; the part above it lets the wave through
 
-POINT = np.array([53.5, 47.0, 44.0, 52.0])  # of the weakest strong scatterer
+POINT = np.array([53.5, 47.0, 45.0, 52.5])  # of the weakest strong scatterer
 POINT_SPREAD = 6.0  # dB: standard deviations of its ratios of HV to HH and of HH to VV
 POINT_TAIL = 14.0  # dB per standard deviation of grain above the threshold
 OFFSETS = np.arange(-12, 13) / 1.25  # from a point, in resolution cells

@@ -130,7 +130,7 @@ class RecordConfig(Callback):
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         config = {
             "lr": trainer.optimizers[0].param_groups[0]["lr"],
-            "loss": type(pl_module.loss).__name__,
+            "loss": type(pl_module.losses.modules_of_heads[0]).__name__,
             "crop": trainer.datamodule.crop,
             "ranks": trainer.world_size,
         }
