@@ -66,8 +66,7 @@ def test_each_format_scores_as_the_run_reported(sn6_predict, run_folder, archive
     assert done.status == 0, done.err
     metrics = json.loads((run_folder / "metrics.json").read_text())["test"]
     expected = Counts(metrics["tp"], metrics["fp"], metrics["fn"])
-    assert expected.tp > 0
-    assert expected.fp > 0
+    assert expected.tp + expected.fp > 1
     formats = [
         read_proposals(tmp_path / "out/proposals.csv"),
         by_tile(read_geojson(tmp_path / "out/footprints.geojson", "confidence")),
