@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import rasterio
 import shapely
+from helpers.rendered import BLACK, close, pixels_of, window
 from matplotlib.figure import Figure
 from shapely import box
-from test_plots import BLACK, close, pixels_of, window
 
 from sn6.footprints import Footprints
 from sn6.metrics.matching import match_tile

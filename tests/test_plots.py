@@ -2,10 +2,10 @@
 
 from itertools import combinations
 
-import matplotlib.image
 import numpy as np
 import pytest
 import shapely
+from helpers.rendered import BLACK, close, pixels_of, window
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from scipy import ndimage
@@ -22,27 +22,12 @@ from sn6.plots.tiles import (
     outline,
     overview_figure,
     round_length,
-    save_figure,
 )
 
 BOXES = np.array([shapely.box(x, 10, x + 10, 20) for x in (5, 25, 45)], dtype=object)
 BOTH = np.array([True, True])
 ONE_MATCH = Match(np.array([1, -1]), BOTH, BOTH, np.array([1.0, 0.0]))  # of boxes 0 and 1 with 1 and 2: box 1
-BLACK = np.zeros((64, 64), np.float32)
 YELLOW = (0.993, 0.906, 0.144)  # the end of the colour bar
-
-
-def pixels_of(figure, path):
-    """Save the figure and read it, rows from the top, 0 to 1."""
-    save_figure(figure, path / "figure.png")
-    return matplotlib.image.imread(path / "figure.png")[..., :3]
-
-
-def window(axis, pixels):
-    """Return the pixels of a panel."""
-    box = axis.get_window_extent()
-    height = len(pixels)
-    return pixels[round(height - box.y1) : round(height - box.y0), round(box.x0) : round(box.x1)]
 
 
 def bounds(mask):
@@ -51,10 +36,6 @@ def bounds(mask):
     largest = np.bincount(regions.ravel())[1:].argmax() + 1
     rows, columns = np.nonzero(regions == largest)
     return np.array([rows.min(), rows.max(), columns.min(), columns.max()])
-
-
-def close(pixels, colour, tolerance=0.02):
-    return (np.abs(pixels - colour) < tolerance).all(axis=-1)
 
 
 def test_holes_are_not_filled(tmp_path):
