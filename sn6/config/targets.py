@@ -66,7 +66,8 @@ def make_object(node: Any, where: str, **arguments: Any) -> Any:
         UserError: the class of another package or of the user refuses its arguments
     """
     try:
-        return instantiate(node, _convert_="all", **TRUST_NODE, **arguments)
+        # not as arguments of `instantiate`: Hydra 1.3 makes dicts of dataclasses
+        return instantiate(node, _convert_="all", _partial_=True, **TRUST_NODE)(**arguments)
     except Exception as error:
         target = str(node["_target_"])
         if isinstance(error.__cause__ or error, UserError) or target.startswith("sn6."):

@@ -132,7 +132,7 @@ def make_modules(config: ResolvedConfig, resumes: bool) -> tuple[Segmenter, Tile
     tree = config.tree
     heads = make_heads(config.to_dict())
     augmentation, targets = make_augmentation(tree.augmentation), HeadLosses(heads).targets
-    datamodule = instantiate(tree.data, _convert_="all", augmentation=augmentation, targets=targets)
+    datamodule = make_object(tree.data, "data", augmentation=augmentation, targets=targets)
     bands = list(datamodule.source.bands)
     if len(bands) != tree.model.in_channels:
         raise UserError(
