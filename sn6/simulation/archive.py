@@ -17,7 +17,7 @@ from sn6.simulation.scene import Scene
 from sn6.simulation.strips import PlannedTile, harbour_basins, plan_tiles
 from sn6.simulation.tile import Footprint
 
-VERSION = 3  # to be increased whenever the same settings give other files
+VERSION = 4  # to be increased whenever the same settings give other files
 Scale = Literal["tiny", "small", "medium", "full"]
 TileCount = Annotated[int, Field(ge=1)]
 TestTileCount = Annotated[int, Field(ge=0)]

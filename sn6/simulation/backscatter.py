@@ -10,17 +10,17 @@ from jaxtyping import Float, Float32, Int
 MIN_VALUE = 1e-5  # dB: of a valid pixel, since 0 is nodata
 MAX_VALUE = 92.9  # dB: the published maximum
 STEP = 1 / 64  # dB: values are multiples of it, far below the speckle, which halves the size of a tile on disk
-NOISE = np.array([20.6, 32.4, 29.0, 17.2])  # of the receiver: HH, HV, VH, VV; most of a cross-polarised image
+NOISE = np.array([22.1, 32.5, 29.2, 19.2])  # of the receiver: HH, HV, VH, VV; most of a cross-polarised image
 # dB of HH that the antenna lets into HV, and of VV into VH, in the units of these bands: 12 dB under the copolar gain.
 CROSSTALK = np.array([-4.6, -3.8])
 
 BACKSCATTER = np.array(  # of each Cover: HH, HV, VH, VV
     [
-        (30.2, 34.0, 32.6, 27.8),  # STREET
-        (31.2, 35.5, 34.1, 28.8),  # PAVING
-        (32.7, 37.0, 35.6, 30.3),  # LAWN
-        (34.2, 38.5, 37.1, 31.8),  # GARDEN
-        (33.2, 37.0, 35.6, 30.8),  # RAIL
+        (29.2, 32.8, 31.2, 26.8),  # STREET
+        (30.2, 34.2, 32.6, 27.8),  # PAVING
+        (31.5, 35.5, 33.9, 29.1),  # LAWN
+        (32.7, 36.8, 35.2, 30.3),  # GARDEN
+        (32.2, 35.7, 34.1, 29.8),  # RAIL
         (18.5, 20.7, 18.7, 15.5),  # WATER
         (36.7, 38.9, 37.5, 34.3),  # CAR
         (40.2, 41.9, 40.5, 37.8),  # METAL
@@ -38,7 +38,7 @@ BACKSCATTER = np.array(  # of each Cover: HH, HV, VH, VV
 # Of each Cover: dB per unit of the object's tone, dB of variation within an object, and how many standard deviations
 # above 0 the grain of a pixel must be for a single strong scatterer there.
 SPREAD = np.array([2.0, 2.5, 2.0, 2.0, 2.0, 1.5, 3.0, 4.0, 2.0, 3.0, 3.0, 4.0, 3.5, 3.5, 3.5, 3.5], dtype=np.float32)
-CLUTTER = np.array([1.5, 1.5, 1.0, 2.0, 2.0, 0.5, 2.0, 3.0, 2.0, 2.0, 3.0, 3.0, 2.0, 2.0, 2.0, 2.0], dtype=np.float32)
+CLUTTER = np.array([2.5, 2.5, 2.0, 2.5, 3.0, 0.5, 2.0, 3.0, 2.0, 2.0, 3.0, 3.0, 2.0, 2.0, 2.0, 2.0], dtype=np.float32)
 POINTS = np.array([3.4, 3.2, 3.9, 3.0, 2.9, 9.0, 2.0, 1.8, 3.6, 9.0, 2.4, 1.2, 3.0, 2.6, 2.7, 2.5], dtype=np.float32)
 CROSS_TONE, COPOLAR_TONE = 5.0, 3.0  # dB per unit of an object's tones for HV and VH, and for HH against VV
 CLUTTER_SIZE = 2.0  # pixels
@@ -50,7 +50,8 @@ WALL = np.array([43.2, 42.0, 40.5, 41.8])  # per metre of a wall's height
 WALL_SPREAD = 6.0  # dB per unit of the building's tone
 SILLS = 0.5  # of the power of a wall, from a line of windows and balconies on each storey
 WALL_CLUTTER = 8.0  # dB of variation along these lines
-DOUBLE_BOUNCE = np.array([53.5, 48.0, 46.5, 52.0])  # per metre of height of a wall along the flight line
+DOUBLE_BOUNCE = np.array([52.5, 47.0, 45.5, 51.0])  # per metre of height of a wall along the flight line
+DOUBLE_BOUNCE_CLUTTER = 4.0  # dB of variation along its line: doors, bicycles, uneven paving
 GLINT = 15.0  # dB more where a roof is perpendicular to the wave
 GLINT_WIDTH = 9.0  # degrees
 

@@ -24,6 +24,7 @@ from sn6.simulation.backscatter import (
     CLUTTER_SIZE,
     CROSSTALK,
     DOUBLE_BOUNCE,
+    DOUBLE_BOUNCE_CLUTTER,
     GLINT,
     GLINT_WIDTH,
     HAZE,
@@ -198,7 +199,8 @@ def wall_facets(
     sill = (low + high) / 2
     masonry = Facets(column[owner], low, high, (1 - SILLS) * power)
     windows = Facets(column[owner], sill, sill, SILLS * power * detail)
-    corners = Facets(column, foot, foot - 1.0, power_of(DOUBLE_BOUNCE[:, None] + bands) * strength * power_of(-loss))
+    uneven = DOUBLE_BOUNCE_CLUTTER * rng.standard_normal(len(row)) - loss
+    corners = Facets(column, foot, foot - 1.0, power_of(DOUBLE_BOUNCE[:, None] + bands) * strength * power_of(uneven))
     return [masonry, windows, corners]
 
 
