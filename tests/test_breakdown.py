@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from sn6.metrics.breakdown import bin_names, bins, bootstrap_f1, by_group, spatial_blocks
+from sn6.metrics.breakdown import bin_names, bins, bootstrap_f1, by_group, central, resampled_f1, spatial_blocks
 from sn6.metrics.matching import Counts
 
 
@@ -52,6 +52,18 @@ def test_the_interval_contains_the_score_and_is_a_point_if_all_blocks_are_equal(
     wider = bootstrap_f1(random_counts(30), np.arange(30), 500, 0.99)
     assert wider[0] < low < high < wider[1]
     assert bootstrap_f1(np.tile([6, 2, 2], (9, 1)), np.arange(9), 100, 0.95) == (0.75, 0.75)
+
+
+def test_runs_are_resampled_on_the_same_draws_so_that_their_difference_is_paired():
+    """A run that finds one more building of each ten than another does so in every draw, however the blocks differ."""
+    counts, blocks = random_counts(24), np.repeat(np.arange(8), 3)
+    better = counts + counts[:, [2]] // 10 * [1, 0, -1]
+    pair = resampled_f1(np.stack([counts, better]), blocks, 300)
+    assert pair[0].tolist() == resampled_f1(counts, blocks, 300).tolist()
+    gain = central(pair[1] - pair[0], 0.95)
+    alone = [bootstrap_f1(one, blocks, 300, 0.95) for one in (counts, better)]
+    assert gain[0] > 0
+    assert gain[1] - gain[0] < 0.5 * min(high - low for low, high in alone)
 
 
 def test_tiles_with_their_corners_in_one_square_are_one_block():

@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Int64
+from jaxtyping import Bool, Float, Float64, Int, Int64
 
 from sn6.metrics.matching import Counts
 
@@ -91,24 +91,41 @@ def bootstrap_f1(
 ) -> tuple[float, float]:
     """Compute a confidence interval of F1 by a cluster bootstrap over spatial blocks (percentile method).
 
-    Tiles of one block show the same buildings from several passes: resampling single tiles would make the interval far
-    too narrow. The random numbers have a fixed seed.
-
     Args:
         counts: true positives, false positives, false negatives of each tile
         blocks: number of the spatial block of each tile, from 0
-        resamples: number of resampled scores, each from as many blocks as there are, drawn with replacement
+        resamples: number of resampled scores
         level: fraction of the resampled scores inside the interval, such as 0.95
 
     Source: Efron, Tibshirani 1993, An Introduction to the Bootstrap, chapters 8 and 13.
     """
+    return central(resampled_f1(counts, blocks, resamples), level)
+
+
+def resampled_f1(
+    counts: Int[np.ndarray, "*runs tiles 3"], blocks: Int[np.ndarray, " tiles"], resamples: int
+) -> Float64[np.ndarray, "*runs {resamples}"]:
+    """Compute F1 of resampled blocks, as many as there are, drawn with replacement.
+
+    Tiles of one block show the same buildings from several passes: resampling single tiles would make an interval far
+    too narrow. The random numbers have a fixed seed, so that all runs, in one call or in several, are scored on the
+    same draws: the differences of two runs are paired.
+
+    Args:
+        counts: true positives, false positives, false negatives of each tile
+        blocks: number of the spatial block of each tile, from 0
+        resamples: number of resampled scores
+    """
     number = int(blocks.max()) + 1
-    pooled = np.zeros((number, 3), dtype=np.int64)
-    np.add.at(pooled, blocks, counts)
+    pooled = np.stack([counts[..., blocks == block, :].sum(axis=-2) for block in range(number)], axis=-2)
     drawn = np.random.default_rng(0).multinomial(number, np.full(number, 1 / number), size=resamples)
-    tp, fp, fn = (drawn @ pooled).T
-    f1 = 2 * tp / np.maximum(2 * tp + fp + fn, 1)
-    low, high = np.quantile(f1, [(1 - level) / 2, (1 + level) / 2])
+    tp, fp, fn = np.moveaxis(drawn @ pooled, -1, 0)
+    return 2 * tp / np.maximum(2 * tp + fp + fn, 1)
+
+
+def central(values: Float[np.ndarray, " n"], level: float) -> tuple[float, float]:
+    """Return the limits between which the fraction `level` of the values lies, with as many below as above."""
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
