@@ -46,8 +46,8 @@ class ResUNet(nn.Module):
         for inputs, outputs, blocks in zip(widths, widths[1:], BLOCKS[1:], strict=False):
             levels.append(residual_blocks(inputs, outputs, 2, blocks))
         self.encoder = nn.ModuleList(levels)
-        inputs = [below + skip for below, skip in zip([widths[-1], *upward], widths[-2::-1], strict=False)]
-        self.decoder = nn.ModuleList(double_convolution(i, o, True, True) for i, o in zip(inputs, upward, strict=True))
+        joined = [below + skip for below, skip in zip([widths[-1], *upward], widths[-2::-1], strict=False)]
+        self.decoder = nn.ModuleList(double_convolution(i, o, True, True) for i, o in zip(joined, upward, strict=True))
         self.head = nn.Conv2d(width, 4 * classes, 3, padding=1)
         he_initialise(self)
 
