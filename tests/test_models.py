@@ -10,6 +10,7 @@ from torch import nn
 from sn6.cli import validate_arguments
 from sn6.models.encoders import he_initialise
 from sn6.models.fcn import FCN8s, FCN16s, FCN32s
+from sn6.models.resunet import ResUNet
 from sn6.models.ternausnet import TernausNet
 from sn6.models.unet import UNet
 
@@ -21,6 +22,7 @@ SMALL = {
     "UNet valid": lambda **k: UNet(width=4, padded=False, **k),
     "UNet batch norm": lambda **k: UNet(width=4, batch_norm=True, dropout=0.5, **k),
     "TernausNet": lambda **k: TernausNet(width=4, **k),
+    "ResUNet": lambda **k: ResUNet(width=4, **k),
 }
 small = pytest.mark.parametrize("build", SMALL.values(), ids=SMALL.keys())
 
@@ -81,7 +83,7 @@ def test_channels_last_and_bfloat16_give_the_same_logits(build):
     logits.float().mean().backward()
 
 
-@pytest.mark.parametrize("name", ["FCN8s", "UNet valid", "TernausNet"])
+@pytest.mark.parametrize("name", ["FCN8s", "UNet valid", "TernausNet", "ResUNet"])
 def test_compiling_in_place_changes_neither_logits_nor_names(name, monkeypatch):
     """The compiler cannot trace the shape checks that the tests enable, so this test disables them."""
     monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
@@ -94,7 +96,7 @@ def test_compiling_in_place_changes_neither_logits_nor_names(name, monkeypatch):
 
 
 def test_options_are_checked_by_their_types():
-    for network in (FCN8s, UNet, TernausNet):
+    for network in (FCN8s, UNet, TernausNet, ResUNet):
         assert validate_arguments(network, {"width": "16"}, "model") == {"width": 16}
         with user_error("invalid_value", key="in_channels", value=0):
             validate_arguments(network, {"in_channels": 0}, "model")
@@ -146,6 +148,23 @@ def test_fcn_has_the_parameters_of_the_published_nets(network, skips, upsampling
         assert parameters(network(in_channels=3, classes=21)) == expected
     if network is FCN8s:
         assert expected == 134_489_759
+
+
+def test_resunet_has_the_parameters_of_its_widths():
+    """Convolutions before a batch norm have no bias; the batch norm has two parameters a channel."""
+
+    def norm_conv(inputs, outputs, kernel):
+        return inputs * outputs * kernel**2 + 2 * outputs
+
+    expected = norm_conv(4 * 2 * 2, 32, 3)  # 2×2 pixels of four bands
+    for inputs, outputs, blocks in [(32, 32, 1), (32, 64, 2), (64, 128, 2), (128, 192, 2), (192, 256, 1)]:
+        expected += norm_conv(inputs, outputs, 3) + (2 * blocks - 1) * norm_conv(outputs, outputs, 3)
+        expected += norm_conv(inputs, outputs, 1) if inputs != outputs else 0
+    for inputs, outputs in [(256 + 192, 128), (128 + 128, 96), (96 + 64, 64), (64 + 32, 32)]:
+        expected += norm_conv(inputs, outputs, 3) + norm_conv(outputs, outputs, 3)
+    expected += conv(32, 4 * 3, 3)
+    with torch.device("meta"):
+        assert parameters(ResUNet(classes=3)) == expected == 4_144_716
 
 
 # --- independent implementations --------------------------------------------------------------------------------
@@ -257,3 +276,38 @@ def test_ternausnet_equals_plain_functions():
     expected = F.conv2d(x, net.head.weight, net.head.bias)[..., :70, :40]
     assert expected.shape == net(image).shape
     torch.testing.assert_close(net(image), expected)
+
+
+def test_resunet_equals_plain_functions():
+    """Its first layer is a 3×3 convolution of the image whose 2×2 pixels were moved to channels."""
+    net = randomise(ResUNet(in_channels=2, classes=3, width=2))
+    for norm in (m for m in net.modules() if isinstance(m, nn.BatchNorm2d)):
+        norm.running_mean.normal_(std=0.1)
+        norm.running_var.uniform_(0.5, 2)
+    image = torch.randn(2, 2, 70, 40)
+    state = iter(net.state_dict().values())
+
+    def norm_conv(x, stride=1, kernel=None):
+        kernel = next(state) if kernel is None else kernel
+        x = F.conv2d(x, kernel, stride=stride, padding=kernel.shape[-1] // 2)
+        weight, bias, mean, variance, _ = (next(state)[..., None, None] for _ in range(5))
+        return (x - mean) / (variance + 1e-5).sqrt() * weight + bias
+
+    x = F.pad(image, (0, 24, 0, 26))  # to 96×64
+    x = x.reshape(2, 2, 48, 2, 32, 2).permute(0, 1, 3, 5, 2, 4).reshape(2, 8, 48, 32)  # (bands, row, column)
+    kernel = next(state).reshape(2, 2, 3, 2, 3, 2).permute(0, 1, 3, 5, 2, 4).reshape(2, 8, 3, 3)
+    x, skips = F.relu(norm_conv(x, kernel=kernel)), []
+    for level, blocks in enumerate((1, 2, 2, 2, 1)):
+        for block in range(blocks):
+            halves = level > 0 and block == 0
+            residual = norm_conv(F.relu(norm_conv(x, 2 if halves else 1)))
+            x = F.relu(residual + (norm_conv(x, 2) if halves else x))
+        skips.append(x)
+    x = skips.pop()
+    while skips:
+        x = torch.cat([x.repeat_interleave(2, 2).repeat_interleave(2, 3), skips.pop()], 1)
+        x = F.relu(norm_conv(F.relu(norm_conv(x))))
+    x = F.conv2d(x, next(state), next(state), padding=1)  # channels: (class, row, column)
+    expected = x.reshape(2, 3, 2, 2, 48, 32).permute(0, 1, 4, 2, 5, 3).reshape(2, 3, 96, 64)[..., :70, :40]
+    assert next(state, None) is None
+    torch.testing.assert_close(net(image), expected, rtol=1e-4, atol=1e-4)
