@@ -70,8 +70,16 @@ def test_each_channel_of_a_half_size_head_is_a_pixel_of_two_by_two():
         assert (logits[0, of_class, row::2, column::2] == number).all()
 
 
-@pytest.mark.parametrize("encoder", ["test_resnet", "test_convnext", "test_mambaout", "test_vit", "test_efficientnet"])
-@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize(
+    ("encoder", "half"),
+    [
+        ("test_resnet", True),
+        ("test_mambaout", False),
+        ("test_vit", True),
+        pytest.param("test_convnext", False, marks=pytest.mark.slow),
+        pytest.param("test_efficientnet", True, marks=pytest.mark.slow),
+    ],
+)
 def test_logits_have_the_size_of_the_image_and_every_parameter_learns(encoder, half):
     """Also of encoders whose maps are (b, h, w, c), and of those with one size of maps only.
 
@@ -85,6 +93,7 @@ def test_logits_have_the_size_of_the_image_and_every_parameter_learns(encoder, h
     assert [name for name, p in network.named_parameters() if p.grad is None] == []
 
 
+@pytest.mark.slow
 def test_the_logits_depend_on_each_map_of_the_encoder():
     network, seen = net("test_convnext"), []
     network.encoder.register_forward_hook(
@@ -97,6 +106,7 @@ def test_the_logits_depend_on_each_map_of_the_encoder():
     assert all(m.grad.any() for m in maps)
 
 
+@pytest.mark.slow
 def test_a_shift_by_the_stride_shifts_the_logits():
     network = net(in_channels=1, norm="none")
     image = torch.zeros(1, 1, 448, 448)
@@ -125,7 +135,7 @@ def test_levels_of_the_decoder_are_powers_of_two():
         ("tf_efficientnet_b5_ns", "unknown_value"),  # an old name, which says the weights
         ("resnet34.a1_in1k", "unknown_value"),
         ("coatnet_0_224", "conflict"),  # images of 224 pixels only
-        ("inception_v4", "conflict"),  # maps of other sizes than image / stride
+        pytest.param("inception_v4", "conflict", marks=pytest.mark.slow),  # maps of other sizes than image / stride
     ],
 )
 def test_an_encoder_that_does_not_fit_is_an_error(encoder, kind):
@@ -133,6 +143,7 @@ def test_an_encoder_that_does_not_fit_is_an_error(encoder, kind):
         net(encoder)
 
 
+@pytest.mark.slow
 def test_an_encoder_with_windows_of_a_fixed_number_takes_multiples_of_its_image():
     assert encoder_shape("maxvit_tiny_tf_224", 4).multiple == 224
     assert encoder_shape("swin_tiny_patch4_window7_224", 4).multiple == 32
@@ -155,6 +166,7 @@ def test_a_checkpoint_declares_its_network_without_memory():
     assert {n: p.shape for n, p in real.state_dict().items()} == {n: p.shape for n, p in network.state_dict().items()}
 
 
+@pytest.mark.slow
 def test_encoders_are_listed_without_a_run(sn6_run, tmp_path):
     done = sn6_run("model=timm_unet", "model.encoder=list:test_*vit*")
     names = [line.split()[0] for line in done.out.splitlines()[1:]]
@@ -175,10 +187,14 @@ def published(encoder, **options):
 
 
 @pytest.mark.parametrize(
-    ("encoder", "options"),
-    [("test_resnet", {}), ("test_convnext", {}), ("test_mambaout", {}), ("test_efficientnet", {"num_classes": 7})],
+    ("encoder", "options", "suffix"),
+    [
+        ("test_resnet", {}, ".safetensors"),
+        ("test_mambaout", {}, ".pth"),
+        pytest.param("test_convnext", {}, ".safetensors", marks=pytest.mark.slow),
+        pytest.param("test_efficientnet", {"num_classes": 7}, ".pth", marks=pytest.mark.slow),
+    ],
 )
-@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 def test_every_tensor_comes_from_the_file(encoder, options, suffix, tmp_path):
     """The encoder with these weights returns the maps that the whole network of timm computes on its way."""
     whole = timm.create_model(encoder, **options).eval()
@@ -202,6 +218,7 @@ def test_the_first_layer_of_imagenet_weights_is_adapted_by_the_rule(rule, tmp_pa
     torch.testing.assert_close(loaded[:, 3], expected * 3 / 4)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_other_bands_is_adapted_in_each_parallel_first_layer():
     """The first layer of FastViT is a 3×3 and a 1×1 convolution side by side."""
     source, target = TimmUNet(3, encoder="fastvit_t8"), TimmUNet(4, encoder="fastvit_t8")
