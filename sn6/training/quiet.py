@@ -52,7 +52,7 @@ def memory_errors(segmenter: Segmenter, datamodule: TileDataModule) -> Iterator[
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
     """Silence what libraries print about themselves, and advice that does not apply here."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
+    for name in ("lightning.pytorch", "lightning.fabric", "timm"):
         logging.getLogger(name).setLevel(logging.WARNING)
     with warnings.catch_warnings():
         for message in (
