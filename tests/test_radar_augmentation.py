@@ -117,6 +117,18 @@ def test_scale_2_doubles_a_square_and_the_distances_in_it():
     assert sample["distance"].max() * in_pixels == pytest.approx(6, abs=0.15)  # 3 pixels before
 
 
+def test_distances_beyond_their_reach_stay_there_at_any_scale():
+    instances = np.zeros((100, 100), np.int32)
+    instances[20:80, 20:80] = 1  # 30 m wide, 15 m after
+    drawn = np.zeros((50, 50), np.int32)
+    drawn[10:40, 10:40] = 1
+    sample = warped_sample(instances, {"distance": Distance(5.0)}, Warp(0.5), 50)
+    expected = Distance(5.0).tile(labels_of(drawn, pixel_size=PIXEL))
+    np.testing.assert_array_equal(sample["distance"][expected == 1], 1)
+    ring = (expected > 0.05) & (expected < 0.5)  # known before
+    np.testing.assert_allclose(sample["distance"][ring], expected[ring], atol=0.6 / 10)
+
+
 @pytest.mark.parametrize("warp", WARPS, ids=str)
 @pytest.mark.parametrize("position", [(False, 0), (True, 1), (False, 2)])
 def test_offsets_lead_to_the_moved_centres(warp, position):
