@@ -20,6 +20,8 @@ SHARED = (
     "data.crops_per_tile=4",
     "data.batch_size=4",
     "data.store=disk",
+    "data.prefer_buildings=0.5",
+    "callbacks.ema.decay=0.99",
 )
 RECIPES = {
     "mask": ("heads=mask", "polygons=threshold"),
@@ -34,7 +36,7 @@ def heads(
     ),
     out: Annotated[Path, "folder of the runs and the figure"] = Path("outputs/heads"),
     seeds: Annotated[PositiveInt, "runs of each recipe"] = 3,
-    epochs: Annotated[PositiveInt, "of 4 crops of each training tile; the last one is validated"] = 18,
+    epochs: Annotated[PositiveInt, "of 4 crops of each training tile; the last one is validated"] = 24,
     parallel: Annotated[PositiveInt, "runs at a time, which share the cores of the CPU"] = 2,
 ) -> None:
     """Train every choice of heads with every seed, and print F1 of touching and of lone buildings."""
