@@ -113,6 +113,7 @@ def predict(
         out / "probability" if probability else None,
     )
     warnings = [pixel_size_warning(found[0]), compare_values(found, networks) if check_values else None]
+    warnings += [folds.averaging_warning(flips, scales)] if folds else []
     settings = plan.settings() | {"merge": merge, "pictures": pictures}
     if claim_folder(out, settings):
         print(f"{out} is finished; choose another out= to predict again")

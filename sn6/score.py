@@ -17,8 +17,8 @@ from sn6.footprints.ground import TileGrid
 from sn6.formats.evaluation import EvaluatedPolygons, all_tiles, check_tiles, match_tiles, tile_notes
 from sn6.formats.files import read_proposals, read_truth
 from sn6.formats.outlines import Outlines, select_tiles
-from sn6.metrics.scorecard import ScoredTile, by_fold, scorecard
 from sn6.metrics.score_tables import FOLD_COLUMNS, describe_instances, fold_rows, fold_table, score_table
+from sn6.metrics.scorecard import ScoredTile, by_fold, scorecard
 from sn6.progress import track
 
 if TYPE_CHECKING:
@@ -84,7 +84,8 @@ def score(
     Raises:
         UserError: invalid input
     """
-    folds, notes = None, list[str]()
+    folds: FoldRuns | None = None
+    notes: list[str] = []
     if runs is None:
         refuse_without_runs(allow=allow is not None, device=device != "auto", flips=flips, scales=scales != (1.0,))
         truth, proposals = required("truth", truth), required("proposals", proposals)

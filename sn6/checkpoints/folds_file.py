@@ -50,6 +50,14 @@ class Folds:
         values = {key: value for key, value in given.items() if value is not None}
         return build_polygonizer(field_values(self.point) | values, str(self.path))
 
+    def averaging_warning(self, flips: bool, scales: Sequence[float]) -> str | None:
+        """Return a warning if outputs are averaged over other flips or scales than the point was calibrated with."""
+        calibrated = bool(self.point.get("flips", False)), list(self.point.get("scales", [1.0]))
+        if (flips, list(scales)) == calibrated:
+            return None
+        shown = f"flips={str(calibrated[0]).lower()} and scales={calibrated[1]}"
+        return f"{self.path} was calibrated with {shown}; give the same, or calibrate again with these"
+
 
 def write_folds(folder: Path, checkpoints: Sequence[Path], point: Mapping[str, Any]) -> None:
     """Write the file.

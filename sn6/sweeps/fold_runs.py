@@ -67,8 +67,8 @@ class FoldRuns:
             return None
         total = self.unvalidated + sum(map(len, self.tiles))
         return (
-            f"{self.unvalidated} of {counted(total, 'labelled training tile')} are in no fold's validation and not scored: "
-            "they overlap test tiles, are in data.test_column, or are beyond trainer.limit_val_batches"
+            f"{self.unvalidated} of {counted(total, 'labelled training tile')} are in no fold's validation and not "
+            "scored: they overlap test tiles, are in data.test_column, or are beyond trainer.limit_val_batches"
         )
 
     @property

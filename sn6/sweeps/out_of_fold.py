@@ -220,8 +220,12 @@ def write_choice(folds: FoldRuns, choice: Choice | None, config: Polygonizer, op
     point |= {"calibrated_on": None if choice is None else "out-of-fold tiles"}
     point |= {"f1": None, "halves": None} if choice is None else choice.to_dict()
     point |= {"flips": options.flips, "scales": list(options.scales)}
-    if choice is not None:
+    tried, figure = folds.folder / "calibration.csv", folds.folder / "figures" / "calibration.png"
+    if choice is None:  # an earlier score may have written them
+        tried.unlink(missing_ok=True)
+        figure.unlink(missing_ok=True)
+    else:
         table = choice.table()
-        write_csv(folds.folder / "calibration.csv", list(table[0]), [list(row.values()) for row in table])
-        save_figure(calibration_figure(table, choice.fields), folds.folder / "figures" / "calibration.png")
+        write_csv(tried, list(table[0]), [list(row.values()) for row in table])
+        save_figure(calibration_figure(table, choice.fields), figure)
     write_folds(folds.folder, [run.checkpoint for run in folds.runs], point)
