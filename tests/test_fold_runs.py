@@ -9,8 +9,9 @@ import pytest
 import rasterio
 import torch
 from helpers.bright import MEAN, STD
-from helpers.commands import assert_fails
+from helpers.commands import assert_fails, small_run
 from helpers.fold_runs import ALLOW, THRESHOLDS, WEIGHTS, change_config, write_fold_runs
+from helpers.stopping import run_and_stop
 from scipy.special import expit
 
 from sn6.data.cross_fitting import cross_fit
@@ -31,6 +32,18 @@ def made_runs(bright_root, tmp_path_factory):
     return write_fold_runs(bright_root, tmp_path_factory.mktemp("folds"))
 
 
+@pytest.fixture(scope="module")
+def scored(made_runs, tmp_path_factory):
+    """The folder of five runs of which one did not validate its last tile, scored; nobody writes into it."""
+    from sn6.score import score
+
+    runs = shutil.copytree(made_runs, tmp_path_factory.mktemp("scored") / "outputs/cv")
+    last = runs / "data.fold-4/validation_tiles.csv"
+    last.write_text("".join(last.read_text().splitlines(keepends=True)[:-1]))
+    score(runs=runs, allow=ALLOW.removeprefix("allow="), device="cpu")
+    return runs
+
+
 @pytest.fixture
 def runs(made_runs, tmp_path):
     """The folder of five runs, to change."""
@@ -42,11 +55,11 @@ def score_runs(sn6_command):
     return lambda runs, *overrides: sn6_command("score", f"runs={runs}", ALLOW, "device=cpu", *overrides)
 
 
-def fold_of_tiles(runs):
+def fold_of_tiles(runs, stage=""):
     """Return image id → fold, from the tables of the runs."""
     result = {}
     for fold in range(5):
-        with (runs / f"data.fold-{fold}/validation_tiles.csv").open() as file:
+        with (runs / f"data.fold-{fold}{stage}/validation_tiles.csv").open() as file:
             result |= {row["image_id"]: fold for row in csv.DictReader(file)}
     return result
 
@@ -81,19 +94,16 @@ def numbers_of(card):
     return {key: value for key, value in card.items() if key not in ("folds", "notes")}
 
 
-def test_the_pooled_score_is_that_of_the_pooled_proposals(score_runs, sn6_command, runs, bright_root, tmp_path):
+def test_the_pooled_score_is_that_of_the_pooled_proposals(sn6_command, scored, bright_root, tmp_path):
     """Footprints of each tile by the network of its fold at the point of its half, from the pixels, in one CSV."""
-    last = runs / "data.fold-4/validation_tiles.csv"
-    last.write_text("".join(last.read_text().splitlines(keepends=True)[:-1]))  # a tile that is in no fold
-    done = score_runs(runs)
-    assert done.status == 0, done.err
-    card = json.loads((runs / "score.json").read_text())
-    point = json.loads((runs / "operating_point.json").read_text())
-    assert {path.name for path in runs.iterdir()} == LEFT | WRITTEN | {"score.json"}
-    fold_of = fold_of_tiles(runs)
+    card = json.loads((scored / "score.json").read_text())
+    point = json.loads((scored / "operating_point.json").read_text())
+    assert {path.name for path in scored.iterdir()} == LEFT | WRITTEN | {"score.json"}
+    fold_of = fold_of_tiles(scored)
     tiles = [one for one in Archive(bright_root).tiles("train", SAR) if one.image_id in fold_of]
     assert len(tiles) == len(fold_of) == card["tiles"] == 47
     tiles.sort(key=lambda tile: fold_of[tile.image_id])
+    assert any("1 of 48" in note for note in card["notes"])
     proposed, halves = {}, cross_fit(bounds_of(tiles))
     for half, chosen in zip(halves, point["halves"], strict=True):
         assert (chosen["tiles"], chosen["chosen_on"]) == (len(half.tiles), len(half.choosers))
@@ -109,20 +119,21 @@ def test_the_pooled_score_is_that_of_the_pooled_proposals(score_runs, sn6_comman
     )
     assert sn6_command("score", *files, f"root={bright_root}").status == 0
     assert numbers_of(card) == numbers_of(json.loads((tmp_path / "score.json").read_text()))
-    assert card["overall"]["tp"] > 20
+    assert card["overall"]["tp"] > 10
     assert card["interval"] is not None
-    strict = sn6_command("score", f"truth={bright_root}", f"proposals={runs}/proposals.csv", *files[2:], "strict=true")
+    strict = sn6_command(
+        "score", f"truth={bright_root}", f"proposals={scored}/proposals.csv", *files[2:], "strict=true"
+    )
     assert strict.status == 0
     assert json.loads((tmp_path / "score.json").read_text())["overall"] == card["overall"]
 
 
-def test_the_table_has_the_score_of_each_fold(score_runs, sn6_command, runs, bright_root, tmp_path):
-    assert score_runs(runs).status == 0
-    folds, fold_of = json.loads((runs / "score.json").read_text())["folds"], fold_of_tiles(runs)
-    with (runs / "folds.csv").open() as file:
+def test_the_table_has_the_score_of_each_fold(sn6_command, scored, bright_root, tmp_path):
+    folds, fold_of = json.loads((scored / "score.json").read_text())["folds"], fold_of_tiles(scored)
+    with (scored / "folds.csv").open() as file:
         rows = {row["fold"]: row for row in csv.DictReader(file)}
     assert list(rows) == list(folds) == ["0", "1", "2", "3", "4", "pooled"]
-    proposals = read_proposals(runs / "proposals.csv")
+    proposals = read_proposals(scored / "proposals.csv")
     for name in ("2", "pooled"):
         tiles = {image_id for image_id, fold in fold_of.items() if name in (str(fold), "pooled")}
         write_proposals(tmp_path / "some.csv", {image_id: proposals[image_id] for image_id in tiles})
@@ -141,56 +152,50 @@ def test_the_table_has_the_score_of_each_fold(score_runs, sn6_command, runs, bri
         assert [rows[name]["f1_low"], rows[name]["f1_high"]] == ([*map(str, interval)] if interval else ["", ""])
 
 
-def test_the_operating_point_is_chosen_on_the_tiles_of_all_folds(score_runs, runs):
-    assert score_runs(runs).status == 0
-    point = json.loads((runs / "operating_point.json").read_text())
-    with (runs / "calibration.csv").open() as file:
+def test_the_operating_point_is_chosen_on_the_tiles_of_all_folds(scored):
+    point = json.loads((scored / "operating_point.json").read_text())
+    with (scored / "calibration.csv").open() as file:
         table = {float(row["threshold"]): row for row in csv.DictReader(file)}
     assert set(table) == set(THRESHOLDS)
     assert point["f1"] == max(float(row["f1"]) for row in table.values()) == float(table[point["threshold"]]["f1"])
-    assert sum(half["tiles"] for half in point["halves"]) == len(fold_of_tiles(runs))
+    assert sum(half["tiles"] for half in point["halves"]) == len(fold_of_tiles(scored))
     assert point["calibrated_on"] is not None
 
 
-def test_without_calibration_the_point_is_that_of_the_config(score_runs, runs):
-    for folder in runs.iterdir():
-        change_config(folder, callbacks__calibration=None, polygons__threshold=0.7)
-    assert score_runs(runs).status == 0
-    point = json.loads((runs / "operating_point.json").read_text())
-    assert (point["threshold"], point["calibrated_on"], point["halves"]) == (0.7, None, None)
-    assert not (runs / "calibration.csv").exists()
-
-
-def test_a_stopped_prediction_resumes(score_runs, runs, monkeypatch):
+def test_a_stopped_prediction_resumes_and_without_calibration_the_point_is_that_of_the_config(
+    score_runs, runs, monkeypatch
+):
     from sn6.errors import UserError
     from sn6.prediction.workers import Worker
 
     predict, seen = Worker.predict, []
 
-    def stop_after_twenty(worker, batch):
-        if len(seen) == 20:
+    def stop_after_ten(worker, batch):
+        if len(seen) == 10:
             raise UserError("stopped", kind="stopped")
         seen.extend(batch)
         return predict(worker, batch)
 
-    monkeypatch.setattr(Worker, "predict", stop_after_twenty)
+    for folder in runs.iterdir():
+        change_config(folder, callbacks__calibration=None, polygons__threshold=0.7)
+    monkeypatch.setattr(Worker, "predict", stop_after_ten)
     assert_fails(score_runs(runs), "stopped")
     assert not (runs / "proposals.csv").exists()
     monkeypatch.setattr(Worker, "predict", lambda worker, batch: seen.extend(batch) or predict(worker, batch))
     assert score_runs(runs).status == 0
     assert len(seen) == len(fold_of_tiles(runs))
     assert not (runs / "unfinished").exists()
+    point = json.loads((runs / "operating_point.json").read_text())
+    assert (point["threshold"], point["calibrated_on"], point["halves"]) == (0.7, None, None)
+    assert not (runs / "calibration.csv").exists()
 
 
 # --- the ensemble
 
 
-def test_the_prediction_is_the_mean_of_the_networks_at_the_pooled_point(
-    score_runs, sn6_command, runs, bright_root, tmp_path
-):
-    assert score_runs(runs).status == 0
-    point = json.loads((runs / "operating_point.json").read_text())
-    options = (f"checkpoint={runs}", f"root={bright_root}", ALLOW, "device=cpu")
+def test_the_prediction_is_the_mean_of_the_networks_at_the_pooled_point(sn6_command, scored, bright_root, tmp_path):
+    point = json.loads((scored / "operating_point.json").read_text())
+    options = (f"checkpoint={scored}", f"root={bright_root}", ALLOW, "device=cpu")
     done = sn6_command("predict", *options, "probability=true", f"out={tmp_path}/out")
     assert done.status == 0, done.err
     proposals, polygons = read_proposals(tmp_path / "out/proposals.csv"), 0
@@ -214,12 +219,10 @@ def test_the_prediction_is_the_mean_of_the_networks_at_the_pooled_point(
     assert (settings["threshold"], settings["min_area"]) == (0.33, point["min_area"])
 
 
-def test_runs_that_were_not_scored_or_have_changed_are_not_averaged(
-    score_runs, sn6_command, runs, bright_root, tmp_path
-):
+def test_runs_that_were_not_scored_or_have_changed_are_not_averaged(sn6_command, runs, scored, bright_root, tmp_path):
     options = (f"checkpoint={runs}", f"root={bright_root}", ALLOW, "device=cpu", f"out={tmp_path}/out")
     assert_fails(sn6_command("predict", *options), "not_found", "checkpoint", str(runs))
-    assert score_runs(runs).status == 0
+    shutil.copy(scored / "operating_point.json", runs)
     path = runs / "data.fold-2/checkpoints/best.ckpt"
     checkpoint = torch.load(path, weights_only=True)
     checkpoint["state_dict"]["network.weight"] *= 2
@@ -230,6 +233,25 @@ def test_runs_that_were_not_scored_or_have_changed_are_not_averaged(
     (runs / "operating_point.json").write_text("{}")
     assert_fails(sn6_command("predict", *options), "wrong_data", runs / "operating_point.json")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_a_sweep_over_folds_of_a_recipe_in_stages_is_one_result(
+    sn6_run, sn6_command, archive_root, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("sn6.sweeps.job.run_in_subprocess", lambda overrides, _: run_and_stop(overrides, tmp_path))
+    recipe = [override for override in small_run() if not override.startswith(("name=", "trainer.limit_val"))]
+    recipe += ["experiment=quickstart", "simulation=null", f"data.root={archive_root}", "data.crops_per_tile=1"]
+    done = sn6_run("-m", *recipe, "data.fold=0,1,2,3,4", "name=cv")
+    assert done.status == 0, done.err
+    runs = tmp_path / "outputs/cv"
+    done = sn6_command("score", f"runs={runs}", "device=cpu")
+    assert done.status == 0, done.err
+    assert list(read_proposals(runs / "proposals.csv")) == list(fold_of_tiles(runs, "/sar"))
+    done = sn6_command("predict", f"checkpoint={runs}", f"root={archive_root}", f"out={tmp_path}/out", "device=cpu")
+    assert done.status == 0, done.err
+    settings = json.loads((tmp_path / "out/prediction.json").read_text())["settings"]
+    assert settings["checkpoint"] == [str(runs / f"data.fold-{fold}/sar/checkpoints/best.ckpt") for fold in range(5)]
 
 
 # --- wrong input
@@ -319,6 +341,7 @@ def test_runs_that_are_not_one_result_are_refused(score_runs, runs, change, kind
 def test_options_that_exclude_one_another_are_refused(score_runs, sn6_command, runs, tmp_path):
     assert_fails(score_runs(tmp_path), "not_found", "runs")
     assert_fails(score_runs(tmp_path / "nowhere"), "not_found", "runs")
+    assert_fails(score_runs(runs / "data.fold-0"), "wrong_data", "runs")
     assert_fails(score_runs(runs, "proposals=x.csv"), "conflict", "proposals")
     assert_fails(score_runs(runs, "truth=x.csv"), "not_found", "truth")
     assert_fails(sn6_command("score", f"runs={runs}"), "missing_value", "allow")

@@ -81,7 +81,8 @@ def read_folds(folder: Path) -> Folds | None:
     path = folder / FOLDS_FILE
     if not path.exists():
         is_run = any((folder / name).exists() for name in FINAL_WEIGHTS)
-        if not is_run and any(any(folder.glob(f"*/{name}")) for name in FINAL_WEIGHTS):
+        runs_below = {one for name in FINAL_WEIGHTS for one in folder.glob("*") if (one / name).exists()}
+        if not is_run and len(runs_below) > 1:
             raise UserError(
                 f"checkpoint={folder} contains runs, but no {FOLDS_FILE}; {how_to_make(folder)}, or give one run",
                 kind="not_found",

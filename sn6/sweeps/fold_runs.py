@@ -98,6 +98,14 @@ def find_fold_runs(folder: Path, root: Path | None) -> FoldRuns:
         UserError: there are none, one is not finished, they differ in more than the fold, a fold is missing or there
             twice, or the archive is not that of the runs
     """
+    if (folder / METRICS_FILE).exists() or (folder / CONFIG_FILE).exists():
+        raise UserError(
+            f"runs={folder} is one run; give the folder that contains the runs of all folds, such as that of a sweep "
+            "over data.fold",
+            kind="wrong_data",
+            key="runs",
+            value=str(folder),
+        )
     folders = run_folders(folder)
     if not folders:
         raise UserError(
