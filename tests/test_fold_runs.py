@@ -217,6 +217,11 @@ def test_the_prediction_is_the_mean_of_the_networks_at_the_pooled_point(sn6_comm
     assert done.status == 0, done.err
     settings = json.loads((tmp_path / "other/prediction.json").read_text())["settings"]
     assert (settings["threshold"], settings["min_area"]) == (0.33, point["min_area"])
+    name = str(scored / "operating_point.json")
+    assert name not in done.err
+    done = sn6_command("predict", *options, "flips=true", f"out={tmp_path}/flipped")  # it was calibrated without
+    assert done.status == 0, done.err
+    assert name in done.err
 
 
 def test_runs_that_were_not_scored_or_have_changed_are_not_averaged(sn6_command, runs, scored, bright_root, tmp_path):
@@ -292,6 +297,11 @@ def other_archive_for_all(runs):
     other_archive(runs, "*")
 
 
+def older_config(runs):
+    path = runs / "data.fold-3/config.yaml"
+    path.write_text(path.read_text().replace("polygons:", "footprints:"))
+
+
 def tile_twice(runs):
     first = (runs / "data.fold-2/validation_tiles.csv").read_text().splitlines()[1]
     with (runs / "data.fold-3/validation_tiles.csv").open("a") as file:
@@ -325,6 +335,7 @@ def trained_on_its_tiles(runs):
         (other_partition, "conflict", "data.partition"),
         (other_archive, "conflict", "data.root"),
         (other_archive_for_all, "conflict", "root"),
+        (older_config, "wrong_data", None),
         (tile_twice, "conflict", "data.fold"),
         (unknown_tile, "wrong_data", "root"),
         (broken_tiles, "unreadable", None),

@@ -41,7 +41,8 @@ from sn6.prediction.output_folder import UNFINISHED
 from sn6.prediction.plan import Plan
 from sn6.prediction.workers import Worker, list_devices, read_maps, to_file_frame
 from sn6.progress import phase, track
-from sn6.sweeps.fold_runs import FoldRun, FoldRuns
+from sn6.sweeps.fold_run import FoldRun
+from sn6.sweeps.fold_runs import FoldRuns
 
 
 class Options(NamedTuple):
