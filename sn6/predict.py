@@ -19,7 +19,9 @@ if TYPE_CHECKING:  # takes seconds to import, and --help does not need it
 
 def predict(
     checkpoint: Annotated[
-        Path | list[Path], "a .ckpt, weights.safetensors or a run's folder; a list [a,b] averages their logits"
+        Path | list[Path],
+        "a .ckpt, weights.safetensors or a run's folder; a list [a,b] averages their outputs before the activation, as "
+        "does the folder of several folds that sn6.score runs= has scored",
     ],
     out: Annotated[Path, "folder to write: empty, or that of the same prediction, to resume it"],
     allow: Annotated[
@@ -68,11 +70,15 @@ def predict(
 ) -> None:
     """Predict building footprints: proposals.csv for the challenge, footprints.geojson and .parquet for GIS.
 
+    checkpoint=outputs/NAME, the folder of runs of different folds, averages the outputs of their networks, at the
+    operating point that `python -m sn6.score runs=outputs/NAME` has calibrated on their out-of-fold tiles.
+
     Memory does not grow with the number or the size of the images. The same command resumes a stopped prediction.
 
     Raises:
         UserError: invalid input
     """
+    from sn6.checkpoints.folds_file import read_folds
     from sn6.checkpoints.loading import find_weights
     from sn6.checkpoints.run_files import FINAL_WEIGHTS
     from sn6.prediction.ensemble import Averaging
@@ -86,25 +92,28 @@ def predict(
 
     started = time.monotonic()
     paths = checkpoint if isinstance(checkpoint, list) else [checkpoint]
-    files = tuple(find_weights(path, "checkpoint", FINAL_WEIGHTS) for path in paths)
+    folds = read_folds(paths[0]) if len(paths) == 1 else None
+    files = folds.checkpoints if folds else tuple(find_weights(path, "checkpoint", FINAL_WEIGHTS) for path in paths)
     allowed = tuple([allow] if isinstance(allow, str) else allow or [])
     networks = load_networks(files, allowed)
     first = networks[0]
     used = list_devices(device, devices) * processes
     listed = [tiles] if isinstance(tiles, str) else tiles
     found = find_images(root, split, listed, images, first.source, GeoTIFFOptions(rotate, bands, check_values))
+    fields = {"threshold": threshold, "min_area": min_area, "simplify": simplify}
     plan = Plan(
         files,
         allowed,
         tuple(found),
         *window_and_overlap(window, overlap, first),
         Averaging(flips, scales, precision or default_precision(used[0], first)),
-        common_polygonizer(networks, threshold=threshold, min_area=min_area, simplify=simplify),
+        folds.polygonizer(first.polygonizer, **fields) if folds else common_polygonizer(networks, **fields),
         batch,
         out / UNFINISHED,
         out / "probability" if probability else None,
     )
     warnings = [pixel_size_warning(found[0]), compare_values(found, networks) if check_values else None]
+    warnings += [folds.averaging_warning(flips, scales)] if folds else []
     settings = plan.settings() | {"merge": merge, "pictures": pictures}
     if claim_folder(out, settings):
         print(f"{out} is finished; choose another out= to predict again")

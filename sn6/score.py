@@ -1,58 +1,56 @@
-"""Score footprints: `python -m sn6.score truth=... proposals=...`."""
+"""Score footprints: `python -m sn6.score truth=... proposals=...`, or the folds of a training by `runs=...`."""
 
 import json
+from collections.abc import Container
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-from pydantic import PositiveFloat, PositiveInt
-from rich.box import SIMPLE_HEAD
+from pydantic import Field, PositiveFloat, PositiveInt
 from rich.console import Console
-from rich.table import Table
 
 from sn6.cli import run_command
 from sn6.datasets.layout import CRS, PIXEL, SPLIT_NAMES, labels_path, test_truth_path
 from sn6.errors import UserError, counted
-from sn6.files import write_text
+from sn6.files import write_csv, write_text
 from sn6.footprints.ground import TileGrid
 from sn6.formats.evaluation import EvaluatedPolygons, all_tiles, check_tiles, match_tiles, tile_notes
 from sn6.formats.files import read_proposals, read_truth
-from sn6.formats.outlines import Outlines
-from sn6.metrics.breakdown import Rates
-from sn6.metrics.scorecard import scorecard
+from sn6.formats.outlines import Outlines, select_tiles
+from sn6.metrics.score_tables import FOLD_COLUMNS, describe_instances, fold_rows, fold_table, score_table
+from sn6.metrics.scorecard import ScoredTile, by_fold, scorecard
 from sn6.progress import track
 
 if TYPE_CHECKING:
     from sn6.datasets.archive import Archive, Tile
+    from sn6.sweeps.fold_runs import FoldRuns
 
 SAR = "SAR-Intensity"
 LOOK_DIRECTIONS = {0: "north", 1: "south", None: None}  # side that the tile was imaged from
-HEADINGS = {
-    "by_neighbours": "by neighbours (0.5 m)",
-    "by_area": "by area",
-    "by_height": "by height",
-    "by_nodata_distance": "by distance to nodata",
-    "by_look_direction": "by look direction (from)",
-}
-COLUMNS = {  # key in score.json → format
-    "buildings": "d",
-    "matched": "d",
-    "recall": ".3f",
-    "proposals": "d",
-    "tp": "d",
-    "precision": ".3f",
-    "f1": ".3f",
-}
 
 
 def score(
-    truth: Annotated[Path, "ground truth: CSV, GeoJSON or GeoParquet, or the folder of an archive for its labels"],
-    proposals: Annotated[Path, "CSV, GeoJSON or GeoParquet"],
-    root: Annotated[Path | None, "archive with the look direction, strip, nodata and position of the tiles"] = None,
-    out: Annotated[Path, "JSON file to write"] = Path("outputs/score.json"),
+    truth: Annotated[
+        Path | None,
+        "ground truth: CSV, GeoJSON or GeoParquet, or the folder of an archive for its labels; with runs=, null is the "
+        "labels of their archive",
+    ] = None,
+    proposals: Annotated[Path | None, "CSV, GeoJSON or GeoParquet; or set runs="] = None,
+    runs: Annotated[Path | None, "folder of runs that differ in data.fold: scores their out-of-fold footprints"] = None,
+    root: Annotated[
+        Path | None,
+        "archive with the look direction, strip, nodata and position of the tiles; with runs=, null is theirs",
+    ] = None,
+    out: Annotated[
+        Path | None, "JSON file to write; null is outputs/score.json, or with runs= score.json in it"
+    ] = None,
     strict: Annotated[bool, "score exactly as the organisers' program does, see above"] = False,
     resamples: Annotated[PositiveInt, "number of bootstrap resamples"] = 2000,
     block_size: Annotated[PositiveFloat, "edge length in m of the spatial blocks that the bootstrap resamples"] = 450.0,
+    allow: Annotated[list[str] | str | None, "with runs=: as of sn6.predict"] = None,
+    device: Annotated[str, "with runs=: auto, cpu, cuda or cuda:N"] = "auto",
+    flips: Annotated[bool, "with runs=: as of sn6.predict"] = False,
+    scales: Annotated[tuple[PositiveFloat, ...], Field(min_length=1), "with runs=: as of sn6.predict"] = (1.0,),
 ) -> None:
     """Score proposals against the ground truth: F1 over all tiles, its 95% interval, and its breakdowns.
 
@@ -76,10 +74,114 @@ def score(
     interval needs the positions of the tiles, from root=... or from a GeoJSON or GeoParquet of sn6: a CSV does not
     contain them.
 
+    With runs=outputs/NAME, the folder of `python -m sn6.run -m data.fold=0,1,2,3,4 name=NAME`, each tile is predicted
+    with the run that validated it, whose network has not seen its ground. The operating point is calibrated on all
+    these tiles, and they are scored cross-fitted: each half of them at the point that was chosen on the other half. The
+    epoch of each run was chosen on its own tiles all the same. proposals.csv, folds.csv with a row per fold,
+    calibration.csv and operating_point.json, which `python -m sn6.predict checkpoint=outputs/NAME` uses, are written to
+    the folder. The same command resumes a stopped prediction.
+
     Raises:
         UserError: invalid input
     """
+    folds: FoldRuns | None = None
+    notes: list[str] = []
+    if runs is None:
+        refuse_without_runs(allow=allow is not None, device=device != "auto", flips=flips, scales=scales != (1.0,))
+        truth, proposals = required("truth", truth), required("proposals", proposals)
+    else:
+        allowed = tuple([allow] if isinstance(allow, str) else allow or [])
+        folds, truth = find_folds(runs, proposals, root, truth)
+        notes = predict_folds(folds, (allowed, device, flips, scales))
+        root, proposals, out = folds.archive.root, folds.proposals, out or runs / "score.json"
     archive, tiles = open_archive(root or (truth if truth.is_dir() else None))
+    scored, more = match_files(truth, proposals, archive, tiles, strict, set(folds.fold_of) if folds else None)
+    look_directions = {image_id: LOOK_DIRECTIONS[tile.orientation] for image_id, tile in tiles.items()}
+    strips = {image_id: tile.strip for image_id, tile in tiles.items()}
+    card = scorecard(scored, strips, look_directions, block_size, resamples)
+    if folds is not None:
+        card |= {"folds": by_fold(scored, folds.fold_of, block_size, resamples)}
+    notes += more
+    if card["interval"] is None:
+        notes.append("no interval: needs the positions of all tiles (root=, GeoJSON or GeoParquet) in 2 or more blocks")
+    out = out or Path("outputs/score.json")
+    write_text(out, json.dumps({"strict": strict, "tiles": len(scored), **card, "notes": notes}, indent=2) + "\n")
+    report(card, notes)
+    if folds is not None:
+        report_folds(folds.folder, card["folds"])
+    print(f"scored {counted(len(scored), 'tile')}; details in {out}")
+
+
+def required(key: str, path: Path | None) -> Path:
+    """Return the path of a key; raise a UserError where it is not given."""
+    if path is None:
+        raise UserError(
+            f"sn6.score: missing {key}=...; see `python -m sn6.score --help`", kind="missing_value", key=key
+        )
+    return path
+
+
+def refuse_without_runs(**given: bool) -> None:
+    """Raise a UserError for an option that is given, and that only a prediction needs."""
+    for key in (key for key, is_given in given.items() if is_given):
+        raise UserError(f"{key}= needs runs=, whose tiles are predicted; leave it out", kind="conflict", key=key)
+
+
+def find_folds(runs: Path, proposals: Path | None, root: Path | None, truth: Path | None) -> tuple["FoldRuns", Path]:
+    """Return the runs of folds, and the ground truth of their tiles.
+
+    Raises:
+        UserError: `proposals` is given too, there is no ground truth, and errors of `find_fold_runs`
+    """
+    if proposals is not None:
+        raise UserError(
+            "runs= scores proposals of its own; leave out proposals= or runs=",
+            kind="conflict",
+            key="proposals",
+            value=str(proposals),
+        )
+    from sn6.sweeps.fold_runs import find_fold_runs  # imports torch, which takes longer than a small score
+
+    folds = find_fold_runs(runs, root)
+    labels = truth or labels_path(folds.archive.root)
+    if not labels.exists():
+        raise UserError(
+            f"{labels} is missing; set truth= to a file of labels", kind="not_found", key="truth", value=str(labels)
+        )
+    return folds, labels
+
+
+def predict_folds(folds: "FoldRuns", options: tuple[Any, ...]) -> list[str]:
+    """Write the out-of-fold footprints of runs, and return notes; errors of `write_out_of_fold`.
+
+    Args:
+        folds: the runs
+        options: values of `sn6.sweeps.out_of_fold.Options`
+    """
+    from sn6.sweeps.out_of_fold import Options, write_out_of_fold
+
+    notes = [folds.note(), write_out_of_fold(folds, Options(*options))]
+    return [note for note in notes if note]
+
+
+def match_files(
+    truth: Path,
+    proposals: Path,
+    archive: "Archive | None",
+    tiles: dict[str, "Tile"],
+    strict: bool,
+    selected: Container[str] | None,
+) -> tuple[list[ScoredTile], list[str]]:
+    """Match the proposals of two files tile by tile; return the tiles and notes.
+
+    Args:
+        truth: file of the ground truth, or an archive
+        proposals: file
+        archive: of the tiles, None where it is not given
+        tiles: of the archive, by image id
+        strict: whether the organisers' rules apply
+        selected: image ids of the ground truth that are scored, None for all
+    """
     grid = None
     if archive is not None:
         grid = TileGrid({image_id: (tile.bounds[0], tile.bounds[3]) for image_id, tile in tiles.items()}, CRS, PIXEL)
@@ -89,21 +191,13 @@ def score(
 
     proposed = EvaluatedPolygons(proposals, read_proposals(proposals, grid), strict)
     path, outlines = find_labels(truth, proposed.outlines) if truth.is_dir() else (truth, read_truth(truth, grid))
-    true = EvaluatedPolygons(path, outlines, strict)
+    true = EvaluatedPolygons(path, outlines if selected is None else select_tiles(outlines, selected), strict)
     check_tiles(true, proposed)
     corners = {name: corner for side in (true, proposed) for name, corner in side.outlines.tiles.items() if corner}
     matching = match_tiles(true, proposed, corners | dict(grid.corners if grid else {}), read_valid, PIXEL)
     tiles_to_match = len(all_tiles(true, proposed))
     scored = [*track(matching, f"matching {counted(tiles_to_match, 'tile')}", tiles_to_match)]
-    look_directions = {image_id: LOOK_DIRECTIONS[tile.orientation] for image_id, tile in tiles.items()}
-    strips = {image_id: tile.strip for image_id, tile in tiles.items()}
-    card = scorecard(scored, strips, look_directions, block_size, resamples)
-    notes = [*tile_notes(true, proposed), *true.notes(), *proposed.notes()]
-    if card["interval"] is None:
-        notes.append("no interval: needs the positions of all tiles (root=, GeoJSON or GeoParquet) in 2 or more blocks")
-    write_text(out, json.dumps({"strict": strict, "tiles": len(scored), **card, "notes": notes}, indent=2) + "\n")
-    report(card, notes)
-    print(f"scored {counted(len(scored), 'tile')}; details in {out}")
+    return scored, [*tile_notes(true, proposed), *true.notes(), *proposed.notes()]
 
 
 def open_archive(root: Path | None) -> tuple["Archive | None", dict[str, "Tile"]]:
@@ -146,38 +240,10 @@ def report(card: dict[str, Any], notes: list[str]) -> None:
         print(f"{level:.0%} interval of F1: {low:.3f} to {high:.3f}, from {blocks} spatial blocks")
 
 
-def describe_instances(scores: dict[str, float]) -> str:
-    """Return how well the buildings are outlined and divided, in a line."""
-    merged, split = counted(int(scores["merged"]), "proposal"), counted(int(scores["split"]), "building")
-    return (
-        f"AP50 {scores['ap50']:.3f}, PQ {scores['pq']:.3f}, mean IoU of the matched pairs {scores['matched_iou']:.3f}; "
-        f"merging two or more buildings: {merged}; split: {split}"
-    )
-
-
-def score_table(card: dict[str, Any]) -> Table:
-    """Build the table for the terminal; without the strips, which may be hundreds."""
-    caption = "buildings by their own area, height and distance; proposals by theirs"
-    table = Table(title="polygon F1", caption=caption, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for column in ("", "buildings", "matched", "recall", "proposals", "TP", "precision", "F1"):
-        table.add_column(column, justify="right" if column else "left", no_wrap=True)
-    table.add_row("all tiles", *cells(card["overall"]), style="bold")
-    for group, heading in HEADINGS.items():
-        if card[group]:
-            table.add_section()
-            table.add_row(heading, style="italic")
-        for name, figures in card[group].items():
-            if figures.get("buildings", 1) or figures.get("proposals"):
-                table.add_row(f"  {name}", *cells(figures))
-    return table
-
-
-def cells(figures: Rates) -> list[str]:
-    """Format the COLUMNS of a row; those that do not apply are empty."""
-    if "fn" in figures:
-        tp, fp, fn = figures["tp"], figures["fp"], figures["fn"]
-        figures = figures | {"buildings": tp + fn, "matched": tp, "proposals": tp + fp}
-    return [format(figures[key], style) if key in figures else "" for key, style in COLUMNS.items()]
+def report_folds(folder: Path, scores: dict[str, Any]) -> None:
+    """Print the scores of the folds, and write them to the folder of the runs."""
+    write_csv(folder / "folds.csv", FOLD_COLUMNS, fold_rows(scores))
+    Console().print(fold_table(scores))
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ def calibrate_noisy(ranks, root, folder, limit=1.0):
     with quiet_libraries():
         choice = calibrate(trainer, make_segmenter(FirstBand()), data, None)
     assert polygon_f1.polygonizer == choice.point.polygonizer
-    ((points, table),) = calibration.tables
+    ((points, table),) = calibration.search.tables
     tables = {point: table.by_tile[:, number].tolist() for number, point in enumerate(points)}
     points = [(point.polygonizer, point.f1, point.chosen_on, point.tiles) for point in (choice.point, *choice.halves)]
     by_tile = {tile.image_id: options for tile, options in choice.cross_fitted.items()}
@@ -134,7 +134,7 @@ def test_the_own_candidates_are_tried_coarse_to_fine(bright_root, tmp_path):
     data.count_over_ranks(trainer)
     with quiet_libraries():
         choice = calibrate(trainer, make_segmenter(FirstBand()), data, None)
-    (coarse, _), (fine, _) = calibration.tables
+    (coarse, _), (fine, _) = calibration.search.tables
     assert coarse == [Threshold(*pair) for pair in product(*Threshold.candidates.values())]
     assert fine
     assert not set(fine) & set(coarse)

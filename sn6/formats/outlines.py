@@ -1,6 +1,6 @@
 """Represent the footprints of a file of any format, grouped by tile."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -80,6 +80,16 @@ def pack(
     wkb = shapely.to_wkb(geometries).tolist()
     ends = np.cumsum([len(one) for one in wkb], dtype=np.int64)
     return Outlines(tiles, tile.astype(np.int32), b"".join(wkb), ends, values, ignored)
+
+
+def select_tiles(outlines: Outlines, image_ids: Container[str]) -> Outlines:
+    """Return the footprints of those tiles that are among `image_ids`, tile by tile."""
+    tiles = {image_id: corner for image_id, corner in outlines.tiles.items() if image_id in image_ids}
+    rows = [outlines.rows(image_id) for image_id in tiles]
+    number = np.repeat(np.arange(len(rows)), [len(values) for _, values in rows])
+    geometries = np.concatenate([np.empty(0, dtype=object), *(geometries for geometries, _ in rows)])
+    values = np.concatenate([np.empty(0), *(values for _, values in rows)])
+    return pack(tiles, number, geometries, values, outlines.ignored)
 
 
 def concatenate(chunks: Iterable[Outlines]) -> Outlines:

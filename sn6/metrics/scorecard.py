@@ -206,3 +206,30 @@ def interval(tiles: Sequence[ScoredTile], block_size: float, resamples: int) -> 
     table = np.array([(tile.counts.tp, tile.counts.fp, tile.counts.fn) for tile in tiles])
     low, high = bootstrap_f1(table, blocks, resamples, LEVEL)
     return {"f1": [low, high], "level": LEVEL, "spatial_blocks": int(blocks.max()) + 1, "resamples": resamples}
+
+
+def by_fold(
+    tiles: Sequence[ScoredTile], folds: Mapping[str, int], block_size: float, resamples: int
+) -> dict[str, dict[str, Any]]:
+    """Compute the score of the tiles of each fold, and of all: rates with those by neighbours, and the interval.
+
+    Args:
+        tiles: of all folds
+        folds: image id → fold
+        block_size: edge length of a spatial block in m
+        resamples: of the bootstrap
+    """
+    groups = {str(fold): [one for one in tiles if folds[one.image_id] == fold] for fold in sorted(set(folds.values()))}
+    result = {}
+    for name, group in (groups | {"pooled": list(tiles)}).items():
+        total = sum((one.counts for one in group), Counts())
+        touching = sum((one.instances for one in group), InstanceCounts()).touching
+        found = interval(group, block_size, resamples)
+        result[name] = {
+            "tiles": len(group),
+            **rates(total),
+            "touching_f1": touching.f1,
+            "alone_f1": (total - touching).f1,
+            "interval": found["f1"] if found else None,
+        }
+    return result

@@ -87,6 +87,8 @@ class Sweep(Callback):
                     key=folder,
                     value=len(failed),
                 )
+            if keys == ["data.fold"]:
+                log.info("next, the folds as one result:\n  python -m sn6.score runs=%s", folder)
 
 
 @contextmanager

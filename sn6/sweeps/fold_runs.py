@@ -1,0 +1,204 @@
+"""The runs of a folder that differ in their fold only, and the tiles that each of them validated."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sn6.data.folds import bounds_of, make_fold
+from sn6.data.partitions import PARTITIONS
+from sn6.datasets.archive import Archive, Tile
+from sn6.datasets.archive_fingerprint import RADAR, archive_fingerprint
+from sn6.datasets.layout import test_truth_path
+from sn6.errors import UserError, counted
+from sn6.sweeps.fold_run import FoldRun, read_fold_run, run_folders
+from sn6.training.resume import CONFIG_FILE, METRICS_FILE
+from sn6.training.run_identity import differences
+from sn6.training.run_inputs import ROOT_KEY, saved_inputs
+
+FOLD_KEY = "data.fold"
+
+
+@dataclass(frozen=True)
+class FoldRuns:
+    """Runs that validate each part of an archive once, in the order of their folds.
+
+    Attributes:
+        folder: that contains the runs
+        runs: the runs
+        archive: of their tiles
+        tiles: the validated tiles of each run
+        unvalidated: number of labelled tiles that no run validated
+    """
+
+    folder: Path
+    runs: tuple[FoldRun, ...]
+    archive: Archive
+    tiles: tuple[list[Tile], ...]
+    unvalidated: int
+
+    def note(self) -> str | None:
+        """Return how many labelled tiles no run validated, in a line; None where all are validated."""
+        if not self.unvalidated:
+            return None
+        total = self.unvalidated + sum(map(len, self.tiles))
+        return (
+            f"{self.unvalidated} of {counted(total, 'labelled training tile')} are in no fold's validation and not "
+            "scored: they overlap test tiles, are in data.test_column, or are beyond trainer.limit_val_batches"
+        )
+
+    @property
+    def proposals(self) -> Path:
+        """Return the file of the out-of-fold footprints."""
+        return self.folder / "proposals.csv"
+
+    @property
+    def fold_of(self) -> dict[str, int]:
+        """Return the fold of each validated tile, by its image id."""
+        return {image_id: run.fold for run in self.runs for image_id in run.tiles}
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """Return the config that the runs share, but for the fold."""
+        return self.runs[0].config
+
+
+def find_fold_runs(folder: Path, root: Path | None) -> FoldRuns:
+    """Find the runs in the subfolders of `folder`, and check that together they are one result.
+
+    Args:
+        folder: such as that of a sweep over `data.fold`
+        root: the archive; None takes that of the runs
+
+    Raises:
+        UserError: there are none, one is not finished, they differ in more than the fold, a fold is missing or there
+            twice, or the archive is not that of the runs
+    """
+    if (folder / METRICS_FILE).exists() or (folder / CONFIG_FILE).exists():
+        raise UserError(
+            f"runs={folder} is one run; give the folder that contains the runs of all folds, such as that of a sweep "
+            "over data.fold",
+            kind="wrong_data",
+            key="runs",
+            value=str(folder),
+        )
+    folders = run_folders(folder)
+    if not folders:
+        raise UserError(
+            f"runs={folder} contains no runs; `python -m sn6.run -m data.fold=0,1,2,3,4 name={folder.name} ...` makes "
+            "them",
+            kind="not_found",
+            key="runs",
+            value=str(folder),
+        )
+    runs = sorted(map(read_fold_run, folders), key=lambda run: run.fold)
+    check_same_recipe(runs)
+    archive = Archive(root or Path(runs[0].config["data"]["root"]))
+    check_archive(runs, archive)
+    labelled = labelled_tiles(archive, runs[0].config["data"]["product"])
+    check_folds(folder, runs, archive)
+    by_id = {tile.image_id: tile for tile in labelled}
+    for run in runs:
+        if unknown := [image_id for image_id in run.tiles if image_id not in by_id]:
+            raise UserError(
+                f"{archive.root} has no labelled tile {unknown[0]}, which {run.folder} validated; set root= to the "
+                "archive of the runs",
+                kind="wrong_data",
+                key="root",
+                value=unknown[0],
+            )
+    tiles = tuple([by_id[image_id] for image_id in run.tiles] for run in runs)
+    return FoldRuns(folder, tuple(runs), archive, tiles, len(labelled) - sum(map(len, tiles)))
+
+
+def check_same_recipe(runs: Sequence[FoldRun]) -> None:
+    """Raise a UserError where runs differ in more than their fold; an archive is known by its contents."""
+    first, *others = runs
+    for other in others:
+        inputs = [saved_inputs(run.folder).get(ROOT_KEY) for run in (first, other)]
+        differ = differences(first.config, other.config, may_train_longer=False)
+        differ.pop(FOLD_KEY, None)
+        if None not in inputs:
+            differ.pop(ROOT_KEY, None)
+            if inputs[0] != inputs[1]:
+                differ[ROOT_KEY] = tuple(run.config["data"]["root"] for run in (first, other))
+        if differ:
+            key, (value, other_value) = next(iter(differ.items()))
+            raise UserError(
+                f"{first.folder} and {other.folder} are not folds of one training: {key} is {value} in the one and "
+                f"{other_value} in the other; put runs that differ in {FOLD_KEY} only into a folder of their own",
+                kind="conflict",
+                key=key,
+                value=other_value,
+            )
+
+
+def check_archive(runs: Sequence[FoldRun], archive: Archive) -> None:
+    """Raise a UserError where the archive is not the one that the runs have read."""
+    recorded = saved_inputs(runs[0].folder).get(ROOT_KEY, {})
+    now = archive_fingerprint(archive, runs[0].config["data"]["product"]) if recorded else {}
+    if any(now.get(part) != recorded[part] for part in recorded):
+        raise UserError(
+            f"{archive.root} is not the archive that {runs[0].folder} was trained on; set root= to a copy of that one",
+            kind="conflict",
+            key="root",
+            value=str(archive.root),
+        )
+
+
+def check_folds(folder: Path, runs: Sequence[FoldRun], archive: Archive) -> None:
+    """Raise a UserError where a fold that has tiles is missing, a fold is there twice, or a tile is in two of them."""
+    folds = Counter(run.fold for run in runs)
+    twice = [fold for fold, number in folds.items() if number > 1]
+    if twice:
+        same = " and ".join(str(run.folder) for run in runs if run.fold == twice[0])
+        raise UserError(
+            f"{same} have the same {FOLD_KEY}={twice[0]}; keep one run of each fold in {folder}",
+            kind="conflict",
+            key=FOLD_KEY,
+            value=twice[0],
+        )
+    missing = [fold for fold in possible_folds(runs[0].config, archive) if fold not in folds]
+    if missing:
+        listed = ",".join(map(str, missing))
+        raise UserError(
+            f"{folder} has no run of {FOLD_KEY}={listed}; run it with the overrides of the others",
+            kind="not_found",
+            key=FOLD_KEY,
+            value=missing,
+        )
+    validated_by: dict[str, FoldRun] = {}
+    for run in runs:
+        for image_id in run.tiles:
+            if (other := validated_by.setdefault(image_id, run)) is not run:
+                raise UserError(
+                    f"the tile {image_id} is in the validation of {other.folder} and of {run.folder}; run the folds "
+                    "again with the same version of sn6",
+                    kind="conflict",
+                    key=FOLD_KEY,
+                    value=image_id,
+                )
+
+
+def possible_folds(config: Mapping[str, Any], archive: Archive) -> list[int]:
+    """Return the parts of the ground that can be a fold: those with tiles to train and to validate with."""
+    data = config["data"]
+    index = RADAR if archive.has_product("train", RADAR) else data["product"]
+    tiles = labelled_tiles(archive, index)
+    test: list[Tile] = []
+    if data["test_column"] is None and test_truth_path(archive.root).exists():
+        test = [tile for tile in archive.tiles("test_public", RADAR) if archive.has_labels(tile)]
+    result = []
+    for part in sorted(set(PARTITIONS[data["partition"]].assign(bounds_of(tiles)).tolist()) - {data["test_column"]}):
+        try:
+            make_fold(tiles, part, data["test_column"], test, data["partition"])
+        except UserError:
+            continue
+        result.append(part)
+    return result
+
+
+def labelled_tiles(archive: Archive, product: str) -> list[Tile]:
+    """Return the training tiles of a product that have labels."""
+    return [tile for tile in archive.tiles("train", product) if archive.has_labels(tile)]
