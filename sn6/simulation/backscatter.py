@@ -25,7 +25,7 @@ BACKSCATTER = np.array(  # of each Cover: HH, HV, VH, VV
         (36.7, 38.9, 37.5, 34.3),  # CAR
         (40.2, 41.9, 40.5, 37.8),  # METAL
         (34.2, 40.5, 39.1, 31.8),  # TREE: volume scattering
-        (70.2, 55.7, 54.3, 67.8),  # CORNER
+        (72.7, 58.2, 56.8, 70.3),  # CORNER
         (33.2, 38.0, 36.6, 30.8),  # FENCE
         (35.2, 38.9, 37.5, 32.8),  # FITTING
         (32.7, 37.0, 35.6, 30.3),  # TILES
@@ -51,7 +51,7 @@ WALL_SPREAD = 6.0  # dB per unit of the building's tone
 SILLS = 0.5  # of the power of a wall, from a line of windows and balconies on each storey
 WALL_CLUTTER = 8.0  # dB of variation along these lines
 DOUBLE_BOUNCE = np.array([52.5, 47.0, 45.5, 51.0])  # per metre of height of a wall along the flight line
-DOUBLE_BOUNCE_CLUTTER = 4.0  # dB of variation along its line: doors, bicycles, uneven paving
+DOUBLE_BOUNCE_CLUTTER = 3.0  # dB of variation along its line: doors, bicycles, uneven paving
 GLINT = 15.0  # dB more where a roof is perpendicular to the wave
 GLINT_WIDTH = 9.0  # degrees
 
