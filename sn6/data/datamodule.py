@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, cast, get_args
 import numpy as np
 import torch
 from lightning import LightningDataModule
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
 from sn6.config.types import MAY_CHANGE, PER_STAGE
@@ -58,6 +58,7 @@ class TileDataModule(LightningDataModule):
         test_column: int | None = None,
         crop: PositiveInt = 512,
         crops_per_tile: PositiveInt = 1,
+        prefer_buildings: Annotated[float, Field(ge=0, le=1)] = 0.0,
         batch_size: PositiveInt = 8,
         eval_batch_size: PositiveInt = 1,
         orient: bool = True,
@@ -86,6 +87,7 @@ class TileDataModule(LightningDataModule):
         self.archive = Archive(root)
         self.partition, self.fold_index, self.test_column = partition, fold, test_column
         self.crop, self.crops_per_tile, self.augmentation = crop, crops_per_tile, augmentation or Augmentation()
+        self.prefer_buildings = prefer_buildings
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.nodata, self.mean, self.std = nodata, mean, std
         self.seed, self.targets = seed, targets
@@ -173,7 +175,8 @@ class TileDataModule(LightningDataModule):
         rank, ranks = self._rank()
         batch_size = per_device_batch_size(self.batch_size, ranks)
         assert self.train_tiles is not None
-        crops = CropDataset(self.train_tiles, self.crop, self.crops_per_tile, self.augmentation, self.seed)
+        options = (self.crop, self.crops_per_tile, self.augmentation, self.seed, self.prefer_buildings)
+        crops = CropDataset(self.train_tiles, *options)
         sampler = EpochSampler(len(crops), self.batch_size, self.seed, rank, ranks, self.repeats_epoch)
         if self.store is None:
             return self._loader(ResumableLoader, crops, batch_size, sampler)

@@ -6,25 +6,30 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Integer
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from sn6.data.augment import (
     Augmentation,
     Sample,
+    Window,
     apply_position,
     arrays,
+    change_decibels,
     change_pixels,
     crop_window,
     draw_position,
+    draw_warp,
     pad,
 )
 from sn6.data.normalization import Nodata, Statistics
 from sn6.data.reader import NO_TARGETS, GeoTIFFReader, Reader
-from sn6.data.samples import Layers, SampleMaker
+from sn6.data.samples import NO_WARP, ChangeDecibels, Layers, SampleMaker
 from sn6.data.source import Source, is_rotated
+from sn6.data.warp import Warp
 from sn6.datasets.archive import Archive, Tile
+from sn6.datasets.layout import PRODUCTS
 from sn6.errors import UserError
 from sn6.footprints import Labels
 from sn6.targets.target import Position, Target
@@ -87,21 +92,25 @@ class TileDataset(Dataset):
         index: int,
         layers: Layers,
         position: Position = (False, 0),
+        warp: Warp = NO_WARP,
         inside: Bool[Tensor, "1 h w"] | None = None,
+        change_decibels: ChangeDecibels | None = None,
     ) -> dict[str, Tensor]:
         """Return the pixels of a sample.
 
         Args:
             index: of the tile
-            layers: of its window, in `position`
+            layers: of its window, in `position`, then scaled and rotated by `warp`
             position: from the sensor's frame
+            warp: after it
             inside: false beyond the tile, None where there is no such pixel
+            change_decibels: changes the image before its normalisation
         """
         sample = {name: pixels[0] for name, pixels in self.maker.empty(1, *layers["valid"].shape[-2:]).items()}
         flip, quarters = position
         if self.is_rotated(index):
             quarters = (quarters + HALF_ROTATION) % 4
-        self.maker.fill(sample, layers, (flip, quarters), inside)
+        self.maker.fill(sample, layers, (flip, quarters), warp, inside, change_decibels=change_decibels)
         return sample
 
     def is_rotated(self, index: int) -> bool:
@@ -124,35 +133,73 @@ class CropDataset(Dataset):
         crops_per_tile: crops of each tile in an epoch
         augmentation: see `sn6.data.augment`
         seed: seed of the run
+        prefer_buildings: fraction of the crops that contain a pixel of a building, drawn from those of the tile
     """
 
     def __init__(
-        self, tiles: TileDataset, crop: int, crops_per_tile: int, augmentation: Augmentation, seed: int
+        self,
+        tiles: TileDataset,
+        crop: int,
+        crops_per_tile: int,
+        augmentation: Augmentation,
+        seed: int,
+        prefer_buildings: float = 0.0,
     ) -> None:
         self.tiles = tiles
         self.crop = crop
         self.crops_per_tile = crops_per_tile
         self.augmentation = augmentation
         self.seed = seed
+        self.prefer_buildings = prefer_buildings
 
     def __len__(self) -> int:
         return len(self.tiles) * self.crops_per_tile
 
     def __getitem__(self, epoch_and_draw: tuple[int, int]) -> dict[str, Any]:
         index, rng = self.tile_and_generator(*epoch_and_draw)
-        layers = self.tiles.reader.read(self.tiles.tiles[index], partial(crop_window, crop=self.crop, rng=rng))
-        position = draw_position(self.augmentation, rng)
-        height, width = layers["valid"].shape[-2:]
-        inside = {} if min(height, width) == self.crop else {"inside": np.ones((1, height, width), dtype=bool)}
-        padded = as_tensors(arrays(pad(arrays(layers) | inside, self.crop)))
-        moved = {name: apply_position(pixels, position) for name, pixels in padded.items()}
-        sample = self.tiles.fill(index, moved, position, moved.pop("inside", None))
+        warp = draw_warp(self.augmentation, rng)
+        read = self.tiles.reader.read(self.tiles.tiles[index], partial(self.select_window, warp=warp, rng=rng))
+        position, layers = draw_position(self.augmentation, rng), arrays(read)
+        if warp.is_identity:
+            layers = pad_with_inside(layers, self.crop)
+        moved = {name: apply_position(pixels, position) for name, pixels in as_tensors(layers).items()}
+        inside = moved.pop("inside", None)
+        if not warp.is_identity:
+            all_valid = bool(moved["valid"].all())
+            moved, inside = self.tiles.maker.resample(moved, warp, self.crop, all_valid)
+        sample = self.tiles.fill(index, moved, position, warp, inside, self.change_decibels(rng))
         sample = change_pixels(self.augmentation, sample, rng, self.tiles.nodata)
-        return sample | {"image_id": layers["image_id"], "index": index}
+        return sample | {"image_id": read["image_id"], "index": index}
+
+    def select_window(
+        self,
+        valid: Bool[np.ndarray, "h w"],
+        instances: Integer[np.ndarray, "h w"],
+        warp: Warp,
+        rng: np.random.Generator,
+    ) -> Window:
+        """Draw the window of a tile in the sensor's frame that a crop is made from, see `crop_window`."""
+        prefers = self.prefer_buildings > 0 and rng.random() < self.prefer_buildings
+        return crop_window(valid, warp.source_size(self.crop), rng, instances if prefers else None)
+
+    def change_decibels(self, rng: np.random.Generator) -> ChangeDecibels | None:
+        """Return what changes the decibels of a crop; None where nothing does, as with optical tiles."""
+        is_unchanged = type(self.augmentation).decibels is Augmentation.decibels
+        if is_unchanged or PRODUCTS[self.tiles.source.product].optical:
+            return None
+        return partial(change_decibels, augmentation=self.augmentation, rng=rng)
 
     def tile_and_generator(self, epoch: int, draw: int) -> tuple[int, np.random.Generator]:
-        """Return the index of the tile, and the generator of the crop: of its window, position and pixel changes."""
+        """Return the index of the tile, and the generator of the crop: of its geometry and its other changes."""
         return draw % len(self.tiles), np.random.default_rng([self.seed, epoch, draw])
+
+
+def pad_with_inside(layers: Sample, crop: int) -> Sample:
+    """Pad the layers of a window to a crop, and add `inside`, false beyond the window, where it is smaller."""
+    height, width = layers["valid"].shape[-2:]
+    if min(height, width) == crop:
+        return layers
+    return pad(layers | {"inside": np.ones((1, height, width), dtype=bool)}, crop)
 
 
 def as_tensors(sample: Sample) -> dict[str, Any]:

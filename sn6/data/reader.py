@@ -15,7 +15,7 @@ from sn6.footprints import Labels
 from sn6.targets.rasterize import drop_unobserved, rasterize_instances
 from sn6.targets.target import Target, TileLabels, tile_layers
 
-SelectWindow = Callable[[np.ndarray], Window]  # valid pixels (h, w) of a tile → the window to read
+SelectWindow = Callable[[np.ndarray, np.ndarray], Window]  # valid pixels and instances (h, w) → the window to read
 NO_TARGETS: Mapping[str, Target] = {}
 
 
@@ -70,4 +70,4 @@ class GeoTIFFReader:
     def read(self, tile: Tile, select_window: SelectWindow = whole_tile) -> Sample:
         """Read a window, see `Reader`."""
         sample = read_sample(self.archive, tile, self.source, self.targets)
-        return crop_sample(sample, select_window(sample["valid"][0]))
+        return crop_sample(sample, select_window(sample["valid"][0], sample["instances"][0]))

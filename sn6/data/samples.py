@@ -3,16 +3,19 @@
 This is the one way for whole tiles and for crops, from GeoTIFFs and from a store, on a CPU and on a GPU.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from jaxtyping import Bool, Shaped
 from torch import Tensor
 
 from sn6.data.normalization import Nodata, Statistics
+from sn6.data.warp import Resampling, Warp
 from sn6.targets.target import Position, Target
 
 Layers = dict[str, Shaped[Tensor, "..."]]  # `image`, `valid`, `instances` and those of the targets, as stored
+ChangeDecibels = Callable[[Tensor, Tensor], Tensor]  # image and mean in dB → image
+NO_WARP = Warp()
 
 
 class SampleMaker:
@@ -37,6 +40,7 @@ class SampleMaker:
         self.nodata = nodata
         self.targets = targets
         self.building_fraction = statistics.building_fraction
+        self.steps = steps
         self.device = device
         self.mean, self.std = (
             torch.tensor(values, dtype=torch.float32, device=device)[:, None, None] * steps
@@ -61,29 +65,71 @@ class SampleMaker:
             for name, count in channels.items()
         }
 
+    def resample(
+        self, layers: Layers, warp: Warp, crop: int, all_valid: bool
+    ) -> tuple[Layers, Bool[Tensor, "1 {crop} {crop}"] | None]:
+        """Scale and rotate the layers of a window: those of continuous values bilinearly, the others to the nearest.
+
+        The image is interpolated in the units of the product, between valid pixels. Of decibels this keeps the mean,
+        which the normalisation is based on; the mean of powers, and its decibels after it, would be brighter between
+        pixels than on them, by up to 2 dB where speckle is strong.
+
+        Args:
+            layers: of the window, flipped and rotated by 90° already
+            warp: scale and rotation
+            crop: edge length of the result
+            all_valid: whether all pixels of the window are valid
+
+        Returns:
+            The layers (k, crop, crop); and false where a pixel is beyond the window, None where there is no such pixel.
+        """
+        smooth = ["image", *(name for name, target in self.targets.items() if target.interpolation == "bilinear")]
+        maps = {name: as_unsigned(layers[name]).float() for name in smooth}
+        is_weighted = self.nodata == "zero" and not all_valid
+        if is_weighted:
+            maps["image"] = maps["image"] * layers["valid"]
+            maps["weight of valid pixels"] = layers["valid"].float()
+        height, width = layers["valid"].shape[-2:]
+        resampling = Resampling(warp, crop, height, width, self.device)
+        parts = resampling.bilinear(torch.cat(list(maps.values()))).split([len(one) for one in maps.values()])
+        resampled: Layers = dict(zip(maps, parts, strict=True))
+        if is_weighted:  # at least 1/4 where the nearest pixel is valid; the others are not used
+            resampled["image"] = resampled["image"] / resampled.pop("weight of valid pixels").clamp_(min=0.25)
+        nearest = resampling.nearest({name: layer for name, layer in layers.items() if name not in maps})
+        return resampled | nearest, resampling.inside
+
     def fill(
         self,
         sample: dict[str, Tensor],
         layers: Layers,
         position: Position,
+        warp: Warp = NO_WARP,
         inside: Bool[Tensor, "1 h w"] | None = None,
         all_valid: bool = False,
+        change_decibels: ChangeDecibels | None = None,
     ) -> None:
         """Write a sample.
 
         Args:
             sample: one of `empty`
-            layers: of the same pixels, flipped and rotated already
+            layers: of the same pixels, flipped and rotated already, then scaled and rotated by `warp`
             position: from the tile's own frame to theirs, which the maps of some targets depend on
+            warp: after it, which they depend on too
             inside: false where a crop extends beyond its tile; None where it does not
             all_valid: whether all pixels are known to be valid
+            change_decibels: changes the image before its normalisation
         """
         image, mask, valid = sample["image"], sample["mask"], sample["valid"]
-        image.copy_(as_unsigned(layers["image"])).sub_(self.mean).div_(self.std)
+        image.copy_(as_unsigned(layers["image"]))
+        if change_decibels is not None:
+            image.copy_(change_decibels(image / self.steps, self.mean / self.steps)).mul_(self.steps)
+        image.sub_(self.mean).div_(self.std)
         mask.copy_(as_unsigned(layers["instances"])).clamp_(max=1)
         valid.copy_(layers["valid"])
         for name, target in self.targets.items():
             layer = target.transform(target.decode(layers[name]), position)
+            if not warp.is_identity:
+                layer = target.warp(layer, warp.scale, warp.rotation)
             sample[name].copy_(target.crop(layer, mask, self.building_fraction))
         if self.nodata == "zero" and not all_valid:
             image.masked_fill_(~valid, 0)

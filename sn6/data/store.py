@@ -76,7 +76,7 @@ class Store:
         stored: Sample = self.layers(tile) | {"image_id": tile.image_id}
         if is_rotated(tile, self.source):
             stored = rotate_180(stored)
-        crop = crop_sample(stored, select_window(stored["valid"][0]))
+        crop = crop_sample(stored, select_window(stored["valid"][0], stored["instances"][0]))
         bands = crop.pop("image")[np.asarray(self.source.bands) - 1]
         copies = {key: np.array(crop[key]) for key in ("valid", *self.targets)}  # not mapped any more
         instances = crop["instances"].astype(np.int32)

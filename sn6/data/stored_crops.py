@@ -17,11 +17,12 @@ from jaxtyping import Bool, Shaped
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from sn6.data.augment import Window, apply_position, change_pixels, crop_window, draw_position
+from sn6.data.augment import Window, apply_position, change_pixels, draw_position, draw_warp
 from sn6.data.dataset import HALF_ROTATION, CropDataset
 from sn6.data.samples import Layers, SampleMaker, as_unsigned
 from sn6.data.store import Store, shown_size
 from sn6.data.store_layers import steps_per_unit
+from sn6.data.warp import Warp
 from sn6.errors import counted
 from sn6.progress import track
 from sn6.targets.target import Position
@@ -32,21 +33,23 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Crop:
-    """Tile, window and position of a crop.
+    """Tile, window and geometry of a crop.
 
     Attributes:
         tile: index of the tile
         window: rows and columns, in the tile's own frame
         is_rotated: whether the tile is rotated by 180°
         position: from the tile's own frame to that of the crop
-        is_valid: whether all of its pixels are valid
-        rng: generator of its pixel changes
+        warp: scale and rotation after it
+        is_valid: whether all pixels of the window are valid
+        rng: generator of its other changes
     """
 
     tile: int
     window: Window
     is_rotated: bool
     position: Position
+    warp: Warp
     is_valid: bool
     rng: np.random.Generator
 
@@ -54,7 +57,7 @@ class Crop:
 class StoredCrops(Dataset):
     """Make the batches of a CropDataset from a store.
 
-    Window, flip and rotation are drawn by the same functions of (seed, epoch, draw), followed by the same arithmetic.
+    Window and geometry are drawn by the same functions of (seed, epoch, draw), followed by the same arithmetic.
     The tiles are mapped from disk, or resident on the device (see `load_to_device`).
 
     Args:
@@ -68,7 +71,9 @@ class StoredCrops(Dataset):
         self.store = store
         self.device = device
         self.tiles: dict[int, Layers] = {}  # tiles that were used
-        self.valid: dict[int, Bool[np.ndarray, "h w"]] = {}  # their mapped valid pixels, which the windows depend on
+        self.mapped: dict[
+            int, tuple[np.ndarray, np.ndarray]
+        ] = {}  # their valid pixels and instances: windows need them
         self.is_resident = False
         tiles = crops.tiles
         steps = steps_per_unit(store.source.product)
@@ -109,7 +114,7 @@ class StoredCrops(Dataset):
         """Return the layers of a tile in its own frame, mapped unless they are resident on the device."""
         if number not in self.tiles:
             stored = self.store.layers(self.crops.tiles.tiles[number])
-            self.valid[number] = stored["valid"][0]
+            self.mapped[number] = stored["valid"][0], stored["instances"][0]
             self.tiles[number] = {
                 # the same bits as signed integers, for which torch has more operations
                 name: torch.from_numpy(array.view(np.int16) if array.dtype == np.uint16 else array)
@@ -120,16 +125,18 @@ class StoredCrops(Dataset):
     def _draw(self, epoch: int, draw: int) -> Crop:
         number, rng = self.crops.tile_and_generator(epoch, draw)
         self._tile(number)
-        is_rotated, valid = self.crops.tiles.is_rotated(number), self.valid[number]
-        window = crop_window(valid[::-1, ::-1] if is_rotated else valid, self.crops.crop, rng)
+        is_rotated, (valid, instances) = self.crops.tiles.is_rotated(number), self.mapped[number]
+        warp = draw_warp(self.crops.augmentation, rng)
+        turn = slice(None, None, -1 if is_rotated else None)
+        window = self.crops.select_window(valid[turn, turn], instances[turn, turn], warp, rng)
         flip, quarters = draw_position(self.crops.augmentation, rng)
         limits = [(part.start, min(part.stop, size), size) for part, size in zip(window, valid.shape, strict=True)]
         if is_rotated:
             limits = [(size - stop, size - start, size) for start, stop, size in limits]
             quarters = (quarters + HALF_ROTATION) % 4
         rows, columns = (slice(start, stop) for start, stop, _ in limits)
-        is_valid = bool(np.count_nonzero(valid[rows, columns]) == self.crops.crop**2)
-        return Crop(number, (rows, columns), is_rotated, (flip, quarters), is_valid, rng)
+        is_valid = bool(np.count_nonzero(valid[rows, columns]) == valid[rows, columns].size)
+        return Crop(number, (rows, columns), is_rotated, (flip, quarters), warp, is_valid, rng)
 
     def _crop(self, crop: Crop) -> Layers:
         """Return the stored layers of a crop, on the device of the tile."""
@@ -141,15 +148,21 @@ class StoredCrops(Dataset):
 
     def _copy_to_device(self, crops: Sequence[Layers]) -> list[Layers]:
         """Copy the layers to the GPU through pinned memory, without waiting for the copies."""
-        copies = {}
-        for name, layer in crops[0].items():
-            pinned = torch.empty((len(crops), *layer.shape), dtype=layer.dtype, pin_memory=True)
-            stacked = torch.stack([layers[name] for layers in crops], out=pinned)
-            copies[name] = stacked.to(self.device, non_blocking=True)
-        return [{name: layers[i] for name, layers in copies.items()} for i in range(len(crops))]
+        copies: list[Layers] = [{} for _ in crops]
+        for name, first in crops[0].items():
+            sizes = [layers[name].numel() for layers in crops]  # which differ where crops are scaled
+            pinned = torch.empty(sum(sizes), dtype=first.dtype, pin_memory=True)
+            for part, layers in zip(pinned.split(sizes), crops, strict=True):
+                part.view(layers[name].shape).copy_(layers[name])
+            parts = pinned.to(self.device, non_blocking=True).split(sizes)
+            for copy, part, layers in zip(copies, parts, crops, strict=True):
+                copy[name] = part.view(layers[name].shape)
+        return copies
 
-    def _pad(self, pixels: Shaped[Tensor, "c h w"], crop: Crop) -> Shaped[Tensor, "c crop crop"]:
-        """Pad with zeros on the right and at the bottom of the sensor's frame."""
+    def _pad(self, pixels: Shaped[Tensor, "c h w"], crop: Crop) -> Shaped[Tensor, "c _ _"]:
+        """Pad with zeros on the right and at the bottom of the sensor's frame, unless the crop is scaled or rotated."""
+        if not crop.warp.is_identity:
+            return pixels
         height, width = (self.crops.crop - size for size in pixels.shape[1:])
         if not height and not width:
             return pixels
@@ -160,7 +173,13 @@ class StoredCrops(Dataset):
         batch = self.maker.empty(len(crops), self.crops.crop, self.crops.crop)
         for i, (layers, crop) in enumerate(zip(crop_layers, crops, strict=True)):
             sample = {name: pixels[i] for name, pixels in batch.items()}
-            self.maker.fill(sample, layers, crop.position, self._inside(crop), crop.is_valid)
+            if crop.warp.is_identity:
+                inside = self._inside(crop)
+            else:
+                layers, inside = self.maker.resample(layers, crop.warp, self.crops.crop, crop.is_valid)
+            is_valid = crop.is_valid and inside is None
+            change_decibels = self.crops.change_decibels(crop.rng)
+            self.maker.fill(sample, layers, crop.position, crop.warp, inside, is_valid, change_decibels)
             changed = change_pixels(self.crops.augmentation, sample, crop.rng, self.maker.nodata)
             for name, pixels in sample.items():
                 if changed[name] is not pixels:

@@ -13,7 +13,7 @@ import shapely
 from jaxtyping import Float32, Int32
 from scipy.ndimage import distance_transform_edt, find_objects
 
-from sn6.targets.target import Target, TileLabels
+from sn6.targets.target import Interpolation, Target, TileLabels
 
 TOLERANCE = 1e-6  # a boundary term below this may be set to 0
 
@@ -29,6 +29,7 @@ class BoundaryWeights(Target):
 
     w0: float
     sigma: float
+    interpolation: ClassVar[Interpolation] = "bilinear"
     needs_building_fraction: ClassVar[bool] = True
 
     def tile(self, labels: TileLabels) -> Float32[np.ndarray, "1 h w"]:
@@ -45,6 +46,10 @@ class BoundaryWeights(Target):
         weights += mask * building
         weights += layer
         return weights
+
+    def warp(self, pixels: Any, scale: float, rotation: float) -> Any:
+        """Return w0·exp(-(`scale`·(d1 + d2))² / 2σ²): the width of the term stays where distances grow."""
+        return (pixels / self.w0) ** (scale**2) * self.w0 if self.w0 else pixels
 
 
 def boundary_term(instances: Int32[np.ndarray, "h w"], w0: float, sigma: float) -> Float32[np.ndarray, "h w"]:

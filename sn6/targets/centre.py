@@ -5,13 +5,13 @@ Source: Cheng et al., Panoptic-DeepLab, CVPR 2020, section 3.2: centres of mass,
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int32
 from pydantic import PositiveFloat
 
-from sn6.targets.target import Target, TileLabels
+from sn6.targets.target import Interpolation, Target, TileLabels
 
 TOLERANCE = 1e-3  # values below this may be 0; half a step of the store is 2e-3
 
@@ -26,12 +26,17 @@ class Centre(Target):
 
     sigma: PositiveFloat = 1.5
     stored_range: ClassVar[tuple[float, float] | None] = (0, 1)
+    interpolation: ClassVar[Interpolation] = "bilinear"
 
     def tile(self, labels: TileLabels) -> Float32[np.ndarray, "1 h w"]:
         """Compute the heat map, see `heat_map`."""
         instances = labels.observed
         height, width = instances.shape
         return heat_map(centres_of(instances), height, width, self.sigma / labels.pixel_size)[None]
+
+    def warp(self, pixels: Any, scale: float, rotation: float) -> Any:
+        """Return exp(-(`scale`·d)² / 2σ²): the width of the heat stays where distances grow."""
+        return pixels ** (scale**2)
 
 
 def centres_of(instances: Int32[np.ndarray, "h w"]) -> Float64[np.ndarray, "n 2"]:

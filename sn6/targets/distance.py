@@ -6,14 +6,14 @@ minimum over a bounded reach.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Int32, Int64, Shaped
 from pydantic import PositiveFloat
 
 from sn6.targets.rasterize import smallest_unsigned
-from sn6.targets.target import Target, TileLabels
+from sn6.targets.target import Interpolation, Target, TileLabels
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Distance(Target):
 
     reach: PositiveFloat = 5.0
     stored_range: ClassVar[tuple[float, float] | None] = (0, 1)
+    interpolation: ClassVar[Interpolation] = "bilinear"
 
     def tile(self, labels: TileLabels) -> Float32[np.ndarray, "1 h w"]:
         """Compute min(d / `reach`, 1), see `border_distances`."""
@@ -34,6 +35,10 @@ class Distance(Target):
         layer = np.zeros((1, *labels.instances.shape), dtype=np.float32)
         layer.ravel()[pixels] = np.minimum(np.sqrt(squares, dtype=np.float32) / np.float32(reach), 1)
         return layer
+
+    def warp(self, pixels: Any, scale: float, rotation: float) -> Any:
+        """Multiply the distances by the scale; beyond `reach` none is known, and a scale below 1 makes that the map."""
+        return (pixels * scale).clip(max=1)
 
 
 def border_distances(

@@ -3,6 +3,7 @@
 Source: Cheng et al., Panoptic-DeepLab, CVPR 2020, section 3.2.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -37,6 +38,14 @@ class Offset(Target):
         moved = pixels[..., [row[0], column[0]], :, :]  # a copy
         moved[..., 0, :, :] *= row[1]
         moved[..., 1, :, :] *= column[1]
+        return moved
+
+    def warp(self, pixels: Any, scale: float, rotation: float) -> Any:
+        """Scale and rotate the vectors, see `Target.warp`."""
+        cosine, sine = (scale * turned(math.radians(rotation)) for turned in (math.cos, math.sin))
+        moved = pixels * cosine
+        moved[0] -= sine * pixels[1]
+        moved[1] += sine * pixels[0]
         return moved
 
 

@@ -13,6 +13,7 @@ from sn6.errors import UserError
 
 STEPS = 255  # of a stored layer between the ends of its range
 Activation = Literal["sigmoid", "linear"]
+Interpolation = Literal["nearest", "bilinear"]
 Position = tuple[bool, int]  # whether it is flipped left-right, then number of rotations by 90°
 
 
@@ -54,6 +55,8 @@ class Target(ABC):
         stored_range: lowest and highest value, if the layer is rounded to 255 steps between them, in one byte a pixel;
             None keeps it as it is, and only then may it contain NaN
         is_length: whether the values are lengths on the ground, which grow with the scale of an image
+        interpolation: how the layer of a scaled or rotated crop is resampled: "nearest" if it has classes, jumps or NaN,
+            "bilinear" if neighbouring pixels have similar values
         needs_building_fraction: whether `crop` uses the class balance of the training tiles
     """
 
@@ -61,6 +64,7 @@ class Target(ABC):
     activation: ClassVar[Activation] = "sigmoid"
     stored_range: ClassVar[tuple[float, float] | None] = None
     is_length: ClassVar[bool] = False
+    interpolation: ClassVar[Interpolation] = "nearest"
     needs_building_fraction: ClassVar[bool] = False
 
     @abstractmethod
@@ -95,6 +99,20 @@ class Target(ABC):
             The map in the new position; by default the values are the same in every position.
         """
         return pixels
+
+    def warp(self, pixels: Any, scale: float, rotation: float) -> Any:
+        """Change the values of a scaled and rotated layer, where they depend on lengths or directions.
+
+        Args:
+            pixels: layer (k, h, w), tensor, resampled already and in its position; do not change it
+            scale: factor of lengths
+            rotation: in degrees, anticlockwise
+
+        Returns:
+            The layer of the scaled and rotated buildings; by default lengths are multiplied by the scale, see
+            `is_length`, and other values stay.
+        """
+        return pixels * scale if self.is_length else pixels
 
     def encode(self, layer: Float32[np.ndarray, "k h w"]) -> Float32[np.ndarray, "k h w"] | UInt8[np.ndarray, "k h w"]:
         """Return a layer as it is stored: as it is, or rounded to `STEPS` of its range.
