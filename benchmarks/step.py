@@ -22,7 +22,8 @@ from sn6.models.ternausnet import TernausNet
 from sn6.models.unet import UNet
 from sn6.prediction.ensemble import HALF_DTYPES
 from sn6.processes import keep_freed_memory
-from sn6.segmenter import Segmenter, constant
+from sn6.schedules import constant
+from sn6.segmenter import Segmenter
 from sn6.training.devices import fastest_precision
 
 LR, WEIGHT_DECAY = 1e-4, 0.01  # of the challenge's baseline

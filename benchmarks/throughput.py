@@ -31,7 +31,8 @@ from sn6.models.fcn import FCN8s
 from sn6.models.ternausnet import TernausNet
 from sn6.models.unet import UNet
 from sn6.processes import keep_freed_memory
-from sn6.segmenter import Segmenter, constant
+from sn6.schedules import constant
+from sn6.segmenter import Segmenter
 from sn6.simulation.archive import make_archive, settings_of
 from sn6.training.devices import fastest_precision
 

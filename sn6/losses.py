@@ -71,8 +71,8 @@ class FocalDice(nn.Module):
     """Compute `dice`·dice + `focal`·focal, the loss of the challenge's baseline.
 
     The focal loss (Lin et al. 2017, equation 4, no α) is the mean of -(1 - p_t)^γ log p_t over valid pixels.
-    The dice loss is 1 - (2·Σpy + s) / (Σp + Σy + s) on probabilities p and ground truth y, with s = `smooth`. It is
-    computed for each sample; the baseline computes it over the whole batch, so that it depends on the batch's samples.
+    The dice loss is that of each sample, see `dice_loss`; the baseline computes it over the whole batch, so that it
+    depends on the batch's samples.
 
     Args:
         dice: factor of the dice loss
@@ -100,11 +100,50 @@ class FocalDice(nn.Module):
         margin = torch.where(mask > 0.5, logits, -logits)
         focal = -torch.exp(self.gamma * F.logsigmoid(-margin)) * F.logsigmoid(margin)
 
-        probability = torch.where(valid, torch.sigmoid(logits), 0.0)
-        both = pixel_sum(probability * mask)
-        either = pixel_sum(probability) + pixel_sum(mask)
-        dice = 1 - (2 * both + self.smooth) / (either + self.smooth)
-        return self.dice * dice + self.focal * valid_mean(focal, valid)
+        return self.dice * dice_loss(logits, mask, valid, self.smooth) + self.focal * valid_mean(focal, valid)
+
+
+class BCEDice(nn.Module):
+    """Compute `bce`·cross entropy + `dice`·dice, see `BCE` and `dice_loss`.
+
+    Args:
+        bce: factor of the binary cross entropy
+        dice: factor of the dice loss
+        smooth: keeps the dice loss of a sample without buildings defined
+    """
+
+    def __init__(self, bce: NonNegativeFloat = 1.0, dice: NonNegativeFloat = 1.0, smooth: PositiveFloat = 1e-5) -> None:
+        super().__init__()
+        self.bce = bce
+        self.dice = dice
+        self.smooth = smooth
+
+    def forward(self, logits: Float[Tensor, "b _ h w"], target: Maps, valid: Mask) -> Float[Tensor, " b"]:
+        logits, mask = valid_pixels(logits, target, valid)
+        bce = F.binary_cross_entropy_with_logits(logits, mask, reduction="none")
+        return self.bce * valid_mean(bce, valid) + self.dice * dice_loss(logits, mask, valid, self.smooth)
+
+
+class Lovasz(nn.Module):
+    """Compute the Lovász hinge of each sample and channel, mean over channels: a convex bound of 1 - Jaccard index.
+
+    Source: Berman, Triki, Blaschko, CVPR 2018, section 3.1 and algorithm 1. The hinge errors 1 - F_i·y_i, with y = ±1,
+    are sorted from the largest; each counts by how much the Jaccard index falls when its pixel becomes wrong after
+    those before it. A sample without buildings has its largest error as its loss.
+    """
+
+    def forward(self, logits: Float[Tensor, "b _ h w"], target: Maps, valid: Mask) -> Float[Tensor, " b"]:
+        logits, mask = valid_pixels(logits, target, valid)
+        building = (mask > 0.5).float()
+        # of hinge errors that are 0 none counts, and they come after all that count: as if the pixels were not there
+        errors = torch.where(valid, torch.relu(1 - logits * (2 * building - 1)), 0.0).flatten(2)
+        errors, order = errors.sort(dim=2, descending=True, stable=True)
+        building = building.flatten(2).gather(2, order)
+        total, hits = building.sum(dim=2, keepdim=True), building.cumsum(dim=2)
+        union = total + (1 - building).cumsum(dim=2)
+        jaccard_loss = 1 - (total - hits) / union  # when the pixels up to this one are wrong
+        steps = jaccard_loss.diff(dim=2, prepend=torch.zeros_like(total))
+        return (errors * steps).sum(dim=2).mean(dim=1)
 
 
 class SmoothL1(nn.Module):
@@ -142,6 +181,21 @@ def valid_pixels(logits: Float[Tensor, "b _ h w"], target: Maps, valid: Mask) ->
             value=classes,
         )
     return torch.where(valid, logits.float(), 0.0), torch.where(valid, target.float(), 0.0)
+
+
+def dice_loss(logits: Maps, mask: Maps, valid: Mask, smooth: float) -> Float[Tensor, " b"]:
+    """Return 1 - (2·Σpy + s) / (Σp + Σy + s) of each sample, over probabilities p, ground truth y, and s = `smooth`.
+
+    Args:
+        logits: float32, 0 at nodata pixels like `mask`, see `valid_pixels`
+        mask: ground truth
+        valid: false on nodata
+        smooth: keeps the loss of a sample without buildings defined
+    """
+    probability = torch.where(valid, torch.sigmoid(logits), 0.0)
+    both = pixel_sum(probability * mask)
+    either = pixel_sum(probability) + pixel_sum(mask)
+    return 1 - (2 * both + smooth) / (either + smooth)
 
 
 def valid_mean(values: Maps, valid: Mask) -> Float[Tensor, " b"]:

@@ -1,6 +1,5 @@
-"""The LightningModule: a network, its heads with their losses, its optimizer and the learning rate schedule."""
+"""The LightningModule: a network, its heads with their losses, its optimizer and its schedule."""
 
-import math
 import random
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from lightning import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -18,6 +18,7 @@ from sn6.errors import UserError, first_line
 from sn6.heads import Head, HeadLosses
 from sn6.models.logits import compute_outputs
 from sn6.models.sliding_window import predict_windows
+from sn6.schedules import Plateau
 
 CHECK_EVERY = 50  # steps between two looks at whether the loss is finite, on a GPU
 NEVER = 2**62  # the first step with a loss that is not finite, while there is none
@@ -30,7 +31,7 @@ class Segmenter(LightningModule):
         network: see `sn6.models.logits.compute_outputs`
         heads: by name
         optimizer: parameters → optimizer
-        schedule: (optimizer, steps of the whole run) → learning rate schedule, stepped after every step
+        schedule: (optimizer, steps of the whole run) → learning rate schedule, see `sn6.schedules`
         seed: of the run; dropout is a function of (seed, epoch, batch, rank) alone
         window: pixels; whole tiles are predicted in windows of this size, None predicts them at once
         window_overlap: pixels; overlap of neighbouring windows
@@ -117,7 +118,7 @@ class Segmenter(LightningModule):
             )
 
     def validation_step(self, batch: dict[str, Any], batch_index: int) -> dict[str, Any]:
-        """Return `maps`, head → (b, k, h, w) in float32, and the samples' `losses (b,)`, which the callbacks count.
+        """Return `maps`, head → (b, k, h, w) in float32, and the samples' `losses (b,)`, in sum and by head.
 
         Whole tiles have other sizes than the training crops: to compile the network again takes longer than it saves.
         """
@@ -128,8 +129,14 @@ class Segmenter(LightningModule):
                 outputs = predict_windows(self.outputs, batch["image"], self.window, self.window_overlap)
         heads = self.losses.heads
         by_head = heads.split(outputs)
-        losses = self.losses.weighted_sum(self.losses(by_head, batch))
-        return {"maps": heads.activate(by_head), "losses": losses}
+        losses = self.losses(by_head, batch)
+        return {"maps": heads.activate(by_head), "losses": self.losses.weighted_sum(losses), "losses_by_head": losses}
+
+    def on_validation_epoch_end(self) -> None:
+        """Let a schedule observe the score, which the callbacks have logged, before a checkpoint keeps its state."""
+        is_of_training = self.trainer.state.fn is TrainerFn.FITTING and not self.trainer.sanity_checking
+        if is_of_training and isinstance(schedule := self.lr_schedulers(), Plateau):
+            schedule.observe(self.trainer.callback_metrics)
 
     def test_step(self, batch: dict[str, Any], batch_index: int) -> dict[str, Any]:
         """Return the same as in validation."""
@@ -173,23 +180,3 @@ def steps_of(trainer: Any, batches: int) -> int:
     if trainer.max_steps < 0:
         return steps
     return trainer.max_steps if trainer.max_epochs in (None, -1) else min(steps, trainer.max_steps)
-
-
-def constant(optimizer: Optimizer, steps: int, warmup: float = 0.0) -> LambdaLR:
-    """Keep the learning rate constant, after a linear rise over the first `warmup` fraction of `steps`."""
-    return LambdaLR(optimizer, lambda step: rise(step, steps, warmup))
-
-
-def cosine(optimizer: Optimizer, steps: int, warmup: float = 0.0) -> LambdaLR:
-    """Follow half a cosine from 1 to 0 after the rise (Loshchilov, Hutter 2017, equation 5, without restarts)."""
-
-    def factor(step: int) -> float:
-        done = max(0.0, (step - warmup * steps) / max(1.0, steps * (1 - warmup)))
-        return rise(step, steps, warmup) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-
-    return LambdaLR(optimizer, factor)
-
-
-def rise(step: int, steps: int, warmup: float) -> float:
-    """Return the factor of the warm-up, from nearly 0 to 1 over the first `warmup` fraction of `steps`."""
-    return min(1.0, (step + 1) / (warmup * steps + 1))

@@ -49,7 +49,8 @@ def train_heads(ranks, root, folder, store):
     from sn6.heads import Head, HeadLosses
     from sn6.losses import BCE, FocalDice, SmoothL1, WeightedBoundary
     from sn6.models.unet import UNet
-    from sn6.segmenter import Segmenter, constant
+    from sn6.schedules import constant
+    from sn6.segmenter import Segmenter
     from sn6.targets.centre import Centre
     from sn6.targets.contact import Contact
     from sn6.targets.distance import Distance

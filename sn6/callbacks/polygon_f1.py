@@ -57,7 +57,8 @@ class PolygonF1(Callback):
     Logs `val/f1`, `val/precision`, `val/recall`, `val/iou` (of valid pixels) and `val/loss`, or `test/...`, and how the
     buildings are found one by one: `touching_recall` and `touching_f1` of those that touch others, `alone_recall` and
     `alone_f1`, the numbers `merged` and `split`, `matched_iou`, `pq` and `ap50`, see `sn6.metrics.instances` and
-    `sn6.metrics.average_precision`. Tiles are scored in a thread, while the device computes the next ones.
+    `sn6.metrics.average_precision`; with several heads also the loss of each, `val/loss_NAME`. Tiles are scored in a
+    thread, while the device computes the next ones.
 
     After a test it writes `proposals.csv` and `footprints.geojson` to the run's folder, and its `oracle` has the upper
     bound from the ground-truth mask, which is below 1 where buildings touch: at a minimum area of 20 m² always, so
@@ -97,15 +98,17 @@ class PolygonF1(Callback):
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Empty the tables."""
-        self._start(dataset_of(trainer.val_dataloaders), is_test=False)
+        self._start(dataset_of(trainer.val_dataloaders), pl_module, is_test=False)
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Empty the tables."""
-        self._start(dataset_of(trainer.test_dataloaders), is_test=True)
+        self._start(dataset_of(trainer.test_dataloaders), pl_module, is_test=True)
 
-    def _start(self, dataset: TileDataset, is_test: bool) -> None:
+    def _start(self, dataset: TileDataset, segmenter: Any, is_test: bool) -> None:
         self.dataset = dataset
         self.table = TileTable(len(dataset))
+        heads = list(segmenter.losses.heads)
+        self.head_tables = {name: TileTable(len(dataset)) for name in heads} if len(heads) > 1 else {}
         self.oracle_table = TileTable(len(dataset)) if is_test else None
         self.curve_tables = [TileTable(len(dataset)) for _ in self.curve_at] if is_test else []
         self.ranked = RankedProposals()
@@ -129,6 +132,9 @@ class PolygonF1(Callback):
         tiles = zip(maps_of_batch(outputs, batch), outputs["losses"].tolist(), truth, strict=True)
         for (index, maps, valid), loss, mask in tiles:
             self.thread.submit(index, loss, maps, mask, valid)
+        for name, table in self.head_tables.items():
+            for index, loss in zip(batch["index"].tolist(), outputs["losses_by_head"][name].tolist(), strict=True):
+                table.enter(index, loss, 0, 0, Counts())
         for tile in self.thread.results():
             self._record(tile)
 
@@ -167,13 +173,16 @@ class PolygonF1(Callback):
         """Match the footprints of a tile's maps with all of its labels."""
         return score_tile(self.dataset, index, maps, valid, polygonizer)
 
-    def _finish(self, device: torch.device) -> None:
-        """Wait for the last tiles, and pool the counts over tiles and ranks."""
+    def _finish(self, pl_module: LightningModule, prefix: str) -> None:
+        """Wait for the last tiles, pool the counts over tiles and ranks, and log the losses of the heads."""
+        device = pl_module.device
         for tile in self.thread.results(wait=True):
             self._record(tile)
         scores = self.table.to(device).compute()
         self.scores = scores | {"ap50": self.ranked.compute(int(scores["tp"] + scores["fn"]))}
         self.by_tile = self.table.by_tile
+        for name, table in self.head_tables.items():
+            pl_module.log(f"{prefix}/loss_{name}", table.to(device).compute()["loss"])
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Score no more tiles."""
@@ -182,13 +191,13 @@ class PolygonF1(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the scores, on every rank: the checkpoint monitors them."""
-        self._finish(pl_module.device)
+        self._finish(pl_module, "val")
         for key in self.logged:
             pl_module.log(f"val/{key}", self.scores[key], prog_bar=key in ("f1", "loss"))
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the scores of the test tiles, with the upper bound from the ground-truth mask and the curve."""
-        self._finish(pl_module.device)
+        self._finish(pl_module, "test")
         assert self.oracle_table is not None
         oracle = self.oracle_table.to(pl_module.device).compute()
         self.oracle = {key: oracle[key] for key in ("f1", "precision", "recall")}

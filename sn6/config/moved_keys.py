@@ -9,6 +9,8 @@ MOVED = {
     "callbacks.calibration.min_areas": "callbacks.calibration.candidates={min_area: [...]}",
 }
 
+MOVED_TARGETS = {f"sn6.segmenter.{name}": f"sn6.schedules.{name}" for name in ("constant", "cosine")}
+
 
 def moved_key(key: str) -> str | None:
     """Return the message for a key that has moved; None for any other."""

@@ -1,6 +1,7 @@
 """Import and make what a `_target_` names."""
 
 import difflib
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
@@ -78,3 +79,14 @@ def make_object(node: Any, where: str, **arguments: Any) -> Any:
             key=f"{where}._target_",
             value=target,
         ) from None
+
+
+def is_switched_off(target: Any, node: Mapping[str, Any]) -> bool:
+    """Return whether a node is that of a callback which its own arguments leave out.
+
+    Args:
+        target: class of the node; its attribute `switch`, if there is one, names the argument whose null does that
+        node: of the config
+    """
+    switch = getattr(target, "switch", None)
+    return switch is not None and node.get(switch) is None

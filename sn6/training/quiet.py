@@ -5,12 +5,9 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from sn6.data.datamodule import TileDataModule
 from sn6.errors import UserError, first_line
-from sn6.segmenter import Segmenter
 
 
 @contextmanager
@@ -31,22 +28,6 @@ def lightning_errors() -> Iterator[None]:
             kind="mismatch",
             key="name",
         ) from None
-
-
-@contextmanager
-def memory_errors(segmenter: Segmenter, datamodule: TileDataModule) -> Iterator[None]:
-    """Turn the end of a GPU's memory into a UserError that says which key makes the batches of that phase smaller."""
-    try:
-        yield
-    except torch.OutOfMemoryError:
-        if segmenter.training:
-            key, value = "data.batch_size", datamodule.batch_size
-            advice = f"{key}={value} crops of {datamodule.crop} pixels; lower data.batch_size or data.crop"
-        else:
-            key, value = "data.eval_batch_size", datamodule.eval_batch_size
-            advice = f"{key}={value} whole tiles; set window=512, a smaller one if it is set, or data.eval_batch_size=1"
-        message = f"the GPU does not have enough memory for {advice}"
-        raise UserError(message, kind="failed", key=key, value=value) from None
 
 
 @contextmanager

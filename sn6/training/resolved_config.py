@@ -61,7 +61,7 @@ def resolve(values: dict[str, Any]) -> ResolvedConfig:
     if trainer["precision"] is None:
         trainer["precision"] = fastest_precision(trainer["accelerator"])
     check_devices(trainer, values["optimizer"])
-    check_selection(trainer, values["callbacks"])
+    check_selection(values)
     check_best_folder(values)
     weights, trained = initial_weights(values)
     if trained:
@@ -122,17 +122,19 @@ def initial_weights(values: dict[str, Any]) -> tuple[InitialWeights | None, dict
     return weights, weights.network
 
 
-def check_selection(trainer: dict[str, Any], callbacks: dict[str, Any]) -> None:
-    """Raise a UserError if nothing that is logged chooses the epoch, or no tile is scored."""
-    monitor = callbacks["checkpoint"].get("monitor")
-    choices = tuple(f"val/{key}" for key in PolygonF1.logged)
-    if monitor not in choices:
-        raise UserError(
-            f"unknown callbacks.checkpoint.monitor={monitor}; choose from {', '.join(choices)}",
-            kind="unknown_value",
-            key="callbacks.checkpoint.monitor",
-            value=monitor,
-        )
+def check_selection(values: dict[str, Any]) -> None:
+    """Raise a UserError if a score that is not logged chooses the epoch or the learning rate, or no tile is scored."""
+    trainer, choices = values["trainer"], tuple(f"val/{key}" for key in PolygonF1.logged)
+    nodes = {f"callbacks.{name}": values["callbacks"].get(name) or {} for name in ("checkpoint", "early_stopping")}
+    for where, node in (nodes | {"schedule": values["schedule"]}).items():
+        monitor = node.get("monitor")
+        if monitor not in choices and (where == "callbacks.checkpoint" or monitor is not None):
+            raise UserError(
+                f"unknown {where}.monitor={monitor}; choose from {', '.join(choices)}",
+                kind="unknown_value",
+                key=f"{where}.monitor",
+                value=monitor,
+            )
     for use, purpose in (("val", "validation tiles to select the epoch"), ("test", "tiles to score")):
         if trainer.get(key := f"limit_{use}_batches") == 0:
             raise UserError(

@@ -10,6 +10,8 @@ from typing import Any, get_args
 from sn6.checkpoints.heads import MASK_ONLY
 from sn6.checkpoints.init_options import INIT_KEYS, InitOptions
 from sn6.cli import has_signature, type_hints
+from sn6.config.moved_keys import MOVED_TARGETS
+from sn6.config.targets import is_switched_off
 from sn6.config.types import MAY_CHANGE, OPTION_NAMES, Mark, RunOptions
 from sn6.heads import MASK
 from sn6.training.run_paths import portable
@@ -42,7 +44,7 @@ def differences(
         config: the new one
         may_train_longer: whether `LENGTH` may differ
     """
-    configs = with_heads(portable(saved)), with_heads(portable(config))
+    configs = current(portable(saved)), current(portable(config))
     targets = {node: target for one in configs for node, target in target_of_nodes(one)}
     before, after = (binding_values(one, targets) for one in configs)
     free = LENGTH if may_train_longer else ()
@@ -53,10 +55,13 @@ def differences(
     return {key: pair for key, pair in found.items() if key not in of_heads or found.get(of_heads[key]) != pair}
 
 
-def with_heads(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a config with heads: runs of older versions have none, and learned the mask alone."""
+def current(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config as this version writes it: with heads, the mask alone, and the names that classes have now."""
     mask = {"weight": 1.0, "target": MASK_ONLY[MASK], "loss": config.get("loss")}
-    return {"heads": {MASK: mask}, **config}
+    schedule = dict(config.get("schedule") or {})
+    if (target := str(schedule.get("_target_"))) in MOVED_TARGETS:
+        schedule["_target_"] = MOVED_TARGETS[target]
+    return {"heads": {MASK: mask}, **config, "schedule": schedule}
 
 
 def binding_values(config: Mapping[str, Any], targets: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,7 +77,7 @@ def binding_values(config: Mapping[str, Any], targets: Mapping[str, Any]) -> dic
 def of_node(node: Mapping[str, Any], where: str, targets: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield the binding values of a node of the config and of those below it."""
     target = targets.get(where)
-    if target is not None and is_free(target):
+    if target is not None and (is_free(target) or is_switched_off(target, node)):
         return
     inner = {key: value for key, value in node.items() if isinstance(value, Mapping)}
     values = {key: value for key, value in node.items() if key not in inner}

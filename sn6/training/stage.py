@@ -19,7 +19,7 @@ from sn6.checkpoints.init_options import network_arguments
 from sn6.checkpoints.initial_weights import provenance, summary
 from sn6.checkpoints.polygonizer import build_polygonizer
 from sn6.checkpoints.run_files import BEST
-from sn6.config.targets import make_object
+from sn6.config.targets import import_target, is_switched_off, make_object
 from sn6.data.augment import Augmentation
 from sn6.data.datamodule import TileDataModule, per_device_batch_size
 from sn6.errors import UserError, first_line
@@ -31,8 +31,9 @@ from sn6.training.devices import has_batch_norm, on_gpu, stop_all_ranks_on_error
 from sn6.training.external_launcher import check_world_size
 from sn6.training.heads import make_heads
 from sn6.training.loggers import finish_loggers, log_checkpoint, make_loggers
+from sn6.training.memory_errors import memory_errors
 from sn6.training.profilers import make_profiler
-from sn6.training.quiet import lightning_errors, memory_errors, quiet_libraries
+from sn6.training.quiet import lightning_errors, quiet_libraries
 from sn6.training.relative_paths import RelativePaths
 from sn6.training.report import print_name, print_start
 from sn6.training.resolved_config import ResolvedConfig
@@ -76,7 +77,7 @@ def train(config: ResolvedConfig) -> dict[str, Any]:
         if trainer.is_global_zero:
             write_inputs(folder, config.to_dict(), resumes=path is not None)
             write_text(folder / CONFIG_FILE, OmegaConf.to_yaml(OmegaConf.create(portable(config.to_dict()))))
-        with stop_all_ranks_on_error(trainer), memory_errors(segmenter, datamodule):
+        with stop_all_ranks_on_error(trainer), memory_errors(trainer, segmenter, datamodule):
             best, choice = fit_and_score(trainer, segmenter, datamodule, path, timing)
     metrics = build_metrics(trainer, datamodule, best, choice, timing)
     if config.weights is not None:
@@ -193,9 +194,9 @@ def make_trainer(config: ResolvedConfig, batch_norm: bool) -> Trainer:
         UserError: an argument that Lightning refuses
     """
     trainer = config.tree.trainer
-    nodes = {name: node for name, node in config.tree.callbacks.items() if node is not None}  # null leaves one out
     further = {"polygon_f1": {"polygonizer": build_polygonizer(config.to_dict()["polygons"], "polygons")}}
-    callbacks = [make_callback(str(name), node, further.get(str(name), {})) for name, node in nodes.items()]
+    nodes = active_callbacks(config.tree.callbacks)
+    callbacks = [make_callback(name, node, further.get(name, {})) for name, node in nodes.items()]
     arguments: dict[str, Any] = {
         "callbacks": [*callbacks, RelativePaths()],
         "logger": False,  # made when everything else fits: W&B starts a run with it
@@ -212,6 +213,13 @@ def make_trainer(config: ResolvedConfig, batch_norm: bool) -> Trainer:
         raise UserError(f"trainer: {first_line(error)}", kind="invalid_value", key="trainer") from None
     made._signal_connector = TrainerSignals(made)
     return made
+
+
+def active_callbacks(nodes: Mapping[Any, Any]) -> dict[str, DictConfig]:
+    """Return the nodes of the callbacks of a run; a null leaves one out, in place of it or of its switch."""
+    given = {str(name): node for name, node in nodes.items() if node is not None}
+    targets = {name: import_target(str(node["_target_"]), f"callbacks.{name}") for name, node in given.items()}
+    return {name: node for name, node in given.items() if not is_switched_off(targets[name], node)}
 
 
 def make_callback(name: str, node: DictConfig, arguments: Mapping[str, Any]) -> Callback:

@@ -34,6 +34,7 @@ def make_segmenter(network: nn.Module, lr: float = 0.1) -> Any:
     """Make a Segmenter with plain gradient descent."""
     from sn6.heads import mask_head
     from sn6.losses import BCE
-    from sn6.segmenter import Segmenter, constant
+    from sn6.schedules import constant
+    from sn6.segmenter import Segmenter
 
     return Segmenter(network, mask_head(BCE()), lambda parameters: torch.optim.SGD(parameters, lr=lr), constant)
