@@ -48,7 +48,8 @@ def main() -> None:
 
 
 def run_command_line() -> None:
-    """Run the command line, or print its help."""
+    """Run the command line, or print its help or the encoders."""
+    typed = sys.argv[1:]
     with one_line_errors():
         sys.argv[1:] = quote_texts(absolute_config_folders(sys.argv[1:]))
     with one_line_errors(), record_reason(), one_line_config_errors(sys.argv[1:]):
@@ -57,6 +58,11 @@ def run_command_line() -> None:
 
             print(help_text([argument for argument in sys.argv[1:] if not argument.startswith("-")]))
             return
+        if any(argument.startswith("model.encoder=") for argument in typed):
+            from sn6.training.encoder_list import print_encoders
+
+            if print_encoders(typed):
+                return
         try:
             job()
         except Stopped as stopped:

@@ -13,12 +13,13 @@ from torch import nn
 from sn6.callbacks.logged_media import log_table
 from sn6.checkpoints.initial_weights import HANDOFF_KEY, InitialWeights, read_initial_weights, summary, training_area
 from sn6.checkpoints.run_files import EO_WEIGHTS
-from sn6.checkpoints.transfer import Adapt, relative_change
+from sn6.checkpoints.transfer import relative_change
 from sn6.checkpoints.weights_file import SUFFIX, read_weights, write_weights
 from sn6.data.datamodule import TileDataModule
 from sn6.data.folds import count_overlapping
 from sn6.errors import UserError
 from sn6.files import write_csv
+from sn6.models.first_layer import Adapt
 from sn6.segmenter import Segmenter
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ class SARHandoff(Callback):
 
     Args:
         weights: `weights.safetensors` of an EO run, a checkpoint, published weights, or a run's folder
-        adapt: rule for a first layer of other bands, see `sn6.checkpoints.transfer.adapt_first_layer`
+        adapt: rule for a first layer of other bands, see `sn6.models.first_layer.adapt_first_layer`
         reset_head: keep the initialisation of the last layers
         freeze_encoder_epochs: epochs in which the encoder is frozen
         encoder_lr: factor on the learning rate of the encoder

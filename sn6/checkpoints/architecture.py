@@ -9,6 +9,7 @@ from torch import nn
 
 from sn6.config.targets import import_target, make_object
 from sn6.errors import UserError
+from sn6.models.first_layer import BY_MEAN, FirstLayer
 
 # Keys of conf/any_model.yaml, and those that the recipes of conf/experiment set, for classes that have such arguments.
 SHARED_KEYS, RECIPE_KEYS = ("in_channels", "classes"), ("width", "pretrained")
@@ -61,13 +62,14 @@ def ignored_keys(options: Mapping[str, Any]) -> list[str]:
     return [f"model.{key}" for key in RECIPE_KEYS if key in options and key not in passed]
 
 
-def build_network(options: Mapping[str, Any], fetch_pretrained: bool) -> nn.Module:
+def build_network(options: Mapping[str, Any], fetch_pretrained: bool, first_layer: FirstLayer = BY_MEAN) -> nn.Module:
     """Build a network.
 
     Args:
         options: `_target_` and the arguments of its class, see `sn6.checkpoints.init_options.network_arguments`
         fetch_pretrained: whether it starts from the pretrained weights that its options name; false where other weights
             replace them, so that nothing is downloaded
+        first_layer: how ImageNet weights are adapted to the bands, for networks of sn6 that have some
 
     Raises:
         UserError: the `_target_` makes something else than a torch.nn.Module
@@ -76,7 +78,8 @@ def build_network(options: Mapping[str, Any], fetch_pretrained: bool) -> nn.Modu
     arguments = constructor_arguments(target, options)
     if not fetch_pretrained:
         arguments |= {key: None for key in PRETRAINED_ARGUMENTS if key in inspect.signature(target).parameters}
-    network = make_object(arguments, "model")
+    takes_rule = is_own(target) and "first_layer" in inspect.signature(target).parameters
+    network = make_object(arguments, "model", **({"first_layer": first_layer} if takes_rule else {}))
     if not isinstance(network, nn.Module):
         raise UserError(
             f"model._target_={options['_target_']} gives a {type(network).__name__}, not a torch.nn.Module; name the "

@@ -9,8 +9,8 @@ from pydantic import Field, NonNegativeInt
 from torch import nn
 
 from sn6.checkpoints.architecture import architecture_keys
-from sn6.checkpoints.transfer import Adapt
 from sn6.errors import UserError
+from sn6.models.first_layer import Adapt
 
 MAX_MULTIPLE = 4096  # pixels
 
@@ -22,7 +22,7 @@ class InitOptions:
     Attributes:
         multiple: pixels; images are padded to multiples of it
         weights: file or folder, see `sn6.checkpoints.loading`
-        adapt: rule for a first layer of other bands, see `sn6.checkpoints.transfer.adapt_first_layer`
+        adapt: rule for a first layer of other bands, see `sn6.models.first_layer.adapt_first_layer`
         reset_head: keep the initialisation of the last layers
         weights_fold: column of easting that the weights were not trained on, if their metadata do not say
         building_class: channel of building among several classes

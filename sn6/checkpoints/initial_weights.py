@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from sn6.checkpoints.heads import MASK_ONLY
 from sn6.checkpoints.loading import find_weights, read_checkpoint
 from sn6.checkpoints.metadata import CheckpointMetadata, ForeignMetadata
-from sn6.checkpoints.transfer import Adapt, TransferredTensor, transfer_weights
+from sn6.checkpoints.transfer import TransferredTensor, transfer_weights
 from sn6.data.folds import Fold, count_overlapping, squares_outside_column
 from sn6.data.source import Source
 from sn6.datasets.layout import PRODUCTS
+from sn6.models.first_layer import Adapt
 
 MODEL_KEY, HANDOFF_KEY = "model.weights", "callbacks.sar_handoff.weights"  # the keys that name weights
 

@@ -5,14 +5,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from sn6.checkpoints.state_dict import describe_mismatch
 from sn6.errors import UserError
-from sn6.models.encoders import widen_first_layer
+from sn6.models.first_layer import Adapt, adapt_first_layer, check_common_band, must_adapt
 
-Adapt = Literal["mean", "repeat", "names"]
 Action = Literal["loaded", "adapted", "initialised"]
 
 
@@ -74,10 +72,12 @@ def transfer_weights(
     fitted = dict(weights)
     head = [name for name in own if reset_head and name.split(".")[0] in getattr(network, "head_parts", ())]
     adapted: dict[str, str] = {}
-    if first in fitted and fitted[first].ndim == 4 and must_adapt(fitted[first], own[first], bands, adapt):
-        adapt = checked_rule(fitted[first], own[first], bands, adapt, where, node)
-        fitted[first] = adapt_first_layer(fitted[first], own[first].shape[1], bands, adapt)
-        adapted[first] = f"{adapt}: {len(weights[first][0])} bands to {own[first].shape[1]}"
+    if first in fitted and fitted[first].ndim == 4:
+        old, new = fitted[first].shape[1], own[first].shape[1]
+        if must_adapt(old, new, bands, adapt):
+            adapt = checked_rule(old, new, bands, adapt, where, node)
+            fitted[first] = adapt_first_layer(fitted[first], new, bands, adapt)
+            adapted[first] = f"{adapt}: {old} bands to {new}"
     for name in head:
         fitted[name] = own[name]
     if mismatch := describe_mismatch(network, fitted):
@@ -102,13 +102,8 @@ def first_convolution(network: nn.Module) -> str:
     return next(names, "")
 
 
-def must_adapt(weight: Tensor, own: Tensor, bands: tuple[Sequence[str], Sequence[str]], adapt: Adapt | None) -> bool:
-    """Return whether the first layer needs a rule: the bands differ in number, or with `adapt="names"` in name."""
-    return weight.shape[1] != own.shape[1] or (adapt == "names" and list(bands[0]) != list(bands[1]))
-
-
 def checked_rule(
-    weight: Tensor, own: Tensor, bands: tuple[Sequence[str], Sequence[str]], adapt: Adapt | None, where: str, node: str
+    old: int, new: int, bands: tuple[Sequence[str], Sequence[str]], adapt: Adapt | None, where: str, node: str
 ) -> Adapt:
     """Return the rule for the first layer.
 
@@ -117,44 +112,13 @@ def checked_rule(
     """
     if adapt is None:
         raise UserError(
-            f"{where} has a first layer for {weight.shape[1]} bands, the network for {own.shape[1]}; "
-            f"set {node}.adapt=mean|repeat|names",
+            f"{where} has a first layer for {old} bands, the network for {new}; set {node}.adapt=mean|repeat|names",
             kind="missing_value",
             key=f"{node}.adapt",
         )
-    before, after = bands
-    if adapt == "names" and not set(before) & set(after):
-        raise UserError(
-            f"{node}.adapt=names needs a band of the same name: {where} has {', '.join(before) or 'no known bands'}, "
-            f"the network {', '.join(after)}; choose mean or repeat",
-            kind="conflict",
-            key=f"{node}.adapt",
-            value="names",
-        )
+    if adapt == "names":
+        check_common_band(bands, where, node)
     return adapt
-
-
-def adapt_first_layer(
-    weight: Float[Tensor, "filters bands kh kw"],
-    in_channels: int,
-    bands: tuple[Sequence[str], Sequence[str]],
-    adapt: Adapt,
-) -> Float[Tensor, "filters new_bands kh kw"]:
-    """Adapt the weight of the first layer to `in_channels` other bands by a rule.
-
-    mean: every band gets the mean of the old bands, times old/new.
-    repeat: the old bands are repeated in turn, times old/new; the sum is kept if new is a multiple of old.
-    names: a band gets the weights of the old band of the same name (the sum of several), or 0 without one.
-    """
-    old = weight.shape[1]
-    if adapt == "mean":
-        return widen_first_layer(weight, in_channels)
-    if adapt == "repeat":
-        return weight[:, [band % old for band in range(in_channels)]] * (old / in_channels)
-    before, after = bands
-    zero = torch.zeros_like(weight[:, 0])
-    layers = [sum((weight[:, i] for i, old_name in enumerate(before) if old_name == name), zero) for name in after]
-    return torch.stack(layers, dim=1)
 
 
 def relative_change(start: Mapping[str, Tensor], end: Mapping[str, Tensor]) -> dict[str, float]:

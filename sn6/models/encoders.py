@@ -7,16 +7,17 @@ from typing import Literal
 
 import torch
 from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from sn6.errors import UserError
+from sn6.models.first_layer import FirstLayer
 
 Architecture = Literal["vgg11", "vgg16"]
 Pretrained = Literal["imagenet"] | None
 
 PUBLISHED_WIDTH = 64  # filters of VGG's first convolution
 HUB_REPOSITORIES = {"vgg11": "timm/vgg11.tv_in1k", "vgg16": "timm/vgg16.tv_in1k"}
+FIRST_LAYER = "features.0.weight"
 HUB_FILE = "model.safetensors"
 HUB_TIMEOUT = 5.0  # seconds to wait for an answer of the hub
 # torchvision's fully connected layers, timm's names for them, and their kernels as convolutions
@@ -57,35 +58,23 @@ def he_initialise(network: nn.Module) -> None:
                 nn.init.zeros_(layer.bias)
 
 
-def widen_first_layer(
-    weight: Float[Tensor, "filters bands kh kw"], in_channels: int
-) -> Float[Tensor, "filters new_bands kh kw"]:
-    """Return the weight of a first convolution for an image of `in_channels` bands.
-
-    For an equal number of bands, return `weight` unchanged. Otherwise each new band gets the mean filter of the old
-    bands times old/new, so that an image of equal bands gives the same response as before.
-    """
-    if in_channels == weight.shape[1]:
-        return weight
-    return (weight.sum(dim=1, keepdim=True) / in_channels).repeat(1, in_channels, 1, 1)
-
-
 def load_pretrained(
     architecture: Architecture,
     layers: Mapping[str, nn.Module],
     width: int,
     pretrained: Pretrained,
     weights_file: str | None,
+    first_layer: FirstLayer,
 ) -> None:
     """Copy ImageNet weights into `layers`; do nothing with `pretrained=None`.
 
     Args:
         architecture: timm's name of the network
-        layers: timm's name of a part (`features`, `pre_logits.fc1`) → the module to fill;
-            `widen_first_layer` adapts the first convolution to its bands
+        layers: timm's name of a part (`features`, `pre_logits.fc1`) → the module to fill
         width: filters of the first convolution
         pretrained: `imagenet` or None
         weights_file: `.safetensors` or `.pth` with the names of timm or torchvision, in place of the hub
+        first_layer: how the first convolution is adapted to its bands
 
     Raises:
         UserError: conflicting options, the hub is out of reach, the file is missing or does not fit
@@ -107,31 +96,29 @@ def load_pretrained(
             key="model.width",
             value=width,
         )
-    path = weights_file or imagenet_file(architecture)
+    path = weights_file or hub_file(HUB_REPOSITORIES[architecture], architecture)
     published = read_imagenet_weights(path)
     for part, layer in layers.items():
         for name, target in layer.state_dict().items():
-            copy_weight(published, f"{part}.{name}", target, path, architecture)
+            weight = published.get(f"{part}.{name}")
+            if f"{part}.{name}" == FIRST_LAYER and weight is not None and weight.ndim == 4 and weight.shape[1] == 3:
+                weight = first_layer.of(weight.float(), target.shape[1])
+            copy_weight(weight, f"{part}.{name}", target, path, architecture)
 
 
-def copy_weight(
-    published: Mapping[str, Tensor], name: str, target: Tensor, path: str, architecture: Architecture
-) -> None:
-    """Copy `published[name]` into `target`.
+def copy_weight(weight: Tensor | None, name: str, target: Tensor, path: str, architecture: Architecture) -> None:
+    """Copy the published `weight` of this name into `target`.
 
     Raises:
         UserError: the tensor is missing or has another shape
     """
-    if name not in published:
+    if weight is None:
         raise UserError(
             f"{path} has no tensor {name!r}; give weights of {architecture} from timm or torchvision",
             kind="mismatch",
             key="model.weights_file",
             value=path,
         )
-    weight = published[name]
-    if name == "features.0.weight" and weight.ndim == 4 and weight.shape[1] == 3:
-        weight = widen_first_layer(weight.float(), target.shape[1])
     if weight.shape != target.shape:
         raise UserError(
             f"{path}: tensor {name!r} has shape {tuple(weight.shape)}, {architecture} needs {tuple(target.shape)}; "
@@ -181,13 +168,16 @@ def with_timm_names(weights: Mapping[str, object]) -> dict[str, Tensor]:
     return named
 
 
-def imagenet_file(architecture: Architecture) -> str:
-    """Return the path of the published weights in the local cache of the Hugging Face hub; download them if missing.
+def hub_file(repository: str, encoder: str) -> str:
+    """Return the path of published weights in the local cache of the Hugging Face hub; download them if missing.
+
+    Args:
+        repository: of the hub
+        encoder: name of the network, for messages
 
     Raises:
         UserError: the hub is out of reach
     """
-    repository = HUB_REPOSITORIES[architecture]
     cached = try_to_load_from_cache(repository, HUB_FILE)
     if isinstance(cached, str):
         return cached
@@ -197,7 +187,7 @@ def imagenet_file(architecture: Architecture) -> str:
         return hf_hub_download(repository, HUB_FILE)
     except Exception as error:  # OSError, or an error of requests, httpx or httpx2: it depends on the version
         raise UserError(
-            f"the ImageNet weights of {architecture} could not be downloaded from {repository} "
+            f"the ImageNet weights of {encoder} could not be downloaded from {repository} "
             f"({type(error).__name__}); set model.pretrained=null, or model.weights_file=FILE to a local copy",
             kind="unavailable",
             key="model.pretrained",

@@ -9,6 +9,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from sn6.models.encoders import Pretrained, he_initialise, load_pretrained, vgg_features
+from sn6.models.first_layer import BY_MEAN, FirstLayer
 
 # Geometry of the published nets. The image is padded with 100 zeros on each side, 1 of them by conv1_1 itself,
 # so that fc6, 7×7 without padding, has an output for images of any size. The remaining margin is cropped: at these
@@ -32,6 +33,7 @@ class FCN(nn.Module):
         dropout: probability, after fc6 and after fc7
         pretrained: `imagenet` for VGG-16's weights, fc6 and fc7 included; null for He initialisation
         weights_file: `.safetensors` or `.pth` to read these weights from; null for the Hugging Face hub
+        first_layer: how these weights are adapted to the bands
 
     Raises:
         UserError: pretrained weights that do not fit or could not be downloaded
@@ -51,6 +53,7 @@ class FCN(nn.Module):
         dropout: Annotated[float, Field(ge=0, le=1)] = 0.5,
         pretrained: Pretrained = None,
         weights_file: str | None = None,
+        first_layer: FirstLayer = BY_MEAN,
     ) -> None:
         super().__init__()
         self.encoder = vgg_features("vgg16", in_channels, width)
@@ -72,7 +75,7 @@ class FCN(nn.Module):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
         vgg = {"features": self.encoder, "pre_logits.fc1": self.fc6, "pre_logits.fc2": self.fc7}
-        load_pretrained("vgg16", vgg, width, pretrained, weights_file)
+        load_pretrained("vgg16", vgg, width, pretrained, weights_file, first_layer)
 
     def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes h w"]:
         x = F.pad(image, (MARGIN,) * 4)

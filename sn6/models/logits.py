@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from sn6.errors import UserError, locate_error
 from sn6.models.padding import pad_to_multiple
 
+ONE_VALUE = "Expected more than 1 value per channel when training"  # of torch's batch norm
+
 
 def compute_outputs(
     network: nn.Module,
@@ -35,6 +37,14 @@ def compute_outputs(
     except (torch.OutOfMemoryError, UserError):
         raise
     except Exception as error:
+        if isinstance(error, ValueError) and ONE_VALUE in str(error):
+            raise UserError(
+                "batch norm needs more than one value of each channel in training, and an image of shape "
+                f"{tuple(padded.shape)} leaves one; set a larger data.batch_size or data.crop",
+                kind="conflict",
+                key="data.batch_size",
+                value=len(padded),
+            ) from None
         if type(network).__module__.startswith("sn6."):
             raise
         raise UserError(

@@ -8,6 +8,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from sn6.models.encoders import Architecture, Pretrained, he_initialise, load_pretrained, vgg_features
+from sn6.models.first_layer import BY_MEAN, FirstLayer
 from sn6.models.padding import pad_to_multiple
 
 
@@ -25,6 +26,7 @@ class TernausNet(nn.Module):
         encoder: `vgg11` for UNet11, `vgg16` for UNet16
         pretrained: `imagenet` for the encoder's weights; null for He initialisation
         weights_file: `.safetensors` or `.pth` to read these weights from; null for the Hugging Face hub
+        first_layer: how these weights are adapted to the bands
 
     Raises:
         UserError: pretrained weights that do not fit or could not be downloaded
@@ -41,6 +43,7 @@ class TernausNet(nn.Module):
         encoder: Architecture = "vgg11",
         pretrained: Pretrained = None,
         weights_file: str | None = None,
+        first_layer: FirstLayer = BY_MEAN,
     ) -> None:
         super().__init__()
         w = width
@@ -58,7 +61,7 @@ class TernausNet(nn.Module):
         )
         self.head = nn.Conv2d(w // 2, classes, kernel_size=1)
         he_initialise(self)
-        load_pretrained(encoder, {"features": self.encoder}, width, pretrained, weights_file)
+        load_pretrained(encoder, {"features": self.encoder}, width, pretrained, weights_file, first_layer)
 
     def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes h w"]:
         height, width = image.shape[-2:]

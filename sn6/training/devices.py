@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from lightning import Trainer
+from lightning.pytorch.plugins.layer_sync import TorchSyncBatchNorm
 from torch import distributed, nn
 
 from sn6.errors import UserError, counted
@@ -90,7 +91,44 @@ def check_precision(
 
 def has_batch_norm(network: nn.Module) -> bool:
     """Return whether the network computes statistics over a batch, which several devices have to share."""
-    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
+    return any(map(is_batch_norm, network.modules()))
+
+
+class SyncBatchNorm(TorchSyncBatchNorm):
+    """Share the statistics of batch norms over the devices while a network is trained.
+
+    Lightning's own converts a batch norm of timm that includes its activation to one without, and converts back to
+    others than there were. Here timm converts, and the layers themselves are put back, with the trained values.
+    """
+
+    def __init__(self) -> None:
+        self.originals: dict[nn.Module, nn.Module] = {}  # layer that shares its statistics → layer of the network
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        """Replace the batch norms of `model` in place."""
+        from timm.layers import convert_sync_batchnorm  # takes seconds; needed on several GPUs only
+
+        before = {name: layer for name, layer in model.named_modules() if is_batch_norm(layer)}
+        model = convert_sync_batchnorm(model)
+        self.originals = {model.get_submodule(name): layer for name, layer in before.items()}
+        return model
+
+    def revert(self, model: nn.Module) -> nn.Module:
+        """Put the layers of the network back in place."""
+        for parent in list(model.modules()):
+            for name, layer in list(parent.named_children()):
+                original = self.originals.get(layer)
+                if original is not None:
+                    original._parameters.update(layer._parameters)
+                    original._buffers.update(layer._buffers)
+                    original.train(layer.training)
+                    parent.add_module(name, original)
+        return model
+
+
+def is_batch_norm(module: nn.Module) -> bool:
+    """Return whether a layer computes statistics over a batch."""
+    return isinstance(module, nn.modules.batchnorm._BatchNorm)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from sn6.callbacks.calibration import Choice, calibrate, validate_calibrated
 from sn6.callbacks.resume_point import AtomicCheckpointIO, TrainerSignals
 from sn6.checkpoints.architecture import build_network, ignored_keys
 from sn6.checkpoints.init_options import network_arguments
-from sn6.checkpoints.initial_weights import provenance, summary
+from sn6.checkpoints.initial_weights import band_names, provenance, summary
 from sn6.checkpoints.polygonizer import build_polygonizer
 from sn6.checkpoints.run_files import BEST
 from sn6.config.targets import import_target, is_switched_off, make_object
@@ -25,9 +25,10 @@ from sn6.data.datamodule import TileDataModule, per_device_batch_size
 from sn6.errors import UserError, first_line
 from sn6.files import write_text
 from sn6.heads import HeadLosses
+from sn6.models.first_layer import FirstLayer
 from sn6.segmenter import Segmenter
 from sn6.simulation.archive import make_archive, settings_of
-from sn6.training.devices import has_batch_norm, on_gpu, stop_all_ranks_on_error
+from sn6.training.devices import SyncBatchNorm, has_batch_norm, on_gpu, stop_all_ranks_on_error
 from sn6.training.external_launcher import check_world_size
 from sn6.training.heads import make_heads
 from sn6.training.loggers import finish_loggers, log_checkpoint, make_loggers
@@ -143,7 +144,9 @@ def make_modules(config: ResolvedConfig, resumes: bool) -> tuple[Segmenter, Tile
             key="model.in_channels",
             value=tree.model.in_channels,
         )
-    network = build_network(network_arguments(config.to_dict()["model"]), fetch_pretrained=not resumes)
+    starts_pretrained = not resumes and config.weights is None
+    first_layer = FirstLayer(tree.model.adapt or "mean", tuple(band_names(datamodule.source.product, bands)))
+    network = build_network(network_arguments(config.to_dict()["model"]), starts_pretrained, first_layer)
     if ignored := ignored_keys(network_arguments(config.to_dict()["model"])):
         rank_zero_only(log.info)("%s has no %s of the experiment; left out", type(network).__name__, ", ".join(ignored))
     if config.weights is not None:
@@ -197,12 +200,12 @@ def make_trainer(config: ResolvedConfig, batch_norm: bool) -> Trainer:
     further = {"polygon_f1": {"polygonizer": build_polygonizer(config.to_dict()["polygons"], "polygons")}}
     nodes = active_callbacks(config.tree.callbacks)
     callbacks = [make_callback(name, node, further.get(name, {})) for name, node in nodes.items()]
+    shares_statistics = batch_norm and on_gpu(trainer.accelerator)  # torch does it only on GPUs
     arguments: dict[str, Any] = {
         "callbacks": [*callbacks, RelativePaths()],
         "logger": False,  # made when everything else fits: W&B starts a run with it
         "profiler": make_profiler(trainer.profiler, config.folder),
-        "sync_batchnorm": batch_norm and on_gpu(trainer.accelerator),  # torch has it only for GPUs
-        "plugins": [AtomicCheckpointIO()],
+        "plugins": [AtomicCheckpointIO(), *([SyncBatchNorm()] if shares_statistics else [])],
         "default_root_dir": config.folder,
         "use_distributed_sampler": False,  # the datamodule distributes the tiles itself
         "enable_model_summary": False,

@@ -1,0 +1,96 @@
+"""Adapt the first layer of given weights to the bands of another image."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sn6.errors import UserError
+
+Adapt = Literal["mean", "repeat", "names"]
+RGB = ("R", "G", "B")  # bands of the images of ImageNet
+
+
+@dataclass(frozen=True)
+class FirstLayer:
+    """How the first layer of ImageNet weights is adapted to the image of a run.
+
+    Attributes:
+        adapt: the rule, see `adapt_first_layer`
+        bands: names of the image's bands; needed for the rule `names` only
+    """
+
+    adapt: Adapt = "mean"
+    bands: tuple[str, ...] = ()
+
+    def of(self, weight: Float[Tensor, "filters rgb kh kw"], in_channels: int) -> Float[Tensor, "filters _ kh kw"]:
+        """Return the weight of a first convolution for an image of `in_channels` bands; equal bands change nothing.
+
+        A first layer whose input was rearranged, such as 4×4 pixels of three bands to 48 channels, has the bands last:
+        each pixel's bands are adapted alike.
+
+        Raises:
+            UserError: with `names`, the image has no band R, G or B
+        """
+        if self.adapt == "names":
+            check_common_band((RGB, self.bands), "ImageNet", "model")
+        pixels = weight.shape[1] // len(RGB)
+        if not must_adapt(len(RGB), in_channels, (RGB, self.bands), self.adapt):
+            return weight
+        parts = weight.unflatten(1, (pixels, len(RGB)))
+        adapted = [adapt_first_layer(part, in_channels, (RGB, self.bands), self.adapt) for part in parts.unbind(1)]
+        return torch.cat(adapted, dim=1)
+
+
+BY_MEAN = FirstLayer()
+
+
+def must_adapt(old: int, new: int, bands: tuple[Sequence[str], Sequence[str]], adapt: Adapt | None) -> bool:
+    """Return whether the first layer needs a rule: the bands differ in number, or with `adapt="names"` in name."""
+    return old != new or (adapt == "names" and list(bands[0]) != list(bands[1]))
+
+
+def check_common_band(bands: tuple[Sequence[str], Sequence[str]], where: str, node: str) -> None:
+    """Raise a UserError if no band of the network has the name of an old band.
+
+    Args:
+        bands: names of the bands of the weights, and of the network
+        where: the weights, for messages
+        node: config node with the key `adapt`, for messages
+    """
+    before, after = bands
+    if not set(before) & set(after):
+        raise UserError(
+            f"{node}.adapt=names needs a band of the same name: {where} has {', '.join(before) or 'no known bands'}, "
+            f"the network {', '.join(after)}; choose mean or repeat",
+            kind="conflict",
+            key=f"{node}.adapt",
+            value="names",
+        )
+
+
+def adapt_first_layer(
+    weight: Float[Tensor, "filters bands kh kw"],
+    in_channels: int,
+    bands: tuple[Sequence[str], Sequence[str]],
+    adapt: Adapt,
+) -> Float[Tensor, "filters new_bands kh kw"]:
+    """Adapt the weight of the first layer to `in_channels` other bands by a rule.
+
+    mean: every band gets the mean of the old bands, times old/new, so that an image of equal bands gives the same
+        response as before.
+    repeat: the old bands are repeated in turn, times old/new; the sum is kept if new is a multiple of old.
+    names: a band gets the weights of the old band of the same name (the sum of several), or 0 without one.
+    """
+    old = weight.shape[1]
+    if adapt == "mean":
+        return (weight.sum(dim=1, keepdim=True) / in_channels).repeat(1, in_channels, 1, 1)
+    if adapt == "repeat":
+        return weight[:, [band % old for band in range(in_channels)]] * (old / in_channels)
+    before, after = bands
+    zero = torch.zeros_like(weight[:, 0])
+    layers = [sum((weight[:, i] for i, old_name in enumerate(before) if old_name == name), zero) for name in after]
+    return torch.stack(layers, dim=1)
