@@ -67,12 +67,14 @@ def test_validation_is_the_same_on_one_rank_and_on_two(archive_root, tmp_path):
 
 
 def train_some_steps(ranks, root, folder, accumulate):
-    """Return the weights of a network without dropout and batch norm after six steps of eight crops."""
+    """Return the weights of a network without dropout and batch norm after six steps of eight augmented crops."""
+    from sn6.data.radar import Radar
     from sn6.models.unet import UNet
 
     torch.manual_seed(0)
     module = make_segmenter(UNet(in_channels=4, classes=1, width=4, depth=2), lr=0.03)  # 0.1 amplifies rounding
-    data = make_datamodule(root, crop=64, batch_size=8 // accumulate, crops_per_tile=4)
+    crops = {"crop": 64, "crops_per_tile": 4, "augmentation": Radar(), "prefer_buildings": 0.5}
+    data = make_datamodule(root, batch_size=8 // accumulate, **crops)
     more = {"max_steps": 6, "limit_val_batches": 0, "accumulate_grad_batches": accumulate, "max_epochs": 9}
     trainer = make_trainer(ranks, folder, **more)
     trainer.fit(module, data)

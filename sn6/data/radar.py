@@ -1,5 +1,6 @@
 """Augment radar crops: flip, scale and rotate them, and change their decibels."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -92,14 +93,17 @@ class Radar(Augmentation):
         added = torch.from_numpy(offsets.astype(np.float32)).to(image)[:, None, None] + (1 - factor) * mean
         image.mul_(factor).add_(added)
         if self.speckle is not None:
-            image.add_(draw_speckle(self.speckle, tuple(image.shape), rng).to(image))
+            image.add_(draw_speckle(self.speckle, tuple(image.shape), rng, image.device))
         return image
 
 
-def draw_speckle(looks: float, shape: tuple[int, ...], rng: np.random.Generator) -> Float32[Tensor, "..."]:
+def draw_speckle(
+    looks: float, shape: tuple[int, ...], rng: np.random.Generator, device: torch.device
+) -> Float32[Tensor, "..."]:
     """Draw 10·log10 of gamma noise of mean 1 and variance 1 / `looks`, from a table: ten times faster than the law."""
-    numbers = np.frombuffer(rng.bytes(2 * int(np.prod(shape))), dtype="<u2")
-    return torch.from_numpy(speckle_levels(looks).take(numbers).reshape(shape))
+    numbers = np.frombuffer(bytearray(rng.bytes(2 * math.prod(shape))), dtype="<u2")
+    levels = torch.from_numpy(speckle_levels(looks)).to(device)
+    return levels.index_select(0, torch.from_numpy(numbers).to(device).int()).view(shape)
 
 
 @cache

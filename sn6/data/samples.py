@@ -70,9 +70,10 @@ class SampleMaker:
     ) -> tuple[Layers, Bool[Tensor, "1 {crop} {crop}"] | None]:
         """Scale and rotate the layers of a window: those of continuous values bilinearly, the others to the nearest.
 
-        The image is interpolated in the units of the product, between valid pixels. Of decibels this keeps the mean,
-        which the normalisation is based on; the mean of powers, and its decibels after it, would be brighter between
-        pixels than on them, by up to 2 dB where speckle is strong.
+        The image is interpolated in the units of the product, between valid pixels, as `sn6.prediction` does. This
+        keeps the mean of decibels, which the normalisation is based on. Interpolated powers would keep that of the
+        power instead, so that pixels become brighter in decibels the further they are from their sources: 0.7 dB on the
+        simulated archive.
 
         Args:
             layers: of the window, flipped and rotated by 90° already

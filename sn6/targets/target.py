@@ -55,7 +55,7 @@ class Target(ABC):
         stored_range: lowest and highest value, if the layer is rounded to 255 steps between them, in one byte a pixel;
             None keeps it as it is, and only then may it contain NaN
         is_length: whether the values are lengths on the ground, which grow with the scale of an image
-        interpolation: how the layer of a scaled or rotated crop is resampled: "nearest" if it has classes, jumps or NaN,
+        interpolation: how the layer of a scaled or rotated crop is resampled: "nearest" if it has classes, jumps, NaN,
             "bilinear" if neighbouring pixels have similar values
         needs_building_fraction: whether `crop` uses the class balance of the training tiles
     """
