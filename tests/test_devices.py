@@ -278,23 +278,6 @@ def test_devices_of_a_machine_with_one_gpu(sn6_run, archive_root, monkeypatch):
     assert_fails(fused, "conflict", "optimizer.fused", True)
 
 
-@pytest.mark.parametrize(
-    ("is_training", "key", "value"), [(True, "data.batch_size", 2), (False, "data.eval_batch_size", 1)]
-)
-def test_too_little_memory_of_the_gpu(sn6_run, archive_root, monkeypatch, is_training, key, value):
-    from sn6.models.unet import UNet
-
-    forward = UNet.forward
-
-    def fail(network, image):
-        if network.training == is_training:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-        return forward(network, image)
-
-    monkeypatch.setattr(UNet, "forward", fail)
-    assert_fails(sn6_run(*small_run("unet"), f"data.root={archive_root}"), "failed", key, value)
-
-
 @pytest.mark.filterwarnings("error:GPU available")
 def test_a_run_on_the_cpu_of_a_machine_with_a_gpu_warns_of_nothing(sn6_run, archive_root, monkeypatch):
     from lightning.pytorch.accelerators import CUDAAccelerator

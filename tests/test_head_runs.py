@@ -117,12 +117,14 @@ def test_a_killed_run_of_several_heads_resumes_to_the_same_bits(archive_root, he
 
 def test_the_losses_of_the_heads_are_logged(heads_run):
     with (heads_run / "metrics.csv").open() as file:
-        steps = [row for row in csv.DictReader(file) if row["train/loss"]]
-    assert len(steps) == 8
-    for row in steps:
-        heads = {"mask": 1.0, "centre": 1.0, "offset": 0.1}
-        total = sum(weight * float(row[f"train/loss_{name}"]) for name, weight in heads.items())
-        assert float(row["train/loss"]) == pytest.approx(total, rel=1e-5)
+        rows = list(csv.DictReader(file))
+    heads = {"mask": 1.0, "centre": 1.0, "offset": 0.1}
+    for use, number in (("train", 8), ("val", 2), ("test", 1)):
+        logged = [row for row in rows if row[f"{use}/loss"]]
+        assert len(logged) == number
+        for row in logged:
+            total = sum(weight * float(row[f"{use}/loss_{name}"]) for name, weight in heads.items())
+            assert float(row[f"{use}/loss"]) == pytest.approx(total, rel=1e-5)
 
 
 def test_a_prediction_gives_the_proposals_of_the_run(heads_run, archive_root, sn6_command, tmp_path):

@@ -10,9 +10,12 @@ from helpers.labels import labels_of
 
 from sn6.cli import validate_arguments
 from sn6.heads import targets_of
-from sn6.losses import BCE, FocalDice, WeightedBoundary
+from sn6.losses import BCE, BCEDice, FocalDice, Lovasz, WeightedBoundary
 
-LOSSES = [BCE(), BCE(positive_weight=3.0), WeightedBoundary(), FocalDice(), FocalDice(gamma=0.5)]
+LOSSES = [
+    *(BCE(), BCE(positive_weight=3.0), WeightedBoundary(), FocalDice(), FocalDice(gamma=0.5)),
+    *(BCEDice(), BCEDice(bce=0.3, dice=2.0), Lovasz()),
+]
 
 
 def random_sample(shape=(3, 1, 11, 7), seed=0, valid_fraction=0.7):
@@ -78,6 +81,77 @@ def test_focal_dice_and_its_gradient_are_equal_to_the_formulas(gamma):
     loss = losses_of(FocalDice(dice=0.7, focal=2.0, gamma=gamma, smooth=0.1), logits, sample).sum()
     assert loss.item() == pytest.approx(total.item(), rel=1e-5)
     torch.testing.assert_close(ours.grad.double(), plain.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_bce_dice_by_hand():
+    sample = all_valid([[1, 0]])
+    dice = 1 - 2 * 0.5 / (1 + 1)
+    assert value(BCEDice(), [[0.0, 0.0]], sample) == pytest.approx(math.log(2) + dice, rel=1e-4)
+    assert value(BCEDice(bce=2.0, dice=0.0), [[0.0, 0.0]], sample) == pytest.approx(2 * math.log(2))
+    assert value(BCEDice(smooth=1.0), [[0.0, 0.0]], sample) == pytest.approx(math.log(2) + 1 - 2 / 3)
+
+
+# --- the Lovász hinge
+
+
+def jaccard_loss(wrong, mask):
+    """1 - |A ∩ B| / |A ∪ B| of a mask and the prediction that is wrong at these pixels; 0 for two empty ones."""
+    predicted = {pixel for pixel in range(len(mask)) if (mask[pixel] == 1) != (pixel in wrong)}
+    truth = {pixel for pixel in range(len(mask)) if mask[pixel] == 1}
+    return 1 - len(predicted & truth) / len(predicted | truth) if predicted | truth else 0.0
+
+
+def lovasz_by_definition(logits, mask):
+    """Definition 1: Σ m_π(i) · (Δ({π_1..π_i}) - Δ({π_1..π_(i-1)})), the errors m sorted from the largest."""
+    errors = [max(0.0, 1 - logit * (1 if y == 1 else -1)) for logit, y in zip(logits, mask, strict=True)]
+    order = sorted(range(len(mask)), key=lambda pixel: -errors[pixel])
+    return sum(
+        errors[pixel] * (jaccard_loss(set(order[: i + 1]), mask) - jaccard_loss(set(order[:i]), mask))
+        for i, pixel in enumerate(order)
+    )
+
+
+def test_lovasz_by_hand():
+    sample = all_valid([[1, 1, 0]])
+    assert value(Lovasz(), [[2.0, 1.0, -1.0]], sample) == 0  # every margin is at least 1
+    # errors 1.5, 0.5, 0 of a building, the background, a building: 1 - 1/2, then 1 - 1/3
+    assert value(Lovasz(), [[-0.5, 1.0, -0.5]], sample) == pytest.approx(1.5 * 1 / 2 + 0.5 * (2 / 3 - 1 / 2))
+    assert value(Lovasz(), [[-3.0, 0.5, -4.0]], all_valid([[0, 0, 0]])) == pytest.approx(1.5)  # its largest error
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.1, 0.5, 1.0])
+def test_lovasz_is_equal_to_its_definition_on_valid_pixels(fraction):
+    logits, sample = random_sample()
+    sample["mask"] = (torch.rand(logits.shape) < fraction).float()
+    values = losses_of(Lovasz(), logits, sample)
+    for i, valid in enumerate(sample["valid"]):
+        expected = lovasz_by_definition(logits[i][valid].tolist(), sample["mask"][i][valid].tolist())
+        assert values[i].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_lovasz_of_binary_predictions_is_twice_the_jaccard_loss():
+    """Where the margin of a wrong pixel is 2 and that of a right one 0, the surface is 2·(1 - Jaccard)."""
+    for seed in range(5):
+        logits, sample = random_sample(seed=seed)
+        binary = torch.where(logits > 0, 1.0, -1.0)
+        values = losses_of(Lovasz(), binary, sample)
+        for i, valid in enumerate(sample["valid"]):
+            predicted, truth = binary[i][valid] > 0, sample["mask"][i][valid] > 0
+            jaccard = (predicted & truth).sum() / (predicted | truth).sum()
+            torch.testing.assert_close(values[i], 2 * (1 - jaccard))
+
+
+def test_lovasz_is_convex_and_its_gradient_that_of_its_values():
+    logits, sample = random_sample()
+    others = 4 * torch.randn(logits.shape)
+    middle = losses_of(Lovasz(), (logits + others) / 2, sample)
+    assert (middle <= (losses_of(Lovasz(), logits, sample) + losses_of(Lovasz(), others, sample)) / 2 + 1e-6).all()
+    logits.requires_grad_()
+    losses_of(Lovasz(), logits, sample).sum().backward()
+    direction, step = torch.randn(logits.shape), 1e-3
+    ends = [losses_of(Lovasz(), logits.detach() + sign * step * direction, sample).sum() for sign in (1, -1)]
+    slope = (ends[0] - ends[1]) / (2 * step)
+    assert slope.item() == pytest.approx((logits.grad * direction).sum().item(), rel=2e-2)
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=repr)

@@ -54,6 +54,8 @@ def test_where_a_run_computes_and_what_it_shows_may_change(config, override):
     ("override", "key"),
     [
         ("seed=1", "seed"),
+        ("callbacks.ema.decay=0.99", "callbacks.ema.decay"),
+        ("callbacks.early_stopping.patience=3", "callbacks.early_stopping.patience"),
         ("data.crop=256", "data.crop"),
         ("data.fold=0", "data.fold"),
         ("model.width=32", "model.width"),
@@ -104,6 +106,17 @@ def test_a_key_that_an_older_run_lacks_has_its_default(config, path, default, ot
     assert differences(older, newer, may_train_longer=False) == {}
     twin[path[-1]] = other
     assert differences(older, newer, may_train_longer=False) == {".".join(path): (default, other)}
+
+
+def test_a_run_from_before_callbacks_that_are_off_and_before_schedules_moved_is_the_same(config):
+    older = copy.deepcopy(config)
+    del older["callbacks"]["ema"], older["callbacks"]["early_stopping"]
+    older["schedule"]["_target_"] = "sn6.segmenter.constant"
+    assert differences(older, config, may_train_longer=False) == {}
+    averaged = composed("callbacks.ema.decay=0.9", "schedule.warmup=0.5")
+    assert set(differences(older, averaged, may_train_longer=True)) == {
+        *("callbacks.ema._target_", "callbacks.ema.decay", "schedule.warmup")
+    }
 
 
 @pytest.mark.parametrize("working_folder", [".", "a"])

@@ -37,9 +37,14 @@ class EarlyStopping(pytorch.callbacks.EarlyStopping):
         assert patience is not None
         super().__init__(monitor, min_delta, patience, mode=mode, check_on_train_epoch_end=False)
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """End a training that was to end when its checkpoint was written."""
-        trainer.should_stop = self.has_ended
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """End a training that resumes and was to end; one whose epoch is over finishes this epoch first."""
+        is_over = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        trainer.should_stop = self.has_ended and not is_over
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """End a training that was to end."""
+        trainer.should_stop = trainer.should_stop or self.has_ended
 
     @property
     def has_ended(self) -> bool:

@@ -30,11 +30,11 @@ def make_datamodule(root: Path, **more: Any) -> Any:
     return TileDataModule(root=str(root), product="SAR-Intensity", num_workers=0, **more)
 
 
-def make_segmenter(network: nn.Module, lr: float = 0.1) -> Any:
-    """Make a Segmenter with plain gradient descent."""
+def make_segmenter(network: nn.Module, lr: float = 0.1, loss: nn.Module | None = None) -> Any:
+    """Make a Segmenter with plain gradient descent, of the mask with this loss, or BCE."""
     from sn6.heads import mask_head
     from sn6.losses import BCE
     from sn6.schedules import constant
     from sn6.segmenter import Segmenter
 
-    return Segmenter(network, mask_head(BCE()), lambda parameters: torch.optim.SGD(parameters, lr=lr), constant)
+    return Segmenter(network, mask_head(loss or BCE()), lambda parameters: torch.optim.SGD(parameters, lr=lr), constant)
