@@ -44,7 +44,9 @@ def predict(
     overlap: Annotated[
         NonNegativeInt | None, "minimum overlap of windows in pixels; null is the run's, or a quarter of window="
     ] = None,
-    flips: Annotated[bool, "average the logits with those of the flipped image (left to right)"] = False,
+    flips: Annotated[
+        bool | None, "average the logits with those of the flipped image (left to right); null is the run's"
+    ] = None,
     scales: Annotated[
         tuple[PositiveFloat, ...], Field(min_length=1), "scale factors of the image, whose logits are averaged"
     ] = (1.0,),
@@ -98,7 +100,7 @@ def predict(
         allowed,
         tuple(found),
         *window_and_overlap(window, overlap, first),
-        Averaging(flips, scales, precision or default_precision(used[0], first)),
+        Averaging(first.flips if flips is None else flips, scales, precision or default_precision(used[0], first)),
         common_polygonizer(networks, threshold=threshold, min_area=min_area, simplify=simplify),
         batch,
         out / UNFINISHED,
