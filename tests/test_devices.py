@@ -294,3 +294,28 @@ def test_batch_norm_is_detected():
 
     assert has_batch_norm(UNet(in_channels=4, classes=1, width=4, batch_norm=True))
     assert not has_batch_norm(UNet(in_channels=4, classes=1, width=4))
+
+
+def test_batch_norms_with_an_activation_share_statistics_and_come_back():
+    """Lightning's own conversion drops the activation of timm's layers; SyncBatchNorm itself runs on GPUs only."""
+    from timm.layers import BatchNormAct2d
+    from torch import nn
+
+    from sn6.training.devices import SyncBatchNorm
+
+    network = nn.Sequential(nn.Sequential(nn.Conv2d(2, 3, 1), BatchNormAct2d(3)), nn.BatchNorm2d(3, momentum=0.3))
+    image = torch.randn(4, 2, 5, 5)
+    network(image)  # statistics
+    expected, kinds = network.eval()(image), [type(layer) for layer in network.modules()]
+    sync = SyncBatchNorm()
+    shared = sync.apply(network)
+    assert sum(isinstance(layer, nn.SyncBatchNorm) for layer in shared.modules()) == 2
+    torch.testing.assert_close(shared(image), expected)  # in evaluation it runs on CPUs, too
+    with torch.no_grad():
+        shared[1].weight.mul_(2)
+        shared[1].running_mean = shared[1].running_mean + 1
+    changed = shared(image)
+    back = sync.revert(shared)
+    assert [type(layer) for layer in back.modules()] == kinds
+    torch.testing.assert_close(back(image), changed)
+    assert back[1].momentum == 0.3

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from timm.models.vgg import cfgs
 from torch import nn
 
-from sn6.models.encoders import he_initialise, load_pretrained, widen_first_layer
+from sn6.models.encoders import he_initialise, load_pretrained
 from sn6.models.fcn import FCN8s, bilinear_upsampling
 from sn6.models.ternausnet import TernausNet
 
@@ -56,19 +56,6 @@ def test_ternausnet_learns_one_sample_from_scratch():
         F.binary_cross_entropy_with_logits(network(image), mask).backward()
         optimizer.step()
     assert ((network(image) > 0) == (mask > 0)).float().mean() > 0.98
-
-
-@pytest.mark.parametrize("bands", [1, 2, 4, 8])
-def test_a_widened_layer_responds_to_grey_like_the_rgb_layer(bands):
-    weight, grey = torch.randn(6, 3, 3, 3), torch.randn(2, 1, 9, 9)
-    widened = F.conv2d(grey.expand(-1, bands, -1, -1), widen_first_layer(weight, bands))
-    torch.testing.assert_close(widened, F.conv2d(grey.expand(-1, 3, -1, -1), weight), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(widen_first_layer(weight, bands)[:, 0], weight.mean(1) * 3 / bands)
-
-
-def test_three_bands_keep_their_weights():
-    weight = torch.randn(6, 3, 3, 3)
-    assert torch.equal(widen_first_layer(weight, 3), weight)
 
 
 def shapes_in_timm(architecture):

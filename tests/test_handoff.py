@@ -14,6 +14,7 @@ from sn6.checkpoints.architecture import build_network
 from sn6.checkpoints.transfer import relative_change, transfer_weights
 from sn6.checkpoints.weights_file import read_weights, write_weights
 from sn6.models.fcn import FCN8s
+from sn6.models.resunet import ResUNet
 from sn6.models.ternausnet import TernausNet
 from sn6.models.unet import UNet
 
@@ -28,7 +29,7 @@ def transfer(source, target, before=("R", "G", "B"), after=RADAR, adapt=None, re
     return rows, target.state_dict()
 
 
-@pytest.mark.parametrize("network", [TernausNet, UNet, FCN8s])
+@pytest.mark.parametrize("network", [TernausNet, UNet, FCN8s, ResUNet])
 def test_an_exact_fit_loads_every_tensor(network):
     source, target = network(4, width=4), network(4, width=4)
     rows, weights = transfer(source, target, RADAR, RADAR)
@@ -85,7 +86,7 @@ def test_a_missing_and_an_extra_tensor_are_named_and_nothing_is_loaded():
     assert all(torch.equal(tensor, start[name]) for name, tensor in target.state_dict().items())
 
 
-@pytest.mark.parametrize("network", [TernausNet, UNet, FCN8s])
+@pytest.mark.parametrize("network", [TernausNet, UNet, FCN8s, ResUNet])
 def test_a_head_of_other_classes_keeps_its_initialisation_with_reset_head(network):
     source, target = network(4, classes=3, width=4), network(4, classes=1, width=4)
     with user_error("mismatch"):

@@ -10,6 +10,7 @@ from torch import nn
 from sn6.cli import validate_arguments
 from sn6.models.encoders import he_initialise
 from sn6.models.fcn import FCN8s, FCN16s, FCN32s
+from sn6.models.logits import compute_outputs
 from sn6.models.resunet import ResUNet
 from sn6.models.ternausnet import TernausNet
 from sn6.models.unet import UNet
@@ -311,3 +312,11 @@ def test_resunet_equals_plain_functions():
     expected = x.reshape(2, 3, 2, 2, 48, 32).permute(0, 1, 4, 2, 5, 3).reshape(2, 3, 96, 64)[..., :70, :40]
     assert next(state, None) is None
     torch.testing.assert_close(net(image), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_batch_with_one_value_a_channel_is_an_error_of_the_batch():
+    """At 1/32 of its size an image of 32 pixels is one value, which has no variance."""
+    network, image = ResUNet(width=4), torch.randn(1, 4, 32, 32)
+    with user_error("conflict", key="data.batch_size", value=1):
+        compute_outputs(network, image, multiple=1)
+    assert compute_outputs(network.eval(), image, multiple=1).isfinite().all()

@@ -67,16 +67,18 @@ def transfer_weights(
             key=f"{node}.reset_head",
             value=True,
         )
-    first = first_convolution(network)
     own = network.state_dict()
     fitted = dict(weights)
     head = [name for name in own if reset_head and name.split(".")[0] in getattr(network, "head_parts", ())]
     adapted: dict[str, str] = {}
-    if first in fitted and fitted[first].ndim == 4:
-        old, new = fitted[first].shape[1], own[first].shape[1]
+    for first in first_layers(network):
+        if first not in fitted or fitted[first].ndim != 4:
+            continue
+        pixels = pixels_in_channels(own[first].shape[1], len(bands[1]))
+        old, new = fitted[first].shape[1] // pixels, own[first].shape[1] // pixels
         if must_adapt(old, new, bands, adapt):
             adapt = checked_rule(old, new, bands, adapt, where, node)
-            fitted[first] = adapt_first_layer(fitted[first], new, bands, adapt)
+            fitted[first] = adapt_first_layer(fitted[first], new, bands, adapt, pixels)
             adapted[first] = f"{adapt}: {old} bands to {new}"
     for name in head:
         fitted[name] = own[name]
@@ -96,10 +98,15 @@ def transfer_weights(
     return rows
 
 
-def first_convolution(network: nn.Module) -> str:
-    """Return the name of the weight of the first convolution; "" for a network without one."""
-    names = (f"{name}.weight" for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d))
-    return next(names, "")
+def first_layers(network: nn.Module) -> list[str]:
+    """Return the names of the weights applied to the image: as the network says, or that of the first convolution."""
+    names = [f"{name}.weight" for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d)]
+    return list(getattr(network, "first_layers", names[:1]))
+
+
+def pixels_in_channels(inputs: int, bands: int) -> int:
+    """Return how many pixels of the image a first layer has side by side in its `inputs` channels."""
+    return inputs // bands if bands and inputs % bands == 0 else 1
 
 
 def checked_rule(

@@ -10,7 +10,7 @@ from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, t
 from torch import Tensor, nn
 
 from sn6.errors import UserError
-from sn6.models.first_layer import FirstLayer
+from sn6.models.first_layer import BY_MEAN, FirstLayer
 
 Architecture = Literal["vgg11", "vgg16"]
 Pretrained = Literal["imagenet"] | None
@@ -64,7 +64,7 @@ def load_pretrained(
     width: int,
     pretrained: Pretrained,
     weights_file: str | None,
-    first_layer: FirstLayer,
+    first_layer: FirstLayer = BY_MEAN,
 ) -> None:
     """Copy ImageNet weights into `layers`; do nothing with `pretrained=None`.
 
@@ -168,12 +168,13 @@ def with_timm_names(weights: Mapping[str, object]) -> dict[str, Tensor]:
     return named
 
 
-def hub_file(repository: str, encoder: str) -> str:
+def hub_file(repository: str, encoder: str, pretrained: str = "imagenet") -> str:
     """Return the path of published weights in the local cache of the Hugging Face hub; download them if missing.
 
     Args:
         repository: of the hub
         encoder: name of the network, for messages
+        pretrained: value of `model.pretrained`, for messages
 
     Raises:
         UserError: the hub is out of reach
@@ -191,5 +192,5 @@ def hub_file(repository: str, encoder: str) -> str:
             f"({type(error).__name__}); set model.pretrained=null, or model.weights_file=FILE to a local copy",
             kind="unavailable",
             key="model.pretrained",
-            value="imagenet",
+            value=pretrained,
         ) from error

@@ -29,20 +29,15 @@ class FirstLayer:
     def of(self, weight: Float[Tensor, "filters rgb kh kw"], in_channels: int) -> Float[Tensor, "filters _ kh kw"]:
         """Return the weight of a first convolution for an image of `in_channels` bands; equal bands change nothing.
 
-        A first layer whose input was rearranged, such as 4×4 pixels of three bands to 48 channels, has the bands last:
-        each pixel's bands are adapted alike.
-
         Raises:
             UserError: with `names`, the image has no band R, G or B
         """
         if self.adapt == "names":
             check_common_band((RGB, self.bands), "ImageNet", "model")
-        pixels = weight.shape[1] // len(RGB)
         if not must_adapt(len(RGB), in_channels, (RGB, self.bands), self.adapt):
             return weight
-        parts = weight.unflatten(1, (pixels, len(RGB)))
-        adapted = [adapt_first_layer(part, in_channels, (RGB, self.bands), self.adapt) for part in parts.unbind(1)]
-        return torch.cat(adapted, dim=1)
+        pixels = weight.shape[1] // len(RGB)
+        return adapt_first_layer(weight, in_channels, (RGB, self.bands), self.adapt, pixels)
 
 
 BY_MEAN = FirstLayer()
@@ -73,18 +68,30 @@ def check_common_band(bands: tuple[Sequence[str], Sequence[str]], where: str, no
 
 
 def adapt_first_layer(
-    weight: Float[Tensor, "filters bands kh kw"],
+    weight: Float[Tensor, "filters inputs kh kw"],
     in_channels: int,
     bands: tuple[Sequence[str], Sequence[str]],
     adapt: Adapt,
-) -> Float[Tensor, "filters new_bands kh kw"]:
+    pixels: int = 1,
+) -> Float[Tensor, "filters _ kh kw"]:
     """Adapt the weight of the first layer to `in_channels` other bands by a rule.
 
     mean: every band gets the mean of the old bands, times old/new, so that an image of equal bands gives the same
         response as before.
     repeat: the old bands are repeated in turn, times old/new; the sum is kept if new is a multiple of old.
     names: a band gets the weights of the old band of the same name (the sum of several), or 0 without one.
+
+    Args:
+        weight: with `pixels` times as many input channels as old bands
+        in_channels: number of the new bands
+        bands: names of the old bands, and of the new ones
+        adapt: the rule
+        pixels: of which a network moves the bands side by side to the channels before the first layer, such as 16 for
+            4×4 pixels; those of each are adapted alike
     """
+    if pixels > 1:
+        parts = weight.unflatten(1, (pixels, -1)).unbind(1)
+        return torch.cat([adapt_first_layer(part, in_channels, bands, adapt) for part in parts], dim=1)
     old = weight.shape[1]
     if adapt == "mean":
         return (weight.sum(dim=1, keepdim=True) / in_channels).repeat(1, in_channels, 1, 1)

@@ -66,6 +66,23 @@ class TimmEncoder(nn.Module):
         return [by_stride[stride] for stride in self.shape.strides]
 
 
+def joined_name(key: str) -> str:
+    """Return the name of a tensor without its dots and the parts that an encoder adds.
+
+    timm writes the modules of an encoder as `stages_0` where the whole network has `stages.0`.
+    """
+    return key.removeprefix("network.").removeprefix("model.").replace(".", "_")
+
+
+def first_layers(encoder: nn.Module, name: str) -> list[str]:
+    """Return the names of the encoder's weights that are applied to the image: of one layer, or of parallel ones."""
+    from timm.models import get_pretrained_cfg
+
+    layers: Any = getattr(get_pretrained_cfg(name), "first_conv", None) or ()
+    joined = {joined_name(f"{layer}.weight") for layer in ((layers,) if isinstance(layers, str) else layers)}
+    return [key for key in encoder.state_dict() if joined_name(key) in joined]
+
+
 def create(name: str, in_channels: int, options: dict[str, bool]) -> nn.Module:
     """Make the network of timm that returns a list of feature maps, initialised at random."""
     import timm  # takes seconds; other networks do not need it

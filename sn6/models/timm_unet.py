@@ -14,7 +14,7 @@ from sn6.errors import UserError
 from sn6.models.encoders import he_initialise
 from sn6.models.first_layer import BY_MEAN, FirstLayer
 from sn6.models.padding import pad_to_multiple
-from sn6.models.timm_encoder import TimmEncoder
+from sn6.models.timm_encoder import TimmEncoder, first_layers
 from sn6.models.timm_weights import load_pretrained
 
 Norm = Literal["none", "batch", "group"]
@@ -79,6 +79,7 @@ class TimmUNet(nn.Module):
         self.head = nn.Conv2d(widths[-1], classes * last**2, 3, padding=1)
         he_initialise(self.decoder)
         he_initialise(self.head)
+        self.first_layers = [f"encoder.{key}" for key in first_layers(self.encoder, encoder)]
         load_pretrained(self.encoder, encoder, pretrained, weights_file, first_layer)
 
     def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes h w"]:

@@ -1,6 +1,6 @@
 """Load ImageNet weights into an encoder of timm: from the Hugging Face hub, or from a file."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from sn6.errors import UserError, first_line
 from sn6.models.encoders import hub_file, read_imagenet_weights
 from sn6.models.first_layer import RGB, FirstLayer
-from sn6.models.timm_encoder import TimmEncoder
+from sn6.models.timm_encoder import TimmEncoder, first_layers, joined_name
 
 IMAGENET = "imagenet"  # the weights that timm takes by default
 MAX_NAMES = 3  # tensors that a message lists
@@ -43,10 +43,10 @@ def load_pretrained(
             )
         return
     config = pretrained_config(name, pretrained, weights_file)
-    path = weights_file or hub_file(config.hf_hub_id, f"{name}.{config.tag}")
+    path = weights_file or hub_file(config.hf_hub_id, f"{name}.{config.tag}", pretrained)
     with torch.random.fork_rng(devices=[]):  # the encoder beside them was drawn already
         complete = complete_network(name, config, read_imagenet_weights(path), path)
-    copy_weights(complete, encoder, config.first_conv or (), first_layer)
+    copy_weights(complete, encoder, first_layers(encoder, name), first_layer)
 
 
 def pretrained_config(name: str, pretrained: str, weights_file: str | None) -> Any:
@@ -128,24 +128,21 @@ def last_part(name: str) -> str:
 
 
 def copy_weights(
-    complete: Mapping[str, Tensor], encoder: nn.Module, first_layers: str | tuple[str, ...], first_layer: FirstLayer
+    complete: Mapping[str, Tensor], encoder: nn.Module, first: Sequence[str], first_layer: FirstLayer
 ) -> None:
-    """Copy the tensors of the whole network into the encoder, where timm writes some names with `_` in place of `.`.
+    """Copy the tensors of the whole network into the encoder; `first` are those that are adapted to the bands.
 
     Raises:
-        UserError: a tensor has another shape, as of a first layer that cannot be adapted to the bands
+        UserError: a tensor has another shape, as of a first layer that is no convolution
     """
-    plain_name = {name.replace(".", "_"): name for name in complete}
-    first = {f"{layer}.weight" for layer in ((first_layers,) if isinstance(first_layers, str) else first_layers)}
+    by_joined_name = {joined_name(name): weight for name, weight in complete.items()}
     for key, target in encoder.state_dict().items():
-        name = plain_name[key.removeprefix("network.").removeprefix("model.").replace(".", "_")]
-        weight = complete[name]
-        if name in first and weight.ndim == 4 and weight.shape[1] % len(RGB) == 0:
-            in_channels = target.shape[1] * len(RGB) // weight.shape[1]
-            weight = first_layer.of(weight.float(), in_channels)
+        weight = by_joined_name[joined_name(key)]
+        if key in first and weight.ndim == 4 and weight.shape[1] % len(RGB) == 0:
+            weight = first_layer.of(weight.float(), target.shape[1] * len(RGB) // weight.shape[1])
         if weight.shape != target.shape:
             raise UserError(
-                f"the weights of {name} have shape {tuple(weight.shape)}, the encoder {tuple(target.shape)}; set "
+                f"the weights of {key} have shape {tuple(weight.shape)}, the encoder {tuple(target.shape)}; set "
                 "model.pretrained=null or model.in_channels=3",
                 kind="mismatch",
                 key="model.in_channels",
