@@ -54,6 +54,17 @@ def test_killed_run_resumes_to_the_same_bits_and_refuses_another_config(override
     assert_same_run(killed / IT, finished_run / IT)
 
 
+@pytest.mark.slow
+def test_killed_run_with_radar_crops_resumes_to_the_same_bits(overrides, tmp_path):
+    radar = [*overrides, "augmentation=radar", "data.prefer_buildings=0.5", "heads=centre_offset"]
+    radar += ["polygons=centre_offset", "loss=focal_dice"]
+    killed, finished = tmp_path / "killed", tmp_path / "finished"
+    for folder, stop, status in ((finished, None, 0), (killed, "SIGKILL it 1 2", STATUS["SIGKILL"]), (killed, None, 0)):
+        folder.mkdir(exist_ok=True)
+        assert run_and_stop(radar, folder, stop) == status, log_of(folder)[-3000:]
+    assert_same_run(killed / IT, finished / IT)
+
+
 @pytest.mark.parametrize("signal", ["SIGTERM", "SIGINT"])
 def test_signal_stops_a_run_at_a_checkpoint(overrides, tmp_path, signal):
     assert run_and_stop(overrides, tmp_path, f"{signal} it 0 1") == STATUS[signal], log_of(tmp_path)[-3000:]

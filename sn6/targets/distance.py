@@ -13,7 +13,7 @@ from jaxtyping import Float32, Int32, Int64, Shaped
 from pydantic import PositiveFloat
 
 from sn6.targets.rasterize import smallest_unsigned
-from sn6.targets.target import Interpolation, Target, TileLabels
+from sn6.targets.target import STEPS, Interpolation, Target, TileLabels
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,12 @@ class Distance(Target):
         return layer
 
     def warp(self, pixels: Any, scale: float, rotation: float) -> Any:
-        """Multiply the distances by the scale; beyond `reach` none is known, and a scale below 1 makes that the map."""
-        return (pixels * scale).clip(max=1)
+        """Multiply the distances by the scale; those of `reach` and more, which are not known, stay 1.
+
+        With a scale below 1 this is too much where the distance was between `reach` and `reach` / `scale`.
+        """
+        beyond = pixels > 1 - 0.5 / STEPS
+        return (pixels * scale + beyond * (1 - scale)).clip(max=1)
 
 
 def border_distances(
