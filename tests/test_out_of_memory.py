@@ -54,6 +54,7 @@ def test_a_first_step_that_does_not_fit(sn6_run, overrides, tmp_path, fail_at, e
         assert done.status == 0, done.err
 
 
+@pytest.mark.slow
 def test_a_later_step_that_does_not_fit(sn6_run, overrides, tmp_path, fail_at):
     """The steps before it are kept; another batch size gives other steps, which the message says."""
     overrides = [*overrides, "trainer.max_epochs=2", "callbacks.resume_point.every_n_steps=1"]

@@ -7,6 +7,7 @@ import pytest
 import torch
 from helpers.commands import assert_fails, small_run
 from helpers.labels import labels_of
+from helpers.training import make_datamodule
 from torch import nn
 
 from sn6.losses import BCE, FocalDice, WeightedBoundary
@@ -86,6 +87,23 @@ def logged(folder):
         return [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
 
 
+@pytest.mark.parametrize("store", [None, "disk"])
+def test_buildings_of_crops_are_those_of_their_labels(archive_root, tmp_path, store):
+    """From the GeoTIFFs and from a store, flipped or not: a crop of a whole tile shows all of its buildings."""
+    weight = ByBuildings(base=0.0, per_building=1.0)
+    store = {"store": store, "store_root": str(tmp_path)} if store else {}
+    data = make_datamodule(archive_root, crop=128, batch_size=4, targets={"numbers": Instances()}, **store)
+    data.setup()
+    for batch in data.train_dataloader():
+        numbers = weight(batch["valid"], batch["numbers"])
+        assert ((batch["numbers"] > 0) <= (batch["mask"] > 0)).all()
+        for number, index in zip(numbers.tolist(), batch["index"].tolist(), strict=True):
+            labels = data.train_tiles.labels(index).polygons
+            assert number <= len(labels)
+            assert number >= 0.5 * len(labels)  # others are on nodata, covered, or cut off
+
+
+@pytest.mark.slow
 def test_weights_of_a_run_are_those_of_its_crops(sn6_run, archive_root, tmp_path):
     """With weights 1 + 0·n and 0 + 1·n on crops of one sample, the ratio of the first losses is a whole number."""
     values = []
