@@ -12,7 +12,7 @@ from torch import nn
 from sn6.checkpoints.architecture import build_network
 from sn6.checkpoints.init_options import network_arguments
 from sn6.checkpoints.loading import build_on_meta
-from sn6.config.composition import CONF, TRUST, VERSION_BASE, to_plain
+from sn6.config.composition import CONF, TRUST_NODE, VERSION_BASE, to_plain
 from sn6.config.help import group_lines
 from sn6.training.config_check import check_types
 from sn6.training.stages import stage_configs
@@ -126,7 +126,7 @@ def network_options(values):
 def rates(values, epochs, per_epoch=10):
     """The factor of the learning rate at the beginning of each epoch, and once after the last one."""
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-    schedule = instantiate(values["schedule"], **TRUST)(optimizer, epochs * per_epoch)
+    schedule = instantiate(values["schedule"], **TRUST_NODE)(optimizer, epochs * per_epoch)
     factors = []
     for step in range(epochs * per_epoch):
         if step % per_epoch == 0:
