@@ -165,6 +165,8 @@ class Segmenter(LightningModule):
         except ValueError as error:  # such as a negative learning rate
             raise UserError(f"optimizer: {first_line(error)}", kind="invalid_value", key="optimizer") from None
         trainer: Any = self.trainer  # Lightning sets its datamodule without declaring it
+        if trainer.gradient_clip_val:  # a fused optimizer would unscale 16-bit gradients after they are clipped
+            optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
         schedule = self.schedule(optimizer, steps_of(trainer, trainer.datamodule.batches_per_epoch))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

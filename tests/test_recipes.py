@@ -126,7 +126,7 @@ def network_options(values):
 def rates(values, epochs, per_epoch=10):
     """The factor of the learning rate at the beginning of each epoch, and once after the last one."""
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-    schedule = instantiate(values["schedule"], **TRUST_NODE)(optimizer, epochs * per_epoch)
+    schedule = instantiate(values["schedule"], _convert_="all", **TRUST_NODE)(optimizer, epochs * per_epoch)
     factors = []
     for step in range(epochs * per_epoch):
         if step % per_epoch == 0:
