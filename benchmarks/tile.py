@@ -67,7 +67,7 @@ class Case:
         """Return the ensemble of sn6.predict."""
         source = Source("SAR-Intensity", (1, 2, 3, 4), True, 20.0)
         network = self.network.to(memory_format=torch.channels_last)
-        options = (source, STATISTICS, "zero", Threshold(), None, precision)
+        options = (source, STATISTICS, "zero", Threshold(), None, False, precision)
         trained = TrainedNetwork(network, Heads({"mask": Mask()}), 1, None, *options)
         return Ensemble([trained], self.device, Averaging(False, (1.0,), precision))
 

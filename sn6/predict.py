@@ -46,7 +46,9 @@ def predict(
     overlap: Annotated[
         NonNegativeInt | None, "minimum overlap of windows in pixels; null is the run's, or a quarter of window="
     ] = None,
-    flips: Annotated[bool, "average the logits with those of the flipped image (left to right)"] = False,
+    flips: Annotated[
+        bool | None, "average the logits with those of the flipped image (left to right); null is the run's"
+    ] = None,
     scales: Annotated[
         tuple[PositiveFloat, ...], Field(min_length=1), "scale factors of the image, whose logits are averaged"
     ] = (1.0,),
@@ -97,6 +99,7 @@ def predict(
     allowed = tuple([allow] if isinstance(allow, str) else allow or [])
     networks = load_networks(files, allowed)
     first = networks[0]
+    flips = first.flips if flips is None else flips
     used = list_devices(device, devices) * processes
     listed = [tiles] if isinstance(tiles, str) else tiles
     found = find_images(root, split, listed, images, first.source, GeoTIFFOptions(rotate, bands, check_values))

@@ -49,7 +49,7 @@ def score(
     block_size: Annotated[PositiveFloat, "edge length in m of the spatial blocks that the bootstrap resamples"] = 450.0,
     allow: Annotated[list[str] | str | None, "with runs=: as of sn6.predict"] = None,
     device: Annotated[str, "with runs=: auto, cpu, cuda or cuda:N"] = "auto",
-    flips: Annotated[bool, "with runs=: as of sn6.predict"] = False,
+    flips: Annotated[bool | None, "with runs=: as of sn6.predict"] = None,
     scales: Annotated[tuple[PositiveFloat, ...], Field(min_length=1), "with runs=: as of sn6.predict"] = (1.0,),
 ) -> None:
     """Score proposals against the ground truth: F1 over all tiles, its 95% interval, and its breakdowns.
@@ -87,7 +87,9 @@ def score(
     folds: FoldRuns | None = None
     notes: list[str] = []
     if runs is None:
-        refuse_without_runs(allow=allow is not None, device=device != "auto", flips=flips, scales=scales != (1.0,))
+        refuse_without_runs(
+            allow=allow is not None, device=device != "auto", flips=flips is not None, scales=scales != (1.0,)
+        )
         truth, proposals = required("truth", truth), required("proposals", proposals)
     else:
         allowed = tuple([allow] if isinstance(allow, str) else allow or [])

@@ -19,6 +19,7 @@ from sn6.heads import Head, HeadLosses
 from sn6.models.logits import compute_outputs
 from sn6.models.sliding_window import predict_windows
 from sn6.schedules import Plateau
+from sn6.targets.target import FLIP
 
 CHECK_EVERY = 50  # steps between two looks at whether the loss is finite, on a GPU
 NEVER = 2**62  # the first step with a loss that is not finite, while there is none
@@ -35,6 +36,7 @@ class Segmenter(LightningModule):
         seed: of the run; dropout is a function of (seed, epoch, batch, rank) alone
         window: pixels; whole tiles are predicted in windows of this size, None predicts them at once
         window_overlap: pixels; overlap of neighbouring windows
+        flips: whole tiles are predicted as the mean of the outputs for a tile and its left-right flip
         multiple: pixels; images are padded to multiples of it
         building_class: channel of building where the network gives several
         config: of the run, plain values, saved in the checkpoint
@@ -53,6 +55,7 @@ class Segmenter(LightningModule):
         window_overlap: int = 128,
         multiple: int = 1,
         building_class: int | None = None,
+        flips: bool = False,
         config: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -64,6 +67,7 @@ class Segmenter(LightningModule):
         self.encoder_lr = 1.0  # factor on the encoder's learning rate, which SARHandoff may lower
         self.window = window
         self.window_overlap = window_overlap
+        self.flips = flips
         self.multiple = multiple
         self.building_class = building_class
         # plain values: read back without unpickling
@@ -78,6 +82,14 @@ class Segmenter(LightningModule):
         """Return the outputs of all heads in one tensor."""
         channels = self.losses.heads.channels
         return compute_outputs(self.network, image, self.multiple, channels, self.building_class)
+
+    def averaged_outputs(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b _ h w"]:
+        """Return the outputs of all heads in float32, with `flips` the mean with those of the flipped image."""
+        outputs = self.outputs(image).float()
+        if not self.flips:
+            return outputs
+        of_flipped = self.outputs(image.flip(-1)).float().flip(-1)
+        return (outputs + self.losses.heads.transform(of_flipped, FLIP)) / 2
 
     def on_train_batch_start(self, batch: dict[str, Any], batch_index: int) -> None:
         """Seed each step by itself, so that a resumed run draws what one that never stopped would draw."""
@@ -124,9 +136,9 @@ class Segmenter(LightningModule):
         """
         with torch.compiler.set_stance("force_eager"):
             if self.window is None:
-                outputs = self.outputs(batch["image"]).float()
+                outputs = self.averaged_outputs(batch["image"])
             else:
-                outputs = predict_windows(self.outputs, batch["image"], self.window, self.window_overlap)
+                outputs = predict_windows(self.averaged_outputs, batch["image"], self.window, self.window_overlap)
         heads = self.losses.heads
         by_head = heads.split(outputs)
         losses = self.losses(by_head, batch)
@@ -153,6 +165,8 @@ class Segmenter(LightningModule):
         except ValueError as error:  # such as a negative learning rate
             raise UserError(f"optimizer: {first_line(error)}", kind="invalid_value", key="optimizer") from None
         trainer: Any = self.trainer  # Lightning sets its datamodule without declaring it
+        if trainer.gradient_clip_val:  # a fused optimizer would unscale 16-bit gradients after they are clipped
+            optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
         schedule = self.schedule(optimizer, steps_of(trainer, trainer.datamodule.batches_per_epoch))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -251,7 +251,7 @@ def test_a_checkpoint_whose_config_is_broken(network, tmp_path, config):
 
 
 def test_both_writers_fill_in_all_fields(sn6_run, archive_root, tmp_path):
-    done = sn6_run(*small_run(), f"data.root={archive_root}", "data=eo", "window=64", "window_overlap=16")
+    done = sn6_run(*small_run(), f"data.root={archive_root}", "data=eo", "window=64", "window_overlap=16", "flips=true")
     assert done.status == 0, done.err
     folder = tmp_path / "outputs/it"
     read = [read_checkpoint(folder / name, "checkpoint") for name in ("checkpoints/best.ckpt", "weights.safetensors")]
@@ -263,6 +263,7 @@ def test_both_writers_fill_in_all_fields(sn6_run, archive_root, tmp_path):
     empty = {name for name, value in file.model_dump().items() if value in (None, {}, ())}
     assert empty == {"building_class"}  # of several classes
     metrics = read_metrics(folder)
+    assert file.flips
     assert (file.fold, file.epoch, len(file.training_area)) == (4, 0, metrics["data"]["tiles"]["train"])
     assert file.score["f1"] == metrics["validation"]["f1"]
 

@@ -26,6 +26,8 @@ from sn6.heads import Head, HeadLosses, Heads
 from sn6.losses import BCE, SmoothL1, WeightedBoundary
 from sn6.prediction.ensemble import Averaging, Ensemble
 from sn6.prediction.networks import TrainedNetwork
+from sn6.schedules import constant
+from sn6.segmenter import Segmenter
 from sn6.targets.centre import Centre
 from sn6.targets.contact import Contact
 from sn6.targets.distance import Distance
@@ -292,7 +294,7 @@ class Sides(nn.Module):
 
 def ensemble_of(**options):
     heads = Heads({"mask": Mask(), "offset": Offset()})
-    trained = TrainedNetwork(Sides(), heads, 1, None, SAR, UNSCALED, "zero", Threshold(), None, "32-true")
+    trained = TrainedNetwork(Sides(), heads, 1, None, SAR, UNSCALED, "zero", Threshold(), None, False, "32-true")
     return Ensemble([trained], "cpu", Averaging(**{"flips": False, "scales": (1.0,), "precision": "32-true"} | options))
 
 
@@ -305,6 +307,20 @@ def test_flips_at_prediction_turn_the_offsets_back():
     assert flipped[:, 2, 1].tolist() == [4, 4, 0]
     assert np.isnan(plain[:, 7]).all()
     assert np.nansum(np.abs(flipped)) == 8
+
+
+@pytest.mark.parametrize("window", [None, 16])
+def test_a_run_averages_flips_as_a_prediction_does(window):
+    heads = {"mask": Head(Mask(), BCE()), "offset": Head(Offset(), SmoothL1())}
+    pixels = np.random.default_rng(0).normal(size=(4, 24, 20)).astype(np.float32)
+    batch = {"image": torch.from_numpy(pixels)[None], "valid": torch.ones(1, 1, 24, 20, dtype=torch.bool)}
+    batch |= {"mask": torch.zeros(1, 1, 24, 20), "offset": torch.zeros(1, 2, 24, 20)}
+    for flips in (False, True):
+        segmenter = Segmenter(Sides(), heads, torch.optim.SGD, constant, window=window, window_overlap=8, flips=flips)
+        maps = segmenter.validation_step(batch, 0)["maps"]
+        (expected,) = ensemble_of(flips=flips).outputs([pixels], [np.ones((24, 20), bool)])
+        np.testing.assert_allclose(maps["offset"][0], expected[1:], atol=1e-5)
+        np.testing.assert_allclose(maps["mask"][0], 1 / (1 + np.exp(-expected[:1])), atol=1e-5)
 
 
 def test_offsets_of_an_enlarged_image_are_in_metres_of_the_image_itself():

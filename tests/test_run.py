@@ -154,6 +154,18 @@ def test_a_run_makes_its_simulated_archive(sn6_run, tmp_path):
     assert read_metrics(tmp_path / "outputs/it")["test"]["scored_on"] == "test tiles"
 
 
+def test_gradients_are_clipped_with_mixed_precision_and_a_fused_optimizer(sn6_run, archive_root, tmp_path):
+    """The first moment of Adam is a mean of the gradients, so that its norm is no larger than theirs."""
+    overrides = [line for line in small_run() if not line.startswith("trainer.precision=")]
+    clipping = ("trainer.precision=bf16-mixed", "trainer.gradient_clip_val=1e-3", "optimizer.fused=true")
+    done = sn6_run(*overrides, *clipping, f"data.root={archive_root}", "callbacks.calibration=null")
+    assert done.status == 0, done.err
+    last = torch.load(tmp_path / "outputs/it/checkpoints/last.ckpt", weights_only=True)
+    (optimizer,) = last["optimizer_states"]
+    moments = torch.cat([state["exp_avg"].flatten() for state in optimizer["state"].values()])
+    assert 1e-5 < float(moments.norm()) < 1e-3
+
+
 @pytest.mark.parametrize("name", ["1999", "2027-01-05", "on", "a=b, c"])
 def test_names_stay_text(sn6_run, archive_root, tmp_path, name):
     overrides = [line for line in small_run() if not line.startswith("name=")]

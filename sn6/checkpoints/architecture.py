@@ -12,7 +12,7 @@ from sn6.errors import UserError
 from sn6.models.first_layer import BY_MEAN, FirstLayer
 
 # Keys of conf/any_model.yaml, and those that the recipes of conf/experiment set, for classes that have such arguments.
-SHARED_KEYS, RECIPE_KEYS = ("in_channels", "classes"), ("width", "pretrained")
+SHARED_KEYS, RECIPE_KEYS = ("in_channels", "classes"), ("encoder", "width", "widths", "norm", "pretrained")
 # What the libraries call the argument that downloads weights: sn6 and timm, segmentation_models_pytorch, torchvision.
 PRETRAINED_ARGUMENTS = (
     *("pretrained", "weights_file", "pretrained_backbone"),
@@ -49,10 +49,10 @@ def is_own_network(target: str) -> bool:
 def constructor_arguments(network: Callable[..., nn.Module], options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options without those that the network's class or function need not have an argument for.
 
-    These are `SHARED_KEYS`, and for a network of another package `RECIPE_KEYS`.
+    These are `SHARED_KEYS` and `RECIPE_KEYS`: a recipe may be tried with another network.
     """
     parameters = inspect.signature(network).parameters
-    optional = SHARED_KEYS if is_own(network) else (*SHARED_KEYS, *RECIPE_KEYS)
+    optional = (*SHARED_KEYS, *RECIPE_KEYS)
     return {key: value for key, value in options.items() if key not in optional or key in parameters}
 
 

@@ -228,6 +228,7 @@ def checkpoint_values(checkpoint: dict[str, Any], file: Path, key: str) -> dict[
             **checkpoint.get("TileDataModule", {}),
             "window": config.get("window"),
             "window_overlap": config.get("window_overlap"),
+            "flips": config.get("flips", False),
             "precision": trainer.get("precision"),
             "footprints": polygons,
             "epoch": checkpoint.get("epoch"),

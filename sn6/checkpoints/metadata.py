@@ -96,6 +96,7 @@ class CheckpointMetadata(Model):
         building_fraction: fraction of the training pixels on buildings, None where it was not measured
         window: pixels; edge length of the windows of its run, None for whole tiles
         window_overlap: pixels
+        flips: whether its run averaged the outputs with those of flipped tiles
         precision: of its run
         footprints: `_target_` and fields of the polygonizer; those of a threshold in a file of an older version
         partition: how the ground was divided
@@ -118,6 +119,7 @@ class CheckpointMetadata(Model):
     building_fraction: Annotated[float, Field(strict=True, ge=0, le=1)] | None = None
     window: Annotated[int, Field(strict=True, gt=0, le=MAX_WINDOW)] | None = None
     window_overlap: Index | None = None
+    flips: Annotated[bool, Field(strict=True)] = False
     precision: Annotated[Precision, BeforeValidator(current_precision)] | None = None
     footprints: dict[str, Any] = {}
     partition: PartitionName = "columns"

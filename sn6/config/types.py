@@ -63,6 +63,7 @@ class RunOptions:
     on_failed_job: Annotated[Literal["continue", "stop"], MAY_CHANGE] = "continue"
     window: Annotated[int, Field(gt=0, le=MAX_WINDOW)] | None = None
     window_overlap: NonNegativeInt = 128
+    flips: bool = False
     compile: bool = False
 
 

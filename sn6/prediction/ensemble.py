@@ -13,9 +13,8 @@ from sn6.data.normalization import normalize
 from sn6.errors import UserError
 from sn6.models.logits import compute_outputs
 from sn6.prediction.networks import Precision, TrainedNetwork
-from sn6.targets.target import Position
+from sn6.targets.target import FLIP
 
-FLIP: Position = (True, 0)
 HALF_DTYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 

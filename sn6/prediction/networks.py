@@ -39,6 +39,7 @@ class TrainedNetwork:
         nodata: value of nodata pixels after normalisation
         polygonizer: from maps to footprints
         window: edge length and overlap of the windows of its run in pixels; None if it predicted whole tiles
+        flips: whether its run averaged the outputs with those of flipped tiles
         precision: precision of its run
     """
 
@@ -51,6 +52,7 @@ class TrainedNetwork:
     nodata: Nodata
     polygonizer: Polygonizer
     window: tuple[int, int] | None
+    flips: bool
     precision: Precision
 
 
@@ -85,6 +87,7 @@ def load_network(path: Path, allow: Sequence[str] = ()) -> TrainedNetwork:
         metadata.nodata,
         load_polygonizer(metadata, path),
         (metadata.window, metadata.window_overlap or 0) if metadata.window else None,
+        metadata.flips,
         metadata.precision or "32-true",
     )
 

@@ -46,11 +46,11 @@ from sn6.sweeps.fold_runs import FoldRuns
 
 
 class Options(NamedTuple):
-    """How to predict: as the arguments of `sn6.predict`."""
+    """How to predict: as the arguments of `sn6.predict`; `flips` None is as the runs did in their validation."""
 
     allow: tuple[str, ...]
     device: str
-    flips: bool
+    flips: bool | None
     scales: tuple[float, ...]
 
 
@@ -85,6 +85,7 @@ def write_out_of_fold(folds: FoldRuns, options: Options) -> str:
         UserError: a network cannot be loaded, was trained on ground that it validated, or a tile cannot be read
     """
     networks = [load_fold(run, tiles, options) for run, tiles in zip(folds.runs, folds.tiles, strict=True)]
+    options = options._replace(flips=networks[0].flips if options.flips is None else options.flips)
     plans = [make_plan(folds, number, network, options) for number, network in enumerate(networks)]
     check_space(folds.folder, plans, networks[0].heads)
     predict(plans, networks[0].heads, options)
@@ -132,7 +133,7 @@ def make_plan(folds: FoldRuns, number: int, network: TrainedNetwork, options: Op
         options.allow,
         tuple(images[image_id] for image_id in image_ids),
         *window_and_overlap(None, None, network),
-        Averaging(options.flips, options.scales, default_precision(device, network)),
+        Averaging(bool(options.flips), options.scales, default_precision(device, network)),
         network.polygonizer,
         1,
         folds.folder,

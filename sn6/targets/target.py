@@ -15,6 +15,7 @@ STEPS = 255  # of a stored layer between the ends of its range
 Activation = Literal["sigmoid", "linear"]
 Interpolation = Literal["nearest", "bilinear"]
 Position = tuple[bool, int]  # whether it is flipped left-right, then number of rotations by 90°
+FLIP: Position = (True, 0)
 
 
 @dataclass(frozen=True, eq=False)

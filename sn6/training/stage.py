@@ -164,6 +164,7 @@ def make_modules(config: ResolvedConfig, resumes: bool) -> tuple[Segmenter, Tile
         tree.window_overlap,
         tree.model.multiple,
         tree.model.building_class,
+        tree.flips,
         config=portable(config.to_dict()),
     )
     return segmenter, datamodule
