@@ -10,28 +10,28 @@ from jaxtyping import Float, Float32, Int
 MIN_VALUE = 1e-5  # dB: of a valid pixel, since 0 is nodata
 MAX_VALUE = 92.9  # dB: the published maximum
 STEP = 1 / 64  # dB: values are multiples of it, far below the speckle, which halves the size of a tile on disk
-NOISE = np.array([22.1, 32.5, 29.2, 19.2])  # of the receiver: HH, HV, VH, VV; most of a cross-polarised image
+NOISE = np.array([20.8, 31.9, 28.4, 17.8])  # of the receiver: HH, HV, VH, VV; most of a cross-polarised image
 # dB of HH that the antenna lets into HV, and of VV into VH, in the units of these bands: 12 dB under the copolar gain.
-CROSSTALK = np.array([-4.6, -3.8])
+CROSSTALK = np.array([-3.9, -3.2])
 
 BACKSCATTER = np.array(  # of each Cover: HH, HV, VH, VV
     [
-        (29.2, 32.8, 31.2, 26.8),  # STREET
-        (30.2, 34.2, 32.6, 27.8),  # PAVING
-        (31.5, 35.5, 33.9, 29.1),  # LAWN
-        (32.7, 36.8, 35.2, 30.3),  # GARDEN
-        (32.2, 35.7, 34.1, 29.8),  # RAIL
-        (18.5, 20.7, 18.7, 15.5),  # WATER
-        (36.7, 38.9, 37.5, 34.3),  # CAR
-        (40.2, 41.9, 40.5, 37.8),  # METAL
-        (34.2, 40.5, 39.1, 31.8),  # TREE: volume scattering
-        (72.7, 58.2, 56.8, 70.3),  # CORNER
-        (33.2, 38.0, 36.6, 30.8),  # FENCE
-        (35.2, 38.9, 37.5, 32.8),  # FITTING
-        (32.7, 37.0, 35.6, 30.3),  # TILES
-        (29.7, 34.5, 33.1, 27.3),  # BITUMEN
-        (32.2, 37.5, 36.1, 29.8),  # GRAVEL
-        (28.2, 33.0, 31.6, 25.8),  # SHEET: specular except for its ribs
+        (27.9, 32.2, 30.4, 25.4),  # STREET
+        (28.9, 33.6, 31.8, 26.4),  # PAVING
+        (30.2, 34.9, 33.1, 27.7),  # LAWN
+        (31.4, 36.2, 34.4, 28.9),  # GARDEN
+        (30.9, 35.1, 33.3, 28.4),  # RAIL
+        (17.2, 20.1, 17.9, 14.1),  # WATER
+        (35.4, 38.3, 36.7, 32.9),  # CAR
+        (38.9, 41.3, 39.7, 36.4),  # METAL
+        (32.9, 39.9, 38.3, 30.4),  # TREE: volume scattering
+        (71.4, 57.6, 56.0, 68.9),  # CORNER
+        (31.9, 37.4, 35.8, 29.4),  # FENCE
+        (33.9, 38.3, 36.7, 31.4),  # FITTING
+        (31.4, 36.4, 34.8, 28.9),  # TILES
+        (28.4, 33.9, 32.3, 25.9),  # BITUMEN
+        (30.9, 36.9, 35.3, 28.4),  # GRAVEL
+        (26.9, 32.4, 30.8, 24.4),  # SHEET: specular except for its ribs
     ],
     dtype=np.float32,
 )
@@ -46,18 +46,18 @@ CLUTTER_SIZE = 2.0  # pixels
 HAZE = 0.005  # of the surrounding power, from sidelobes and multiple scattering: it brightens shadows
 HAZE_SIZE = 61  # pixels
 
-WALL = np.array([43.2, 42.0, 40.5, 41.8])  # per metre of a wall's height
+WALL = np.array([41.9, 41.4, 39.7, 40.4])  # per metre of a wall's height
 WALL_SPREAD = 6.0  # dB per unit of the building's tone
 SILLS = 0.5  # of the power of a wall, from a line of windows and balconies on each storey
 WALL_CLUTTER = 8.0  # dB of variation along these lines
-DOUBLE_BOUNCE = np.array([52.5, 47.0, 45.5, 51.0])  # per metre of height of a wall along the flight line
+DOUBLE_BOUNCE = np.array([51.2, 46.4, 44.7, 49.6])  # per metre of height of a wall along the flight line
 DOUBLE_BOUNCE_CLUTTER = 3.0  # dB of variation along its line: doors, bicycles, uneven paving
 GLINT = 15.0  # dB more where a roof is perpendicular to the wave
 GLINT_WIDTH = 9.0  # degrees
 
 OPAQUE = 0.45  # of a tree's height; the part above it lets the wave through
 
-POINT = np.array([53.5, 47.0, 45.0, 52.5])  # of the weakest strong scatterer
+POINT = np.array([52.2, 46.4, 44.2, 51.1])  # of the weakest strong scatterer
 POINT_SPREAD = 6.0  # dB: standard deviations of its ratios of HV to HH and of HH to VV
 POINT_TAIL = 14.0  # dB per standard deviation of grain above the threshold
 OFFSETS = np.arange(-12, 13) / 1.25  # from a point, in resolution cells
