@@ -37,6 +37,7 @@ def run_of(encoder, root, *more):
 def test_an_encoder_trains_resumes_and_predicts(encoder, archive_root, sn6_run, sn6_command, tmp_path):
     run = run_of(encoder, archive_root, "callbacks.resume_point.every_n_steps=1")
     assert sn6_run(*run).status == 0
+    (tmp_path / "outputs/it/metrics.json").unlink()  # as if it had been stopped
     resumed = sn6_run(*run, "trainer.max_epochs=2")
     assert resumed.status == 0, resumed.err
     assert "Warning" not in resumed.err
@@ -54,6 +55,7 @@ def test_a_resumed_run_has_the_batch_statistics_of_one_that_never_stopped(model,
     run = [*run, f"data.root={archive_root}"] if model == "resunet" else run
     for overrides in (["name=one", "trainer.max_epochs=2"], ["name=two", "trainer.max_epochs=1"]):
         assert sn6_run(*run, *overrides).status == 0
+    (tmp_path / "outputs/two/metrics.json").unlink()  # as if it had been stopped
     assert sn6_run(*run, "name=two", "trainer.max_epochs=2").status == 0
     one, two = (weights_of(tmp_path / "outputs" / name) for name in ("one", "two"))
     assert any("running_var" in name for name in one)

@@ -21,7 +21,7 @@ from sn6.heads import Heads
 from sn6.models.sliding_window import check_overlap
 
 # Default window and overlap in pixels. A pixel changes the logits of a U-Net up to 107 pixels away, of a TernausNet
-# 184 (with VGG-16: 215), of an FCN 245.
+# 184 (with VGG-16: 215), of an FCN or a ResUNet 245; encoders with attention see the whole window.
 WINDOW, OVERLAP = 1024, 256
 
 
