@@ -56,8 +56,7 @@ def test_killed_run_resumes_to_the_same_bits_and_refuses_another_config(override
 
 @pytest.mark.slow
 def test_killed_run_with_radar_crops_resumes_to_the_same_bits(overrides, tmp_path):
-    radar = [*overrides, "augmentation=radar", "data.prefer_buildings=0.5", "heads=centre_offset"]
-    radar += ["polygons=centre_offset", "loss=focal_dice"]
+    radar = [*overrides, "augmentation=radar", "data.prefer_buildings=0.5"]
     killed, finished = tmp_path / "killed", tmp_path / "finished"
     for folder, stop, status in ((finished, None, 0), (killed, "SIGKILL it 1 2", STATUS["SIGKILL"]), (killed, None, 0)):
         folder.mkdir(exist_ok=True)
