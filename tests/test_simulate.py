@@ -221,7 +221,7 @@ def test_a_folder_with_other_files_is_left_as_it_is(tmp_path):
 def test_a_scale_is_a_set_of_numbers_that_single_settings_override(tmp_path):
     simulate(tmp_path / "one", scale="tiny", tiles=2, test_tiles=0, size=64)
     settings = json.loads((tmp_path / "one/simulation.json").read_text())
-    assert settings == {"version": 3, "tiles": 2, "test_tiles": 0, "seed": 0, "size": 64, "passes": None}
+    assert settings == {"version": 4, "tiles": 2, "test_tiles": 0, "seed": 0, "size": 64, "passes": None}
     for scale, counts in (("tiny", (12, 4, 256)), ("small", (24, 6, 900)), ("medium", (96, 128, 900))):
         assert tuple(SCALES[scale].values()) == counts
     assert tuple(SCALES["full"].values()) == (3401, 2061, 900)  # as published
