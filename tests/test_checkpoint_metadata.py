@@ -28,6 +28,7 @@ VALID = copy.deepcopy(METADATA) | {
     "building_fraction": 0.25,
     "window": 512,
     "window_overlap": 128,
+    "flips": False,
     "precision": "bf16-mixed",
     "footprints": {"threshold": 0.4, "min_area": 33.5, "simplify": 0.0},
     "partition": "blocks",
