@@ -56,7 +56,6 @@ class Flat(nn.Module):
 '''
 TINY = "_target_: own_networks.Tiny\nbands: ${model.in_channels}\noutputs: ${model.classes}\nnote: null\nmultiple: 64\n"
 SMP = "_target_: segmentation_models_pytorch.Unet\nencoder_name: resnet18\nencoder_weights: null\n"
-EVERY_EPOCH = "trainer.check_val_every_n_epoch=1"
 SHORT = (
     "data.crop=80",
     "data.batch_size=2",
@@ -196,7 +195,7 @@ def test_a_misspelled_class_is_answered_with_the_nearest(run):
 
 
 def test_a_recipe_takes_an_own_network_without_its_width(run, own_folder, archive_root):
-    done = run("experiment=quickstart", "simulation=null", f"data.root={archive_root}", "model=tiny", EVERY_EPOCH)
+    done = run("experiment=quickstart", "simulation=null", f"data.root={archive_root}", "model=tiny")
     assert done.status == 0, done.err
     assert (own_folder / "outputs/it/sar/metrics.json").exists()
 

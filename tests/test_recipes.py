@@ -99,7 +99,6 @@ SCORES = {"zbigniewwojna": "0.424", "maksimovka": "0.400", "motokimura": "0.396"
 STEP = (
     "trainer.max_epochs=1",
     "trainer.limit_train_batches=1",
-    "trainer.check_val_every_n_epoch=1",
     "trainer.limit_val_batches=1",
     "trainer.limit_test_batches=1",
     "trainer.accelerator=cpu",
