@@ -106,8 +106,11 @@ def plain(root: Path, weights: Path, width: int, out: Path) -> None:
             image = np.where(valid, (pixels - np.float32(MEAN)) / np.float32(STD), np.float32(0))
             logits = np.where(valid, whole_tile(network, image), -1)
             image_id = path.stem.split(f"{PRODUCT}_")[1]
-            for number, polygon in enumerate(baseline_polygons(logits)):
+            polygons = baseline_polygons(logits)
+            for number, polygon in enumerate(polygons):
                 writer.writerow([image_id, number, shapely.to_wkt(polygon), 1])
+            if not len(polygons):
+                writer.writerow([image_id, -1, "POLYGON EMPTY", 1])
 
 
 @torch.no_grad()
