@@ -92,7 +92,7 @@ class Plateau(LambdaLR):
 
     Other than torch's ReduceLROnPlateau it has a warm-up, is stepped after every optimizer step like all schedules, and
     any better score counts. The segmenter calls `observe` after each validation of the training. What it has seen is
-    part of its state, so that a resumed run goes on in the same way.
+    part of its state, so that a resumed run gives the same values.
 
     Args:
         optimizer: whose learning rate is set
