@@ -10,16 +10,16 @@ from pydantic import PositiveInt
 
 from benchmarks.recipes import Recipes, compare
 from sn6.cli import run_command
+from sn6.errors import UserError
 
-OURS = ("experiment=sn6", "scale=small", "data.store=disk")
+OURS = "ours"
+SHARED = ("experiment=sn6", "scale=small", "data.store=disk")
 ROWS = {  # what differs → overrides
     "resunet": ("model=resunet",),
-    "TernausNet, 16 filters": ("model=ternausnet",),
+    "TernausNet with 16 filters": ("model=ternausnet",),
     "mask alone": ("heads=mask", "polygons=threshold"),
-    "distance": ("heads=distance", "polygons=distance"),
     "no augmentation": ("augmentation=none",),
     "weights not averaged": ("callbacks.ema.decay=null",),
-    "no flips at prediction": ("flips=false",),
     "twice the steps": ("trainer.max_epochs=6", "trainer.max_steps=1920", "trainer.check_val_every_n_epoch=2"),
     "optical first": ("stages={eo: [data=eo], sar: [data=sar, 'callbacks.sar_handoff.weights=${run_folder}/eo']}",),
 }
@@ -31,14 +31,26 @@ def ablation(
     ),
     out: Annotated[Path, "folder of the runs and the figure"] = Path("outputs/ablation"),
     weights: Annotated[Path | None, "ImageNet weights of tf_efficientnet_lite0; null leaves out their row"] = None,
-    rows: Annotated[list[str] | None, "what to compare with experiment=sn6 by name; null is everything"] = None,
+    rows: Annotated[list[str] | None, "names of rows to compare with the first one; null is all rows"] = None,
     seeds: Annotated[PositiveInt, "runs of each recipe"] = 3,
     parallel: Annotated[PositiveInt, "runs at a time, which share the cores of the CPU"] = 2,
 ) -> None:
-    """Train every recipe with every seed, and print the scores with their differences to `experiment=sn6`."""
+    """Train every recipe with every seed, and print the scores with their differences to `experiment=sn6`.
+
+    Raises:
+        UserError: a run failed, or there is no such row
+    """
     recipes = recipes_of(weights)
-    chosen = {name: recipes[name] for name in [next(iter(recipes)), *(rows or list(recipes)[1:])]}
-    compare(chosen, root, out, seeds, parallel, "experiment=sn6 scale=small and what differs from it")
+    if unknown := [name for name in rows or () if name not in recipes]:
+        raise UserError(
+            f"unknown row {unknown[0]!r}; choose from {', '.join(recipes)}",
+            kind="unknown_value",
+            key="rows",
+            value=unknown[0],
+        )
+    chosen = {name: recipes[name] for name in dict.fromkeys([OURS, *(recipes if rows is None else rows)])}
+    title = "experiment=sn6 scale=small and what differs from it"
+    compare(chosen, root, out, seeds, parallel, title, averaged=(OURS,))
 
 
 def recipes_of(weights: Path | None) -> Recipes:
@@ -46,7 +58,7 @@ def recipes_of(weights: Path | None) -> Recipes:
     rows = dict(ROWS)
     if weights is not None:
         rows["ImageNet weights"] = ("model.pretrained=imagenet", f"model.weights_file={weights.absolute()}")
-    return {"ours": OURS} | {name: (*OURS, *overrides) for name, overrides in rows.items()}
+    return {OURS: SHARED} | {name: (*SHARED, *overrides) for name, overrides in rows.items()}
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,9 @@ from rich.table import Table
 from sn6.datasets.archive import Archive
 from sn6.errors import UserError
 from sn6.metrics.breakdown import central, resampled_f1, spatial_blocks
+from sn6.metrics.matching import Counts
 from sn6.metrics.scorecard import LEVEL
+from sn6.score import match_files, open_archive
 from sn6.simulation.archive import make_archive, settings_of
 
 PRODUCT = "SAR-Intensity"
@@ -34,6 +36,7 @@ BLOCK_SIZE = 450.0  # m, as in sn6.score
 RESAMPLES = 2000
 PARTS = {"all": "", "touching": "touching_", "alone": "alone_"}  # buildings → prefix of the keys in metrics.json
 COST_FILE = "cost.json"
+SPLIT = "test_public"
 
 Recipes = Mapping[str, Sequence[str]]  # name → overrides
 
@@ -45,7 +48,7 @@ class Result:
     Attributes:
         test: scores on the test tiles, as in metrics.json
         counts: true positives, false positives, false negatives of each tile, for each of PARTS
-        parameters: of the network
+        parameters: of the network, or of all that are averaged
         cpu_seconds: of the whole command, validation and test included
     """
 
@@ -64,7 +67,7 @@ def train_all(recipes: Recipes, root: Path, out: Path, seeds: int, parallel: int
     with ThreadPoolExecutor(parallel) as pool:
         running = {}
         for name, seed in jobs:
-            folder = out / name.replace(" ", "_") / f"seed_{seed}"
+            folder = folder_of(out, name, seed)
             overrides = [*recipes[name], f"data.root={root}", f"seed={seed}"]
             running[pool.submit(train, folder, overrides, threads)] = (name, seed)
         for done in track(as_completed(running), "runs", total=len(jobs), console=Console(stderr=True)):
@@ -72,24 +75,65 @@ def train_all(recipes: Recipes, root: Path, out: Path, seeds: int, parallel: int
     return {name: [results[name, seed] for seed in range(seeds)] for name in recipes}
 
 
+def folder_of(out: Path, name: str, seed: int | None = None) -> Path:
+    """Return the folder of a row, or of the run of a seed."""
+    folder = out / name.replace(" ", "_").replace(",", "")
+    return folder if seed is None else folder / f"seed_{seed}"
+
+
 def train(folder: Path, overrides: Sequence[str], threads: int) -> Result:
-    """Train and score one run, and read its files.
+    """Train and score one run, and read its files; errors of `run_once`."""
+    run_once(folder, ["sn6.run", f"hydra.run.dir={folder}", *overrides], threads)
+    return read_result(folder)
+
+
+def run_once(folder: Path, arguments: Sequence[str], threads: int) -> None:
+    """Run `python -m arguments...`, which writes to `folder`, unless it has finished before; note what it has cost.
 
     Raises:
-        UserError: the run failed
+        UserError: it failed
     """
     cost = folder / COST_FILE
-    if not cost.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "sn6.run", f"hydra.run.dir={folder}", *overrides]
-        with (folder / "log.txt").open("a") as log:
-            environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-            run = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-            _, status, used = os.wait4(run.pid, 0)
-        if status:
-            raise UserError(f"{folder}: the run failed, see log.txt there", kind="failed_run", value=folder)
-        cost.write_text(json.dumps({"cpu_seconds": used.ru_utime + used.ru_stime}))
-    return read_result(folder)
+    if cost.exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "log.txt").open("a") as log:
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        run = subprocess.Popen([sys.executable, "-m", *arguments], env=environment, stdout=log, stderr=log)
+        _, status, used = os.wait4(run.pid, 0)
+    if status:
+        raise UserError(f"{folder}: the run failed, see log.txt there", kind="failed_run", value=folder)
+    cost.write_text(json.dumps({"cpu_seconds": used.ru_utime + used.ru_stime}))
+
+
+def average(folder: Path, runs: Sequence[Path], root: Path, threads: int) -> Result:
+    """Predict the test tiles with the mean of several runs' outputs, and score them; errors of `run_once`."""
+    listed = f"[{','.join(map(str, runs))}]"
+    options = (f"checkpoint={listed}", f"root={root}", f"split={SPLIT}", f"out={folder / 'prediction'}")
+    run_once(folder, ["sn6.predict", *options], threads)
+    proposals = folder / "prediction" / "proposals.csv"
+    tiles, _ = match_files(root, proposals, *open_archive(root), strict=False, selected=None)
+    tiles.sort(key=lambda tile: tile.image_id)
+    everything, touching = (
+        np.array([(one.tp, one.fp, one.fn) for one in counts])
+        for counts in ([tile.counts for tile in tiles], [tile.instances.touching for tile in tiles])
+    )
+    counts = np.stack([everything, touching, everything - touching])
+    test = {f"{prefix}{key}": value for prefix, key, value in scores_of(counts)}
+    parameters, seconds = sum(read_result(run).parameters for run in runs), cpu_seconds(folder)
+    return Result(test, counts, parameters, seconds + sum(map(cpu_seconds, runs)))
+
+
+def scores_of(counts: Int64[np.ndarray, "3 tiles 3"]) -> Iterator[tuple[str, str, float]]:
+    """Yield the prefix of the keys in metrics.json, the key and the score of each of PARTS."""
+    for prefix, (tp, fp, fn) in zip(PARTS.values(), counts.sum(axis=1).tolist(), strict=True):
+        total = Counts(tp, fp, fn)
+        yield from ((prefix, key, getattr(total, key)) for key in ("f1", "precision", "recall"))
+
+
+def cpu_seconds(folder: Path) -> float:
+    """Return the processor seconds of what wrote to `folder`, in all its threads."""
+    return json.loads((folder / COST_FILE).read_text())["cpu_seconds"]
 
 
 def read_result(folder: Path) -> Result:
@@ -106,12 +150,12 @@ def read_result(folder: Path) -> Result:
     state = torch.load(stage / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
     parameters = sum(tensor.numel() for name, tensor in state.items() if name.endswith(("weight", "bias")))
     counts = np.stack([everything, touching, everything - touching])
-    return Result(metrics["test"], counts, parameters, json.loads((folder / COST_FILE).read_text())["cpu_seconds"])
+    return Result(metrics["test"], counts, parameters, cpu_seconds(folder))
 
 
 def blocks_of(root: Path) -> Int64[np.ndarray, " tiles"]:
     """Return the spatial block of each test tile of an archive, in the order of their image ids."""
-    tiles = sorted(Archive(root).tiles("test_public", PRODUCT), key=lambda tile: tile.image_id)
+    tiles = sorted(Archive(root).tiles(SPLIT, PRODUCT), key=lambda tile: tile.image_id)
     return spatial_blocks(np.array([(tile.bounds[0], tile.bounds[3]) for tile in tiles]), BLOCK_SIZE)
 
 
@@ -140,7 +184,7 @@ def table_of(results: Mapping[str, Sequence[Result]], blocks: Int64[np.ndarray, 
         is_reference = (scores == reference).all()
         gains = ["" if is_reference else with_interval(gain, "+") for gain in scores - reference]
         keys = ("precision", "recall", "touching_recall", "alone_recall", "iou")
-        means = [f"{np.mean([run.test[key] for run in runs]):.3f}" for key in keys]
+        means = [f"{np.mean([run.test[key] for run in runs]):.3f}" if key in runs[0].test else "" for key in keys]
         seeds = " ".join(f"{run.test['f1']:.3f}" for run in runs)
         cost = [f"{runs[0].parameters / 1e6:.1f} M", f"{np.mean([run.cpu_seconds for run in runs]):.0f}"]
         table.add_row(name, with_interval(scores[0]), seeds, *gains, *means, *cost)
@@ -167,9 +211,24 @@ def figure_of(results: Mapping[str, Sequence[Result]], blocks: Int64[np.ndarray,
     return figure
 
 
-def compare(recipes: Recipes, root: Path, out: Path, seeds: int, parallel: int, title: str) -> None:
-    """Train recipes, print their table, and write their figure."""
+def compare(
+    recipes: Recipes, root: Path, out: Path, seeds: int, parallel: int, title: str, averaged: Sequence[str] = ()
+) -> None:
+    """Train recipes, print their table, and write their figure.
+
+    Args:
+        recipes: the first one is what the others are compared with
+        root: the archive
+        out: folder of the runs and the figure
+        seeds: runs of each recipe
+        parallel: runs at a time
+        title: of the table
+        averaged: recipes whose runs of all seeds are also averaged, a row each
+    """
     results = train_all(recipes, root, out, seeds, parallel)
+    for name in averaged if seeds > 1 else ():
+        runs, row = [folder_of(out, name, seed) for seed in range(seeds)], f"{name}, mean of {seeds} outputs"
+        results[row] = [average(folder_of(out, row), runs, root, os.cpu_count() or 1)]
     blocks = blocks_of(root)
     number = int(blocks.max()) + 1
     table = table_of(results, blocks, f"{title}; {seeds} seeds, 95% intervals over {number} blocks of ground")

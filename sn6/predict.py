@@ -85,7 +85,13 @@ def predict(
     from sn6.checkpoints.run_files import FINAL_WEIGHTS
     from sn6.prediction.ensemble import Averaging
     from sn6.prediction.inputs import GeoTIFFOptions, find_images, pixel_size_warning
-    from sn6.prediction.networks import common_polygonizer, default_precision, load_networks, window_and_overlap
+    from sn6.prediction.networks import (
+        averaged_point,
+        common_polygonizer,
+        default_precision,
+        load_networks,
+        window_and_overlap,
+    )
     from sn6.prediction.output_folder import UNFINISHED, claim_folder, mark_finished
     from sn6.prediction.plan import Plan
     from sn6.prediction.results import write_results
@@ -116,7 +122,7 @@ def predict(
         out / "probability" if probability else None,
     )
     warnings = [pixel_size_warning(found[0]), compare_values(found, networks) if check_values else None]
-    warnings += [folds.averaging_warning(flips, scales)] if folds else []
+    warnings += [folds.averaging_warning(flips, scales) if folds else averaged_point(networks, plan.polygonizer)]
     settings = plan.settings() | {"merge": merge, "pictures": pictures}
     if claim_folder(out, settings):
         print(f"{out} is finished; choose another out= to predict again")

@@ -119,8 +119,8 @@ def test_checkpoints_that_do_not_fit_together_are_an_error(sn6_predict, network,
     assert_fails(sn6_predict(f"checkpoint=[{weights},{bands}]", root), "conflict", "checkpoint", str(bands))
     product = write_network(tmp_path / "product.safetensors", network, source={"product": "RGBNIR"})
     assert_fails(sn6_predict(f"checkpoint=[{weights},{product}]", root), "conflict", "checkpoint", str(product))
-    other = write_network(tmp_path / "other.safetensors", network, footprints={"threshold": 0.6})
-    assert_fails(sn6_predict(f"checkpoint=[{weights},{other}]", root), "conflict", "threshold")
+    other = write_network(tmp_path / "other.safetensors", network, footprints={"simplify": 1.5})
+    assert_fails(sn6_predict(f"checkpoint=[{weights},{other}]", root), "conflict", "simplify")
     own = {"_target_": "own_polygons.Columns"}
     foreign = write_network(tmp_path / "foreign.safetensors", network, footprints=own)
     assert_fails(sn6_predict(f"checkpoint={foreign}", root), "missing_value", "allow", ["own_polygons.Columns"])

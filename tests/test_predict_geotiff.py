@@ -56,6 +56,25 @@ def assert_stored(out, logits, pixels):
     assert expit(logits)[valid].std() > 0.02
 
 
+def test_the_operating_point_of_several_checkpoints_is_the_mean_of_theirs(sn6_command, network, area, tmp_path):
+    files = [
+        write_network(
+            tmp_path / f"{number}.safetensors", network, footprints={"threshold": threshold, "min_area": least}
+        )
+        for number, (threshold, least) in enumerate([(0.66, 2.0), (0.74, 6.0)])
+    ]
+    common = ("predict", f"images={area[0]}", "device=cpu")
+    both = sn6_command(*common, f"checkpoint=[{files[0]},{files[1]}]", f"out={tmp_path / 'both'}")
+    given = ("threshold=0.7", "min_area=4")
+    one = sn6_command(*common, f"checkpoint={files[0]}", *given, f"out={tmp_path / 'one'}")
+    assert both.status == one.status == 0, both.err + one.err
+    assert "0.7," in both.err
+    assert "0.7," not in one.err
+    footprints = [(tmp_path / name / "proposals.csv").read_bytes() for name in ("both", "one")]
+    assert footprints[0] == footprints[1]
+    assert footprints[0].count(b"\n") > 3
+
+
 def test_windows_over_a_large_geotiff_agree_with_a_single_pass(sn6_predict, network, tmp_path, area):
     path, pixels = area
     overrides = (f"images={path}", "window=576", "overlap=480", "probability=true", "batch=3")

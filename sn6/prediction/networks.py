@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import torch
@@ -220,8 +221,10 @@ def load_polygonizer(metadata: CheckpointMetadata, path: Path) -> Polygonizer:
 def common_polygonizer(networks: Sequence[TrainedNetwork], **given: float | None) -> Polygonizer:
     """Return the polygonizer of all networks, with the fields that are given.
 
+    A calibrated field, such as the threshold, is otherwise the mean over the networks: each run chose its own.
+
     Raises:
-        UserError: the networks have different polygonizers, or differ in a field that is not given
+        UserError: the networks have different polygonizers, or differ in a field that no calibration changes
     """
     first, *others = [trained.polygonizer for trained in networks]
     options = {name: value for name, value in given.items() if value is not None}
@@ -234,15 +237,26 @@ def common_polygonizer(networks: Sequence[TrainedNetwork], **given: float | None
                 key="checkpoint",
             )
     for name in (name for name in asdict(first) if name not in options):
-        values = list(dict.fromkeys(getattr(trained.polygonizer, name) for trained in networks))
-        if len(values) > 1:
+        values = [getattr(trained.polygonizer, name) for trained in networks]
+        if len(set(values)) == 1:
+            continue
+        if name not in first.candidates:
             advice = f"give {name}=..." if name in given else "average networks that share it"
             raise UserError(
                 f"the checkpoints have different values of {name}: {', '.join(map(str, values))}; {advice}",
                 kind="conflict",
                 key=name,
             )
+        options[name] = mean(values)
     return replace(first, **options)
+
+
+def averaged_point(networks: Sequence[TrainedNetwork], polygonizer: Polygonizer) -> str | None:
+    """Return a line about the operating point of networks whose calibrations chose different ones; None for others."""
+    points = list(dict.fromkeys(str(trained.polygonizer) for trained in networks))
+    if len(points) == 1:
+        return None
+    return f"operating point: {polygonizer}; the checkpoints have {' and '.join(points)}"
 
 
 def window_and_overlap(window: int | None, overlap: int | None, network: TrainedNetwork) -> tuple[int, int]:
