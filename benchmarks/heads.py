@@ -21,6 +21,9 @@ SHARED = (
     "data.batch_size=4",
     "data.store=disk",
     "data.prefer_buildings=0.5",
+    # The default, fold 4, drops the nine tiles of the dense centre, with a third of all buildings that touch others:
+    # 2263 are left in the training tiles, with fold 0 4091 of 4847.
+    "data.fold=0",
     "callbacks.ema.decay=0.99",
 )
 RECIPES = {
@@ -36,7 +39,7 @@ def heads(
     ),
     out: Annotated[Path, "folder of the runs and the figure"] = Path("outputs/heads"),
     seeds: Annotated[PositiveInt, "runs of each recipe"] = 3,
-    epochs: Annotated[PositiveInt, "of 4 crops of each training tile; the last one is validated"] = 24,
+    epochs: Annotated[PositiveInt, "of 4 crops of each training tile; the last one is validated"] = 41,
     parallel: Annotated[PositiveInt, "runs at a time, which share the cores of the CPU"] = 2,
 ) -> None:
     """Train every choice of heads with every seed, and print F1 of touching and of lone buildings."""
