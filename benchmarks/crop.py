@@ -145,7 +145,7 @@ def crop_files(root: Path, crop: int) -> Iterator[CropFiles]:
     paths = [tile_path(root, "train", PRODUCT, tile.image_id) for tile in crops.tiles.tiles]
     valid = [read(path).any(axis=0) for path in paths]
     for draw in count():
-        number, rng = crops.tile_and_generator(0, draw)
+        number, _, rng = crops.draw_tile(0, draw)
         path, window = paths[number], crop_window(valid[number], crop, rng)
         yield CropFiles(path, mask_path(path), window, draw_position(FlipLR(), rng)[0])
 

@@ -20,6 +20,7 @@ from sn6.data.augment import (
     draw_warp,
 )
 from sn6.data.datamodule import TileDataModule
+from sn6.data.dataset import CropDataset
 from sn6.data.normalization import Statistics
 from sn6.data.radar import Radar, draw_speckle
 from sn6.data.samples import SampleMaker
@@ -365,6 +366,19 @@ def test_the_option_is_a_fraction_of_the_crops(archive_root):
         crops = first_crops(archive_root, Augmentation(), 60, crop=16, crops_per_tile=9, prefer_buildings=fraction)
         found[fraction] = np.mean([bool(crop["mask"].any()) for crop in crops if built[crop["index"]]])
     assert found[0.0] < found[0.5] < found[1.0] == 1
+
+
+def test_crops_that_prefer_buildings_are_of_tiles_in_proportion_to_their_buildings(archive_root):
+    tiles = datamodule(archive_root, Augmentation()).train_tiles
+    buildings = np.array([len(tiles.labels(index)) for index in range(len(tiles))])
+    assert buildings.min() < buildings.max() / 2
+    crops = CropDataset(tiles, 16, 50, Augmentation(), seed=3, prefer_buildings=0.5)
+    drawn = np.bincount([crops.draw_tile(2, draw)[0] for draw in range(len(crops))], minlength=len(tiles))
+    expected = len(crops) * (0.5 / len(tiles) + 0.5 * crops.buildings / crops.buildings.sum())
+    assert np.abs(drawn - expected).max() < 5 * np.sqrt(expected.max())
+    assert np.corrcoef(drawn, buildings)[0, 1] > 0.8
+    evenly = CropDataset(tiles, 16, 50, Augmentation(), seed=3)
+    assert set(np.bincount([evenly.draw_tile(2, draw)[0] for draw in range(len(evenly))])) == {50}
 
 
 # --- wrong input

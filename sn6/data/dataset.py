@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Integer
+from jaxtyping import Bool, Int64, Integer
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -30,6 +30,7 @@ from sn6.data.source import Source, is_rotated
 from sn6.data.warp import Warp
 from sn6.datasets.archive import Archive, Tile
 from sn6.datasets.layout import PRODUCTS
+from sn6.datasets.statistics import polygons_in_mask
 from sn6.errors import UserError
 from sn6.footprints import Labels
 from sn6.targets.target import Position, Target
@@ -133,7 +134,8 @@ class CropDataset(Dataset):
         crops_per_tile: crops of each tile in an epoch
         augmentation: see `sn6.data.augment`
         seed: seed of the run
-        prefer_buildings: fraction of the crops that contain a pixel of a building, drawn from those of the tile
+        prefer_buildings: fraction of the crops that contain a pixel of a building: of a tile that is drawn with a
+            probability proportional to its number of buildings, any of its pixels
     """
 
     def __init__(
@@ -151,14 +153,16 @@ class CropDataset(Dataset):
         self.augmentation = augmentation
         self.seed = seed
         self.prefer_buildings = prefer_buildings
+        self.buildings = self.count_buildings() if prefer_buildings else np.zeros(len(tiles), dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self.tiles) * self.crops_per_tile
 
     def __getitem__(self, epoch_and_draw: tuple[int, int]) -> dict[str, Any]:
-        index, rng = self.tile_and_generator(*epoch_and_draw)
+        index, prefers, rng = self.draw_tile(*epoch_and_draw)
         warp = draw_warp(self.augmentation, rng)
-        read = self.tiles.reader.read(self.tiles.tiles[index], partial(self.select_window, warp=warp, rng=rng))
+        select = partial(self.select_window, prefers=prefers, warp=warp, rng=rng)
+        read = self.tiles.reader.read(self.tiles.tiles[index], select)
         position, layers = draw_position(self.augmentation, rng), arrays(read)
         if warp.is_identity:
             layers = pad_with_inside(layers, self.crop)
@@ -175,11 +179,11 @@ class CropDataset(Dataset):
         self,
         valid: Bool[np.ndarray, "h w"],
         instances: Integer[np.ndarray, "h w"],
+        prefers: bool,
         warp: Warp,
         rng: np.random.Generator,
     ) -> Window:
         """Draw the window of a tile in the sensor's frame that a crop is made from, see `crop_window`."""
-        prefers = self.prefer_buildings > 0 and rng.random() < self.prefer_buildings
         return crop_window(valid, warp.source_size(self.crop), rng, instances if prefers else None)
 
     def change_decibels(self, rng: np.random.Generator) -> ChangeDecibels | None:
@@ -189,9 +193,18 @@ class CropDataset(Dataset):
             return None
         return partial(change_decibels, augmentation=self.augmentation, rng=rng)
 
-    def tile_and_generator(self, epoch: int, draw: int) -> tuple[int, np.random.Generator]:
-        """Return the index of the tile, and the generator of the crop: of its geometry and its other changes."""
-        return draw % len(self.tiles), np.random.default_rng([self.seed, epoch, draw])
+    def count_buildings(self) -> Int64[np.ndarray, " tiles"]:
+        """Return the number of buildings in the mask of each tile."""
+        data, min_area = self.tiles, self.tiles.source.min_area
+        return np.array([len(polygons_in_mask(data.labels(index), min_area)) for index in range(len(data))])
+
+    def draw_tile(self, epoch: int, draw: int) -> tuple[int, bool, np.random.Generator]:
+        """Return the tile of a crop, whether the crop prefers buildings, and the generator of all else about it."""
+        rng = np.random.default_rng([self.seed, epoch, draw])
+        total = self.buildings.sum()
+        if total and rng.random() < self.prefer_buildings:
+            return int(rng.choice(len(self.tiles), p=self.buildings / total)), True, rng
+        return draw % len(self.tiles), False, rng
 
 
 def pad_with_inside(layers: Sample, crop: int) -> Sample:

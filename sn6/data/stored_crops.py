@@ -123,12 +123,12 @@ class StoredCrops(Dataset):
         return self.tiles[number]
 
     def _draw(self, epoch: int, draw: int) -> Crop:
-        number, rng = self.crops.tile_and_generator(epoch, draw)
+        number, prefers, rng = self.crops.draw_tile(epoch, draw)
         self._tile(number)
         is_rotated, (valid, instances) = self.crops.tiles.is_rotated(number), self.mapped[number]
         warp = draw_warp(self.crops.augmentation, rng)
         turn = slice(None, None, -1 if is_rotated else None)
-        window = self.crops.select_window(valid[turn, turn], instances[turn, turn], warp, rng)
+        window = self.crops.select_window(valid[turn, turn], instances[turn, turn], prefers, warp, rng)
         flip, quarters = draw_position(self.crops.augmentation, rng)
         limits = [(part.start, min(part.stop, size), size) for part, size in zip(window, valid.shape, strict=True)]
         if is_rotated:
