@@ -13,7 +13,7 @@ from sn6.cli import run_command
 from sn6.errors import UserError
 
 OURS = "ours"
-SHARED = ("experiment=sn6", "scale=small", "data.store=disk")
+SHARED = ("experiment=sn6", "scale=small", "data.store=disk", "data.fold=0")  # see benchmarks.heads for the fold
 ROWS = {  # what differs → overrides
     "resunet": ("model=resunet",),
     "TernausNet with 16 filters": ("model=ternausnet",),
