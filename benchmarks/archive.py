@@ -22,8 +22,7 @@ from benchmarks.process import measure_command
 from benchmarks.tile import MEAN, STD, baseline_polygons
 from benchmarks.unet11 import with_weights_of
 from sn6.checkpoints.weights_file import write_weights
-from sn6.datasets.archive import Archive
-from sn6.datasets.layout import PIXEL, tile_path
+from sn6.datasets.spacenet6 import PIXEL, SpaceNet6, tile_path
 from sn6.formats.challenge_csv import read_proposals
 from sn6.models.ternausnet import TernausNet
 from sn6.simulation.archive import make_archive, settings_of
@@ -123,7 +122,7 @@ def whole_tile(network: torch.nn.Module, image: np.ndarray) -> np.ndarray:
 
 def image_paths(root: Path) -> list[Path]:
     """Return the paths of the radar tiles of an archive."""
-    return [tile_path(root, "train", PRODUCT, tile.image_id) for tile in Archive(root).tiles("train", PRODUCT)]
+    return [tile_path(root, "train", PRODUCT, tile.image_id) for tile in SpaceNet6(root).tiles("train", PRODUCT)]
 
 
 def read_tile(path: Path) -> np.ndarray:

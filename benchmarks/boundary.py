@@ -11,7 +11,7 @@ from scipy.ndimage import distance_transform_edt
 
 from benchmarks.comparison import Row, medians, peak_of_arrays, require
 from benchmarks.street_map import SIZE, terraces
-from sn6.datasets.layout import PIXEL
+from sn6.datasets.spacenet6 import PIXEL
 from sn6.targets.boundary import boundary_term
 from sn6.targets.rasterize import rasterize_instances
 

@@ -22,8 +22,7 @@ from sn6.data.augment import FlipLR, crop_window, draw_position
 from sn6.data.datamodule import TileDataModule
 from sn6.data.reader import rasterize_labels
 from sn6.data.stored_crops import StoredCrops
-from sn6.datasets.archive import Archive
-from sn6.datasets.layout import tile_path
+from sn6.datasets.spacenet6 import SpaceNet6, tile_path
 from sn6.processes import keep_freed_memory
 from sn6.simulation.archive import make_archive, settings_of
 
@@ -72,7 +71,7 @@ def rows(tiles: int = 12, size: int = 900, crop: int = 512, repeats: int = 15) -
 
 def write_masks(root: Path) -> None:
     """Write the mask of each radar tile beside the images."""
-    archive = Archive(root)
+    archive = SpaceNet6(root)
     for tile in archive.tiles("train", PRODUCT):
         image = tile_path(root, "train", PRODUCT, tile.image_id)
         with rasterio.open(image) as file:
@@ -80,7 +79,12 @@ def write_masks(root: Path) -> None:
         path = mask_path(image)
         path.parent.mkdir(exist_ok=True)
         with rasterio.open(path, "w", **profile) as file:
-            file.write((rasterize_labels(archive.labels(tile), valid, MIN_AREA).instances > 0).astype(np.uint8), 1)
+            file.write(
+                (rasterize_labels(archive.labels(tile), valid, MIN_AREA, archive.pixel_size).instances > 0).astype(
+                    np.uint8
+                ),
+                1,
+            )
 
 
 def mask_path(image: Path) -> Path:

@@ -34,8 +34,7 @@ from benchmarks.process import measure_command, measure_function
 from benchmarks.scoring import write
 from benchmarks.street_map import SIZE, shifted, street_map, terraces
 from sn6.cli import run_command
-from sn6.datasets.archive import Archive
-from sn6.datasets.layout import CRS, PIXEL, orientations_path, tile_path
+from sn6.datasets.spacenet6 import CRS, PIXEL, SpaceNet6, orientations_path, tile_path
 from sn6.footprints import Footprints
 from sn6.footprints.polygonize import polygonize
 from sn6.formats.challenge_csv import ChallengeCSVWriter
@@ -147,7 +146,7 @@ def measure_cached_index(folder: Path, repeats: int, step: int) -> Cost:
 
 def read_index(root: Path) -> None:
     """Read the index of an archive."""
-    Archive(root).tiles("train", "SAR-Intensity")
+    SpaceNet6(root).tiles("train", "SAR-Intensity")
 
 
 def write_archive(root: Path, tiles: int) -> None:
@@ -217,7 +216,7 @@ def measure_prediction(folder: Path, unit: int, step: int) -> Cost:
 
     root, image, checkpoint = folder / "texture", folder / f"area{step}.tif", folder / "weights.safetensors"
     measure_command(sn6("simulate", root=root, scale="tiny"))  # does nothing if it is complete
-    write_area(image, Archive(root), round(unit * step**0.5))
+    write_area(image, SpaceNet6(root), round(unit * step**0.5))
     if not checkpoint.exists():
         write_network(checkpoint, 4, image)
     used = measure_command(sn6("predict", checkpoint=checkpoint, images=image, out=folder / f"predicted{step}"))

@@ -22,7 +22,7 @@ from rich.table import Table
 
 from sn6.cli import run_command
 from sn6.data.datamodule import TileDataModule
-from sn6.datasets.layout import split_folder
+from sn6.datasets.spacenet6 import split_folder
 from sn6.losses import WeightedBoundary
 from sn6.processes import keep_freed_memory
 from sn6.simulation.archive import make_archive, settings_of

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from sn6.datasets.layout import AOI, PRODUCTS
+from sn6.datasets.spacenet6 import AOI, PRODUCTS
 
 STRIP = "20190822070610_20190822070846"
 

@@ -16,7 +16,7 @@ from shapely.affinity import affine_transform
 
 from benchmarks.comparison import NotRun, Row, medians, require
 from benchmarks.street_map import SIZE, street_map
-from sn6.datasets.layout import CRS, PIXEL
+from sn6.datasets.spacenet6 import CRS, PIXEL
 from sn6.footprints.ground import to_ground
 from sn6.formats.geojson import read_geojson_labels
 from sn6.targets.rasterize import rasterize_instances

@@ -26,8 +26,7 @@ from benchmarks.comparison import Implementation, medians, require, with_unit
 from benchmarks.street_map import SIZE, terraces
 from sn6.cli import run_command
 from sn6.data.reader import rasterize_labels
-from sn6.datasets.archive import Archive
-from sn6.datasets.layout import PIXEL
+from sn6.datasets.spacenet6 import PIXEL, SpaceNet6
 from sn6.footprints.centre_offset import CentreVoting
 from sn6.footprints.distance import DistanceWatershed
 from sn6.footprints.polygonizer import Polygonizer
@@ -130,10 +129,10 @@ def oracle(
 
 def labels_of(root: Path, tiles: int) -> Iterator[TileLabels]:
     """Yield the labels of the first training tiles of an archive."""
-    archive = Archive(root)
+    archive = SpaceNet6(root)
     for tile in archive.tiles("train", PRODUCT)[:tiles]:
         _, valid = archive.read(tile, PRODUCT, [1])
-        yield rasterize_labels(archive.labels(tile), valid, MIN_AREA * PIXEL**2)
+        yield rasterize_labels(archive.labels(tile), valid, MIN_AREA * PIXEL**2, PIXEL)
 
 
 def large_buildings(labels: TileLabels) -> tuple[np.ndarray, np.ndarray]:

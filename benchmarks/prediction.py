@@ -22,8 +22,7 @@ from rasterio.windows import Window
 from benchmarks.process import measure_command
 from sn6.checkpoints.weights_file import write_weights
 from sn6.cli import run_command
-from sn6.datasets.archive import Archive
-from sn6.datasets.layout import CRS, PIXEL
+from sn6.datasets.spacenet6 import CRS, PIXEL, SpaceNet6
 from sn6.models.unet import UNet
 from sn6.simulation.archive import make_archive, settings_of
 
@@ -42,7 +41,7 @@ def prediction(
     image, checkpoint = folder / "area.tif", folder / "weights.safetensors"
     if not root.exists():
         make_archive(root, settings_of(tiles=24))
-    write_area(image, Archive(root), pixels)
+    write_area(image, SpaceNet6(root), pixels)
     write_network(checkpoint, width, image)
     options = [f"checkpoint={checkpoint}", f"images={image}", f"out={folder / 'out'}", "probability=true"]
     used = measure_command([sys.executable, "-m", "sn6.predict", *options, *overrides.split()])
@@ -53,7 +52,7 @@ def prediction(
     print(f"{speed}, peak memory {used.peak / 1e9:.2f} GB, on {device_name()}")
 
 
-def write_area(path: Path, archive: Archive, pixels: int) -> None:
+def write_area(path: Path, archive: SpaceNet6, pixels: int) -> None:
     """Write a GeoTIFF of `pixels` × `pixels` from the archive's radar tiles side by side."""
     tiles = archive.tiles("train", "SAR-Intensity")
     read = [archive.read(tile, "SAR-Intensity", (1, 2, 3, 4)) for tile in tiles]

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from sn6.datasets.archive import Archive
+from sn6.datasets.spacenet6 import SpaceNet6
 from sn6.errors import UserError
 from sn6.metrics.breakdown import central, resampled_f1, spatial_blocks
 from sn6.metrics.matching import Counts
@@ -155,7 +155,7 @@ def read_result(folder: Path) -> Result:
 
 def blocks_of(root: Path) -> Int64[np.ndarray, " tiles"]:
     """Return the spatial block of each test tile of an archive, in the order of their image ids."""
-    tiles = sorted(Archive(root).tiles(SPLIT, PRODUCT), key=lambda tile: tile.image_id)
+    tiles = sorted(SpaceNet6(root).tiles(SPLIT, PRODUCT), key=lambda tile: tile.image_id)
     return spatial_blocks(np.array([(tile.bounds[0], tile.bounds[3]) for tile in tiles]), BLOCK_SIZE)
 
 

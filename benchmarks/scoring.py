@@ -24,7 +24,7 @@ from benchmarks.f1 import loop_counts
 from benchmarks.process import measure_command
 from benchmarks.street_map import shifted, street_map
 from sn6.cli import run_command
-from sn6.datasets.layout import CRS, PIXEL
+from sn6.datasets.spacenet6 import CRS, PIXEL
 from sn6.footprints import Footprints
 from sn6.formats.challenge_csv import ChallengeCSVWriter
 from sn6.formats.geojson import GeoJSONWriter

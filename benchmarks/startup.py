@@ -32,8 +32,8 @@ SIZE = 32  # pixels
 STRIP = "20190822070610_20190822070846"
 PARTS = {  # part of the start-up → module and function that is measured
     "config": ("sn6.training.experiment", "resolve"),
-    "index": ("sn6.datasets.archive", "index_bounds"),
-    "labels": ("sn6.datasets.archive", "load_labels"),
+    "index": ("sn6.datasets.tile_files", "index_bounds"),
+    "labels": ("sn6.datasets.spacenet6", "load_labels"),
     "fold": ("sn6.data.datamodule", "make_fold"),
     "statistics": ("sn6.data.datamodule", "measure_statistics"),
     "network, loss, data module": ("sn6.training.stage", "make_modules"),
@@ -94,7 +94,7 @@ def make_archive(root: Path, tiles: int, buildings: int) -> None:
     from rasterio.transform import from_origin
 
     from benchmarks.street_map import street_map
-    from sn6.datasets.layout import labels_path, orientations_path, tile_path
+    from sn6.datasets.spacenet6 import labels_path, orientations_path, tile_path
 
     part, rng = root.with_name("unfinished"), np.random.default_rng(0)
     shutil.rmtree(part, ignore_errors=True)
@@ -202,12 +202,12 @@ def pickled_size(root: Path) -> int:
     from sn6.data.dataset import TileDataset
     from sn6.data.normalization import Statistics
     from sn6.data.source import Source
-    from sn6.datasets.archive import Archive
+    from sn6.datasets.spacenet6 import SpaceNet6
 
-    archive = Archive(root)
+    archive = SpaceNet6(root)
     tiles = archive.tiles("train", "SAR-Intensity")
     archive.labels(tiles[0])
-    source = Source("SAR-Intensity", (1, 2, 3, 4), orient=True, min_area=20.0)
+    source = Source(PRODUCTS["SAR-Intensity"], (1, 2, 3, 4), orient=True, min_area=20.0)
     return len(pickle.dumps(TileDataset(archive, tiles, source, Statistics((0.0,) * 4, (1.0,) * 4, None))))
 
 

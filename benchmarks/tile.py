@@ -24,7 +24,7 @@ from benchmarks.street_map import street_map
 from benchmarks.unet11 import with_weights_of, without_tf32
 from sn6.data.normalization import Statistics, normalize
 from sn6.data.source import Source
-from sn6.datasets.layout import PIXEL
+from sn6.datasets.spacenet6 import PIXEL, PRODUCTS
 from sn6.footprints import Footprints
 from sn6.footprints.polygonizer import Maps
 from sn6.footprints.threshold import Threshold
@@ -65,7 +65,7 @@ class Case:
 
     def ensemble(self, precision: Precision) -> Ensemble:
         """Return the ensemble of sn6.predict."""
-        source = Source("SAR-Intensity", (1, 2, 3, 4), True, 20.0)
+        source = Source(PRODUCTS["SAR-Intensity"], (1, 2, 3, 4), True, 20.0)
         network = self.network.to(memory_format=torch.channels_last)
         options = (source, STATISTICS, "zero", Threshold(), None, False, precision)
         trained = TrainedNetwork(network, Heads({"mask": Mask()}), 1, None, *options)

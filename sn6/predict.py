@@ -9,7 +9,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from rich.console import Console
 
 from sn6.cli import run_command
-from sn6.datasets.layout import Split
+from sn6.datasets.declaration import Split
 from sn6.errors import counted
 from sn6.progress import phase
 
@@ -121,7 +121,8 @@ def predict(
         out / UNFINISHED,
         out / "probability" if probability else None,
     )
-    warnings = [pixel_size_warning(found[0]), compare_values(found, networks) if check_values else None]
+    warnings = [pixel_size_warning(found[0], first.source.product.grid)]
+    warnings += [compare_values(found, networks) if check_values else None]
     warnings += [folds.averaging_warning(flips, scales) if folds else averaged_point(networks, plan.polygonizer)]
     settings = plan.settings() | {"merge": merge, "pictures": pictures}
     if claim_folder(out, settings):

@@ -10,10 +10,10 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from rich.console import Console
 
 from sn6.cli import run_command
-from sn6.datasets.layout import CRS, PIXEL, SPLIT_NAMES, labels_path, test_truth_path
 from sn6.errors import UserError, counted
 from sn6.files import write_csv, write_text
 from sn6.footprints.ground import TileGrid
+from sn6.formats.challenge_csv import CHALLENGE_GRID
 from sn6.formats.evaluation import EvaluatedPolygons, all_tiles, check_tiles, match_tiles, tile_notes
 from sn6.formats.files import read_proposals, read_truth
 from sn6.formats.outlines import Outlines, select_tiles
@@ -22,10 +22,10 @@ from sn6.metrics.scorecard import ScoredTile, by_fold, scorecard
 from sn6.progress import track
 
 if TYPE_CHECKING:
-    from sn6.datasets.archive import Archive, Tile
+    from sn6.datasets.declaration import Tile
+    from sn6.datasets.spacenet6 import SpaceNet6
     from sn6.sweeps.fold_runs import FoldRuns
 
-SAR = "SAR-Intensity"
 LOOK_DIRECTIONS = {0: "north", 1: "south", None: None}  # side that the tile was imaged from
 
 
@@ -95,9 +95,9 @@ def score(
         allowed = tuple([allow] if isinstance(allow, str) else allow or [])
         folds, truth = find_folds(runs, proposals, root, truth)
         notes = predict_folds(folds, (allowed, device, flips, scales))
-        root, proposals, out = folds.archive.root, folds.proposals, out or runs / "score.json"
-    archive, tiles = open_archive(root or (truth if truth.is_dir() else None))
-    scored, more = match_files(truth, proposals, archive, tiles, strict, set(folds.fold_of) if folds else None)
+        root, proposals, out = folds.data_set.root, folds.proposals, out or runs / "score.json"
+    data_set, tiles = open_archive(root or (truth if truth.is_dir() else None))
+    scored, more = match_files(truth, proposals, data_set, tiles, strict, set(folds.fold_of) if folds else None)
     look_directions = {image_id: LOOK_DIRECTIONS[tile.orientation] for image_id, tile in tiles.items()}
     strips = {image_id: tile.strip for image_id, tile in tiles.items()}
     card = scorecard(scored, strips, look_directions, block_size, resamples)
@@ -145,7 +145,7 @@ def find_folds(runs: Path, proposals: Path | None, root: Path | None, truth: Pat
     from sn6.sweeps.fold_runs import find_fold_runs  # imports torch, which takes longer than a small score
 
     folds = find_fold_runs(runs, root)
-    labels = truth or labels_path(folds.archive.root)
+    labels = truth or folds.data_set.label_tables[0]
     if not labels.exists():
         raise UserError(
             f"{labels} is missing; set truth= to a file of labels", kind="not_found", key="truth", value=str(labels)
@@ -169,7 +169,7 @@ def predict_folds(folds: "FoldRuns", options: tuple[Any, ...]) -> list[str]:
 def match_files(
     truth: Path,
     proposals: Path,
-    archive: "Archive | None",
+    data_set: "SpaceNet6 | None",
     tiles: dict[str, "Tile"],
     strict: bool,
     selected: Container[str] | None,
@@ -179,38 +179,42 @@ def match_files(
     Args:
         truth: file of the ground truth, or an archive
         proposals: file
-        archive: of the tiles, None where it is not given
-        tiles: of the archive, by image id
+        data_set: of the tiles, None where it is not given
+        tiles: of the data set, by image id
         strict: whether the organisers' rules apply
         selected: image ids of the ground truth that are scored, None for all
     """
-    grid = None
-    if archive is not None:
-        grid = TileGrid({image_id: (tile.bounds[0], tile.bounds[3]) for image_id, tile in tiles.items()}, CRS, PIXEL)
+    grid, pixel_size = None, CHALLENGE_GRID
+    if data_set is not None:
+        pixel_size = data_set.pixel_size
+        corners = {image_id: (tile.bounds[0], tile.bounds[3]) for image_id, tile in tiles.items()}
+        grid = TileGrid(corners, data_set.crs, pixel_size)
 
     def read_valid(image_id: str) -> np.ndarray | None:
-        return archive.read(tiles[image_id], SAR, (1,))[1] if archive is not None and image_id in tiles else None
+        if data_set is None or data_set.radar is None or image_id not in tiles:
+            return None
+        return data_set.read(tiles[image_id], data_set.radar, (1,))[1]
 
     proposed = EvaluatedPolygons(proposals, read_proposals(proposals, grid), strict)
     path, outlines = find_labels(truth, proposed.outlines) if truth.is_dir() else (truth, read_truth(truth, grid))
     true = EvaluatedPolygons(path, outlines if selected is None else select_tiles(outlines, selected), strict)
     check_tiles(true, proposed)
-    corners = {name: corner for side in (true, proposed) for name, corner in side.outlines.tiles.items() if corner}
-    matching = match_tiles(true, proposed, corners | dict(grid.corners if grid else {}), read_valid, PIXEL)
+    known = {name: corner for side in (true, proposed) for name, corner in side.outlines.tiles.items() if corner}
+    matching = match_tiles(true, proposed, known | dict(grid.corners if grid else {}), read_valid, pixel_size)
     tiles_to_match = len(all_tiles(true, proposed))
     scored = [*track(matching, f"matching {counted(tiles_to_match, 'tile')}", tiles_to_match)]
     return scored, [*tile_notes(true, proposed), *true.notes(), *proposed.notes()]
 
 
-def open_archive(root: Path | None) -> tuple["Archive | None", dict[str, "Tile"]]:
+def open_archive(root: Path | None) -> tuple["SpaceNet6 | None", dict[str, "Tile"]]:
     """Open an archive; return it with its SAR tiles by image id."""
     if root is None:
         return None, {}
-    from sn6.datasets.archive import Archive  # imports rasterio, which takes longer than a small score
+    from sn6.datasets.spacenet6 import RADAR, SpaceNet6  # imports rasterio, which takes longer than a small score
 
-    archive = Archive(root)
-    splits = [split for split in SPLIT_NAMES if archive.has_product(split, SAR)]
-    return archive, {tile.image_id: tile for split in splits for tile in archive.tiles(split, SAR)}
+    archive = SpaceNet6(root)
+    splits = [split for split in archive.splits if archive.has_product(split, RADAR)]
+    return archive, {tile.image_id: tile for split in splits for tile in archive.tiles(split, RADAR)}
 
 
 def find_labels(root: Path, proposed: Outlines) -> tuple[Path, Outlines]:
@@ -219,10 +223,13 @@ def find_labels(root: Path, proposed: Outlines) -> tuple[Path, Outlines]:
     Raises:
         UserError: the archive has no labels, or they cannot be read
     """
-    labels = {path: read_truth(path) for path in (labels_path(root), test_truth_path(root)) if path.exists()}
+    from sn6.datasets.spacenet6 import SpaceNet6
+
+    tables = SpaceNet6(root).label_tables
+    labels = {path: read_truth(path) for path in tables if path.exists()}
     if not labels:
         raise UserError(
-            f"{root} has no labels: {labels_path(root)} is missing; set truth= to a file of labels",
+            f"{root} has no labels: {tables[0]} is missing; set truth= to a file of labels",
             kind="not_found",
             key="truth",
             value=root,

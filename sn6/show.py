@@ -2,21 +2,20 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import PositiveInt
 from rich.console import Console
 from rich.table import Table
 
 from sn6.cli import run_command
-from sn6.datasets.archive import Archive, Tile
-from sn6.datasets.layout import PRODUCTS, SPLIT_NAMES, Split
+from sn6.datasets.declaration import DataSet, Split, Tile
+from sn6.datasets.spacenet6 import RADAR, SpaceNet6
 from sn6.errors import UserError, counted
 from sn6.footprints import Footprints
 from sn6.plots.tile_selection import CRITERIA, choose_by_buildings, choose_by_f1, find_tile, summarise_tiles
 from sn6.progress import track
 
-SAR = "SAR-Intensity"
 Proposals = Mapping[str, Footprints]  # image id → footprints in pixels
 
 
@@ -28,8 +27,9 @@ def show(
     tiles: Annotated[PositiveInt, "number of tiles for tile=even, worst or best"] = 4,
     split: Annotated[Split | None, "train or test_public; null: that of the tile, or of most of the proposals"] = None,
     product: Annotated[
-        Literal["PS-RGB", "PS-RGBNIR", "RGBNIR", "PAN"] | None,
-        "optical image to draw; null: the first of the tile. Proposals are drawn on it; null: on the SAR span",
+        str | None,
+        "optical image to draw, such as PS-RGB; null: the first of the tile. Proposals are drawn on it; null: on the "
+        "SAR span",
     ] = None,
     proposals: Annotated[Path | None, "CSV, GeoJSON or GeoParquet of proposals, drawn with the ground truth"] = None,
     out: Annotated[Path, "folder for a PNG of each tile, or a .png for one tile"] = Path("outputs/show"),
@@ -47,13 +47,13 @@ def show(
         UserError: no such tile or product, no proposals for the tile, or an invalid `out`
     """
     check_out(out)
-    archive = Archive(root)
+    data_set = SpaceNet6(root)
     by_tile = None if proposals is None else read_proposals(proposals)
     if isinstance(tile, str) and tile in CRITERIA:
-        selected = select_tiles(archive, tile, tiles, split, product, by_tile)
+        selected = select_tiles(data_set, tile, tiles, split, product, by_tile)
     else:
-        selected = [find_tile(archive, name, split) for name in (tile if isinstance(tile, list) else [tile])]
-    check_selection(selected, product, by_tile, out)
+        selected = [find_tile(data_set, name, split) for name in (tile if isinstance(tile, list) else [tile])]
+    check_selection(data_set, selected, product, by_tile, out)
 
     from sn6.plots.archive_tiles import draw_overview, draw_proposals
 
@@ -61,9 +61,9 @@ def show(
         name = f"{one.image_id}.png" if by_tile is None else f"{one.image_id}_proposals.png"
         path = out if out.suffix.lower() == ".png" else out / name
         if by_tile is None:
-            draw_overview(archive, one, product, path)
+            draw_overview(data_set, one, product, path)
         else:
-            draw_proposals(archive, one, product, by_tile[one.image_id], path)
+            draw_proposals(data_set, one, product, by_tile[one.image_id], path)
         print(path)
 
 
@@ -90,7 +90,12 @@ def read_proposals(path: Path) -> Proposals:
 
 
 def select_tiles(
-    archive: Archive, criterion: str, number: int, split: Split | None, product: str | None, proposals: Proposals | None
+    data_set: SpaceNet6,
+    criterion: str,
+    number: int,
+    split: Split | None,
+    product: str | None,
+    proposals: Proposals | None,
 ) -> list[Tile]:
     """Select tiles by one of CRITERIA; without proposals, print the products of the archive.
 
@@ -101,29 +106,31 @@ def select_tiles(
         if criterion != "even":
             message = f"tile={criterion} ranks tiles by F1; set proposals= as well, or use tile=even"
             raise UserError(message, kind="missing_value", key="proposals")
-        print_products(archive)
-        return choose_by_buildings(archive, archive.tiles(split or "train", product or SAR), number)
-    most = max(SPLIT_NAMES, key=lambda name: len(archive.products(name).keys() & proposals.keys()))
-    return choose_by_f1(archive, archive.tiles(split or most, product or SAR), proposals, criterion, number)
+        print_products(data_set)
+        return choose_by_buildings(data_set, data_set.tiles(split or "train", product or RADAR), number)
+    most = max(data_set.splits, key=lambda name: len(data_set.products_of(name).keys() & proposals.keys()))
+    return choose_by_f1(data_set, data_set.tiles(split or most, product or RADAR), proposals, criterion, number)
 
 
-def print_products(archive: Archive) -> None:
+def print_products(data_set: SpaceNet6) -> None:
     """Print the numbers of tiles, strips and images of each split, from the names of the files."""
-    table = Table(title=str(archive.root), title_justify="left")
+    table = Table(title=str(data_set.root), title_justify="left")
     for column in ("split", "tiles", "strips", "images"):
         table.add_column(column)
-    for split in SPLIT_NAMES:
-        products = archive.products(split)
-        strips = {image_id.rpartition("_tile_")[0] for image_id in products}
-        directions = [archive.orientations.get(strip) for strip in strips]
+    for split in data_set.splits:
+        products = data_set.products_of(split)
+        strips = {data_set.strip_of(image_id) for image_id in products}
+        directions = [data_set.orientation_of(strip) for strip in strips]
         counts = f"{len(strips)}\n{directions.count(0)} imaged from the north\n{directions.count(1)} from the south"
-        images = {product: sum(product in names for names in products.values()) for product in PRODUCTS}
+        images = {product: sum(product in names for names in products.values()) for product in data_set.products}
         listed = "\n".join(f"{product} {count}" for product, count in images.items() if count)
         table.add_row(split, str(len(products)), counts, listed)
     Console().print(table)
 
 
-def check_selection(tiles: list[Tile], product: str | None, proposals: Proposals | None, out: Path) -> None:
+def check_selection(
+    data_set: DataSet, tiles: list[Tile], product: str | None, proposals: Proposals | None, out: Path
+) -> None:
     """Raise a UserError, before anything is drawn, if one of the tiles cannot be drawn."""
     from sn6.plots.archive_tiles import optical_product
 
@@ -135,7 +142,7 @@ def check_selection(tiles: list[Tile], product: str | None, proposals: Proposals
         message = f"invalid out={out}: {len(tiles)} tiles need a folder, not one .png"
         raise UserError(message, kind="invalid_value", key="out", value=out)
     for tile in tiles:
-        optical_product(tile, product)
+        optical_product(data_set, tile, product)
         if proposals is not None and tile.image_id not in proposals:
             message = (
                 f"tile {tile.image_id} is not in proposals=, which has {summarise_tiles(proposals)}; "

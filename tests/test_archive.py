@@ -23,8 +23,8 @@ from helpers.handmade import (
 from rasterio.shutil import copy
 from rasterio.transform import Affine
 
-from sn6.datasets.archive import Archive, Tile
-from sn6.datasets.layout import split_folder, tile_path
+from sn6.datasets.declaration import Tile
+from sn6.datasets.spacenet6 import SpaceNet6, split_folder, tile_path
 
 REAL = Path(__file__).parents[2] / "shared" / "real"
 REAL_NAME = "SN6_Train_AOI_11_Rotterdam_PS-RGB_20190822070610_20190822070846_tile_3721.tif"
@@ -41,7 +41,7 @@ def root(tmp_path):
 
 
 def first_tile(root, product="SAR-Intensity"):
-    archive = Archive(root)
+    archive = SpaceNet6(root)
     return archive, archive.tiles("train", product)[0]
 
 
@@ -61,7 +61,7 @@ def test_index_of_a_tile(root):
 
 def test_tiles_without_a_product_are_left_out(root):
     write_tile(root, "PS-RGB", np.ones((3, 64, 64)), number=2)
-    archive = Archive(root)
+    archive = SpaceNet6(root)
     assert [tile.image_id[-6:] for tile in archive.tiles("train", "SAR-Intensity")] == ["tile_1"]
     assert [tile.image_id[-6:] for tile in archive.tiles("train", "PS-RGB")] == ["tile_2"]
     with user_error("not_found", split_folder(root, "train"), "RGBNIR"):
@@ -74,7 +74,7 @@ def test_one_tile_is_equal_to_that_of_the_index(root):
     archive, tile = first_tile(root)
     write_tif(folder(root) / "SAR-Intensity" / f"{SAR_STRIP}_tile_2.tif", speckle(3))
     assert archive.tile("train", image_id) == tile
-    assert archive.products("train")[image_id] == ("SAR-Intensity", "PAN")
+    assert archive.products_of("train")[image_id] == ("SAR-Intensity", "PAN")
     with user_error("not_found", split_folder(root, "train"), f"{SAR_STRIP}_tile_77"):
         archive.tile("train", f"{SAR_STRIP}_tile_77")
 
@@ -85,7 +85,7 @@ def test_bands_are_read_in_the_given_order_and_nodata_is_where_all_are_zero(root
     pixels[:, :16] = 0
     pixels[0, 20] = 0  # one band of 0 is valid
     write_tile(root, "PS-RGB", pixels, number=5)
-    archive = Archive(root)
+    archive = SpaceNet6(root)
     image, valid = archive.read(archive.tiles("train", "PS-RGB")[0], "PS-RGB", [3, 1, 1, 2])
     assert image[:, 40, 40].tolist() == [3, 1, 1, 2]
     assert image.dtype == np.float32
@@ -115,7 +115,7 @@ def test_the_csv_takes_precedence_over_the_geojson(root):
     for image_id in (first, second):
         write_geojson(root, image_id, text)
     write_geojson(root, empty, "")
-    archive = Archive(root)
+    archive = SpaceNet6(root)
     labels = {t.image_id: archive.labels(t) for t in archive.tiles("train", "SAR-Intensity")}
     assert [polygon.area for polygon in labels[first].polygons] == [900]
     assert labels[first].heights.tolist() == [7.5]
@@ -127,7 +127,7 @@ def test_the_csv_takes_precedence_over_the_geojson(root):
 
 def test_a_root_that_is_not_an_archive(tmp_path):
     with user_error("not_found", tmp_path):
-        Archive(tmp_path)
+        SpaceNet6(tmp_path)
 
 
 @pytest.mark.parametrize("size", [10, 3000])
@@ -171,7 +171,7 @@ def test_another_pixel_size_and_a_tile_that_is_not_north_up(root, product, pixel
             north_up = file.transform
             turned = Affine.rotation(10) if "shear" in place else Affine.translation(0, 32) * Affine.scale(1, -1)
             file.transform = north_up * turned
-    archive = Archive(root)
+    archive = SpaceNet6(root)
     with user_error("wrong_data", path):
         archive.tiles("train", product)
     with user_error("wrong_data", path):
@@ -188,12 +188,12 @@ def test_another_data_type(root, dtype):
 def test_a_product_that_is_not_where_the_radar_is(root):
     """By more than a pixel."""
     image_id = write_tile(root, "PAN", np.ones((1, 64, 64)), west=WEST + 0.3)
-    assert [tile.image_id for tile in Archive(root).tiles("train", "PAN")] == [image_id]
+    assert [tile.image_id for tile in SpaceNet6(root).tiles("train", "PAN")] == [image_id]
     path = folder(root) / "PAN" / f"SN6_Train_AOI_11_Rotterdam_PAN_{image_id}.tif"
     write_tile(root, "PAN", np.ones((1, 64, 64)), north=NORTH - 20)
     with user_error("wrong_data", path, (0.0, -20.0)):
-        Archive(root).tiles("train", "PAN")
-    Archive(root).tiles("train", "SAR-Intensity")  # which needs no other product
+        SpaceNet6(root).tiles("train", "PAN")
+    SpaceNet6(root).tiles("train", "SAR-Intensity")  # which needs no other product
 
 
 def test_a_tile_is_read_as_a_geotiff_only(root):

@@ -8,12 +8,13 @@ from helpers.handmade import speckle, write_tif
 from rasterio.enums import ColorInterp
 
 from sn6.data.source import Source
+from sn6.datasets.spacenet6 import PRODUCTS
 from sn6.prediction.band_selection import described_band
 from sn6.prediction.inputs import GeoTIFFOptions, geotiff_image
 
-SAR = Source("SAR-Intensity", (1, 2, 3, 4), orient=True, min_area=0.0)
-CO_POLARISED = Source("SAR-Intensity", (4, 1), orient=True, min_area=0.0)  # VV, HH
-RGB_AS_FOUR = Source("PS-RGB", (3, 1, 1, 2), orient=True, min_area=0.0)  # B, R, R, G
+SAR = Source(PRODUCTS["SAR-Intensity"], (1, 2, 3, 4), orient=True, min_area=0.0)
+CO_POLARISED = Source(PRODUCTS["SAR-Intensity"], (4, 1), orient=True, min_area=0.0)  # VV, HH
+RGB_AS_FOUR = Source(PRODUCTS["PS-RGB"], (3, 1, 1, 2), orient=True, min_area=0.0)  # B, R, R, G
 
 
 def write(path, bands, descriptions=(), interpretation=()):
@@ -115,7 +116,7 @@ def test_a_described_photograph_is_refused_by_a_radar_network(tmp_path):
     path = write(tmp_path / "a.tif", 4, ("Blue", "Green", "Red", "NIR"))
     with user_error("wrong_data", key=path, value="B"):
         geotiff_image(path, SAR, GeoTIFFOptions())
-    assert first_pixel(path, Source("PS-RGBNIR", (1, 4), orient=False, min_area=0.0)) == [10, 40]
+    assert first_pixel(path, Source(PRODUCTS["PS-RGBNIR"], (1, 4), orient=False, min_area=0.0)) == [10, 40]
 
 
 def test_complex_values_are_refused_when_the_header_is_read(tmp_path):

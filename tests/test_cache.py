@@ -24,10 +24,9 @@ from helpers.handmade import (
 
 import sn6.datasets.headers
 import sn6.datasets.labels
-from sn6.datasets.archive import Archive
 from sn6.datasets.cache import image_fingerprint
-from sn6.datasets.layout import tile_path
 from sn6.datasets.packed_labels import pack
+from sn6.datasets.spacenet6 import SpaceNet6, tile_path
 
 SAR = "SAR-Intensity"
 NAMES = [f"{SAR_STRIP}_tile_1", f"{OTHER_STRIP}_tile_2", f"{OTHER_STRIP}_tile_3"]
@@ -53,7 +52,7 @@ def root(tmp_path):
 
 def read_all(root):
     """Read the index and the labels of all tiles as comparable values."""
-    archive = Archive(root)
+    archive = SpaceNet6(root)
     tiles = archive.tiles("train", SAR)
     labels = {tile.image_id: archive.labels(tile) for tile in tiles}
     values = {
@@ -160,9 +159,9 @@ def test_a_wrong_file_is_reported_at_each_start(root):
     labels = write_labels(root, f'{NAMES[0]},0,"POLYGON ((1 1",5,5,1\n')
     for _ in range(2):
         with user_error("wrong_data", tile_path(root, "train", SAR, NAMES[1]), "EPSG:4326"):
-            Archive(root).tiles("train", SAR)
+            SpaceNet6(root).tiles("train", SAR)
         with user_error("invalid_value", labels):
-            Archive(root).labels(Archive(root).tile("train", NAMES[0]))
+            SpaceNet6(root).labels(SpaceNet6(root).tile("train", NAMES[0]))
 
 
 @pytest.mark.parametrize(
@@ -199,7 +198,7 @@ def test_several_processes_read_the_same_at_the_same_time(root):
 
 
 def test_an_archive_is_pickled_without_what_it_has_read(root):
-    archive = Archive(root)
+    archive = SpaceNet6(root)
     before = len(pickle.dumps(archive))
     tile = archive.tiles("train", SAR)[1]
     labels = archive.labels(tile)

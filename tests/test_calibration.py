@@ -20,7 +20,7 @@ from scipy.special import expit
 from sn6.data.cross_fitting import cross_fit
 from sn6.data.dataset import TileDataset
 from sn6.data.folds import bounds_of
-from sn6.datasets.layout import PIXEL
+from sn6.datasets.spacenet6 import PIXEL
 from sn6.footprints import Footprints, rotate_polygons
 from sn6.footprints.threshold import Threshold
 from sn6.formats.challenge_csv import read_proposals
@@ -63,7 +63,7 @@ def noisy_data(root):
     data = make_datamodule(root)
     data.setup()
     tiles = [*data.fold.validation, *data.fold.train]
-    data.validation_tiles = Noisy(data.archive, tiles, data.source, data.statistics)
+    data.validation_tiles = Noisy(data.data_set, tiles, data.source, data.statistics)
     return data
 
 

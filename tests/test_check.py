@@ -20,7 +20,7 @@ from sn6.data.folds import bounds_of
 from sn6.data.normalization import measure_statistics
 from sn6.data.partitions import PARTITIONS
 from sn6.data.source import Source
-from sn6.datasets.archive import Archive
+from sn6.datasets.spacenet6 import PRODUCTS, SpaceNet6
 from sn6.errors import UserError
 from sn6.inspection.archive import inspect_archive
 from sn6.inspection.faults import FATAL, WARNINGS
@@ -390,7 +390,7 @@ def test_every_fatal_kind_is_tried_in_a_run():
 
 def read_like_a_run(root, product):
     """Make the fold of the easternmost column that has tiles, and read all of its samples."""
-    tiles = Archive(root).tiles("train", "SAR-Intensity")
+    tiles = SpaceNet6(root).tiles("train", "SAR-Intensity")
     fold = int(PARTITIONS["columns"].assign(bounds_of(tiles)).max())
     data = TileDataModule(root=str(root), product=product, fold=fold, crop=64, num_workers=0, store=None)
     data.setup("fit")
@@ -473,15 +473,15 @@ def test_everything_is_written_to_the_folder(checked):
 
 
 def test_training_uses_the_statistics_of_a_check(root, monkeypatch):
-    source = Source("SAR-Intensity", (1, 2, 3, 4), orient=True, min_area=20.0)
-    archive = Archive(root)
+    source = Source(PRODUCTS["SAR-Intensity"], (1, 2, 3, 4), orient=True, min_area=20.0)
+    archive = SpaceNet6(root)
     tiles = archive.tiles("train", "SAR-Intensity")
     for product in ("SAR-Intensity", "RGBNIR"):
         before = measure_statistics(archive, tiles, replace(source, product=product))
         shutil.rmtree(root / ".sn6")
         inspect_archive(root, 1)
         with monkeypatch.context() as patch:
-            patch.setattr(Archive, "read", None)  # reading a tile would end the test
+            patch.setattr(SpaceNet6, "read", None)  # reading a tile would end the test
             assert measure_statistics(archive, tiles, replace(source, product=product)) == before
 
 
@@ -524,7 +524,7 @@ def test_the_report_does_not_need_the_cache_of_statistics(root):
 
 
 def test_a_map_shows_the_tiles_of_each_fold(archive_root):
-    tiles = Archive(archive_root).tiles("train", "SAR-Intensity")
+    tiles = SpaceNet6(archive_root).tiles("train", "SAR-Intensity")
     folds, faults = make_folds(tiles, [])
     figure = partition_figure("columns", folds["columns"])
     titles = [axis.get_title().replace("\n", " ") for axis in figure.axes]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import skew
 
+from sn6.datasets.spacenet6 import PRODUCTS
 from sn6.inspection.coarse import RadarHistogram
 from sn6.inspection.published_comparison import coarse_rows
 
@@ -24,7 +25,7 @@ def tiles():
 
 def test_the_measures_are_those_of_the_cells(tiles):
     images, valid, cells = tiles
-    whole, other = RadarHistogram(), RadarHistogram()
+    whole, other = RadarHistogram(PRODUCTS["SAR-Intensity"]), RadarHistogram(PRODUCTS["SAR-Intensity"])
     whole.add(images[0], valid[0])
     other.add(images[1], valid[1])
     whole.merge(other)
@@ -42,7 +43,7 @@ def test_the_measures_are_those_of_the_cells(tiles):
 
 def test_the_rows_have_tails_and_correlations(tiles):
     images, valid, cells = tiles
-    histogram = RadarHistogram()
+    histogram = RadarHistogram(PRODUCTS["SAR-Intensity"])
     histogram.add(images[0], valid[0])
     rows = {row.name: row for row in coarse_rows(histogram)}
     p1, p50, p99 = np.percentile(cells[0, 0], [1, 50, 99])
@@ -54,7 +55,7 @@ def test_the_rows_have_tails_and_correlations(tiles):
 
 
 def test_a_tile_smaller_than_a_cell_has_no_rows():
-    histogram = RadarHistogram()
+    histogram = RadarHistogram(PRODUCTS["SAR-Intensity"])
     histogram.add(np.full((4, 8, 8), 30, np.float32), np.ones((8, 8), bool))
     assert coarse_rows(histogram) == []
 
@@ -63,7 +64,7 @@ def test_the_power_is_averaged_not_the_decibels():
     """Of the four pixels that are read in a cell, at rows and columns 2 and 7, three are 20 dB and one is 40 dB."""
     image = np.full((4, 9, 9), 20, np.float32)
     image[:, 7, 2] = 40
-    histogram = RadarHistogram()
+    histogram = RadarHistogram(PRODUCTS["SAR-Intensity"])
     histogram.add(image, np.ones((9, 9), bool))
     expected = 10 * np.log10((3 * 100 + 10_000) / 4)
     np.testing.assert_allclose(histogram.cells.mean, expected, atol=0.05)

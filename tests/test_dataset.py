@@ -15,13 +15,12 @@ from sn6.data.datamodule import TileDataModule, per_device_batch_size
 from sn6.data.dataset import CropDataset, TileDataset
 from sn6.data.normalization import Statistics, measure_statistics
 from sn6.data.sampler import EpochSampler
-from sn6.data.source import Source, default_bands, is_rotated
-from sn6.datasets.archive import Archive
-from sn6.datasets.layout import tile_path
+from sn6.data.source import Source, is_rotated
+from sn6.datasets.spacenet6 import PRODUCTS, SpaceNet6, tile_path
 from sn6.errors import UserError
 from sn6.targets.boundary import BoundaryWeights
 
-SAR = Source("SAR-Intensity", (1, 2, 3, 4), orient=True, min_area=20.0)
+SAR = Source(PRODUCTS["SAR-Intensity"], (1, 2, 3, 4), orient=True, min_area=20.0)
 UNSCALED = Statistics((0.0,) * 4, (1.0,) * 4, 0.1)
 
 
@@ -48,8 +47,8 @@ def root(tmp_path):
 
 
 def dataset(root, source=SAR, statistics=UNSCALED, **options):
-    archive = Archive(root)
-    return TileDataset(archive, archive.tiles("train", source.product), source, statistics, **options)
+    archive = SpaceNet6(root)
+    return TileDataset(archive, archive.tiles("train", source.product.name), source, statistics, **options)
 
 
 def by_orientation(tiles):
@@ -77,7 +76,7 @@ def test_the_mask_has_no_small_footprints_and_none_on_nodata(root):
     assert not mask[2:12, 30:40].any()  # completely on nodata
     assert mask[10:22, 50:62].all()  # partly on nodata
     assert mask.sum() == 144 + 144
-    smaller = Source("SAR-Intensity", (1,), orient=True, min_area=10.0)
+    smaller = Source(PRODUCTS["SAR-Intensity"], (1,), orient=True, min_area=10.0)
     assert by_orientation(dataset(root, smaller, Statistics((0.0,), (1.0,), 0.1)))[0]["mask"].sum() > 288
 
 
@@ -86,20 +85,21 @@ def test_tiles_imaged_from_the_south_are_rotated_by_180_degrees(root):
     assert north["weight"].unique().numel() > 10
     for key in ("image", "mask", "valid", "weight"):
         assert torch.equal(south[key], north[key].flip(-1, -2)), key
-    not_oriented = Source("SAR-Intensity", (1, 2, 3, 4), orient=False, min_area=20.0)
+    not_oriented = Source(PRODUCTS["SAR-Intensity"], (1, 2, 3, 4), orient=False, min_area=20.0)
     north, south = by_orientation(dataset(root, not_oriented))
     assert torch.equal(south["image"], north["image"])
 
 
 def test_optical_tiles_are_not_rotated(root):
     write_tile(root, "PS-RGB", np.ones((3, 64, 64)))
-    tiles = Archive(root).tiles("train", "PS-RGB")
+    data_set = SpaceNet6(root)
+    tiles = data_set.tiles("train", "PS-RGB")
     assert tiles[0].orientation == 1
-    assert not is_rotated(tiles[0], Source("PS-RGB", (1, 2, 3), orient=True, min_area=20.0))
+    assert not is_rotated(data_set, tiles[0], Source(PRODUCTS["PS-RGB"], (1, 2, 3), orient=True, min_area=20.0))
 
 
 def test_images_are_normalised_over_valid_pixels_and_nodata_is_zero(root):
-    archive = Archive(root)
+    archive = SpaceNet6(root)
     measured = measure_statistics(archive, archive.tiles("train", "SAR-Intensity"), SAR)
     pixels = speckle()[:, 16:].astype(float)
     assert measured.mean == pytest.approx(pixels.mean(axis=(1, 2)))
@@ -137,7 +137,7 @@ def test_unknown_products_and_bands(root):
     with user_error("unknown_value", "data.product", "SAR"):
         TileDataModule(root=str(root), product="SAR")
     with user_error("invalid_value", "data.bands", [3, 5]):
-        Source("RGBNIR", (3, 5), orient=True, min_area=20.0)
+        Source(PRODUCTS["RGBNIR"], (3, 5), orient=True, min_area=20.0)
 
 
 @pytest.mark.parametrize("key", ["crop", "crops_per_tile", "batch_size", "eval_batch_size"])
@@ -200,12 +200,13 @@ def test_epochs_differ_and_can_be_repeated():
     assert list(sampler) == first
 
 
-def test_default_bands():
+@pytest.mark.parametrize(
+    ("product", "bands"),
+    [("PS-RGB", (3, 1, 1, 2)), ("PAN", (1,)), ("SAR-Intensity", (1, 2, 3, 4)), ("RGBNIR", (1, 2, 3, 4))],
+)
+def test_default_bands(archive_root, product, bands):
     """PS-RGB has the baseline's order, the other products have that on disk."""
-    assert default_bands("PS-RGB") == [3, 1, 1, 2]
-    assert default_bands("PAN") == [1]
-    for product in ("SAR-Intensity", "PS-RGBNIR", "RGBNIR"):
-        assert default_bands(product) == [1, 2, 3, 4]
+    assert TileDataModule(root=str(archive_root), product=product).source.bands == bands
 
 
 def test_optical_folds_are_sar_folds_without_the_tiles_that_lack_the_image(archive_root, tmp_path):

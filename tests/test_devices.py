@@ -50,7 +50,7 @@ def score(ranks, root, folder, numbers):
         data.setup()
         tiles = [*data.fold.validation, *data.fold.train][:number]
         assert len(tiles) == number
-        data.validation_tiles = MaskInImage(data.archive, tiles, data.source, data.statistics)
+        data.validation_tiles = MaskInImage(data.data_set, tiles, data.source, data.statistics)
         polygon_f1 = PolygonF1(Threshold(min_area=0.0, simplify=0.0))
         trainer = make_trainer(ranks, folder, callbacks=[polygon_f1])
         (logged,) = trainer.validate(make_segmenter(network), data, verbose=False)

@@ -16,8 +16,7 @@ from scipy.special import expit
 
 from sn6.data.cross_fitting import cross_fit
 from sn6.data.folds import bounds_of
-from sn6.datasets.archive import Archive
-from sn6.datasets.layout import PIXEL, labels_path, tile_path
+from sn6.datasets.spacenet6 import PIXEL, SpaceNet6, labels_path, tile_path
 from sn6.footprints import Footprints, rotate_polygons
 from sn6.footprints.threshold import Threshold
 from sn6.formats.challenge_csv import ChallengeCSVWriter, read_proposals
@@ -100,7 +99,7 @@ def test_the_pooled_score_is_that_of_the_pooled_proposals(sn6_command, scored, b
     point = json.loads((scored / "operating_point.json").read_text())
     assert {path.name for path in scored.iterdir()} == LEFT | WRITTEN | {"score.json"}
     fold_of = fold_of_tiles(scored)
-    tiles = [one for one in Archive(bright_root).tiles("train", SAR) if one.image_id in fold_of]
+    tiles = [one for one in SpaceNet6(bright_root).tiles("train", SAR) if one.image_id in fold_of]
     assert len(tiles) == len(fold_of) == card["tiles"] == 47
     tiles.sort(key=lambda tile: fold_of[tile.image_id])
     assert any("1 of 48" in note for note in card["notes"])
@@ -199,7 +198,7 @@ def test_the_prediction_is_the_mean_of_the_networks_at_the_pooled_point(sn6_comm
     done = sn6_command("predict", *options, "probability=true", f"out={tmp_path}/out")
     assert done.status == 0, done.err
     proposals, polygons = read_proposals(tmp_path / "out/proposals.csv"), 0
-    for tile in Archive(bright_root).tiles("test_public", SAR):
+    for tile in SpaceNet6(bright_root).tiles("test_public", SAR):
         with rasterio.open(tile_path(bright_root, tile.split, SAR, tile.image_id)) as file:
             logits = np.mean([weight * (file.read(1) - MEAN) / STD for weight in WEIGHTS], axis=0)
         with rasterio.open(tmp_path / f"out/probability/{tile.image_id}.tif") as raster:

@@ -9,7 +9,7 @@ from helpers.errors import user_error
 
 from sn6.data.folds import bounds_of, count_overlapping, make_fold, overlaps_any, squares_outside_column
 from sn6.data.partitions import PARTITIONS, assign_blocks, assign_columns, assign_ten_columns
-from sn6.datasets.archive import Tile
+from sn6.datasets.declaration import Tile
 
 PUBLISHED = Path(__file__).parents[2] / "shared" / "real" / "train_tiles.csv"
 needs_published = pytest.mark.skipif(not PUBLISHED.exists(), reason="the table of the published tiles is missing")

@@ -42,7 +42,7 @@ def probability(path):
     for region in [region for region in mosaic.regions() if not mosaic.path(region).exists()]:
         values = np.random.default_rng(0).normal(size=[side.stop - side.start for side in region])
         mosaic.write(region, values.astype(np.float32)[None])
-    write_probability(path, Image("a", path, (1,), 400, 200, (5e5, 5.7e6)), mosaic)
+    write_probability(path, Image("a", path, (1,), 400, 200, (5e5, 5.7e6), 0.5, 0.5, "EPSG:32631"), mosaic)
 
 
 def logits(path):

@@ -20,7 +20,7 @@ from sn6.data.normalization import Statistics
 from sn6.data.source import Source
 from sn6.data.store import Store
 from sn6.data.stored_crops import StoredCrops
-from sn6.datasets.archive import Archive
+from sn6.datasets.spacenet6 import PRODUCTS, SpaceNet6
 from sn6.footprints.threshold import Threshold
 from sn6.heads import Head, HeadLosses, Heads
 from sn6.losses import BCE, SmoothL1, WeightedBoundary
@@ -49,7 +49,7 @@ ALL = {
 }
 SIDE = 64  # pixels, of the tiles written here
 UNSCALED = Statistics((0.0,) * 4, (1.0,) * 4, 0.1)
-SAR = Source("SAR-Intensity", (1, 2, 3, 4), orient=True, min_area=20.0)
+SAR = Source(PRODUCTS["SAR-Intensity"], (1, 2, 3, 4), orient=True, min_area=20.0)
 
 
 # --- channels
@@ -208,7 +208,7 @@ def test_binary_layers_are_exact_in_a_byte(name):
 def test_a_store_says_its_size_before_it_is_made(tiles, caplog, capsys):
     """A byte for a map between 0 and 1, four for each component of others; the headers are the rest of the files."""
     targets = {name: one for name, one in ALL.items() if name != "mask"}
-    archive = Archive(tiles)
+    archive = SpaceNet6(tiles)
     store = Store(archive, SAR, tiles / "store", targets)
     with caplog.at_level("INFO", "sn6"):
         store.prepare(archive.tiles("train", "SAR-Intensity"))
@@ -218,7 +218,7 @@ def test_a_store_says_its_size_before_it_is_made(tiles, caplog, capsys):
     assert text in caplog.text
     written = sum(path.stat().st_size for path in store.folder.rglob("*.npy"))
     assert size < written < size + 2 * 9 * 200
-    files = store.files(archive.tiles("train", SAR.product)[0])
+    files = store.files(archive.tiles("train", SAR.product.name)[0])
     dtypes = {name: str(np.load(path).dtype) for name, path in files.items()}
     assert {name for name in targets if dtypes[name] == "float32"} == {"offset", "height"}
     assert {name for name in targets if dtypes[name] == "uint8"} == {"contact", "edge", "distance", "centre"}
@@ -256,7 +256,7 @@ def expected_offsets(mask):
 
 
 def test_offsets_point_to_the_centres_in_every_position_from_geotiffs_and_from_a_store(tiles):
-    archive, targets = Archive(tiles), {name: one for name, one in ALL.items() if name != "mask"}
+    archive, targets = SpaceNet6(tiles), {name: one for name, one in ALL.items() if name != "mask"}
     both = archive.tiles("train", "SAR-Intensity")
     store = Store(archive, SAR, tiles / "store", targets)
     store.prepare(both)

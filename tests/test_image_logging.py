@@ -16,9 +16,9 @@ def test_the_maps_are_those_of_the_network_north_up(archive_root, tmp_path, monk
     """The network looks at each pixel alone: its map of the image as it is on disk is computed again here."""
     drawn = {}
 
-    def record(picture, truth, proposals, match, title, orientation, maps):
-        drawn[title.partition(",")[0]] = maps
-        return tile_figure(picture, truth, proposals, match, title, orientation, maps)
+    def record(view, truth, proposals, match, maps):
+        drawn[view.title.partition(",")[0]] = maps
+        return tile_figure(view, truth, proposals, match, maps)
 
     tile_figure = sn6.callbacks.image_logging.tile_figure
     monkeypatch.setattr(sn6.callbacks.image_logging, "tile_figure", record)
@@ -37,7 +37,7 @@ def test_the_maps_are_those_of_the_network_north_up(archive_root, tmp_path, monk
     for tile in (dataset.tiles[index] for index in range(8)):
         if tile.image_id not in drawn:
             continue  # a tile without buildings
-        decibels, valid = dataset.archive.read(tile, "SAR-Intensity", (1, 2, 3, 4))
+        decibels, valid = dataset.data_set.read(tile, "SAR-Intensity", (1, 2, 3, 4))
         image = normalize(decibels, valid, dataset.statistics, "zero")
         expected = expit(np.tensordot(weight, image, 1) + bias)
         np.testing.assert_allclose(drawn[tile.image_id]["mask"][0], expected, atol=1e-5)

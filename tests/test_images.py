@@ -9,26 +9,26 @@ from helpers.errors import user_error
 from helpers.handmade import speckle, write_tif
 
 from sn6.data.source import Source
-from sn6.datasets.archive import Archive
+from sn6.datasets.spacenet6 import PRODUCTS, SpaceNet6
 from sn6.prediction.inputs import GeoTIFFOptions, archive_images, find_images, geotiff_image, pixel_size_warning
 
 SOURCES = [
-    Source("SAR-Intensity", (1, 2, 3, 4), orient=True, min_area=0.0),
-    Source("PS-RGB", (3, 1, 1, 2), orient=True, min_area=0.0),
-    Source("RGBNIR", (4, 1), orient=True, min_area=0.0),  # pixels of 1 m, on a grid of 0.5 m
-    Source("PAN", (1,), orient=True, min_area=0.0),
+    Source(PRODUCTS["SAR-Intensity"], (1, 2, 3, 4), orient=True, min_area=0.0),
+    Source(PRODUCTS["PS-RGB"], (3, 1, 1, 2), orient=True, min_area=0.0),
+    Source(PRODUCTS["RGBNIR"], (4, 1), orient=True, min_area=0.0),  # pixels of 1 m, on a grid of 0.5 m
+    Source(PRODUCTS["PAN"], (1,), orient=True, min_area=0.0),
 ]
 SAR = SOURCES[0]
 
 
-@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.product)
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.product.name)
 def test_a_rectangle_equals_that_part_of_the_tile_in_the_frame_of_training(archive_root, source):
-    archive = Archive(archive_root)
-    images = {image.image_id: image for image in archive_images(archive_root, "train", source, None)}
+    archive = SpaceNet6(archive_root)
+    images = {image.image_id: image for image in archive_images(SpaceNet6(archive_root), "train", source, None)}
     rotated = 0
-    for tile in archive.tiles("train", source.product)[::3]:
-        pixels, valid = archive.read(tile, source.product, source.bands)
-        if source.product == "SAR-Intensity" and tile.orientation == 1:
+    for tile in archive.tiles("train", source.product.name)[::3]:
+        pixels, valid = archive.read(tile, source.product.name, source.bands)
+        if source.product.name == "SAR-Intensity" and tile.orientation == 1:
             pixels, valid, rotated = pixels[:, ::-1, ::-1], valid[::-1, ::-1], rotated + 1
         image = images[tile.image_id]
         assert (image.height, image.width) == valid.shape
@@ -41,7 +41,7 @@ def test_a_rectangle_equals_that_part_of_the_tile_in_the_frame_of_training(archi
             part, part_valid = image.read(rows, columns)
             assert (part == pixels[:, rows, columns]).all()
             assert (part_valid == valid[rows, columns]).all()
-    assert (rotated > 0) == (source.product == "SAR-Intensity")
+    assert (rotated > 0) == (source.product.name == "SAR-Intensity")
 
 
 def test_nan_and_the_nodata_value_of_the_file_are_nodata(tmp_path):
@@ -76,7 +76,7 @@ def test_a_challenge_file_keeps_its_image_id(tmp_path):
 
 
 def test_tiles_are_chosen_by_image_id_and_by_number_as_written(archive_root):
-    tiles = Archive(archive_root).tiles("train", "SAR-Intensity")
+    tiles = SpaceNet6(archive_root).tiles("train", "SAR-Intensity")
     first, second = tiles[0].image_id, tiles[1].image_id
     number = first.rpartition("_")[2]
     found = find_images(archive_root, "train", [number, second], None, SAR, GeoTIFFOptions())
@@ -91,6 +91,6 @@ def test_tiles_are_chosen_by_image_id_and_by_number_as_written(archive_root):
 )
 def test_an_unusual_grid_is_a_warning(tmp_path, profile, warns):
     image = geotiff_image(write_tif(tmp_path / "area.tif", speckle(), **profile), SAR, GeoTIFFOptions())
-    warning = pixel_size_warning(image)
+    warning = pixel_size_warning(image, 0.5)
     assert (warning is not None) == warns
     assert warning is None or str(image.path) in warning

@@ -13,7 +13,8 @@ from sn6.checkpoints.initial_weights import InitialWeights, provenance
 from sn6.checkpoints.metadata import ForeignMetadata
 from sn6.checkpoints.weights_file import read_weights
 from sn6.data.folds import Fold, make_fold
-from sn6.datasets.archive import Archive, Tile
+from sn6.datasets.declaration import Tile
+from sn6.datasets.spacenet6 import SpaceNet6
 
 REAL = Path(__file__).parents[2] / "shared" / "real" / "train_tiles.csv"
 OPEN = [line for line in small_run() if not line.startswith(("model.width", "model.pretrained"))]
@@ -181,7 +182,7 @@ def test_scored_tiles_in_the_training_area_of_the_baseline(sn6_run, archive_root
     done = sn6_run(*baseline(tmp_path, archive_root, f"data.fold={fold}", f"data.test_column={column}", *FEW[3:]))
     assert done.status == 0, done.err
     weights = read_metrics(tmp_path / "outputs/it")["weights"]
-    tiles = Archive(archive_root).tiles("train", "SAR-Intensity")
+    tiles = SpaceNet6(archive_root).tiles("train", "SAR-Intensity")
     west = [tile.bounds[0] for tile in tiles]
     edge = min(west) + 0.8 * (max(west) - min(west))  # of the last of five columns
     trained_on = [tile for tile in tiles if tile.bounds[0] < edge]

@@ -16,8 +16,10 @@ from sn6.metrics.matching import match_tile
 from sn6.plots.instances import NEAR, colours_of, colours_of_tile
 from sn6.plots.maps import draw_map, limits, rotate_maps
 from sn6.plots.proposals import tile_figure
+from sn6.plots.tiles import TileView
 from sn6.prediction.pictures import footprints_figure, read_maps
 
+VIEW = TileView(BLACK, 0.5, "t")
 NO_PROPOSALS = np.zeros(0, dtype=object)
 
 
@@ -74,7 +76,7 @@ def test_merged_and_split_buildings_are_marked_where_they_are(tmp_path):
     proposals = np.array(
         [box(2, 2, 22, 14), box(40, 40, 49, 60), box(51, 40, 60, 60), box(44, 4, 60, 20)], dtype=object
     )
-    figure = tile_figure(BLACK, truths, proposals, match_tile(truths, proposals, np.linspace(1, 0.7, 4)), "t")
+    figure = tile_figure(VIEW, truths, proposals, match_tile(truths, proposals, np.linspace(1, 0.7, 4)))
     split, merged = (axis for axis in figure.axes if axis.get_legend() and axis is not figure.axes[2])
     for axis in (split, merged):
         (entry,) = axis.get_legend().get_texts()
@@ -107,7 +109,7 @@ def block(rows, columns, value, channels=1):
 def test_each_map_has_a_panel_beside_the_tile(count):
     maps = {f"map {i}": block(slice(8, 9), slice(4, 9), 1, 1 + (i == 2)) for i in range(count)}
     no_match = match_tile(NO_PROPOSALS, NO_PROPOSALS, np.zeros(0))
-    figure = tile_figure(BLACK, NO_PROPOSALS, NO_PROPOSALS, no_match, "t", maps=maps)
+    figure = tile_figure(VIEW, NO_PROPOSALS, NO_PROPOSALS, no_match, maps)
     titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
     assert [title for title in titles if title.startswith("map")] == list(maps)
     assert len(titles) == 5 + count

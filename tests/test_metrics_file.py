@@ -12,8 +12,7 @@ from helpers.commands import assert_fails, read_metrics, small_run, start, wait_
 from helpers.errors import user_error
 from helpers.training import make_datamodule, make_segmenter, make_trainer
 
-from sn6.datasets.archive import Archive
-from sn6.datasets.layout import PIXEL
+from sn6.datasets.spacenet6 import PIXEL, SpaceNet6
 from sn6.footprints import Footprints, rotate_polygons
 from sn6.footprints.threshold import Threshold
 from sn6.metrics.matching import Counts, match_tile
@@ -71,7 +70,7 @@ def test_the_validation_scores_are_at_the_operating_point(calibrated, bright_roo
     )
     done = sn6_command("predict", f"checkpoint={calibrated}", f"root={bright_root}", *options)
     assert done.status == 0, done.err
-    archive, proposals = Archive(bright_root), read_proposals(tmp_path / "out/proposals.csv")
+    archive, proposals = SpaceNet6(bright_root), read_proposals(tmp_path / "out/proposals.csv")
     total = Counts()
     for name in names:
         truth, proposed = archive.labels(archive.tile("train", name)).polygons, proposals[name]

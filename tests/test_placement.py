@@ -14,9 +14,10 @@ from rasterio.warp import transform
 
 from sn6.data.source import Source
 from sn6.datasets.georeference import metres_per_unit, place_of, utm_zone
+from sn6.datasets.spacenet6 import PRODUCTS
 from sn6.prediction.inputs import GeoTIFFOptions, geotiff_image, geotiff_images
 
-SAR = Source("SAR-Intensity", (1, 2, 3, 4), orient=True, min_area=0.0)
+SAR = Source(PRODUCTS["SAR-Intensity"], (1, 2, 3, 4), orient=True, min_area=0.0)
 PSEUDO_MERCATOR = CRS.from_epsg(3857).to_wkt().replace('AUTHORITY["EPSG","3857"]', "").replace("Pseudo", "Other")
 
 

@@ -19,12 +19,14 @@ from sn6.plots.tiles import (
     PROPOSAL,
     TRUE_POSITIVE,
     TRUTH,
+    TileView,
     outline,
     overview_figure,
     round_length,
 )
 
 BOXES = np.array([shapely.box(x, 10, x + 10, 20) for x in (5, 25, 45)], dtype=object)
+VIEW = TileView(BLACK, 0.5, "t")
 BOTH = np.array([True, True])
 ONE_MATCH = Match(np.array([1, -1]), BOTH, BOTH, np.array([1.0, 0.0]))  # of boxes 0 and 1 with 1 and 2: box 1
 YELLOW = (0.993, 0.906, 0.144)  # the end of the colour bar
@@ -54,7 +56,7 @@ def test_outlines_surround_their_pixels(tmp_path):
     picture[20:30, 40:55] = 0.5
     truth = np.array([shapely.box(40, 20, 55, 30)], dtype=object)
     no_match = Match(np.zeros(0, np.int64), np.zeros(0, bool), np.array([True]), np.zeros(0))
-    figure = tile_figure(picture, truth, np.zeros(0, dtype=object), no_match, "t")
+    figure = tile_figure(TileView(picture, 0.5, "t"), truth, np.zeros(0, dtype=object), no_match)
     panel = window(figure.axes[0], pixels_of(figure, tmp_path))
     block, line = bounds(close(panel, 0.5)), bounds(close(panel, to_rgb(TRUTH), 0.2))
     assert (np.abs(line - block) <= 3).all()
@@ -63,7 +65,7 @@ def test_outlines_surround_their_pixels(tmp_path):
 
 
 def test_pictures_show_the_colours_of_the_legend(tmp_path):
-    figure = tile_figure(BLACK, BOXES[:2], BOXES[1:], ONE_MATCH, "t")
+    figure = tile_figure(TileView(BLACK, 0.5, "t"), BOXES[:2], BOXES[1:], ONE_MATCH)
     pixels = pixels_of(figure, tmp_path / "new")
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["figure.png"]
     outcomes = window(figure.axes[2], pixels)
@@ -103,7 +105,7 @@ def test_colours_can_be_distinguished_with_any_colour_blindness(colours, vision)
 
 def test_heights_are_coloured_and_unknown_heights_are_hatched(tmp_path):
     labels = Labels(BOXES, np.array([2.0, np.nan, 20.0]))
-    figure = overview_figure({"a": BLACK, "b": BLACK}, BLACK, labels, "t", None)
+    figure = overview_figure({"a": BLACK, "b": BLACK}, VIEW, labels)
     panel = window(figure.axes[2], pixels_of(figure, tmp_path))
     step = len(panel) / 64
     low, unknown, high = (panel[round(12 * step) : round(18 * step), round(x * step)] for x in (10, 30, 50))
@@ -120,7 +122,7 @@ def test_one_tower_does_not_compress_the_colours_of_the_other_buildings(tmp_path
     boxes = np.array([shapely.box(x, y, x + 4, y + 4) for x in range(0, 60, 6) for y in range(0, 62, 6)], dtype=object)
     heights = np.full(len(boxes), 10.0)
     heights[0] = 200
-    figure = overview_figure({"a": BLACK}, BLACK, Labels(boxes, heights), "t", None)
+    figure = overview_figure({"a": BLACK}, VIEW, Labels(boxes, heights))
     panel = window(figure.axes[1], pixels_of(figure, tmp_path))
     step = len(panel) / 64
     assert close(panel[round(32 * step), round(32 * step)], YELLOW)
@@ -132,7 +134,9 @@ def test_an_overview_has_a_panel_for_each_picture_and_its_title_fits(tmp_path, c
     title = (
         "20190822070610_20190822070846_tile_3721\ntrain, strip 2019-08-22 07:06:10 to 07:08:46 UTC, imaged from the "
     )
-    figure = overview_figure({f"picture {i}": BLACK for i in range(count)}, BLACK, labels, title + "the north", 0)
+    figure = overview_figure(
+        {f"picture {i}": BLACK for i in range(count)}, TileView(BLACK, 0.5, title + "the north", 0), labels
+    )
     pixels_of(figure, tmp_path)
     expected = [f"picture {i}" for i in range(count)] + ["footprints: 3"] * known
     assert [axis.get_title() for axis in figure.axes if axis.get_title()] == expected
@@ -147,7 +151,7 @@ def test_the_side_of_the_radar_is_marked(tmp_path, orientation, half):
     """Orientation 0 is imaged from the north, which is up."""
     panels = []
     for one in (None, orientation):
-        figure = overview_figure({"a": BLACK}, BLACK, None, "t", one)
+        figure = overview_figure({"a": BLACK}, TileView(BLACK, 0.5, "t", one), None)
         panels.append(window(figure.axes[0], pixels_of(figure, tmp_path)))
     plain, marked = panels
     rows = np.nonzero((plain != marked).any(axis=(1, 2)))[0] / len(plain)
@@ -158,7 +162,7 @@ def test_the_side_of_the_radar_is_marked(tmp_path, orientation, half):
 
 def test_the_scale_bar_has_its_length(tmp_path):
     """On a tile of 900 px, or 450 m, the bar of 100 m is 200 px long."""
-    figure = overview_figure({"a": np.zeros((900, 900), np.float32)}, BLACK, None, "t", None)
+    figure = overview_figure({"a": np.zeros((900, 900), np.float32)}, VIEW, None)
     panel = window(figure.axes[0], pixels_of(figure, tmp_path))
     assert [text.get_text() for text in figure.axes[0].texts if " m" in text.get_text()] == ["100 m"]
     assert bounds(close(panel, 1))[2:] @ (-1, 1) == pytest.approx(panel.shape[1] * 200 / 900, abs=3)
@@ -170,7 +174,7 @@ def test_scale_bars_have_round_lengths(longest, length):
 
 
 def test_proposals_without_ground_truth_are_coloured_by_confidence(tmp_path):
-    figure = proposals_figure(BLACK, Footprints(BOXES, np.array([0.1, 0.5, 1.0])), "t", None)
+    figure = proposals_figure(VIEW, Footprints(BOXES, np.array([0.1, 0.5, 1.0])))
     panel = window(figure.axes[1], pixels_of(figure, tmp_path))
     step = len(panel) / 64
     low, middle, high = (panel[round(15 * step), round(x * step)] for x in (10, 30, 50))

@@ -14,7 +14,7 @@ from helpers.stopping import predict_and_stop, run_and_stop
 
 from sn6.checkpoints.loading import read_checkpoint
 from sn6.checkpoints.weights_file import write_weights
-from sn6.datasets.archive import Archive
+from sn6.datasets.spacenet6 import SpaceNet6
 from sn6.footprints import Footprints
 from sn6.formats.challenge_csv import read_proposals
 from sn6.formats.geojson import read_geojson
@@ -49,7 +49,7 @@ def sn6_predict(sn6_command, archive_root):
 
 def total_counts(archive_root, footprints):
     """Score footprints by tile on the test tiles of the archive."""
-    archive, total = Archive(archive_root), Counts()
+    archive, total = SpaceNet6(archive_root), Counts()
     for tile in archive.tiles("test_public", "SAR-Intensity"):
         proposals, truth = footprints[tile.image_id], archive.labels(tile).polygons
         total += match_tile(truth, proposals.polygons, proposals.confidences).counts
@@ -86,7 +86,7 @@ def test_each_format_scores_as_the_run_reported(sn6_predict, run_folder, archive
 def test_a_submission_has_a_row_for_every_tile(sn6_predict, weights, archive_root, tmp_path):
     sn6_predict(f"checkpoint={weights}", f"out={tmp_path}/out", "threshold=0.999999")
     lines = (tmp_path / "out/proposals.csv").read_text().splitlines()
-    tiles = [tile.image_id for tile in Archive(archive_root).tiles("test_public", "SAR-Intensity")]
+    tiles = [tile.image_id for tile in SpaceNet6(archive_root).tiles("test_public", "SAR-Intensity")]
     assert lines == [
         "ImageId,BuildingId,PolygonWKT_Pix,Confidence",
         *(f'{tile},-1,"POLYGON EMPTY",0' for tile in tiles),
@@ -97,7 +97,7 @@ def test_a_submission_has_a_row_for_every_tile(sn6_predict, weights, archive_roo
 def test_maps_have_the_position_of_their_tiles(sn6_predict, weights, archive_root, tmp_path):
     out = tmp_path / "out"
     assert sn6_predict(f"checkpoint={weights}", f"out={out}", "probability=true", "pictures=2").status == 0
-    tiles = {tile.image_id: tile for tile in Archive(archive_root).tiles("test_public", "SAR-Intensity")}
+    tiles = {tile.image_id: tile for tile in SpaceNet6(archive_root).tiles("test_public", "SAR-Intensity")}
     assert {tile.orientation for tile in tiles.values()} == {0, 1}
     for name, read in (("footprints.geojson", geopandas.read_file), ("footprints.parquet", geopandas.read_parquet)):
         table = read(out / name)
@@ -124,7 +124,7 @@ def test_maps_have_the_position_of_their_tiles(sn6_predict, weights, archive_roo
 
 
 def test_training_tiles_are_chosen_by_number_and_image_id(sn6_predict, weights, archive_root, tmp_path):
-    first, second, *_ = Archive(archive_root).tiles("train", "SAR-Intensity")
+    first, second, *_ = SpaceNet6(archive_root).tiles("train", "SAR-Intensity")
     tiles = f"tiles=[{first.image_id.rpartition('_')[2]},{second.image_id}]"
     overrides = (f"checkpoint={weights}", "split=train", tiles)
     assert sn6_predict(*overrides, f"out={tmp_path}/out").status == 0

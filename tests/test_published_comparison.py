@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from helpers.handmade import speckle, write_labels, write_orientations, write_tile
 
+from sn6.datasets.spacenet6 import PRODUCTS
 from sn6.inspection.archive import inspect_archive
 from sn6.inspection.comparison_figure import comparison_figure
 from sn6.inspection.histograms import Histogram
@@ -107,10 +108,10 @@ def test_the_histogram_of_several_tiles_is_that_of_all_their_pixels():
     rng = np.random.default_rng(0)
     tiles = [rng.gamma(3.0, 6.0, (4, 50, 40)).clip(0.1, 99.9) for _ in range(3)]
     masks = [rng.random((50, 40)) < 0.7 for _ in tiles]
-    added, merged = Histogram("SAR-Intensity"), Histogram("SAR-Intensity")
+    added, merged = Histogram(PRODUCTS["SAR-Intensity"]), Histogram(PRODUCTS["SAR-Intensity"])
     for tile, mask in zip(tiles, masks, strict=True):
         added.add(tile, mask)
-        of_tile = Histogram("SAR-Intensity")
+        of_tile = Histogram(PRODUCTS["SAR-Intensity"])
         of_tile.add(tile, mask)
         merged.merge(of_tile)
     np.testing.assert_array_equal(added.counts, merged.counts)

@@ -6,15 +6,14 @@ import shapely
 
 from sn6.data.reader import read_sample
 from sn6.data.source import Source, is_rotated
-from sn6.datasets.archive import Archive
-from sn6.datasets.layout import PIXEL
+from sn6.datasets.spacenet6 import PIXEL, PRODUCTS, SpaceNet6
 from sn6.footprints import Footprints, rotate_polygons
 from sn6.footprints.polygonize import polygonize
 from sn6.footprints.threshold import Threshold
 from sn6.formats.challenge_csv import ChallengeCSVWriter, read_proposals
 from sn6.metrics.matching import Counts, match_tile
 
-SOURCE = Source("SAR-Intensity", (1, 2, 3, 4), orient=True, min_area=0.0)
+SOURCE = Source(PRODUCTS["SAR-Intensity"], (1, 2, 3, 4), orient=True, min_area=0.0)
 
 
 def far_from_minimum_area(polygons):
@@ -22,14 +21,14 @@ def far_from_minimum_area(polygons):
     return (shapely.area(shapely.buffer(polygons, -1)) >= 80) | (shapely.area(shapely.buffer(polygons, 1)) < 80)
 
 
-def to_tile_frame(tile, polygons, shape):
-    return rotate_polygons(polygons, *shape) if is_rotated(tile, SOURCE) else polygons
+def to_tile_frame(archive, tile, polygons, shape):
+    return rotate_polygons(polygons, *shape) if is_rotated(archive, tile, SOURCE) else polygons
 
 
 @pytest.mark.parametrize("orientation", [0, 1])
 def test_ground_truth_instances_score_one(archive_root, tmp_path, orientation):
     """Instances reach F1 = 1; the ground-truth mask, which merges buildings that touch, has a lower upper bound."""
-    archive = Archive(archive_root)
+    archive = SpaceNet6(archive_root)
     tiles = [
         tile
         for split in ("train", "test_public")
@@ -41,10 +40,10 @@ def test_ground_truth_instances_score_one(archive_root, tmp_path, orientation):
         sample = read_sample(archive, tile, SOURCE)
         instances, valid = sample["instances"][0], sample["valid"][0]
         polygons, _ = polygonize(np.ascontiguousarray(instances))
-        polygons = to_tile_frame(tile, polygons, valid.shape)
+        polygons = to_tile_frame(archive, tile, polygons, valid.shape)
         proposed[tile.image_id] = Footprints(polygons, np.ones(len(polygons)))
         mask = Threshold()({"mask": (sample["instances"] > 0).astype(np.float32)}, valid, PIXEL)
-        mask_polygons = to_tile_frame(tile, mask.polygons, valid.shape)
+        mask_polygons = to_tile_frame(archive, tile, mask.polygons, valid.shape)
         upper_bound += match_tile(archive.labels(tile).polygons, mask_polygons, mask.confidences).counts
     with ChallengeCSVWriter(tmp_path / "proposals.csv") as writer:
         for image_id, footprints in proposed.items():
@@ -66,7 +65,7 @@ def test_ground_truth_instances_score_one(archive_root, tmp_path, orientation):
 
 def test_footprints_of_rotated_tiles_are_at_the_position_of_the_buildings(archive_root):
     """A point inside each building of a rotated sample is inside its label, both in metres."""
-    archive = Archive(archive_root)
+    archive = SpaceNet6(archive_root)
     tile = next(t for t in archive.tiles("train", "SAR-Intensity") if t.orientation == 1 and len(archive.labels(t)))
     sample = read_sample(archive, tile, SOURCE)
     polygons, numbers = polygonize(np.ascontiguousarray(sample["instances"][0]))

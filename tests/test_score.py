@@ -6,7 +6,7 @@ from helpers.score_files import PROPOSALS_HEADER, counts, numbers_about, score, 
 from helpers.two_strips import write_two_strips
 from shapely import Polygon, box
 
-from sn6.datasets.layout import labels_path
+from sn6.datasets.spacenet6 import labels_path
 from sn6.footprints import Footprints
 from sn6.formats.challenge_csv import ChallengeCSVWriter
 

@@ -10,7 +10,7 @@ from helpers.score_files import counts, score, write_proposals, write_truth
 from helpers.two_strips import CORNERS, write_two_strips
 from shapely import Polygon, affinity, box
 
-from sn6.datasets.layout import CRS, PIXEL, labels_path
+from sn6.datasets.spacenet6 import CRS, PIXEL, labels_path
 from sn6.footprints import Footprints
 from sn6.formats.challenge_csv import ChallengeCSVWriter
 from sn6.formats.geojson import GeoJSONWriter

@@ -12,10 +12,10 @@ from helpers.handmade import OTHER_STRIP, SAR_STRIP, folder, speckle, write_labe
 
 from sn6.data.normalization import measure_statistics
 from sn6.data.source import Source
-from sn6.datasets.archive import Archive
+from sn6.datasets.spacenet6 import PRODUCTS, SpaceNet6
 from sn6.datasets.statistics import polygons_in_mask, read_statistics, tile_statistics
 
-SAR = Source("SAR-Intensity", (1, 2, 3, 4), orient=True, min_area=20.0)
+SAR = Source(PRODUCTS["SAR-Intensity"], (1, 2, 3, 4), orient=True, min_area=20.0)
 BUILDING = '"POLYGON ((10 20, 30 20, 30 40, 10 40, 10 20))"'
 NAMES = [f"{SAR_STRIP}_tile_1", f"{OTHER_STRIP}_tile_2", f"{OTHER_STRIP}_tile_3"]
 
@@ -33,8 +33,8 @@ def root(tmp_path):
 
 
 def measure(root, source=SAR):
-    archive = Archive(root)
-    return measure_statistics(archive, archive.tiles("train", source.product), source)
+    archive = SpaceNet6(root)
+    return measure_statistics(archive, archive.tiles("train", source.product.name), source)
 
 
 def expected_statistics(images, building):
@@ -62,9 +62,9 @@ def test_statistics_are_those_of_the_pixels_whether_read_or_cached(root, monkeyp
     expected = expected_statistics(images, 400 + 160 + 400)  # 8 of 20 rows of the second building are valid
     first = measure(root)
     assert_equal(first, expected)
-    monkeypatch.setattr(Archive, "read", fail_to_read)
+    monkeypatch.setattr(SpaceNet6, "read", fail_to_read)
     assert measure(root) == first  # to the last bit
-    bands = measure(root, Source("SAR-Intensity", (3, 1, 1), orient=False, min_area=20.0))
+    bands = measure(root, Source(PRODUCTS["SAR-Intensity"], (3, 1, 1), orient=False, min_area=20.0))
     assert bands.mean == tuple(first.mean[k] for k in (2, 0, 0))
 
 
@@ -75,8 +75,8 @@ def test_a_changed_tile_is_measured_again(root, monkeypatch):
     new = speckle(seed=9)
     write_tile(root, "SAR-Intensity", new, 1, SAR_STRIP)
     images = [new.reshape(4, -1), speckle(seed=2)[:, 32:].reshape(4, -1), speckle(seed=3).reshape(4, -1)]
-    read, reader = [], Archive.read
-    monkeypatch.setattr(Archive, "read", lambda *args: read.append(args[1].image_id) or reader(*args))
+    read, reader = [], SpaceNet6.read
+    monkeypatch.setattr(SpaceNet6, "read", lambda *args: read.append(args[1].image_id) or reader(*args))
     assert_equal(measure(root), expected_statistics(images, 960))
     assert sorted(read) == sorted([NAMES[0], NAMES[2]])  # by size or time; the second one has not changed
     assert cache_file(root).read_text() != before
@@ -87,12 +87,12 @@ def test_changed_labels_are_counted_again(root):
     small = '"POLYGON ((40 40, 50 40, 50 50, 40 50, 40 40))"'
     write_labels(root, "".join(f"{name},0,{small},5,5,1\n" for name in NAMES))
     assert measure(root).building_fraction == pytest.approx(300 / (2.5 * 64 * 64))
-    larger = Source("SAR-Intensity", (1,), orient=True, min_area=30.0)  # a building of 25 m² is not in the mask
+    larger = Source(PRODUCTS["SAR-Intensity"], (1,), orient=True, min_area=30.0)  # than the building of 25 m²
     assert measure(root, larger).building_fraction == 0
 
 
 def test_cached_statistics_of_other_tiles_stay(root):
-    archive = Archive(root)
+    archive = SpaceNet6(root)
     tiles = archive.tiles("train", "SAR-Intensity")
     for tile in tiles:
         tile_statistics(archive, [tile], "SAR-Intensity", 20.0)
@@ -116,7 +116,7 @@ def test_without_a_writable_folder_there_is_no_cache(root, capfd):
 
 
 def test_several_ranks_measure_the_same_at_the_same_time(root):
-    archive = Archive(root)
+    archive = SpaceNet6(root)
     tiles = archive.tiles("train", "SAR-Intensity")
     with ProcessPoolExecutor(3, get_context("spawn")) as pool:
         ranks = list(pool.map(partial(tile_statistics, archive, tiles), ["SAR-Intensity"] * 3, [20.0] * 3))
@@ -126,4 +126,4 @@ def test_several_ranks_measure_the_same_at_the_same_time(root):
 
 
 def test_a_tile_without_labels_has_no_building():
-    assert len(polygons_in_mask(None, 20.0)) == 0
+    assert len(polygons_in_mask(None, 20.0, 0.5)) == 0

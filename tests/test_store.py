@@ -22,12 +22,11 @@ from sn6.data.datamodule import TileDataModule
 from sn6.data.source import Source
 from sn6.data.store import Store, store_folder
 from sn6.data.store_layers import encode, smallest_dtype
-from sn6.datasets.archive import Archive
-from sn6.datasets.layout import tile_path
+from sn6.datasets.spacenet6 import PRODUCTS, SpaceNet6, tile_path
 from sn6.targets.boundary import BoundaryWeights
 
 TARGETS = {"weight": BoundaryWeights(w0=10.0, sigma=2.5)}
-SAR = Source("SAR-Intensity", (1, 2, 3, 4), orient=True, min_area=20.0)
+SAR = Source(PRODUCTS["SAR-Intensity"], (1, 2, 3, 4), orient=True, min_area=20.0)
 PRECISION = 1 / 1024  # decibels, as documented
 
 
@@ -61,27 +60,27 @@ def write_rows(root, stem, side=12):
 
 def store_of(root, targets=TARGETS, source=SAR):
     """Return the store that a new process makes, and its tiles."""
-    archive = Archive(root)
-    return Store(archive, source, store_folder(root, None), targets), archive.tiles("train", source.product)
+    archive = SpaceNet6(root)
+    return Store(archive, source, store_folder(root, None), targets), archive.tiles("train", source.product.name)
 
 
 def test_sar_is_stored_within_1_1024_decibel_from_0_to_128():
     rng = np.random.default_rng(0)
     decibels = np.concatenate([rng.uniform(0, 127.99, 10**5), [0, 1e-5, 92.9, 127.99]]).astype(np.float32)
-    stored = encode(decibels[None, None], "SAR-Intensity", Path("tile.tif"))
+    stored = encode(decibels[None, None], PRODUCTS["SAR-Intensity"], Path("tile.tif"))
     assert stored.dtype == np.uint16
     assert np.abs(stored / 512 - decibels).max() <= PRECISION
     for outside in (-0.5, 128.5):
         with user_error("wrong_data", "tile.tif", outside):
-            encode(np.full((1, 1, 1), outside, np.float32), "SAR-Intensity", Path("tile.tif"))
+            encode(np.full((1, 1, 1), outside, np.float32), PRODUCTS["SAR-Intensity"], Path("tile.tif"))
 
 
 @pytest.mark.parametrize(("product", "maximum"), [("PS-RGB", 255), ("PS-RGBNIR", 65535)])
 def test_optical_values_are_stored_exactly_or_refused(product, maximum):
     values = np.arange(maximum + 1, dtype=np.float32).reshape(1, 16, -1)
-    np.testing.assert_array_equal(encode(values, product, Path("tile.tif")), values)
+    np.testing.assert_array_equal(encode(values, PRODUCTS[product], Path("tile.tif")), values)
     with user_error("wrong_data", "tile.tif", 0.25):
-        encode(values[:, :1, :1] + np.float32(0.25), product, Path("tile.tif"))
+        encode(values[:, :1, :1] + np.float32(0.25), PRODUCTS[product], Path("tile.tif"))
 
 
 @pytest.mark.parametrize(("buildings", "dtype"), [(256, np.uint16), (65535, np.uint16), (65536, np.int32)])
@@ -131,10 +130,10 @@ def test_runs_with_other_options_share_the_image(two_tiles):
     store, tiles = store_of(two_tiles)
     store.prepare(tiles)
     before = file_times(store)
-    other_bands = Source("SAR-Intensity", (2, 1), orient=False, min_area=20.0)
+    other_bands = Source(PRODUCTS["SAR-Intensity"], (2, 1), orient=False, min_area=20.0)
     store_of(two_tiles, {}, other_bands)[0].prepare(tiles)
     assert file_times(store) == before
-    other_labels = Source("SAR-Intensity", (1,), orient=True, min_area=50.0)
+    other_labels = Source(PRODUCTS["SAR-Intensity"], (1,), orient=True, min_area=50.0)
     store_of(two_tiles, {"weight": BoundaryWeights(10.0, 2.0)}, other_labels)[0].prepare(tiles)
     more = file_times(store)
     assert before.items() < more.items()
@@ -193,12 +192,12 @@ def test_only_one_of_two_processes_makes_the_store(two_tiles):
 
 
 def test_a_store_is_made_in_several_processes(two_tiles, monkeypatch):
-    monkeypatch.setattr("sn6.data.store.MIN_PIXELS_FOR_POOL", 0)
+    monkeypatch.setattr("sn6.data.store.MIN_SIZE_FOR_POOL", 0)
     store, tiles = store_of(two_tiles)
     assert len(store.prepare(tiles)) == 2
     other, _ = store_of(two_tiles)
     other.folder = two_tiles / "other"
-    monkeypatch.setattr("sn6.data.store.MIN_PIXELS_FOR_POOL", 10**9)
+    monkeypatch.setattr("sn6.data.store.MIN_SIZE_FOR_POOL", 10**9)
     other.prepare(tiles)
     for path in store.folder.rglob("*.npy"):
         assert path.read_bytes() == (other.folder / path.relative_to(store.folder)).read_bytes()
@@ -209,7 +208,7 @@ def test_a_tile_with_a_value_that_is_no_decibel(two_tiles, monkeypatch):
     path = tile_path(two_tiles, "train", "SAR-Intensity", tiles[1].image_id)
     with rasterio.open(path, "r+") as file:
         file.write(np.full((4, 64, 64), 500, np.float32))
-    monkeypatch.setattr("sn6.data.store.MIN_PIXELS_FOR_POOL", 0)  # the error is raised in another process
+    monkeypatch.setattr("sn6.data.store.MIN_SIZE_FOR_POOL", 0)  # the error is raised in another process
     with user_error("wrong_data", path):
         store.prepare(tiles)
 

@@ -5,7 +5,7 @@ import pytest
 
 from sn6.data.normalization import Statistics
 from sn6.data.units import Sample, find_mismatch
-from sn6.datasets.layout import PRODUCTS
+from sn6.datasets.spacenet6 import PRODUCTS
 
 MEAN, STD = np.array([-9.0, -16.0, -15.5, -8.0]), np.array([5.0, 4.0, 4.5, 5.5])  # calibrated decibels
 COUNTS, COUNTS_STD = np.array([106.0, 145.0, 152.0, 335.0]), np.array([119.0, 134.0, 160.0, 298.0])  # of 11 bits

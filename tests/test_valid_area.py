@@ -14,12 +14,12 @@ from sn6.data.normalization import Statistics, measure_statistics
 from sn6.data.reader import read_sample
 from sn6.data.source import Source
 from sn6.data.store import Store, store_folder
-from sn6.datasets.archive import Archive
+from sn6.datasets.spacenet6 import PRODUCTS, SpaceNet6
 from sn6.datasets.statistics import tile_statistics
 from sn6.inspection.archive import inspect_archive
 from sn6.prediction.inputs import GeoTIFFOptions, archive_images, geotiff_image
 
-SAR = Source("SAR-Intensity", (1, 2, 3, 4), orient=False, min_area=0.0)
+SAR = Source(PRODUCTS["SAR-Intensity"], (1, 2, 3, 4), orient=False, min_area=0.0)
 WHOLE = slice(0, 64), slice(0, 64)
 VALID = np.ones((64, 64), bool)
 VALID[:4] = VALID[10:14, 20:30] = VALID[40, 41] = VALID[50, :5] = False
@@ -68,7 +68,7 @@ def tile(request, tmp_path):
 
 def test_all_readers_agree(tile):
     root, path, values = tile
-    archive = Archive(root)
+    archive = SpaceNet6(root)
     (indexed,) = archive.tiles("train", "SAR-Intensity")
     sample = read_sample(archive, indexed, SAR)
     store = Store(archive, SAR, store_folder(root, None))
@@ -76,7 +76,7 @@ def test_all_readers_agree(tile):
     stored = store.read(indexed)
     (inspected,) = inspect_archive(root, 1).tiles
     image = inspected.images["SAR-Intensity"]
-    (predicted,) = archive_images(root, "train", SAR, None)
+    (predicted,) = archive_images(SpaceNet6(root), "train", SAR, None)
     for pixels, valid in (
         archive.read(indexed, "SAR-Intensity", (1, 2, 3, 4)),
         (sample["image"], sample["valid"][0]),
@@ -102,8 +102,8 @@ def test_all_readers_agree(tile):
 def test_an_image_counts_only_the_bands_of_the_network(tile):
     """A tile of an archive counts them all: its store and statistics serve networks with other bands too."""
     root, path, _ = tile
-    first = Source("SAR-Intensity", (1,), orient=False, min_area=0.0)
-    (in_archive,) = archive_images(root, "train", first, None)
+    first = Source(PRODUCTS["SAR-Intensity"], (1,), orient=False, min_area=0.0)
+    (in_archive,) = archive_images(SpaceNet6(root), "train", first, None)
     np.testing.assert_array_equal(in_archive.read(*WHOLE)[1], VALID)
     alone = geotiff_image(path, first, GeoTIFFOptions()).read(*WHOLE)[1]
     with rasterio.open(path) as file:
@@ -120,7 +120,7 @@ def test_a_scale_in_an_archive_reaches_all_readers(tmp_path):
     path = next((folder(tmp_path) / "SAR-Intensity").glob("*.tif"))
     with rasterio.open(path, "r+") as file:
         file.scales, file.offsets = (4.0,) * 4, (0.5,) * 4
-    archive = Archive(tmp_path)
+    archive = SpaceNet6(tmp_path)
     (indexed,) = archive.tiles("train", "SAR-Intensity")
     expected = speckle() + 0.5
     means = expected.mean(axis=(1, 2)).tolist()
@@ -132,7 +132,7 @@ def test_a_scale_in_an_archive_reaches_all_readers(tmp_path):
 
 
 def statistics_of(root):
-    archive = Archive(root)
+    archive = SpaceNet6(root)
     measured: Statistics = measure_statistics(archive, archive.tiles("train", "SAR-Intensity"), SAR)
     return measured.mean
 
@@ -143,7 +143,7 @@ def test_stores_and_statistics_of_the_old_rule_and_of_another_mask_are_not_used(
     write_labels(tmp_path, f'{image_id},0,"POLYGON EMPTY",,,\n')
     write_orientations(tmp_path)
     path = next((folder(tmp_path) / "SAR-Intensity").glob("*.tif"))
-    before, archive = statistics_of(tmp_path), Archive(tmp_path)
+    before, archive = statistics_of(tmp_path), SpaceNet6(tmp_path)
     (indexed,) = archive.tiles("train", "SAR-Intensity")
     store = Store(archive, SAR, store_folder(tmp_path, None))
     assert store.prepare([indexed]) == [image_id]
@@ -159,6 +159,6 @@ def test_stores_and_statistics_of_the_old_rule_and_of_another_mask_are_not_used(
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # only the new .msk tells
     assert path.with_name(f"{path.name}.msk").exists()
     assert statistics_of(tmp_path) == pytest.approx(speckle()[:, VALID].mean(axis=1, dtype=float).tolist())
-    again = Store(Archive(tmp_path), SAR, store_folder(tmp_path, None))
+    again = Store(SpaceNet6(tmp_path), SAR, store_folder(tmp_path, None))
     assert again.prepare([indexed]) == [image_id]
     np.testing.assert_array_equal(again.read(indexed)["valid"][0], VALID)

@@ -14,7 +14,8 @@ from filelock import FileLock, Timeout
 from sn6.acquire.catalogue import TARBALLS
 from sn6.acquire.transfer import check_disk_space, download_file, finish, open_shown
 from sn6.acquire.unpack import BLOCK, unpack
-from sn6.datasets.layout import AOI, Split, split_folder
+from sn6.datasets.declaration import Split
+from sn6.datasets.spacenet6 import AOI, RADAR, split_folder
 from sn6.errors import UserError
 
 
@@ -28,7 +29,7 @@ def download_split(split: Split, root: Path, work: Path, source: str | None, md5
     """
     tarball, target = TARBALLS[split], split_folder(root, split)
     if target.exists():
-        images = sum(1 for _ in (target / "SAR-Intensity").glob("*.tif"))
+        images = sum(1 for _ in (target / RADAR).glob("*.tif"))
         if images == 0 or (md5 == "published" and images != tarball.tiles):
             message = f"{target} exists with {images} SAR images (published: {tarball.tiles}); move or remove it"
             raise UserError(message, kind="conflict", key=target, value=images)
@@ -81,8 +82,8 @@ def install(path: Path, split: Split, target: Path, work: Path, md5: str) -> Non
     try:
         with open_shown(path, f"unpacking {split}") as file:
             unpack(file, str(path), split, staging)
-        if not any((staging / "SAR-Intensity").glob("*.tif")):
-            message = f"{path} has no images in {split}/{AOI}/SAR-Intensity; check that it is the tarball of {split}"
+        if not any((staging / RADAR).glob("*.tif")):
+            message = f"{path} has no images in {split}/{AOI}/{RADAR}; check that it is the tarball of {split}"
             raise UserError(message, kind="wrong_data", key=path)
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(staging, target)

@@ -5,7 +5,8 @@ Sources: the bucket's own listing and torchgeo's checksums of the two tarballs (
 
 from typing import NamedTuple
 
-from sn6.datasets.layout import Split
+from sn6.datasets.declaration import Split
+from sn6.datasets.spacenet6 import AOI
 
 BUCKET = "https://spacenet-dataset.s3.amazonaws.com"  # public: no signature, no account
 BASELINE_PREFIX = "spacenet-model-weights/spacenet-6/baseline/"
@@ -28,14 +29,14 @@ class Tarball(NamedTuple):
 
 TARBALLS: dict[Split, Tarball] = {
     "train": Tarball(
-        name="SN6_buildings_AOI_11_Rotterdam_train.tar.gz",
+        name=f"SN6_buildings_{AOI}_train.tar.gz",
         md5="10ca26d2287716e3b6ef0cf0ad9f946e",
         size=39_000_000_000,
         unpacked=85_400_000_000,
         tiles=3401,
     ),
     "test_public": Tarball(
-        name="SN6_buildings_AOI_11_Rotterdam_test_public.tar.gz",
+        name=f"SN6_buildings_{AOI}_test_public.tar.gz",
         md5="a07823a5e536feeb8bb6b6f0cb43cf05",
         size=17_000_000_000,
         unpacked=26_700_000_000,

@@ -7,7 +7,8 @@ import zlib
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
-from sn6.datasets.layout import AOI, PRODUCTS, Split
+from sn6.datasets.declaration import Split
+from sn6.datasets.spacenet6 import AOI, PRODUCTS
 from sn6.errors import UserError, first_line
 
 BLOCK = 1 << 16  # bytes that are read at a time
@@ -39,7 +40,7 @@ class BoundedGzip(gzip.GzipFile):
 
 
 def unpack(file: IO[bytes], name: str, split: Split, folder: Path) -> None:
-    """Unpack the files under `<split>/AOI_11_Rotterdam/` or `AOI_11_Rotterdam/` in a tarball.
+    """Unpack the files under `<split>/<AOI>/` or `<AOI>/` in a tarball.
 
     Args:
         file: .tar.gz to read
@@ -119,7 +120,7 @@ def conflict(path: PurePosixPath, is_folder: bool, seen: dict[PurePosixPath, boo
 
 
 def path_in_split(name: str, split: Split) -> PurePosixPath | None:
-    """Return `PAN/x.tif` for `train/AOI_11_Rotterdam/PAN/x.tif` or `AOI_11_Rotterdam/PAN/x.tif`, None for others."""
+    """Return `PAN/x.tif` for `train/<AOI>/PAN/x.tif` or `<AOI>/PAN/x.tif`, None for others."""
     path = PurePosixPath(name)
     for top in (PurePosixPath(split, AOI), PurePosixPath(AOI)):
         if path.is_relative_to(top):

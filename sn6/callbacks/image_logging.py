@@ -10,12 +10,11 @@ from sn6.callbacks.logged_media import log_picture
 from sn6.callbacks.polygon_f1 import dataset_of, polygon_f1_of
 from sn6.callbacks.scoring import TileResult
 from sn6.data.dataset import TileDataset
-from sn6.datasets.layout import PRODUCTS
 from sn6.plots.maps import Maps, rotate_maps
 from sn6.plots.proposals import tile_figure
 from sn6.plots.rendering import render_background
 from sn6.plots.tile_selection import spread_by_buildings
-from sn6.plots.tiles import save_figure
+from sn6.plots.tiles import TileView, save_figure
 
 
 class ImageLogging(Callback):
@@ -102,11 +101,11 @@ def choose_tiles(dataset: TileDataset, number: int) -> list[int]:
 def draw(dataset: TileDataset, index: int, result: TileResult, maps: Maps, when: str, path: Path) -> None:
     """Draw one tile in its own frame, north up."""
     tile, source = dataset.tiles[index], dataset.source
-    image, valid = dataset.archive.read(tile, source.product, source.bands)
-    names = [PRODUCTS[source.product].bands[band - 1] for band in source.bands]
-    picture = render_background(image, valid, names)
-    orientation = None if PRODUCTS[source.product].optical else tile.orientation
+    image, valid = dataset.data_set.read(tile, source.product.name, source.bands)
+    picture = render_background(image, valid, source.band_names)
+    orientation = None if source.product.optical else tile.orientation
     title = f"{tile.image_id}, {when}"
     maps = rotate_maps(maps) if dataset.is_rotated(index) else maps
-    figure = tile_figure(picture, result.truth, result.footprints.polygons, result.match, title, orientation, maps)
+    view = TileView(picture, source.product.grid, title, orientation)
+    figure = tile_figure(view, result.truth, result.footprints.polygons, result.match, maps)
     save_figure(figure, path)

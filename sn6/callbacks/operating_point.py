@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise, product
 from typing import Any, TypeAlias
 
-from sn6.datasets.archive import Tile
+from sn6.datasets.declaration import Tile
 from sn6.errors import UserError
 from sn6.footprints.polygonizer import Polygonizer
 from sn6.metrics.matching import Counts

@@ -14,7 +14,6 @@ from jaxtyping import Bool, Int, Int32
 from sn6.callbacks.operating_point import Choice, Point, Scores, best_point, candidates_of, grid, grid_around
 from sn6.data.cross_fitting import Half
 from sn6.data.dataset import TileDataset
-from sn6.datasets.layout import PIXEL
 from sn6.footprints.polygonizer import Maps, Polygonizer
 from sn6.metrics.label_matching import match_labels
 from sn6.metrics.matching import MIN_AREA, Counts
@@ -68,10 +67,11 @@ class PointSearch:
             valid: false on nodata
         """
         truth, buildings = label_image(self.dataset, index, *valid.shape)
+        pixel_size = self.dataset.source.product.grid
         counts: list[Counts] = []
         for polygonizer, points in groupby(self.points, lambda point: replace(point, min_area=0.0)):
-            min_pixels = [point.min_area / PIXEL**2 for point in points]
-            counts += match_labels(polygonizer.instances(maps, valid, PIXEL), truth, buildings, min_pixels)
+            min_pixels = [point.min_area / pixel_size**2 for point in points]
+            counts += match_labels(polygonizer.instances(maps, valid, pixel_size), truth, buildings, min_pixels)
         return index, counts
 
     def scores(self, tiles: Int[np.ndarray, " n"]) -> Scores:

@@ -11,8 +11,7 @@ from lightning import Callback, LightningModule, Trainer
 
 from sn6.callbacks.scoring import ScoringThread, TileResult, maps_of_batch, score_tile
 from sn6.data.dataset import TileDataset
-from sn6.datasets.archive import Tile
-from sn6.datasets.layout import CRS, PIXEL
+from sn6.datasets.declaration import Tile
 from sn6.footprints.polygonizer import Maps, Polygonizer, Probability
 from sn6.footprints.threshold import Threshold
 from sn6.formats.challenge_csv import ChallengeCSVWriter, read_proposals
@@ -143,7 +142,8 @@ class PolygonF1(Callback):
         predicted, building = polygonizer.is_building(maps, valid), mask & valid
         intersection, union = int((predicted & building).sum()), int((predicted | building).sum())
         result = self.score_tile(index, maps, valid, polygonizer)
-        instances = compare_instances(result.truth, result.footprints.polygons, result.match, PIXEL)
+        pixel_size = self.dataset.source.product.grid
+        instances = compare_instances(result.truth, result.footprints.polygons, result.match, pixel_size)
         oracle = None
         if self.oracle_table is not None:
             truth = {"mask": mask[None].astype(np.float32)}
@@ -213,6 +213,7 @@ class PolygonF1(Callback):
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the proposals: each rank those of its tiles, which the first one joins in the order of the tiles."""
         folder, tiles = Path(trainer.default_root_dir), self.dataset.tiles
+        data_set = self.dataset.data_set
         corners = {tile.image_id: (tile.bounds[0], tile.bounds[3]) for tile in tiles}
         with ChallengeCSVWriter(folder / f"proposals.part{trainer.global_rank}.csv") as part:
             for index, result in self.results.items():
@@ -224,7 +225,7 @@ class PolygonF1(Callback):
         by_tile = {image_id: footprints for path in parts for image_id, footprints in read_proposals(path).items()}
         with (
             ChallengeCSVWriter(folder / "proposals.csv") as table,
-            GeoJSONWriter(folder / "footprints.geojson", CRS, PIXEL) as collection,
+            GeoJSONWriter(folder / "footprints.geojson", data_set.crs, data_set.pixel_size) as collection,
         ):
             for image_id in (tile.image_id for tile in tiles if tile.image_id in by_tile):
                 for writer in (table, collection):

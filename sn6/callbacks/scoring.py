@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import Bool
 
 from sn6.data.dataset import TileDataset
-from sn6.datasets.layout import PIXEL
 from sn6.footprints import Footprints, rotate_polygons
 from sn6.footprints.polygonizer import Maps, Polygonizer
 from sn6.metrics.matching import Match, match_tile
@@ -47,7 +46,7 @@ def score_tile(
         valid: false on nodata
         polygonizer: from maps to footprints
     """
-    footprints, truth = polygonizer(maps, valid, PIXEL), dataset.labels(index).polygons
+    footprints, truth = polygonizer(maps, valid, dataset.source.product.grid), dataset.labels(index).polygons
     if dataset.is_rotated(index):
         footprints = Footprints(rotate_polygons(footprints.polygons, *valid.shape), footprints.confidences)
     return TileResult(footprints, truth, match_tile(truth, footprints.polygons, footprints.confidences))

@@ -8,7 +8,7 @@ from typing import Any
 
 from sn6.checkpoints.polygonizer import build_polygonizer, field_values, target_of
 from sn6.checkpoints.run_files import FINAL_WEIGHTS
-from sn6.datasets.archive_fingerprint import file_sha256
+from sn6.datasets.fingerprint import file_sha256
 from sn6.errors import UserError
 from sn6.files import read_json, write_text
 from sn6.footprints.polygonizer import Polygonizer

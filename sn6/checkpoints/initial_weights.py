@@ -15,7 +15,6 @@ from sn6.checkpoints.metadata import CheckpointMetadata, ForeignMetadata
 from sn6.checkpoints.transfer import TransferredTensor, transfer_weights
 from sn6.data.folds import Fold, count_overlapping, squares_outside_column
 from sn6.data.source import Source
-from sn6.datasets.layout import PRODUCTS
 from sn6.models.first_layer import Adapt
 
 MODEL_KEY, HANDOFF_KEY = "model.weights", "callbacks.sar_handoff.weights"  # the keys that name weights
@@ -58,8 +57,8 @@ class InitialWeights:
     ) -> list[TransferredTensor]:
         """Copy them into a network that is going to see `source`; see `transfer_weights`."""
         about = self.metadata
-        before = band_names(about.source.product, about.source.bands) if isinstance(about, CheckpointMetadata) else []
-        bands = before, band_names(source.product, source.bands)
+        before = about.to_source().band_names if isinstance(about, CheckpointMetadata) else []
+        bands = before, source.band_names
         return transfer_weights(
             network, self.weights, bands, adapt, reset_head, self.where, node=self.key.rpartition(".")[0]
         )
@@ -69,11 +68,6 @@ def read_initial_weights(path: str, key: str, inside: Sequence[str]) -> InitialW
     """Read weights; arguments and errors of `sn6.checkpoints.loading.find_weights` and `read_checkpoint`."""
     file = find_weights(Path(path), key, inside)
     return InitialWeights(key, file, *read_checkpoint(file, key))
-
-
-def band_names(product: str, bands: Sequence[int]) -> list[str]:
-    """Return the names of a product's bands, by their numbers from 1."""
-    return [PRODUCTS[product].bands[band - 1] for band in bands]
 
 
 def summary(rows: Sequence[TransferredTensor]) -> str:

@@ -1,11 +1,12 @@
 """The metadata of a trained network: how to use it, and what it was trained on. Read and written as this class only."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+import numpy as np
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from sn6.checkpoints.heads import MASK_ONLY, build_heads, foreign_heads
 from sn6.checkpoints.init_options import MAX_MULTIPLE
@@ -14,7 +15,8 @@ from sn6.config.types import MAX_WINDOW
 from sn6.data.normalization import Nodata, Statistics
 from sn6.data.partitions import PartitionName
 from sn6.data.source import Source
-from sn6.datasets.layout import PRODUCTS
+from sn6.datasets import spacenet6
+from sn6.datasets.declaration import Product
 from sn6.errors import UserError, first_line
 from sn6.footprints.polygonizer import Polygonizer
 from sn6.heads import MASK, Heads
@@ -51,6 +53,17 @@ def check_option(value: Any, nesting: int = 0) -> None:
         raise ValueError(f"an option is a {type(value).__name__}")
 
 
+def check_dtype(name: str) -> str:
+    """Return the name of a data type of pixels; raise a ValueError for any other text."""
+    try:
+        is_number = np.dtype(name).kind in ("i", "u", "f")
+    except TypeError:
+        is_number = False
+    if not is_number:
+        raise ValueError(f"{name!r} is no data type of pixels")
+    return name
+
+
 def current_precision(value: Any) -> Any:
     """Return the name that Lightning gives a precision today."""
     return PRECISIONS.get(str(value), value)
@@ -62,22 +75,46 @@ class Model(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
 
 
+class ProductMetadata(Model):
+    """The fields of `sn6.datasets.declaration.Product`."""
+
+    name: Annotated[str, Field(min_length=1, max_length=MAX_ITEMS)]
+    bands: Annotated[tuple[str, ...], Field(min_length=1, max_length=MAX_BANDS)]
+    dtype: Annotated[str, AfterValidator(check_dtype)]
+    pixel_size: Positive
+    sensor: Literal["radar", "optical"]
+    nodata: Finite | None = 0.0
+    repeat: Annotated[int, Field(strict=True, ge=1, le=MAX_ITEMS)] = 1
+    default_bands: Bands | None = None
+
+    @classmethod
+    def published(cls, value: Any) -> Any:
+        """Return the product of SpaceNet 6 for its name, which files of sn6 0.3 and before have instead of its fields.
+
+        Raises:
+            ValueError: it has no product of this name
+        """
+        if not isinstance(value, str):
+            return value
+        if value not in spacenet6.PRODUCTS:
+            raise ValueError(f"unknown product {value!r}")
+        return asdict(spacenet6.PRODUCTS[value])
+
+
 class SourceMetadata(Model):
     """The fields of `sn6.data.source.Source`."""
 
-    product: str
+    product: Annotated[ProductMetadata, BeforeValidator(ProductMetadata.published)]
     bands: Bands
     orient: Annotated[bool, Field(strict=True)]
     min_area: NonNegative
 
     @model_validator(mode="after")
     def check(self) -> "SourceMetadata":
-        """Raise a ValueError for an unknown product, or a band that it does not have."""
-        if self.product not in PRODUCTS:
-            raise ValueError(f"unknown product {self.product!r}")
-        count = len(PRODUCTS[self.product].bands)
+        """Raise a ValueError for a band that the product does not have."""
+        count = len(self.product.bands)
         if not self.bands or max(self.bands) > count:
-            raise ValueError(f"{self.product} has the bands 1 to {count}")
+            raise ValueError(f"{self.product.name} has the bands 1 to {count}")
         return self
 
 
@@ -182,8 +219,9 @@ class CheckpointMetadata(Model):
             raise ValueError(str(error)) from None
 
     def to_source(self) -> Source:
-        """Return the part of an archive that its samples are made from."""
-        return Source(**self.source.model_dump())
+        """Return the part of a data set that its samples are made from."""
+        fields = self.source.model_dump()
+        return Source(Product(**fields.pop("product")), **fields)
 
     def to_statistics(self) -> Statistics:
         """Return its normalisation."""

@@ -1,4 +1,4 @@
-"""Load batches of a fold of an archive: the LightningDataModule."""
+"""Load batches of a fold of a data set: the LightningDataModule."""
 
 import logging
 from collections.abc import Mapping
@@ -21,11 +21,11 @@ from sn6.data.normalization import Nodata, Statistics, measure_statistics
 from sn6.data.partitions import PARTITIONS, PartitionName
 from sn6.data.reader import NO_TARGETS
 from sn6.data.sampler import EpochSampler, ResumableLoader
-from sn6.data.source import Source, default_bands
+from sn6.data.source import Source
 from sn6.data.store import Store, store_folder
 from sn6.data.stored_crops import StoredCrops, identity
-from sn6.datasets.archive import Archive, Tile
-from sn6.datasets.layout import PRODUCTS, test_truth_path
+from sn6.datasets.declaration import Tile
+from sn6.datasets.spacenet6 import SpaceNet6
 from sn6.errors import UserError
 from sn6.processes import start_loader_worker
 from sn6.targets.target import Target
@@ -44,7 +44,7 @@ class TileDataModule(LightningDataModule):
         targets: maps that the losses of the heads need, by name; not a key of the config
 
     Raises:
-        UserError: the arguments do not fit one another, or (in `setup`) the archive or the fold cannot be used
+        UserError: the arguments do not fit one another, or (in `setup`) the data set or the fold cannot be used
     """
 
     def __init__(
@@ -81,10 +81,11 @@ class TileDataModule(LightningDataModule):
                 kind="missing_value",
                 key="data.root",
             )
-        self.source = Source(product, tuple(bands or default_bands(product)), orient, min_area)
+        self.data_set = SpaceNet6(root)
+        declared = self.data_set.product(product)
+        self.source = Source(declared, tuple(bands or declared.default_bands or declared.numbers), orient, min_area)
         check_band_statistics(mean, std, len(self.source.bands))
         check_target_names(targets)
-        self.archive = Archive(root)
         self.partition, self.fold_index, self.test_column = partition, fold, test_column
         self.crop, self.crops_per_tile, self.augmentation = crop, crops_per_tile, augmentation or Augmentation()
         self.prefer_buildings = prefer_buildings
@@ -117,8 +118,8 @@ class TileDataModule(LightningDataModule):
         self.fold, self.scored_on = self._fold()
         self.statistics = self._statistics()
         if self.store_on is not None:
-            folder = store_folder(self.archive.root, self.store_root)
-            self.store = Store(self.archive, self.source, folder, self.targets)
+            folder = store_folder(self.data_set.root, self.store_root)
+            self.store = Store(self.data_set, self.source, folder, self.targets)
             self.store.prepare([*self.fold.train, *self.fold.validation, *self.fold.test])
         self.train_tiles = self._dataset(self.fold.train)
         self.validation_tiles = self._dataset(self.fold.validation)
@@ -131,7 +132,7 @@ class TileDataModule(LightningDataModule):
         needs_building_fraction = any(target.needs_building_fraction for target in self.targets.values())
         if self.mean is not None and self.std is not None and not needs_building_fraction:
             return Statistics(tuple(self.mean), tuple(self.std), None)
-        measured = measure_statistics(self.archive, self.fold.train, self.source)
+        measured = measure_statistics(self.data_set, self.fold.train, self.source)
         if self.mean is None or self.std is None:
             return measured
         return replace(measured, mean=tuple(self.mean), std=tuple(self.std))
@@ -142,33 +143,34 @@ class TileDataModule(LightningDataModule):
         The fold is that of the SAR tiles for every product, so that an optical run and the SAR run that follows it
         separate the same ground even where a tile lacks its optical image.
         """
-        index = "SAR-Intensity" if self.archive.has_product("train", "SAR-Intensity") else self.source.product
-        tiles = self._labelled(self.archive.tiles("train", index))
-        if self.source.product != index and self.archive.has_product("train", self.source.product):
-            self.archive.tiles("train", self.source.product)  # checks the headers and positions of its images
+        product = self.source.product.name
+        index = self.data_set.main_product() or product
+        tiles = self._labelled(self.data_set.tiles("train", index))
+        if product != index and self.data_set.has_product("train", product):
+            self.data_set.tiles("train", product)  # checks the headers and positions of its images
         test: list[Tile] = []
-        if self.test_column is None and test_truth_path(self.archive.root).exists():
-            test = self._labelled(self.archive.tiles("test_public", "SAR-Intensity"))
-        check_footprints(self.archive, tiles)
+        if self.test_column is None and self.data_set.has_test_labels:
+            test = self._labelled(self.data_set.tiles("test_public", index))
+        check_footprints(self.data_set, tiles)
         all_products = make_fold(tiles, self.fold_index, self.test_column, test, self.partition)
-        fold, noun = with_product(all_products, self.source.product), PARTITIONS[self.partition].noun
+        fold, noun = with_product(all_products, product), PARTITIONS[self.partition].noun
         if self.test_column is not None:
             return fold, f"test {noun} {self.test_column}"
-        if test and not PRODUCTS[self.source.product].optical:
+        if test and not self.source.product.optical:
             return fold, "test tiles"
         # The test tiles have no optical image. Training tiles that overlap them are dropped all the same, for the SAR
         # run that follows.
         return replace(fold, test=fold.validation), f"validation {noun} {self.fold_index}, which also chose the epoch"
 
     def _labelled(self, tiles: list[Tile]) -> list[Tile]:
-        labelled = [tile for tile in tiles if self.archive.has_labels(tile)]
+        labelled = [tile for tile in tiles if self.data_set.has_labels(tile)]
         if len(labelled) < len(tiles):
             log.warning("tiles without labels, which are left out: %d of %d", len(tiles) - len(labelled), len(tiles))
         return labelled
 
     def _dataset(self, tiles: list[Tile]) -> TileDataset:
         options = (self.source, self.statistics, self.nodata, self.targets)
-        return TileDataset(self.archive, tiles, *options, reader=self.store)
+        return TileDataset(self.data_set, tiles, *options, reader=self.store)
 
     def train_dataloader(self) -> DataLoader:
         """Load random crops; `batch_size` is the total over all devices."""
@@ -240,7 +242,7 @@ class TileDataModule(LightningDataModule):
     def state_dict(self) -> dict[str, Any]:
         """Return the metadata of a checkpoint from which others make the same samples, and its training area."""
         return {
-            "source": asdict(self.source) | {"bands": list(self.source.bands)},
+            "source": asdict(self.source),
             "nodata": self.nodata,
             "mean": list(self.statistics.mean),
             "std": list(self.statistics.std),
@@ -260,12 +262,12 @@ class TileDataModule(LightningDataModule):
             before, now = state_dict[key], getattr(self.statistics, key)
             if not np.allclose(before, now, rtol=SAME_STATISTICS):
                 raise UserError(
-                    f"data.root={self.archive.root} has other pixels than the run was trained on: the {key} of the "
+                    f"data.root={self.data_set.root} has other pixels than the run was trained on: the {key} of the "
                     f"training tiles is {[round(x, 4) for x in now]}, was {[round(x, 4) for x in before]}; give a copy "
                     "of the same archive, or set resume=false to start over",
                     kind="conflict",
                     key="data.root",
-                    value=str(self.archive.root),
+                    value=str(self.data_set.root),
                 )
 
 

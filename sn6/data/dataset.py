@@ -28,8 +28,7 @@ from sn6.data.reader import NO_TARGETS, GeoTIFFReader, Reader
 from sn6.data.samples import NO_WARP, ChangeDecibels, Layers, SampleMaker
 from sn6.data.source import Source, is_rotated
 from sn6.data.warp import Warp
-from sn6.datasets.archive import Archive, Tile
-from sn6.datasets.layout import PRODUCTS
+from sn6.datasets.declaration import DataSet, Tile
 from sn6.datasets.statistics import polygons_in_mask
 from sn6.errors import UserError
 from sn6.footprints import Labels
@@ -47,7 +46,7 @@ class TileDataset(Dataset):
     in the sensor's frame.
 
     Args:
-        archive: archive of the tiles
+        data_set: of the tiles
         tiles: tiles in the order of the samples
         source: product, bands and labels
         statistics: for the normalisation and the class balance
@@ -58,7 +57,7 @@ class TileDataset(Dataset):
 
     def __init__(
         self,
-        archive: Archive,
+        data_set: DataSet,
         tiles: Sequence[Tile],
         source: Source,
         statistics: Statistics,
@@ -66,13 +65,13 @@ class TileDataset(Dataset):
         targets: Mapping[str, Target] = NO_TARGETS,
         reader: Reader | None = None,
     ) -> None:
-        self.archive = archive
+        self.data_set = data_set
         self.tiles = list(tiles)
         self.source = source
         self.statistics = statistics
         self.nodata = nodata
         self.targets = targets
-        self.reader = reader or GeoTIFFReader(archive, source, targets)
+        self.reader = reader or GeoTIFFReader(data_set, source, targets)
         self.maker = SampleMaker(statistics, nodata, targets)
 
     def __len__(self) -> int:
@@ -116,11 +115,11 @@ class TileDataset(Dataset):
 
     def is_rotated(self, index: int) -> bool:
         """Return whether the sample is rotated by 180° relative to the tile's own frame."""
-        return is_rotated(self.tiles[index], self.source)
+        return is_rotated(self.data_set, self.tiles[index], self.source)
 
     def labels(self, index: int) -> Labels:
         """Return the footprints of a tile, in the tile's own frame."""
-        labels = self.archive.labels(self.tiles[index])
+        labels = self.data_set.labels(self.tiles[index])
         assert labels is not None, "the datamodule leaves out tiles without labels"
         return labels
 
@@ -189,14 +188,14 @@ class CropDataset(Dataset):
     def change_decibels(self, rng: np.random.Generator) -> ChangeDecibels | None:
         """Return what changes the decibels of a crop; None where nothing does, as with optical tiles."""
         is_unchanged = type(self.augmentation).decibels is Augmentation.decibels
-        if is_unchanged or PRODUCTS[self.tiles.source.product].optical:
+        if is_unchanged or self.tiles.source.product.optical:
             return None
         return partial(change_decibels, augmentation=self.augmentation, rng=rng)
 
     def count_buildings(self) -> Int64[np.ndarray, " tiles"]:
         """Return the number of buildings in the mask of each tile."""
-        data, min_area = self.tiles, self.tiles.source.min_area
-        return np.array([len(polygons_in_mask(data.labels(index), min_area)) for index in range(len(data))])
+        data, min_area, grid = self.tiles, self.tiles.source.min_area, self.tiles.source.product.grid
+        return np.array([len(polygons_in_mask(data.labels(index), min_area, grid)) for index in range(len(data))])
 
     def draw_tile(self, epoch: int, draw: int) -> tuple[int, bool, np.random.Generator]:
         """Return the tile of a crop, whether the crop prefers buildings, and the generator of all else about it."""

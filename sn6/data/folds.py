@@ -12,8 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from sn6.data.partitions import PARTITIONS, PartitionName, assign_columns, overlapping_pairs
-from sn6.datasets.archive import Archive, Tile
-from sn6.datasets.layout import CRS, PIXEL
+from sn6.datasets.declaration import DataSet, Tile
 from sn6.datasets.statistics import is_outside
 from sn6.errors import UserError
 
@@ -115,23 +114,22 @@ def with_product(fold: Fold, product: str) -> Fold:
     return replace(fold, train=train, validation=validation, test=test)
 
 
-def check_footprints(archive: Archive, tiles: Sequence[Tile]) -> None:
+def check_footprints(data_set: DataSet, tiles: Sequence[Tile]) -> None:
     """Raise a UserError where `tiles` have footprints, and all are outside their tiles.
 
     The first footprint on its tile ends the search: usually only one tile is looked at.
     """
     number = 0
     for tile in tiles:
-        west, south, east, north = tile.bounds
-        labels = archive.labels(tile)
+        labels = data_set.labels(tile)
         if labels is not None and len(labels):
-            if not is_outside(labels.polygons, (north - south) / PIXEL, (east - west) / PIXEL).all():
+            if not is_outside(labels.polygons, *tile.size(data_set.pixel_size)).all():
                 return
             number += len(labels)
     if number:
         raise UserError(
-            f"all {number} footprints of the training tiles of {archive.root} are outside their tiles; give them in "
-            f"pixels of {PIXEL} m from the tile's upper left corner (CSV), or in metres of {CRS} (GeoJSON)",
+            f"all {number} footprints of the training tiles of {data_set.root} are outside their tiles; give them in "
+            f"{data_set.label_format}",
             kind="wrong_data",
             key="data.root",
         )

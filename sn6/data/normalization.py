@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from sn6.data.source import Source
-from sn6.datasets.archive import Archive, Tile
+from sn6.datasets.declaration import DataSet, Tile
 from sn6.datasets.statistics import tile_statistics
 from sn6.errors import UserError
 
@@ -30,7 +30,7 @@ class Statistics:
     building_fraction: float | None
 
 
-def measure_statistics(archive: Archive, tiles: Sequence[Tile], source: Source, max_tiles: int = 200) -> Statistics:
+def measure_statistics(data_set: DataSet, tiles: Sequence[Tile], source: Source, max_tiles: int = 200) -> Statistics:
     """Measure mean, standard deviation and building fraction over the valid pixels of up to `max_tiles` tiles.
 
     The tiles are spread evenly over `tiles`, the training tiles of a fold: the validation area does not affect the
@@ -40,16 +40,16 @@ def measure_statistics(archive: Archive, tiles: Sequence[Tile], source: Source, 
         UserError: there is no valid pixel
     """
     chosen = [tiles[i] for i in np.unique(np.linspace(0, len(tiles) - 1, min(max_tiles, len(tiles))).astype(int))]
-    measured = tile_statistics(archive, chosen, source.product, source.min_area)
+    measured = tile_statistics(data_set, chosen, source.product.name, source.min_area)
     count, building = sum(tile.pixels for tile in measured), sum(tile.building for tile in measured)
     bands = np.asarray(source.bands) - 1
     total = np.sum([tile.total for tile in measured], axis=0)[bands]
     squares = np.sum([tile.squares for tile in measured], axis=0)[bands]
     if count == 0:
         raise UserError(
-            f"the training tiles of {archive.root} contain only nodata ({len(tiles)} tiles); set another data.fold",
+            f"the training tiles of {data_set.root} contain only nodata ({len(tiles)} tiles); set another data.fold",
             kind="wrong_data",
-            key=archive.root,
+            key=data_set.root,
         )
     mean = total / count
     std = np.sqrt(np.maximum(squares / count - mean**2, 1e-12))

@@ -14,9 +14,8 @@ from sn6.data.augment import Sample, crop_sample, rotate_180, whole_tile
 from sn6.data.reader import NO_TARGETS, SelectWindow
 from sn6.data.source import Source, is_rotated
 from sn6.data.store_layers import StoreTask, decode, map_array, store_tile
-from sn6.datasets.archive import Archive, Tile
 from sn6.datasets.cache import image_fingerprint
-from sn6.datasets.layout import tile_path
+from sn6.datasets.declaration import DataSet, Tile
 from sn6.errors import UserError, counted
 from sn6.files import exclusive_lock
 from sn6.processes import in_processes
@@ -25,8 +24,8 @@ from sn6.targets.target import Target
 
 FORMAT = 1  # increase it whenever the same sources give other files
 TARGET_FORMAT = 2  # the same for the layers of targets alone
-PIXEL_LAYERS = ("image", "valid")  # layers that do not depend on the labels
-MIN_PIXELS_FOR_POOL = 20_000_000  # one process stores fewer pixels in less time than other processes take to start
+IMAGE_LAYERS = ("image", "valid")  # layers that do not depend on the labels
+MIN_SIZE_FOR_POOL = 20_000_000  # one process stores fewer pixels in less time than other processes take to start
 log = logging.getLogger(__name__)
 
 
@@ -52,19 +51,19 @@ class Store:
     source gives another name, so that an existing file is always up to date, without an index to maintain.
 
     Args:
-        archive: archive of the GeoTIFFs and labels
+        data_set: of the images and labels
         source: product, bands and labels
         folder: folder of the stores of this archive
         targets: by name
     """
 
     def __init__(
-        self, archive: Archive, source: Source, folder: Path, targets: Mapping[str, Target] = NO_TARGETS
+        self, data_set: DataSet, source: Source, folder: Path, targets: Mapping[str, Target] = NO_TARGETS
     ) -> None:
-        self.archive = archive
+        self.data_set = data_set
         self.source = source
         self.targets = targets
-        self.folder = folder / source.product
+        self.folder = folder / source.product.name
         self._files: dict[str, dict[str, Path]] = {}  # by image id
 
     def read(self, tile: Tile, select_window: SelectWindow = whole_tile) -> Sample:
@@ -74,7 +73,7 @@ class Store:
             UserError: a file is missing or broken
         """
         stored: Sample = self.layers(tile) | {"image_id": tile.image_id}
-        if is_rotated(tile, self.source):
+        if is_rotated(self.data_set, tile, self.source):
             stored = rotate_180(stored)
         crop = crop_sample(stored, select_window(stored["valid"][0], stored["instances"][0]))
         bands = crop.pop("image")[np.asarray(self.source.bands) - 1]
@@ -93,13 +92,13 @@ class Store:
     def files(self, tile: Tile) -> dict[str, Path]:
         """Return the file of each layer of a tile; its key is that of the sources at the first call."""
         if tile.image_id not in self._files:
-            geotiff = tile_path(self.archive.root, tile.split, self.source.product, tile.image_id)
+            geotiff = self.data_set.image_path(tile, self.source.product.name)
             pixels = " ".join(map(str, (FORMAT, *image_fingerprint(geotiff)))).encode()
-            labels = self.archive.labels(tile)
+            labels = self.data_set.labels(tile)
             buildings = [] if labels is None else [*shapely.to_wkb(labels.polygons), labels.heights.tobytes()]
             pixel_key, label_key = digest(pixels), digest(pixels, *buildings)
             self._files[tile.image_id] = {
-                layer: self.folder / name / f"{tile.image_id}.{pixel_key if layer in PIXEL_LAYERS else label_key}.npy"
+                layer: self.folder / name / f"{tile.image_id}.{pixel_key if layer in IMAGE_LAYERS else label_key}.npy"
                 for layer, name in self._layers().items()
             }
         return self._files[tile.image_id]
@@ -146,14 +145,14 @@ class Store:
         for tile in {tile.image_id: tile for tile in tiles}.values():
             files = {layer: path for layer, path in self.files(tile).items() if not path.exists()}
             if files:
-                options = (self.source.product, self.source.min_area, self.targets, self.archive.labels(tile))
-                tasks.append(StoreTask(self.archive.root, tile, *options, files))
+                options = (self.source.product, self.source.min_area, self.targets, self.data_set.labels(tile))
+                tasks.append(StoreTask(self.data_set, tile, *options, files))
         return tasks
 
     def _store(self, tasks: Sequence[StoreTask]) -> None:
         size = sum(task.size for task in tasks)
         check_disk_space(self.folder, size)
-        is_worth_it = sum(task.pixels for task in tasks) >= MIN_PIXELS_FOR_POOL
+        is_worth_it = sum(task.pixels for task in tasks) >= MIN_SIZE_FOR_POOL
         stored = in_processes(store_tile, tasks, is_worth_it=is_worth_it)
         for _ in track(stored, f"storing {counted(len(tasks), 'tile')}, {shown_size(size)}", len(tasks)):
             pass

@@ -9,8 +9,7 @@ import numpy as np
 from jaxtyping import Float32, Int32, Integer, Shaped, UInt8, UInt16
 
 from sn6.data.reader import rasterize_labels
-from sn6.datasets.archive import Archive, Tile
-from sn6.datasets.layout import PIXEL, PRODUCTS, tile_path
+from sn6.datasets.declaration import DataSet, Product, Tile
 from sn6.errors import UserError, first_line
 from sn6.files import atomic_write
 from sn6.footprints import Labels
@@ -24,7 +23,7 @@ class StoreTask:
     """The input of a process that stores a tile.
 
     Attributes:
-        root: root of the archive
+        data_set: of the tile
         tile: tile to store
         product: product to store
         min_area: m²; smaller footprints are left out of the instances
@@ -33,9 +32,9 @@ class StoreTask:
         files: files to write, by layer
     """
 
-    root: Path
+    data_set: DataSet
     tile: Tile
-    product: str
+    product: Product
     min_area: float
     targets: Mapping[str, Target]
     labels: Labels | None
@@ -43,14 +42,14 @@ class StoreTask:
 
     @property
     def pixels(self) -> int:
-        """Return the number of pixels of a band on the grid of 0.5 m."""
-        west, south, east, north = self.tile.bounds
-        return round((east - west) / PIXEL) * round((north - south) / PIXEL)
+        """Return the number of pixels of a band on the grid of the labels."""
+        height, width = self.tile.size(self.product.grid)
+        return round(height) * round(width)
 
     @property
     def size(self) -> int:
         """Return the size of the files in bytes."""
-        image = len(PRODUCTS[self.product].bands) * stored_dtype(self.product).itemsize
+        image = len(self.product.bands) * stored_dtype(self.product).itemsize
         depth = {"image": image, "valid": 1, "instances": 2}
         depth |= {name: one.channels * (4 if one.stored_range is None else 1) for name, one in self.targets.items()}
         return self.pixels * sum(depth[layer] for layer in self.files)
@@ -62,13 +61,12 @@ def store_tile(task: StoreTask) -> None:
     Raises:
         UserError: the GeoTIFF cannot be read, or contains a value that the store cannot represent
     """
-    bands = range(1, len(PRODUCTS[task.product].bands) + 1)
-    image, valid = Archive(task.root).read(task.tile, task.product, bands)
-    labels = rasterize_labels(task.labels, valid, task.min_area)
+    image, valid = task.data_set.read(task.tile, task.product.name, task.product.numbers)
+    labels = rasterize_labels(task.labels, valid, task.min_area, task.product.grid)
     layers = tile_layers({name: target for name, target in task.targets.items() if name in task.files}, labels)
     for layer, path in task.files.items():
         if layer == "image":
-            name = tile_path(task.root, task.tile.split, task.product, task.tile.image_id)
+            name = task.data_set.image_path(task.tile, task.product.name)
             write_array(path, encode(image, task.product, name))
         elif layer == "valid":
             write_array(path, valid[None])
@@ -78,24 +76,24 @@ def store_tile(task: StoreTask) -> None:
             write_array(path, layers[layer])
 
 
-def stored_dtype(product: str) -> np.dtype:
+def stored_dtype(product: Product) -> np.dtype:
     """Return the dtype of the stored image: that of the product if it is optical; SAR is rounded to 16 bits."""
-    return np.dtype(PRODUCTS[product].dtype if PRODUCTS[product].optical else np.uint16)
+    return np.dtype(product.dtype if product.optical else np.uint16)
 
 
-def steps_per_unit(product: str) -> int:
+def steps_per_unit(product: Product) -> int:
     """Return the number of stored steps per unit of the product; optical values are stored unchanged."""
-    return 1 if PRODUCTS[product].optical else STEPS_PER_DB
+    return 1 if product.optical else STEPS_PER_DB
 
 
 def encode(
-    image: Float32[np.ndarray, "c h w"], product: str, path: Path
+    image: Float32[np.ndarray, "c h w"], product: Product, path: Path
 ) -> UInt8[np.ndarray, "c h w"] | UInt16[np.ndarray, "c h w"]:
     """Encode SAR as decibels × 512, rounded: within 1/1024 dB from 0 to 127.99 dB. Optical values are exact.
 
     Args:
         image: all bands in the units of the product
-        product: its name
+        product: of the image
         path: file to name in the message
 
     Raises:
@@ -104,13 +102,13 @@ def encode(
     dtype = stored_dtype(product)
     encoded = np.rint(image * steps_per_unit(product)).clip(0, np.iinfo(dtype).max).astype(dtype)
     difference = np.abs(decode(encoded, product) - image)
-    rounding = 0 if PRODUCTS[product].optical else 0.5 / steps_per_unit(product)
+    rounding = 0 if product.optical else 0.5 / steps_per_unit(product)
     if difference.max(initial=0) > rounding:
         worst = image.ravel()[difference.argmax()]
         maximum = np.iinfo(dtype).max / steps_per_unit(product)
-        numbers = "integers" if PRODUCTS[product].optical else "decibels"
+        numbers = "integers" if product.optical else "decibels"
         raise UserError(
-            f"{path} contains {worst:g}, but a store represents {product} as {numbers} from 0 to {maximum:.5g}; "
+            f"{path} contains {worst:g}, but a store represents {product.name} as {numbers} from 0 to {maximum:.5g}; "
             "set data.store=null",
             kind="wrong_data",
             key=path,
@@ -119,7 +117,7 @@ def encode(
     return encoded
 
 
-def decode(stored: Integer[np.ndarray, "c h w"], product: str) -> Float32[np.ndarray, "c h w"]:
+def decode(stored: Integer[np.ndarray, "c h w"], product: Product) -> Float32[np.ndarray, "c h w"]:
     """Convert stored values to the units of the product."""
     return stored.astype(np.float32) / np.float32(steps_per_unit(product))
 

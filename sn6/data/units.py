@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 from sn6.data.normalization import Statistics
-from sn6.datasets.layout import Product
+from sn6.datasets.declaration import Product
 
 WARN, REFUSE = 3.0, 6.0  # standard deviations from the mean to the median
 NORMAL_RANGE = 1.349  # interquartile range of a normal distribution in standard deviations

@@ -1,4 +1,4 @@
-"""Load the labels of an archive from its CSV, or from the arrays cached in `<root>/.sn6/labels-<split>.npz`.
+"""Load labels from a CSV in the challenge's format, or from the arrays cached in `<root>/.sn6/labels-<split>.npz`.
 
 Parsing the text of 214,682 polygons takes seconds at every start, loading the arrays milliseconds.
 """
@@ -9,23 +9,27 @@ from pathlib import Path
 import numpy as np
 
 from sn6.datasets.cache import cache_path, fingerprint, lock, save
-from sn6.datasets.layout import Split, labels_path, test_truth_path
+from sn6.datasets.declaration import Split
 from sn6.datasets.packed_labels import PackedLabels, pack
 from sn6.formats.challenge_csv import read_labels
 
 FORMAT = 1  # increase it whenever the same CSV gives other labels
 
 
-def load_labels(root: Path, split: Split) -> PackedLabels:
-    """Return the labels of the tiles that the CSV of `split` lists; of no tile where there is no CSV.
+def load_labels(root: Path, split: Split, path: Path) -> PackedLabels:
+    """Return the labels of the tiles that a CSV lists; of no tile where there is no CSV.
 
     The cache is used as long as the CSV has the size and time that it had when it was read. If several processes call
     this at the same time, one reads the CSV and the others wait.
 
+    Args:
+        root: folder whose cache is used
+        split: of the tiles
+        path: the CSV
+
     Raises:
         UserError: the CSV is malformed
     """
-    path = labels_path(root) if split == "train" else test_truth_path(root)
     if not path.exists():
         return pack({})
     cache, made_from = cache_path(root, f"labels-{split}.npz"), (FORMAT, *fingerprint(path))

@@ -4,8 +4,8 @@
 
 - a band that is used holds the nodata value that the file declares for it, or NaN or infinity,
 - the file's mask (internal, or in a .msk file) or an alpha band says so,
-- no band on disk has a value: each is 0, the data set's own rule (`layout.NODATA`), or nodata itself. Integer files
-  that declare 0 say no more than this rule, so a 0 in one band of a dark optical pixel is a value.
+- no band on disk has a value: each is the value of the data set's own rule (0 in SpaceNet 6), or nodata itself. Integer
+  files that declare this value say no more than the rule, so a 0 in one band of a dark optical pixel is a value.
 """
 
 import warnings
@@ -20,7 +20,6 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window
 
-from sn6.datasets.layout import NODATA
 from sn6.errors import UserError
 
 TILE_DRIVER = "GTiff"  # of the tiles of an archive
@@ -71,7 +70,7 @@ def data_bands(source: rasterio.DatasetReader) -> list[int]:
 
 
 def read_window(
-    source: rasterio.DatasetReader, bands: Sequence[int], window: Window | None = None
+    source: rasterio.DatasetReader, bands: Sequence[int], window: Window | None = None, rule: float | None = 0.0
 ) -> tuple[Float32[np.ndarray, "c h w"], Bool[np.ndarray, "h w"]]:
     """Read a rectangle of a file in the units that the file declares: stored value · scale + offset.
 
@@ -80,6 +79,7 @@ def read_window(
         bands: counted from 1 in the file, in the order of the result; one may be repeated. An alpha band among them is
             read as values and masks nothing.
         window: in pixels of the file; None for the whole file
+        rule: pixels with this value in all bands on disk are nodata; None where only the file says what is
 
     Returns:
         The bands, 0 on nodata, and which pixels are valid.
@@ -88,7 +88,7 @@ def read_window(
         RasterioError: the file is broken or truncated
         UserError: the values are complex
     """
-    return to_values(source, read_stored(source, bands, window), bands, window)
+    return to_values(source, read_stored(source, bands, window), bands, window, rule)
 
 
 def stored_bands(source: rasterio.DatasetReader, bands: Sequence[int]) -> list[int]:
@@ -117,17 +117,18 @@ def to_values(
     stored: Shaped[np.ndarray, "stored h w"],
     bands: Sequence[int],
     window: Window | None = None,
+    rule: float | None = 0.0,
 ) -> tuple[Float32[np.ndarray, "c h w"], Bool[np.ndarray, "h w"]]:
     """Return values and valid pixels as `read_window` does, of what `read_stored` has read."""
     on_disk = stored_bands(source, bands)
     pixels = scaled(source, stored, on_disk)
     used = [on_disk.index(band) for band in bands]
-    absent = absent_values(source, stored, pixels, on_disk)
-    empty = stored == NODATA
+    absent = absent_values(source, stored, pixels, on_disk, rule)
+    empty = np.zeros(stored.shape, dtype=bool) if rule is None else np.equal(stored, rule)
     if absent is None:
-        valid = ~empty.all(axis=0)
+        valid = np.asarray(~empty.all(axis=0))
     else:
-        valid = ~((empty | absent).all(axis=0) | absent[np.unique(used)].any(axis=0))
+        valid = np.asarray(~((empty | absent).all(axis=0) | absent[np.unique(used)].any(axis=0)))
     mask = read_mask(source, bands, window)
     if mask is not None:
         valid &= mask
@@ -143,6 +144,7 @@ def absent_values(
     stored: Shaped[np.ndarray, "stored h w"],
     pixels: Float32[np.ndarray, "stored h w"],
     on_disk: Sequence[int],
+    rule: float | None,
 ) -> Bool[np.ndarray, "stored h w"] | None:
     """Return which values are the band's declared nodata, NaN or infinity; None where all bands have values."""
     absent = None
@@ -150,25 +152,25 @@ def absent_values(
     if not is_exact and not (finite := np.isfinite(pixels)).all():
         absent = ~finite
     for number, band in enumerate(on_disk):
-        nodata = nodata_as_stored(source.nodatavals[band - 1], source.dtypes[band - 1])
+        nodata = nodata_as_stored(source.nodatavals[band - 1], source.dtypes[band - 1], rule)
         if nodata is not None:
             absent = np.zeros(stored.shape, bool) if absent is None else absent
             absent[number] |= stored[number] == nodata
     return absent
 
 
-def nodata_as_stored(nodata: float | None, dtype: str) -> np.generic | None:
+def nodata_as_stored(nodata: float | None, dtype: str, rule: float | None) -> np.generic | None:
     """Return a declared nodata value in its band's data type; None where other rules decide, or no value can equal it.
 
     Files declare it as decimal text: -3.40282347e+38 means the smallest float32, 1e39 nothing in float32, and -9999
-    nothing in uint16. NaN and infinity are nodata in any case. A declared 0 of integers says no more than the rule of
-    the data set: the optical images declare it, and a dark pixel may be 0 in one of their bands.
+    nothing in uint16. NaN and infinity are nodata in any case. A declared value of integers that is the data set's rule
+    says no more than the rule: optical images declare 0, and a dark pixel may be 0 in one of their bands.
     """
     if nodata is None or not np.isfinite(nodata):
         return None
     kind = np.dtype(dtype)
     if kind.kind in "iu":
-        if nodata == NODATA:
+        if nodata == rule:
             return None
         whole, limits = int(nodata), np.iinfo(kind)
         return kind.type(whole) if whole == nodata and limits.min <= whole <= limits.max else None

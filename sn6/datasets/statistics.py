@@ -15,9 +15,8 @@ import numpy as np
 import shapely
 from jaxtyping import Bool, Float32
 
-from sn6.datasets.archive import Archive, Tile
 from sn6.datasets.cache import Fingerprint, cache_path, image_fingerprint, lock, save
-from sn6.datasets.layout import PIXEL, PRODUCTS, tile_path
+from sn6.datasets.declaration import DataSet, Tile
 from sn6.errors import counted
 from sn6.footprints import Labels, Polygons
 from sn6.progress import track
@@ -26,7 +25,7 @@ from sn6.targets.rasterize import rasterize_instances
 
 @dataclass(frozen=True)
 class TileStatistics:
-    """Sums over the valid pixels of one tile, on the grid of 0.5 m.
+    """Sums over the valid pixels of one tile, on the grid of the labels.
 
     Attributes:
         file: `image_fingerprint` of the file that was measured
@@ -72,17 +71,17 @@ def compute_tile_statistics(
     )
 
 
-def labels_in_mask(labels: Labels | None, min_area: float) -> Labels:
+def labels_in_mask(labels: Labels | None, min_area: float, pixel_size: float) -> Labels:
     """Return the buildings of at least `min_area` m²; none where the labels are unknown."""
     if labels is None:
         return Labels(np.empty(0, dtype=object), np.empty(0))
-    is_in_mask = shapely.area(labels.polygons) * PIXEL**2 >= min_area
+    is_in_mask = shapely.area(labels.polygons) * pixel_size**2 >= min_area
     return Labels(labels.polygons[is_in_mask], labels.heights[is_in_mask])
 
 
-def polygons_in_mask(labels: Labels | None, min_area: float) -> np.ndarray:
+def polygons_in_mask(labels: Labels | None, min_area: float, pixel_size: float) -> np.ndarray:
     """Return the polygons (pixels) of at least `min_area` m²; none where the labels are unknown."""
-    return labels_in_mask(labels, min_area).polygons
+    return labels_in_mask(labels, min_area, pixel_size).polygons
 
 
 def is_outside(polygons: Polygons, height: float, width: float) -> Bool[np.ndarray, " n"]:
@@ -96,7 +95,7 @@ def labels_fingerprint(footprints: Polygons) -> str:
     return blake2b(b"".join(shapely.to_wkb(np.asarray(footprints, dtype=object))), digest_size=8).hexdigest()
 
 
-def tile_statistics(archive: Archive, tiles: Sequence[Tile], product: str, min_area: float) -> list[TileStatistics]:
+def tile_statistics(data_set: DataSet, tiles: Sequence[Tile], product: str, min_area: float) -> list[TileStatistics]:
     """Return the sums of each tile, from the cache where they are up to date, otherwise measured and cached.
 
     If several processes call this at the same time, one measures and the others wait. Where the cache cannot be
@@ -105,30 +104,30 @@ def tile_statistics(archive: Archive, tiles: Sequence[Tile], product: str, min_a
     Raises:
         UserError: a tile cannot be read
     """
-    with lock(statistics_path(archive.root, product)) as may_write:
-        cached = read_statistics(archive.root, product)
-        changed = [t for t in tiles if not is_current(archive, t, product, min_area, cached.get(t.image_id))]
+    with lock(statistics_path(data_set.root, product)) as may_write:
+        cached = read_statistics(data_set.root, product)
+        changed = [t for t in tiles if not is_current(data_set, t, product, min_area, cached.get(t.image_id))]
         new = {}
         if changed:
             for tile in track(changed, f"measuring {counted(len(changed), 'tile')}"):
-                new[tile.image_id] = measure_tile(archive, tile, product, min_area)
+                new[tile.image_id] = measure_tile(data_set, tile, product, min_area)
             if may_write:
-                write_statistics(archive.root, product, cached | new)
+                write_statistics(data_set.root, product, cached | new)
     return [(cached | new)[tile.image_id] for tile in tiles]
 
 
-def is_current(archive: Archive, tile: Tile, product: str, min_area: float, cached: TileStatistics | None) -> bool:
+def is_current(data_set: DataSet, tile: Tile, product: str, min_area: float, cached: TileStatistics | None) -> bool:
     """Return whether the `cached` sums are those of the tile's file and footprints."""
-    if cached is None or cached.file != image_fingerprint(tile_path(archive.root, tile.split, product, tile.image_id)):
+    if cached is None or cached.file != image_fingerprint(data_set.image_path(tile, product)):
         return False
-    return cached.labels == labels_fingerprint(polygons_in_mask(archive.labels(tile), min_area))
+    return cached.labels == labels_fingerprint(polygons_in_mask(data_set.labels(tile), min_area, data_set.pixel_size))
 
 
-def measure_tile(archive: Archive, tile: Tile, product: str, min_area: float) -> TileStatistics:
+def measure_tile(data_set: DataSet, tile: Tile, product: str, min_area: float) -> TileStatistics:
     """Read a tile and compute its sums."""
-    footprints = polygons_in_mask(archive.labels(tile), min_area)
-    file = image_fingerprint(tile_path(archive.root, tile.split, product, tile.image_id))
-    image, valid = archive.read(tile, product, range(1, len(PRODUCTS[product].bands) + 1))
+    footprints = polygons_in_mask(data_set.labels(tile), min_area, data_set.pixel_size)
+    file = image_fingerprint(data_set.image_path(tile, product))
+    image, valid = data_set.read(tile, product, data_set.products[product].numbers)
     return compute_tile_statistics(image, valid, footprints, file)
 
 

@@ -31,6 +31,7 @@ from sn6.formats.outlines import (
 )
 from sn6.formats.writer import FootprintWriter
 
+CHALLENGE_GRID = 0.5  # m; size of the pixels in which the challenge's tables give polygons
 NO_BUILDING = "POLYGON EMPTY"  # as is the BuildingId -1 (or -1.0, as pandas writes it): the row only names its tile
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from sn6.datasets.archive import Archive, Tile
+from sn6.datasets.declaration import DataSet, Split, Tile
 from sn6.datasets.headers import position_fault
-from sn6.datasets.layout import SPLIT_NAMES, Split, labels_path, test_truth_path
+from sn6.datasets.spacenet6 import PRODUCTS, SpaceNet6, labels_path, test_truth_path
 from sn6.datasets.statistics import save_statistics
 from sn6.errors import UserError, counted
 from sn6.footprints import Labels
@@ -22,7 +22,6 @@ from sn6.inspection.tiles import InspectedTile, Task, inspect_tile
 from sn6.processes import in_processes
 from sn6.progress import track
 
-SAR = "SAR-Intensity"
 MIN_TILES_FOR_POOL = 64  # one process reads fewer tiles sooner than other processes start
 
 
@@ -31,14 +30,14 @@ class Inspection:
     """The result of the inspection of an archive.
 
     Attributes:
-        root: folder of the archive
+        data_set: the archive
         orientations: strip → 0 (imaged from the north) or 1 (from the south)
         tiles: all tiles, those of the split "train" first
         histograms: product → values of the training tiles
         faults: all faults
     """
 
-    root: Path
+    data_set: DataSet
     orientations: dict[str, int]
     tiles: list[InspectedTile]
     histograms: dict[str, Histogram]
@@ -47,14 +46,14 @@ class Inspection:
     @cached_property
     def labelled(self) -> dict[Split, list[Tile]]:
         """Return the tiles of each split that training can use: with labels, and with radar if there is any."""
-        main = main_product(self.tiles)
+        main = main_product(self.tiles, self.data_set.radar)
         return {
             split: [
                 self.as_tile(tile, main)
                 for tile in self.tiles
                 if tile.split == split and main in tile.images and tile.buildings is not None
             ]
-            for split in SPLIT_NAMES
+            for split in self.data_set.splits
         }
 
     def as_tile(self, inspected: InspectedTile, product: str) -> Tile:
@@ -64,23 +63,23 @@ class Inspection:
         return Tile(inspected.image_id, inspected.split, strip, orientation, image.bounds, tuple(inspected.images))
 
 
-def main_product(tiles: Sequence[InspectedTile]) -> str:
+def main_product(tiles: Sequence[InspectedTile], radar: str | None) -> str:
     """Return the radar product; where there is none, the product that most tiles have."""
     counts = Counter(product for tile in tiles for product in tile.images)
-    return SAR if SAR in counts or not counts else counts.most_common(1)[0][0]
+    return radar if radar is not None and (radar in counts or not counts) else counts.most_common(1)[0][0]
 
 
 def inspect_archive(root: Path, workers: int | None) -> Inspection:
     """Read every file of an archive, and cache the statistics of its training tiles.
 
     Args:
-        root: the folder that holds `train/AOI_11_Rotterdam`
+        root: of an archive in the layout of SpaceNet 6
         workers: number of processes; None for one per core, or a single one for few tiles
 
     Raises:
         UserError: `root` is not an archive
     """
-    archive = Archive(root)
+    archive = SpaceNet6(root)
     index = list_files(root)
     orientations, faults = read_orientations(archive)
     tasks, label_faults = make_tasks(root, index)
@@ -93,14 +92,14 @@ def inspect_archive(root: Path, workers: int | None) -> Inspection:
         tiles.append(tile)
         faults += tile.faults
         for product, histogram in of_tile.items():
-            histograms.setdefault(product, histogram_of(product)).merge(histogram)
-    faults += [*unknown_strips(tiles, orientations), *other_sizes(tiles), *other_positions(tiles)]
+            histograms.setdefault(product, histogram_of(PRODUCTS[product])).merge(histogram)
+    faults += [*unknown_strips(tiles, orientations, archive.radar), *other_sizes(tiles), *other_positions(tiles)]
     faults += [*identical(tiles), *misplaced_labels(tiles)]
     cache_statistics(root, tiles)
-    return Inspection(root, orientations, tiles, histograms, faults)
+    return Inspection(archive, orientations, tiles, histograms, faults)
 
 
-def read_orientations(archive: Archive) -> tuple[dict[str, int], list[Fault]]:
+def read_orientations(archive: SpaceNet6) -> tuple[dict[str, int], list[Fault]]:
     """Read strip → orientation, and the fault of a malformed table."""
     try:
         return archive.orientations, []
@@ -138,9 +137,9 @@ def cache_statistics(root: Path, tiles: Sequence[InspectedTile]) -> None:
         save_statistics(root, product, measured)
 
 
-def unknown_strips(tiles: Sequence[InspectedTile], orientations: dict[str, int]) -> Iterator[Fault]:
+def unknown_strips(tiles: Sequence[InspectedTile], orientations: dict[str, int], radar: str | None) -> Iterator[Fault]:
     """Find radar strips that are not in the table of orientations."""
-    strips = Counter(tile.strip for tile in tiles if SAR in tile.images and tile.strip not in orientations)
+    strips = Counter(tile.strip for tile in tiles if radar in tile.images and tile.strip not in orientations)
     for strip, count in strips.items():
         message = (
             f"SAR_orientations.txt lacks this strip ({counted(count, 'tile')}); "

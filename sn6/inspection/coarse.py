@@ -3,12 +3,12 @@
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Shaped
 
+from sn6.datasets.declaration import Product
 from sn6.inspection.histograms import Histogram
 
-PIXELS = 9  # of 0.5 m on each side of a cell of 4.5 m
+CELL = 9  # of 0.5 m on each side of a cell of 4.5 m
 OFFSET, STEP = 2, 5  # of the pixels of a cell that are averaged, 2x2 of 9x9: as many looks as the real crop, about
 BLOCK = 16  # cells on each side of a block whose residual variance is measured
-SAR = "SAR-Intensity"
 
 
 class RadarHistogram(Histogram):
@@ -21,7 +21,7 @@ class RadarHistogram(Histogram):
         blocks: number of blocks without nodata
     """
 
-    def __init__(self, product: str = SAR) -> None:
+    def __init__(self, product: Product) -> None:
         super().__init__(product)
         bands = len(self.bands)
         self.cells = Histogram(product)
@@ -66,18 +66,18 @@ class RadarHistogram(Histogram):
         return self.residual / self.blocks
 
 
-def histogram_of(product: str) -> Histogram:
+def histogram_of(product: Product) -> Histogram:
     """Return an empty histogram of a product."""
-    return RadarHistogram(product) if product == SAR else Histogram(product)
+    return Histogram(product) if product.optical else RadarHistogram(product)
 
 
 def to_cells(
     image: Shaped[np.ndarray, "bands h w"], valid: Bool[np.ndarray, "h w"]
 ) -> tuple[Float32[np.ndarray, "bands h9 w9"], Bool[np.ndarray, "h9 w9"]]:
     """Average the power of 2x2 pixels of each cell of 4.5 m; return decibels, and which cells have no nodata."""
-    height, width = (side // PIXELS for side in valid.shape)
-    inner = np.s_[..., : height * PIXELS, : width * PIXELS]
-    shape = (height, PIXELS, width, PIXELS)
+    height, width = (side // CELL for side in valid.shape)
+    inner = np.s_[..., : height * CELL, : width * CELL]
+    shape = (height, CELL, width, CELL)
     has_data: Bool[np.ndarray, "h9 w9"] = np.all(valid[inner].reshape(shape), axis=(1, 3))
     pixels = image[inner].reshape(len(image), *shape)[:, :, OFFSET::STEP, :, OFFSET::STEP]
     power = (10 ** (pixels / np.float32(10))).mean(axis=(2, 4))

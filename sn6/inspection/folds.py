@@ -7,7 +7,7 @@ import numpy as np
 
 from sn6.data.folds import Fold, bounds_of, count_overlapping, make_fold
 from sn6.data.partitions import PARTITIONS, PartitionName
-from sn6.datasets.archive import Tile
+from sn6.datasets.declaration import Tile
 from sn6.errors import UserError
 from sn6.inspection.faults import Fault
 

@@ -3,27 +3,27 @@
 import numpy as np
 from jaxtyping import Bool, Float64, Int64, Shaped
 
-from sn6.datasets.layout import PRODUCTS
+from sn6.datasets.declaration import Product
 
 BINS = 1 << 14
-TOP = {"SAR-Intensity": 128.0, "PS-RGBNIR": 2048.0}  # greater than the largest values of the published archive
 
 
 class Histogram:
-    """A histogram of each band of a product over valid pixels, from 0 to TOP; histograms of tiles can be merged.
+    """A histogram of each band of a product over valid pixels, from 0 to a limit; histograms of tiles can be merged.
 
     Args:
-        product: a key of TOP
+        product: whose values are counted; it has a limit
     """
 
-    def __init__(self, product: str) -> None:
-        self.bands = PRODUCTS[product].bands
-        self.bin_width = TOP[product] / BINS
+    def __init__(self, product: Product) -> None:
+        assert product.limit is not None
+        self.bands, self.limit = product.bands, product.limit
+        self.bin_width = self.limit / BINS
         self.counts: Int64[np.ndarray, "bands bins"] = np.zeros((len(self.bands), BINS), np.int64)
         self.pixels = 0
 
     def add(self, image: Shaped[np.ndarray, "bands h w"], valid: Bool[np.ndarray, "h w"]) -> None:
-        """Count the valid pixels of a tile; values outside 0..TOP are counted in the first or last bin."""
+        """Count the valid pixels of a tile; values outside of 0 to the limit are counted in the first or last bin."""
         for counts, band in zip(self.counts, image[:, valid], strict=True):
             counts += np.bincount((band / self.bin_width).astype(np.int64).clip(0, BINS - 1), minlength=BINS)
         self.pixels += valid.size

@@ -10,10 +10,9 @@ import rasterio
 from jaxtyping import Bool, Float32, Float64, Shaped
 from rasterio.errors import RasterioError
 
-from sn6.datasets.archive import to_label_grid
 from sn6.datasets.cache import image_fingerprint
-from sn6.datasets.headers import Bounds, header_faults
-from sn6.datasets.layout import NODATA
+from sn6.datasets.declaration import Bounds, Product
+from sn6.datasets.headers import header_faults
 from sn6.datasets.raster import (
     TILE_DRIVER,
     is_scaled,
@@ -23,6 +22,7 @@ from sn6.datasets.raster import (
     to_values,
 )
 from sn6.datasets.statistics import TileStatistics, compute_tile_statistics
+from sn6.datasets.tile_files import to_label_grid
 from sn6.errors import UserError, first_line
 from sn6.footprints import Polygons
 from sn6.inspection.faults import Fault
@@ -35,7 +35,7 @@ class Image:
 
     Attributes:
         path: the file
-        product: its product
+        product: name of its product
         shape: height and width in pixels on disk
         bounds: west, south, east, north in metres
         pixels: height times width
@@ -62,14 +62,15 @@ class Image:
 
 
 def inspect_image(
-    path: Path, product: str, footprints: Polygons, histogram: Histogram | None
+    path: Path, product: Product, crs: str, footprints: Polygons, histogram: Histogram | None
 ) -> tuple[Image | None, list[Fault]]:
     """Read an image and measure its values.
 
     Args:
         path: GeoTIFF to read
         product: product that it should be of
-        footprints: polygons of the mask, in pixels of 0.5 m
+        crs: that it should have
+        footprints: polygons of the mask, in pixels of the labels' grid
         histogram: counts the valid pixels of the image as well; None for none
 
     Returns:
@@ -77,11 +78,11 @@ def inspect_image(
     """
     try:
         with open_raster(path, TILE_DRIVER) as source:
-            faults = [Fault(fault.kind, str(path), fault.message) for fault in header_faults(source, product)]
+            faults = [Fault(fault.kind, str(path), fault.message) for fault in header_faults(source, product, crs)]
             if faults:
                 return None, faults
             image, values, valid = measure_image(source, path, product, footprints)
-            faults = [Fault(kind, str(path), message) for kind, message in declared(source)]
+            faults = [Fault(kind, str(path), message) for kind, message in declared(source, product)]
     except UserError as error:  # the mask file is not a GeoTIFF
         return None, [Fault("unreadable", str(path), str(error))]
     except (RasterioError, OSError) as error:
@@ -98,9 +99,9 @@ def inspect_image(
     return image, faults
 
 
-def declared(source: rasterio.DatasetReader) -> Iterator[tuple[str, str]]:
-    """Find what a header declares besides SpaceNet 6 and training applies, each with the kind of its fault."""
-    if values := {f"{nodata:g}" for nodata in source.nodatavals if nodata not in (None, NODATA)}:
+def declared(source: rasterio.DatasetReader, product: Product) -> Iterator[tuple[str, str]]:
+    """Find what a header declares besides the product and training applies, each with the kind of its fault."""
+    if values := {f"{nodata:g}" for nodata in source.nodatavals if nodata not in (None, product.nodata)}:
         yield "nodata value", f"pixels of value {', '.join(sorted(values))} are nodata, as the file declares"
     if is_scaled(source, source.indexes):
         scales, offsets = (sorted(set(numbers)) for numbers in (source.scales, source.offsets))
@@ -110,17 +111,17 @@ def declared(source: rasterio.DatasetReader) -> Iterator[tuple[str, str]]:
 
 
 def measure_image(
-    source: rasterio.DatasetReader, path: Path, product: str, footprints: Polygons
+    source: rasterio.DatasetReader, path: Path, product: Product, footprints: Polygons
 ) -> tuple[Image, Float32[np.ndarray, "bands h w"], Bool[np.ndarray, "h w"]]:
     """Read and measure an image; return it, its values in the units of the product, and its valid pixels."""
     stored = read_stored(source, source.indexes)
     finite, digest = np.isfinite(stored).sum(), blake2b(stored.tobytes(), digest_size=16).hexdigest()
-    values, valid = to_values(source, stored, source.indexes)
+    values, valid = to_values(source, stored, source.indexes, rule=product.nodata)
     minimum, maximum = extremes(values, valid)
     pixels, mask = to_label_grid(values, product), to_label_grid(valid[None], product)[0]
     image = Image(
         path=path,
-        product=product,
+        product=product.name,
         shape=valid.shape,
         bounds=tuple(source.bounds),
         pixels=valid.size,

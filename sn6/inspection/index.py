@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sn6.datasets.archive import IMAGE_ID
-from sn6.datasets.layout import PRODUCTS, SPLIT_NAMES, Split, split_folder, tile_path
+from sn6.datasets.declaration import Split
+from sn6.datasets.spacenet6 import IMAGE_ID, PRODUCTS, SPLIT_NAMES, split_folder, tile_path
 from sn6.inspection.faults import Fault
 
 

@@ -10,8 +10,7 @@ from matplotlib.patches import Patch
 
 from sn6.data.folds import Fold, bounds_of
 from sn6.data.partitions import PARTITIONS, PartitionName
-from sn6.datasets.archive import Tile
-from sn6.datasets.layout import CRS
+from sn6.datasets.declaration import Tile
 from sn6.plots.tiles import LAYOUT
 
 TRAIN, VALIDATION, DROPPED, TEST = "#0d86ff", "#ffb000", "#d4145a", "#707070"
@@ -20,12 +19,13 @@ WIDTH = 3.2  # inches of a map
 KILOMETRE = 1000.0
 
 
-def partition_figure(partition: PartitionName, folds: Mapping[int, Fold]) -> Figure:
+def partition_figure(partition: PartitionName, folds: Mapping[int, Fold], crs: str) -> Figure:
     """Draw a map for each fold; where tiles overlap, the colour is deeper.
 
     Args:
         partition: partition of the folds
         folds: number of the validation part → fold
+        crs: of the tiles
     """
     columns = min(len(folds), MAPS_PER_ROW)
     rows = -(-len(folds) // columns)
@@ -41,7 +41,7 @@ def partition_figure(partition: PartitionName, folds: Mapping[int, Fold]) -> Fig
         axis.set_ylabel("northing, km")
     train = np.mean([len(fold.train) for fold in folds.values()])
     dropped = np.mean([len(fold.dropped) for fold in folds.values()])
-    figure.suptitle(f"data.partition={partition}\nmean of the folds: {train:.0f} train, {dropped:.0f} dropped ({CRS})")
+    figure.suptitle(f"data.partition={partition}\nmean of the folds: {train:.0f} train, {dropped:.0f} dropped ({crs})")
     uses = {TRAIN: "train", VALIDATION: "validation", DROPPED: "dropped"}
     if any(test_tiles(fold) for fold in folds.values()):
         uses[TEST] = "test"

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float64
 
-from sn6.inspection.archive import SAR, Inspection
+from sn6.inspection.archive import Inspection
 from sn6.inspection.coarse import RadarHistogram
 from sn6.inspection.histograms import Histogram
 from sn6.inspection.reference import (
@@ -57,7 +57,7 @@ class Row(NamedTuple):
 
 def compare(inspection: Inspection) -> list[Row]:
     """Compare the training tiles of an archive with the published values; nothing without valid radar pixels."""
-    sar = inspection.histograms.get(SAR)
+    sar = inspection.histograms.get(inspection.data_set.radar or "")
     if sar is None or not sar.valid_pixels:
         return []
     rows = [
@@ -107,5 +107,5 @@ def rows_by_band(name: str, values: Float64[np.ndarray, " bands"], published: Ma
 
 def label_rows(inspection: Inspection) -> float:
     """Return the mean number of rows in the table of labels per training tile; one for a tile without buildings."""
-    tiles = [tile for tile in inspection.tiles if tile.split == "train" and SAR in tile.images]
+    tiles = [tile for tile in inspection.tiles if tile.split == "train" and inspection.data_set.radar in tile.images]
     return float(np.mean([0 if tile.buildings is None else max(tile.buildings, 1) for tile in tiles]))

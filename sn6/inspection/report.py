@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from sn6.data.partitions import PartitionName
-from sn6.datasets.layout import PRODUCTS
 from sn6.files import write_text
 from sn6.inspection.archive import Inspection
 from sn6.inspection.comparison_figure import comparison_figure
@@ -49,8 +48,8 @@ def make_report(inspection: Inspection) -> Report:
     folds, fold_faults = make_folds(tiles, inspection.labelled["test_public"])
     return Report(
         inspection=inspection,
-        strips=summarise_strips(inspection.tiles, inspection.orientations),
-        products=summarise_products([tile for tile in inspection.tiles if tile.split == "train"]),
+        strips=summarise_strips(inspection.tiles, inspection.orientations, inspection.data_set),
+        products=summarise_products([tile for tile in inspection.tiles if tile.split == "train"], inspection.data_set),
         folds=folds,
         overlaps={name: {k: measure_overlap(fold, tiles) for k, fold in of.items()} for name, of in folds.items()},
         comparison=compare(inspection),
@@ -67,7 +66,8 @@ def write_report(report: Report, folder: Path) -> None:
     write_text(folder / "check.json", json.dumps(as_json(report), indent=2) + "\n")
     for partition, folds in report.folds.items():
         if folds:
-            save_figure(partition_figure(partition, folds), folder / f"folds_{partition}.png")
+            figure_of_folds = partition_figure(partition, folds, report.inspection.data_set.crs)
+            save_figure(figure_of_folds, folder / f"folds_{partition}.png")
     figure = comparison_figure(report.inspection)
     if figure is not None:
         save_figure(figure, folder / "comparison.png")
@@ -76,12 +76,12 @@ def write_report(report: Report, folder: Path) -> None:
 def as_json(report: Report) -> dict[str, Any]:
     """Return the report as JSON values; null for NaN. Values are in decibels (radar) or counts (optical)."""
     values = {
-        "root": str(report.inspection.root),
+        "root": str(report.inspection.data_set.root),
         "can_be_trained_on": not any(fault.is_fatal for fault in report.faults),
         "tiles": Counter(tile.split for tile in report.inspection.tiles),
         "faults": [fault._asdict() | {"fatal": fault.is_fatal} for fault in report.faults],
         "products": {
-            product: {"bands": PRODUCTS[product].bands} | asdict(summary)
+            product: {"bands": report.inspection.data_set.products[product].bands} | asdict(summary)
             for product, summary in report.products.items()
         },
         "strips": [asdict(strip) for strip in report.strips],

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sn6.datasets.layout import PRODUCTS, Split
+from sn6.datasets.declaration import DataSet, Split
 from sn6.inspection.images import Image
 from sn6.inspection.tiles import InspectedTile
 
@@ -34,7 +34,7 @@ class ProductSummary:
 
 def summarise_images(images: Sequence[Image]) -> ProductSummary:
     """Summarise images of one product; mean and std are those of the normalisation, over valid pixels."""
-    bands = len(PRODUCTS[images[0].product].bands)
+    bands = len(images[0].minimum)
     statistics = [image.statistics for image in images]
     count = sum(tile.pixels for tile in statistics)
     total = np.sum([tile.total for tile in statistics], axis=0)
@@ -53,13 +53,13 @@ def summarise_images(images: Sequence[Image]) -> ProductSummary:
     )
 
 
-def summarise_products(tiles: Sequence[InspectedTile]) -> dict[str, ProductSummary]:
-    """Summarise the images of these tiles by product."""
+def summarise_products(tiles: Sequence[InspectedTile], data_set: DataSet) -> dict[str, ProductSummary]:
+    """Summarise the images of these tiles by product, in the order in which the data set declares them."""
     images: defaultdict[str, list[Image]] = defaultdict(list)
     for tile in tiles:
         for product, image in tile.images.items():
             images[product].append(image)
-    return {product: summarise_images(images[product]) for product in PRODUCTS if product in images}
+    return {product: summarise_images(images[product]) for product in data_set.products if product in images}
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,9 @@ class StripSummary:
     products: dict[str, ProductSummary]
 
 
-def summarise_strips(tiles: Sequence[InspectedTile], orientations: dict[str, int]) -> list[StripSummary]:
+def summarise_strips(
+    tiles: Sequence[InspectedTile], orientations: dict[str, int], data_set: DataSet
+) -> list[StripSummary]:
     """Summarise the strips of each split, in the order of their passes."""
     groups: defaultdict[tuple[Split, str], list[InspectedTile]] = defaultdict(list)
     for tile in tiles:
@@ -95,7 +97,7 @@ def summarise_strips(tiles: Sequence[InspectedTile], orientations: dict[str, int
             orientations.get(name),
             len(group),
             sum(tile.buildings or 0 for tile in group),
-            summarise_products(group),
+            summarise_products(group, data_set),
         )
         for (split, name), group in groups.items()
     ]

@@ -8,8 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from sn6.data.partitions import PartitionName
-from sn6.datasets.layout import PRODUCTS
-from sn6.inspection.archive import SAR
+from sn6.datasets.declaration import DataSet
 from sn6.inspection.faults import FATAL, WARNINGS, Fault
 from sn6.inspection.folds import Overlap
 from sn6.inspection.published_comparison import Row
@@ -23,8 +22,8 @@ WITHIN_TOLERANCE = {None: "", True: "yes", False: "[bold red]no"}
 def report_tables(report: Report) -> list[RenderableType]:
     """Return the tables of strips, products, comparison, folds and faults; those without rows are left out."""
     tables = [
-        strip_table(report.strips),
-        product_table(report.products),
+        strip_table(report.strips, report.inspection.data_set),
+        product_table(report.products, report.inspection.data_set),
         comparison_table(report.comparison),
         fold_table(report.overlaps),
         fault_table(report.faults),
@@ -42,14 +41,15 @@ def new_table(title: str, texts: Sequence[str], numbers: Sequence[str]) -> Table
     return table
 
 
-def strip_table(strips: Sequence[StripSummary]) -> Table:
-    """Return a row for each strip; the radar's values are over its four bands, in decibels."""
+def strip_table(strips: Sequence[StripSummary], data_set: DataSet) -> Table:
+    """Return a row for each strip; the radar's values are over all its bands, in decibels."""
     numbers = ("tiles", "buildings", "nodata", "min", "mean", "max", "not\nfinite", "negative")
     table = new_table("Strips: radar, in dB over valid pixels", ("strip", "split", "look\ndirection"), numbers)
+    radar = data_set.radar
     for strip in strips:
         texts = (strip.name, strip.split, LOOK_DIRECTIONS[strip.orientation])
-        radar = values_over_bands(strip.products[SAR]) if SAR in strip.products else []
-        table.add_row(*texts, str(strip.tiles), str(strip.buildings), *radar)
+        values = values_over_bands(strip.products[radar]) if radar is not None and radar in strip.products else []
+        table.add_row(*texts, str(strip.tiles), str(strip.buildings), *values)
     return table
 
 
@@ -60,12 +60,12 @@ def values_over_bands(summary: ProductSummary) -> list[str]:
     return [f"{summary.nodata_fraction:.1%}", *values, str(summary.not_finite), str(summary.negative)]
 
 
-def product_table(products: Mapping[str, ProductSummary]) -> Table:
+def product_table(products: Mapping[str, ProductSummary], data_set: DataSet) -> Table:
     """Return a row for each band of the training tiles, with the values of the normalisation."""
     numbers = ("tiles", "nodata", "min", "mean", "std", "max", "not finite", "negative")
     table = new_table("Training tiles, over valid pixels", ("product", "band"), numbers)
     for product, summary in products.items():
-        for k, band in enumerate(PRODUCTS[product].bands):
+        for k, band in enumerate(data_set.products[product].bands):
             first = (product, band, f"{summary.tiles}", f"{summary.nodata_fraction:.1%}")
             values = [f"{x[k]:.2f}" for x in (summary.minimum, summary.mean, summary.std, summary.maximum)]
             counts = (f"{summary.not_finite}", f"{summary.negative}")

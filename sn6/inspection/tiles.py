@@ -9,8 +9,9 @@ import shapely
 from jaxtyping import Bool
 from rasterio.errors import RasterioError
 
-from sn6.datasets.layout import CRS, PIXEL, PRODUCTS, Split, geojson_path
+from sn6.datasets.declaration import Split
 from sn6.datasets.raster import TILE_DRIVER, open_raster
+from sn6.datasets.spacenet6 import PRODUCTS, SpaceNet6, geojson_path
 from sn6.datasets.statistics import is_outside, polygons_in_mask
 from sn6.errors import UserError
 from sn6.footprints import Labels
@@ -18,7 +19,7 @@ from sn6.footprints.ground import Corner
 from sn6.formats.geojson import read_geojson_labels
 from sn6.inspection.coarse import histogram_of
 from sn6.inspection.faults import Fault
-from sn6.inspection.histograms import TOP, Histogram
+from sn6.inspection.histograms import Histogram
 from sn6.inspection.images import Image, inspect_image
 
 MIN_AREA = 20.0  # m²; the default of data.min_area, so that the cached statistics are those that a run needs
@@ -74,13 +75,14 @@ def inspect_tile(task: Task) -> tuple[InspectedTile, dict[str, Histogram]]:
     """Read all files of a tile.
 
     Returns:
-        The tile, and of a training tile the histograms of the products in TOP.
+        The tile, and of a training tile the histograms of the products with a limit.
     """
     labels, faults = read_labels(task)
-    footprints, images = polygons_in_mask(labels, MIN_AREA), {}
-    histograms = {product: histogram_of(product) for product in task.files if product in TOP and task.split == "train"}
+    footprints, images = polygons_in_mask(labels, MIN_AREA, SpaceNet6.pixel_size), {}
+    counted = [name for name in task.files if PRODUCTS[name].limit is not None and task.split == "train"]
+    histograms = {name: histogram_of(PRODUCTS[name]) for name in counted}
     for product, path in task.files.items():
-        image, image_faults = inspect_image(path, product, footprints, histograms.get(product))
+        image, image_faults = inspect_image(path, PRODUCTS[product], SpaceNet6.crs, footprints, histograms.get(product))
         faults += image_faults
         if image is not None:
             images[product] = image
@@ -93,9 +95,9 @@ def inspect_tile(task: Task) -> tuple[InspectedTile, dict[str, Histogram]]:
     return InspectedTile(task.split, task.image_id, images, buildings, int(outside.sum()), faults), histograms
 
 
-def size_on_label_grid(image: Image) -> tuple[float, float]:
+def size_on_label_grid(image: Image) -> tuple[int, int]:
     """Return height and width of an image in pixels of 0.5 m."""
-    height, width = (pixels * PRODUCTS[image.product].pixel / PIXEL for pixels in image.shape)
+    height, width = (pixels * PRODUCTS[image.product].repeat for pixels in image.shape)
     return height, width
 
 
@@ -110,7 +112,7 @@ def read_labels(task: Task) -> tuple[Labels | None, list[Fault]]:
     if corner is None:  # a fault of the images
         return task.labels, []
     try:
-        labels = read_geojson_labels(path, corner, CRS, PIXEL)
+        labels = read_geojson_labels(path, corner, SpaceNet6.crs, SpaceNet6.pixel_size)
     except UserError as error:
         return task.labels, [Fault("labels" if task.labels is None else "geojson", str(path), str(error))]
     return (labels if task.labels is None else task.labels), []
@@ -141,6 +143,6 @@ def label_faults(labels: Labels, outside: Bool[np.ndarray, " n"], image: Image, 
         yield Fault("labels outside tile", where, f"{outside.sum()} of {len(labels)} footprints are outside the tile")
     if over_edge.any():
         yield Fault("labels over edge", where, f"{over_edge.sum()} of {len(labels)} footprints extend over the edge")
-    on_tile = len(polygons_in_mask(labels, MIN_AREA)) and not outside.all()
+    on_tile = len(polygons_in_mask(labels, MIN_AREA, SpaceNet6.pixel_size)) and not outside.all()
     if on_tile and image.valid and not image.statistics.building:
         yield Fault("labels on nodata", where, f"all {len(labels)} footprints are on nodata")

@@ -28,6 +28,7 @@ class Panel:
     Attributes:
         name: of the tile
         picture: grey or RGB, 0 to 1
+        pixel_size: m
         truth: ground truth in pixels
         proposals: proposals in pixels
         match: of the proposals with the ground truth
@@ -35,6 +36,7 @@ class Panel:
 
     name: str
     picture: Float32[np.ndarray, "h w *rgb"]
+    pixel_size: float
     truth: Polygons
     proposals: Polygons
     match: Match
@@ -51,7 +53,7 @@ def contact_sheet(panels: Sequence[Panel], title: str) -> Figure:
     for axis, panel in zip(axes, panels, strict=False):
         counts = panel.match.counts
         heading = f"{panel.name}: F1 {counts.f1:.2f} ({counts.tp} TP, {counts.fn} FN, {counts.fp} FP)"
-        draw_picture(axis, panel.picture * BRIGHTNESS, heading)
+        draw_picture(axis, panel.picture * BRIGHTNESS, panel.pixel_size, heading)
         for polygons, selected, colour in (
             (panel.truth, panel.match.false_negatives, FALSE_NEGATIVE),
             (panel.proposals, panel.match.false_positives, FALSE_POSITIVE),

@@ -1,12 +1,11 @@
 """Draw the proposals of a tile: beside its ground truth with the maps that they come from, or alone."""
 
 import numpy as np
-from jaxtyping import Float32, Shaped
+from jaxtyping import Shaped
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from sn6.datasets.layout import PIXEL
 from sn6.footprints import Footprints
 from sn6.metrics.instances import compare_instances
 from sn6.metrics.matching import Match
@@ -21,6 +20,7 @@ from sn6.plots.tiles import (
     PROPOSAL,
     TRUE_POSITIVE,
     TRUTH,
+    TileView,
     draw_compass,
     draw_picture,
     draw_values,
@@ -31,23 +31,19 @@ TILE_PANELS = 5  # of ground truth and proposals
 
 
 def tile_figure(
-    picture: Float32[np.ndarray, "h w *rgb"],
+    view: TileView,
     truth: Shaped[np.ndarray, "truths"],
     proposals: Shaped[np.ndarray, "proposals"],
     match: Match,
-    title: str,
-    orientation: int | None = None,
     maps: Maps = NO_MAPS,
 ) -> Figure:
     """Draw a tile with its ground truth and its proposals, their matches, the buildings one by one, and the maps.
 
     Args:
-        picture: grey or RGB, 0 to 1, in the tile's own frame
+        view: the tile
         truth: ground truth in pixels
         proposals: proposals in pixels
         match: result of matching the proposals with the ground truth
-        title: title of the figure
-        orientation: 0 imaged from the north, 1 from the south, None where it is unknown
         maps: name → map after activation, in the tile's own frame
     """
     drawn = list(panels(maps))
@@ -58,34 +54,35 @@ def tile_figure(
     axes = figure.subplots(rows, columns)
     named = ((f"ground truth: {len(truth)}", truth, TRUTH), (f"proposals: {len(proposals)}", proposals, PROPOSAL))
     for axis, (name, polygons, colour) in zip(axes[0], named, strict=False):
-        draw_picture(axis, picture, name)
+        draw_picture(axis, view.picture, view.pixel_size, name)
         axis.add_collection(outline(polygons, edgecolors=colour, facecolors="none", linewidths=1.2))
-    draw_compass(axes[0, 0], orientation)
-    draw_picture(axes[0, 2], picture * DIMMED, f"F1 {match.counts.f1:.2f}")
+    draw_compass(axes[0, 0], view.orientation)
+    draw_picture(axes[0, 2], view.picture * DIMMED, view.pixel_size, f"F1 {match.counts.f1:.2f}")
     draw_outcomes(axes[0, 2], truth, proposals, match)
-    draw_one_by_one(axes[1, :2], picture * DIMMED, truth, proposals, match)
+    draw_one_by_one(axes[1, :2], view, truth, proposals, match)
     others = [*axes[0, 3:], *axes[1, 2:], *axes[2:].ravel()]
     for axis in others[len(drawn) :]:
         axis.set_axis_off()
     for axis, (name, values) in zip(others, drawn, strict=False):
         draw_map(axis, name, values)
-    figure.suptitle(title)
+    figure.suptitle(view.title)
     return figure
 
 
 def draw_one_by_one(
     axes: Shaped[np.ndarray, "2"],
-    picture: Float32[np.ndarray, "h w *rgb"],
+    view: TileView,
     truth: Shaped[np.ndarray, "truths"],
     proposals: Shaped[np.ndarray, "proposals"],
     match: Match,
 ) -> None:
     """Draw each building in a colour, and beside them the proposals; split and merged ones are hatched."""
-    instances = compare_instances(truth, proposals, match, PIXEL)
+    instances = compare_instances(truth, proposals, match, view.pixel_size)
     of_truth, of_proposals = colours_of_tile(truth, proposals, match)
-    draw_picture(axes[0], picture, "ground truth one by one")
+    picture = view.picture * DIMMED
+    draw_picture(axes[0], picture, view.pixel_size, "ground truth one by one")
     draw_instances(axes[0], truth, of_truth, instances.split, "split in two or more proposals")
-    draw_picture(axes[1], picture, "proposals in the colours of their buildings")
+    draw_picture(axes[1], picture, view.pixel_size, "proposals in the colours of their buildings")
     draw_instances(axes[1], proposals, of_proposals, instances.merged, "merging two or more buildings")
 
 
@@ -105,24 +102,20 @@ def draw_outcomes(
     axis.legend(handles=patches, **LEGEND)
 
 
-def proposals_figure(
-    picture: Float32[np.ndarray, "h w *rgb"], proposals: Footprints, title: str, orientation: int | None
-) -> Figure:
+def proposals_figure(view: TileView, proposals: Footprints) -> Figure:
     """Draw a tile whose ground truth is unknown: the image, its proposals by confidence and one by one.
 
     Args:
-        picture: grey or RGB, 0 to 1, in the tile's own frame
+        view: the tile
         proposals: footprints in pixels
-        title: title of the figure
-        orientation: 0 imaged from the north, 1 from the south, None where it is unknown
     """
     figure = Figure(figsize=(17.5, 6.4), layout=LAYOUT)
     left, middle, right = figure.subplots(1, 3)
-    draw_picture(left, picture, "image")
-    draw_compass(left, orientation)
-    draw_picture(middle, picture * DIMMED, f"proposals: {len(proposals)}; ground truth unknown")
+    draw_picture(left, view.picture, view.pixel_size, "image")
+    draw_compass(left, view.orientation)
+    draw_picture(middle, view.picture * DIMMED, view.pixel_size, f"proposals: {len(proposals)}; ground truth unknown")
     draw_values(middle, proposals.polygons, proposals.confidences, "confidence", top=1.0)
-    draw_picture(right, picture * DIMMED, "one by one")
+    draw_picture(right, view.picture * DIMMED, view.pixel_size, "one by one")
     draw_instances(right, proposals.polygons, colours_of(proposals.polygons))
-    figure.suptitle(title)
+    figure.suptitle(view.title)
     return figure

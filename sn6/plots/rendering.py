@@ -5,9 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float32
 
-from sn6.datasets.layout import PRODUCTS
-
-SAR_BANDS = PRODUCTS["SAR-Intensity"].bands
+POLARISATIONS = ("HH", "HV", "VH", "VV")
 COMPOSITE = ("HH", "VV", "VH")  # as red, green and blue, the usual order for SpaceNet 6
 COMPOSITE_RANGE = (10.0, 60.0)  # dB
 
@@ -17,17 +15,20 @@ def span(decibels: Float32[np.ndarray, "c h w"]) -> Float32[np.ndarray, "h w"]:
     return 10 * np.log10((10 ** (decibels / 10)).sum(axis=0, dtype=np.float32))
 
 
-def composite(decibels: Float32[np.ndarray, "4 h w"], valid: Bool[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w 3"]:
+def composite(
+    decibels: Float32[np.ndarray, "c h w"], valid: Bool[np.ndarray, "h w"], names: Sequence[str]
+) -> Float32[np.ndarray, "h w 3"]:
     """Return HH as red, VV as green and VH as blue, each scaled from 10..60 dB to 0..1; nodata is black.
 
     The range is fixed, so that the colours of different tiles are comparable.
 
     Args:
-        decibels: HH, HV, VH, VV
+        decibels: HH, VV and VH are among them
         valid: false on nodata
+        names: of the bands
     """
     low, high = COMPOSITE_RANGE
-    channels = decibels[[SAR_BANDS.index(band) for band in COMPOSITE]]
+    channels = decibels[[list(names).index(band) for band in COMPOSITE]]
     return np.moveaxis(np.where(valid, np.clip((channels - low) / (high - low), 0, 1), 0), 0, -1).astype(np.float32)
 
 
@@ -57,6 +58,6 @@ def render_background(
     """
     if set("RGB") <= set(names):
         return np.stack([grey(image[list(names).index(colour)], valid) for colour in "RGB"], axis=-1)
-    if set(names) & set(SAR_BANDS):
+    if set(names) & set(POLARISATIONS):
         return grey(span(image), valid)
     return grey(image.mean(axis=0), valid)

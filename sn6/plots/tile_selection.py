@@ -6,8 +6,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from sn6.datasets.archive import Archive, Tile
-from sn6.datasets.layout import SPLIT_NAMES, Split
+from sn6.datasets.declaration import DataSet, Split, Tile
 from sn6.errors import UserError, counted
 from sn6.footprints import Footprints
 from sn6.metrics.matching import Counts, match_tile
@@ -17,13 +16,13 @@ CRITERIA = ("even", "worst", "best")
 T = TypeVar("T")
 
 
-def find_tile(archive: Archive, name: str, split: Split | None) -> Tile:
+def find_tile(data_set: DataSet, name: str, split: Split | None) -> Tile:
     """Return the tile with an image id or a tile number, such as `3721` or `tile_3721`.
 
     A number is compared as it is written; only if there is no such tile, without leading zeros.
 
     Args:
-        archive: archive to search
+        data_set: to search
         name: image id or number
         split: split to search; None for both
 
@@ -31,14 +30,14 @@ def find_tile(archive: Archive, name: str, split: Split | None) -> Tile:
         UserError: there is no such tile, or there are several
     """
     requested = name.removeprefix("tile_")
-    everywhere = [(image_id, where) for where in SPLIT_NAMES for image_id in sorted(archive.products(where))]
+    everywhere = [(image_id, where) for where in data_set.splits for image_id in sorted(data_set.products_of(where))]
     named = [tile for tile in everywhere if requested in (tile[0], number_of(tile[0]))]
     if not named and requested.isdecimal():
         named = [tile for tile in everywhere if int(number_of(tile[0])) == int(requested)]
     matches = [(image_id, where) for image_id, where in named if split in (None, where)]
     if len(matches) == 1:
         ((image_id, where),) = matches
-        return archive.tile(where, image_id)
+        return data_set.tile(where, image_id)
     if matches:
         listed = ", ".join(f"{image_id} ({where})" for image_id, where in matches)
         message = f"tile={name} matches {len(matches)} tiles: {listed}; use the image id, and set split="
@@ -48,7 +47,7 @@ def find_tile(archive: Archive, name: str, split: Split | None) -> Tile:
         raise UserError(message, kind="not_found", key="tile", value=name)
     near = nearest([image_id for image_id, where in everywhere if split in (None, where)], requested)
     message = (
-        f"unknown tile={name}: not in {split or 'train or test_public'} of {archive.root}; "
+        f"unknown tile={name}: not in {split or 'train or test_public'} of {data_set.root}; "
         f"nearest tiles: {', '.join(near) or 'none'}"
     )
     raise UserError(message, kind="not_found", key="tile", value=name)
@@ -66,9 +65,9 @@ def nearest(image_ids: Sequence[str], requested: str) -> list[str]:
     return difflib.get_close_matches(requested, image_ids, n=3, cutoff=0)
 
 
-def choose_by_buildings(archive: Archive, tiles: Sequence[Tile], number: int) -> list[Tile]:
+def choose_by_buildings(data_set: DataSet, tiles: Sequence[Tile], number: int) -> list[Tile]:
     """Return `number` of the tiles, evenly spread from many buildings to few."""
-    counts = [len(archive.labels(tile) or ()) for tile in with_progress(tiles)]
+    counts = [len(data_set.labels(tile) or ()) for tile in with_progress(tiles)]
     return [tiles[index] for index in spread_by_buildings(counts, number)]
 
 
@@ -89,7 +88,7 @@ def evenly_spaced(items: Sequence[T], number: int) -> list[T]:
 
 
 def choose_by_f1(
-    archive: Archive, tiles: Sequence[Tile], proposals: Mapping[str, Footprints], criterion: str, number: int
+    data_set: DataSet, tiles: Sequence[Tile], proposals: Mapping[str, Footprints], criterion: str, number: int
 ) -> list[Tile]:
     """Return `number` of the tiles that have proposals: the worst or best by F1, or evenly from the best to the worst.
 
@@ -102,11 +101,11 @@ def choose_by_f1(
     with_proposals = [tile for tile in tiles if tile.image_id in proposals]
     if not with_proposals:
         message = (
-            f"proposals= has no tile of {archive.root}, only {summarise_tiles(proposals)}; "
+            f"proposals= has no tile of {data_set.root}, only {summarise_tiles(proposals)}; "
             "use proposals for this archive, or another split="
         )
         raise UserError(message, kind="wrong_data", key="proposals")
-    best_first = rank_by_f1(archive, with_proposals, proposals)
+    best_first = rank_by_f1(data_set, with_proposals, proposals)
     if criterion == "even":
         return evenly_spaced(best_first or with_proposals, number)
     if not best_first:
@@ -115,11 +114,11 @@ def choose_by_f1(
     return (best_first if criterion == "best" else best_first[::-1])[:number]
 
 
-def rank_by_f1(archive: Archive, tiles: Sequence[Tile], proposals: Mapping[str, Footprints]) -> list[Tile]:
+def rank_by_f1(data_set: DataSet, tiles: Sequence[Tile], proposals: Mapping[str, Footprints]) -> list[Tile]:
     """Return the tiles with any counts, by decreasing F1, then fewest errors, then most true positives."""
     ranks = []
     for index, tile in enumerate(with_progress(tiles)):
-        truth, proposed = archive.labels(tile), proposals[tile.image_id]
+        truth, proposed = data_set.labels(tile), proposals[tile.image_id]
         if truth is not None:
             counts = match_tile(truth.polygons, proposed.polygons, proposed.confidences).counts
             if counts != Counts():

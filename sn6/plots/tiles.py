@@ -4,6 +4,7 @@ Tiles are drawn in their own frame, north up. The colours of a figure can be dis
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ from matplotlib.patches import Patch
 from matplotlib.path import Path as Outline
 from matplotlib.patheffects import withStroke
 
-from sn6.datasets.layout import PIXEL
 from sn6.files import atomic_write
 from sn6.footprints import Labels, Polygons
 
@@ -45,6 +45,23 @@ MARK: dict[str, Any] = {  # white with a black edge is visible on any background
 }
 
 
+@dataclass(frozen=True, eq=False)
+class TileView:
+    """What a tile looks like.
+
+    Attributes:
+        picture: background of the footprints, grey or RGB, 0 to 1, in the tile's own frame
+        pixel_size: m
+        title: of the figure
+        orientation: 0 imaged from the north, 1 from the south, None where it is unknown or there is no radar
+    """
+
+    picture: Float32[np.ndarray, "h w *rgb"]
+    pixel_size: float
+    title: str
+    orientation: int | None = None
+
+
 def outline(polygons: Polygons, **style: Any) -> PathCollection:
     """Return polygons with their holes as one collection for matplotlib, drawn with `style`."""
     paths = [
@@ -61,12 +78,13 @@ def rings(polygon: shapely.Geometry) -> list[shapely.LinearRing]:
     return [ring for part in parts for ring in (part.exterior, *part.interiors)]
 
 
-def draw_picture(axis: Axes, picture: Float32[np.ndarray, "h w *rgb"], title: str) -> None:
+def draw_picture(axis: Axes, picture: Float32[np.ndarray, "h w *rgb"], pixel_size: float, title: str) -> None:
     """Draw a picture of a tile with a scale bar.
 
     Args:
-        axis: panel to draw on; its coordinates become pixels of 0.5 m
+        axis: panel to draw on; its coordinates become pixels
         picture: grey or RGB, 0 to 1, in the tile's own frame
+        pixel_size: m
         title: title of the panel
     """
     height, width = picture.shape[:2]
@@ -74,8 +92,8 @@ def draw_picture(axis: Axes, picture: Float32[np.ndarray, "h w *rgb"], title: st
     axis.autoscale(False)
     axis.set_axis_off()
     axis.set_title(title)
-    metres = round_length(width * PIXEL / 4)
-    left, right, y = 0.03 * width, 0.03 * width + metres / PIXEL, 0.97 * height
+    metres = round_length(width * pixel_size / 4)
+    left, right, y = 0.03 * width, 0.03 * width + metres / pixel_size, 0.97 * height
     axis.plot([left, right], [y, y], linewidth=3, solid_capstyle="butt", **MARK)
     axis.text((left + right) / 2, y - 0.015 * height, f"{metres:g} m", ha="center", va="bottom", **MARK)
 
@@ -126,20 +144,14 @@ def draw_values(axis: Axes, polygons: Polygons, values: Float[np.ndarray, "_"], 
 
 
 def overview_figure(
-    pictures: Mapping[str, Float32[np.ndarray, "_ _ *_"]],
-    background: Float32[np.ndarray, "h w *rgb"],
-    labels: Labels | None,
-    title: str,
-    orientation: int | None,
+    pictures: Mapping[str, Float32[np.ndarray, "_ _ *_"]], view: TileView, labels: Labels | None
 ) -> Figure:
     """Draw the images of a tile side by side, and its footprints coloured by height.
 
     Args:
         pictures: title → picture, grey or RGB, 0 to 1, in the tile's own frame
-        background: picture to draw the footprints on
+        view: the tile, on whose picture the footprints are drawn
         labels: ground truth; None where it is unknown
-        title: title of the figure
-        orientation: 0 imaged from the north, 1 from the south, None where it is unknown
     """
     count = len(pictures) + (labels is not None)
     columns = min(count, PANELS_PER_ROW)
@@ -150,13 +162,13 @@ def overview_figure(
     for axis in axes:
         axis.set_axis_off()
     for axis, (name, picture) in zip(axes, pictures.items(), strict=False):
-        draw_picture(axis, picture, name)
-    draw_compass(axes[0], orientation)
+        draw_picture(axis, picture, view.pixel_size, name)
+    draw_compass(axes[0], view.orientation)
     if labels is not None:
-        draw_picture(axes[-1], background * DIMMED, f"footprints: {len(labels)}")
-        draw_compass(axes[-1], orientation)
+        draw_picture(axes[-1], view.picture * DIMMED, view.pixel_size, f"footprints: {len(labels)}")
+        draw_compass(axes[-1], view.orientation)
         draw_values(axes[-1], labels.polygons, labels.heights, "mean height in m", top=None)
-    figure.suptitle(title)
+    figure.suptitle(view.title)
     return figure
 
 

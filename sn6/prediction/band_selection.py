@@ -7,11 +7,10 @@ from pathlib import Path
 import rasterio
 
 from sn6.data.source import Source
-from sn6.datasets.layout import PRODUCTS
 from sn6.datasets.raster import data_bands
 from sn6.errors import UserError, counted
 
-# words in the description of a band → its name in `layout.PRODUCTS`
+# words in the description of a band → its name in a `Product`
 WORDS = {name.lower(): name for name in ("HH", "HV", "VH", "VV", "NIR", "PAN")} | {
     "red": "R",
     "green": "G",
@@ -37,7 +36,7 @@ def select_file_bands(
     Raises:
         UserError: the file has other bands
     """
-    names = band_names(source)
+    names = source.band_names
     if given is None:
         bands = bands_by_position(raster, path, source)
     else:
@@ -48,21 +47,16 @@ def select_file_bands(
     return bands
 
 
-def band_names(source: Source) -> list[str]:
-    """Return the names of the network's bands in their order."""
-    return [PRODUCTS[source.product].bands[band - 1] for band in source.bands]
-
-
 def bands_by_position(raster: rasterio.DatasetReader, path: Path, source: Source) -> tuple[int, ...]:
     """Return the bands of a file that has all bands of the product in their order, and perhaps an alpha band.
 
     Raises:
         UserError: it has another number of bands
     """
-    on_disk, names = data_bands(raster), PRODUCTS[source.product].bands
+    on_disk, names = data_bands(raster), source.product.bands
     if len(on_disk) == len(names):
         return tuple(on_disk[band - 1] for band in source.bands)
-    needed = band_names(source)
+    needed = source.band_names
     described = bands_by_description(raster, needed)
     if described is None and len(on_disk) < len(set(needed)):
         advice = f"give files with {', '.join(needed)}"
@@ -71,7 +65,7 @@ def bands_by_position(raster: rasterio.DatasetReader, path: Path, source: Source
         example = described or [different.index(name) + 1 for name in needed]
         advice = f"select {', '.join(needed)} in this order, for example bands={listed(example)}"
     raise UserError(
-        f"{path} has {counted(len(on_disk), 'band')}; the network was trained on {source.product} with the bands "
+        f"{path} has {counted(len(on_disk), 'band')}; the network was trained on {source.product.name} with the bands "
         f"{', '.join(names)}: {advice}",
         kind="wrong_data",
         key=path,

@@ -10,15 +10,14 @@ from jaxtyping import Bool, Float32
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
-from sn6.datasets.archive import select_bands
-from sn6.datasets.layout import CRS, PIXEL
 from sn6.datasets.raster import TILE_DRIVER, open_raster, read_window
+from sn6.datasets.tile_files import select_bands
 from sn6.errors import UserError, first_line
 
 
 @dataclass(frozen=True)
 class Image:
-    """A GeoTIFF in the frame of the network: on a grid of 0.5 m, rotated by 180° if imaged from the south.
+    """A GeoTIFF in the frame of the network: on the grid of its samples, rotated by 180° if imaged from the south.
 
     Attributes:
         image_id: name in the files of footprints
@@ -28,9 +27,11 @@ class Image:
         width: pixels
         corner: west and north edge in the units of the CRS; (0, 0) without georeference
         pixel: pixel size in the units of the CRS; 1 without georeference
+        pixel_metres: pixel size in m for areas and tolerances; without a CRS that of the training tiles
         crs: "EPSG:<code>", None without CRS
         rotated: whether the network sees the image rotated by 180°
         repeat: how often a pixel of the file is repeated along both axes: 2 for products of 1 m
+        nodata: pixels with this value in all bands have no data, see `sn6.datasets.declaration.Product`
         in_archive: whether it is a tile of an archive, read as training reads it
     """
 
@@ -40,16 +41,13 @@ class Image:
     height: int
     width: int
     corner: tuple[float, float]
-    pixel: float = PIXEL
-    crs: str | None = CRS
+    pixel: float
+    pixel_metres: float
+    crs: str | None
     rotated: bool = False
     repeat: int = 1
+    nodata: float | None = 0.0
     in_archive: bool = False
-
-    @property
-    def pixel_metres(self) -> float:
-        """Return the pixel size in metres for areas and tolerances; without a CRS that of the training tiles."""
-        return PIXEL if self.crs is None else self.pixel
 
     def to_file(self, rows: slice, columns: slice) -> tuple[slice, slice]:
         """Convert rows and columns from the frame of the network to that of the file, or back."""
@@ -69,9 +67,9 @@ class Image:
     ) -> tuple[Float32[np.ndarray, "c h w"], Bool[np.ndarray, "h w"]]:
         """Read a rectangle of the opened file in its own frame; see `read`."""
         if self.in_archive:
-            image, valid = read_window(source, source.indexes, window)
+            image, valid = read_window(source, source.indexes, window, self.nodata)
             return select_bands(image, self.bands), valid
-        return read_window(source, self.bands, window)
+        return read_window(source, self.bands, window, self.nodata)
 
     def read(self, rows: slice, columns: slice) -> tuple[Float32[np.ndarray, "c h w"], Bool[np.ndarray, "h w"]]:
         """Read a rectangle in the frame of the network, in the units that the file declares.

@@ -7,9 +7,9 @@ from pathlib import Path
 from rasterio.errors import RasterioError
 
 from sn6.data.source import Source, is_rotated
-from sn6.datasets.archive import IMAGE_ID, Archive
-from sn6.datasets.layout import PIXEL, PRODUCTS, Split, tile_path
+from sn6.datasets.declaration import DataSet, Split
 from sn6.datasets.raster import open_raster, refuse_complex
+from sn6.datasets.spacenet6 import IMAGE_ID, SpaceNet6
 from sn6.errors import UserError, first_line
 from sn6.plots.tile_selection import number_of
 from sn6.prediction.band_selection import select_file_bands
@@ -69,7 +69,7 @@ def find_images(
                 key="bands",
                 value=list(options.bands),
             )
-        return archive_images(root, split, source, tiles)
+        return archive_images(SpaceNet6(root), split, source, tiles)
     if tiles is not None:
         raise UserError(
             "tiles= needs root=; with images=, give the file or folder to predict",
@@ -81,43 +81,47 @@ def find_images(
     return geotiff_images(images, source, options)
 
 
-def archive_images(root: Path, split: Split, source: Source, tiles: Sequence[str] | None) -> list[Image]:
+def archive_images(data_set: DataSet, split: Split, source: Source, tiles: Sequence[str] | None) -> list[Image]:
     """Return the tiles of an archive, rotated as in training.
 
     Args:
-        root: folder of the archive
-        split: split of the archive
+        data_set: that they are of
+        split: of the tiles
         source: product and bands that the network was trained on
         tiles: image ids or tile numbers; None for all
 
     Raises:
-        UserError: `root` is not an archive, has no such tile, or the look direction of a tile is unknown
+        UserError: there is no such tile, or the look direction of a tile is unknown
     """
-    archive = Archive(root)
-    selected = archive.tiles(split, source.product)
+    selected = data_set.tiles(split, source.product.name)
     if tiles is not None:
         names = {name for tile in selected for name in (tile.image_id, number_of(tile.image_id))}
         if unknown := [name for name in tiles if name not in names]:
             raise UserError(
-                f"unknown tile {unknown[0]!r} in {split} of {root}; give image ids or tile numbers",
+                f"unknown tile {unknown[0]!r} in {split} of {data_set.root}; give image ids or tile numbers",
                 kind="not_found",
                 key="tiles",
                 value=unknown[0],
             )
         selected = [tile for tile in selected if {tile.image_id, number_of(tile.image_id)} & set(tiles)]
-    images = []
+    images, product = [], source.product
     for tile in selected:
-        west, south, east, north = tile.bounds
+        height, width = tile.size(product.grid)
+        west, _, _, north = tile.bounds
         images.append(
             Image(
                 tile.image_id,
-                tile_path(root, split, source.product, tile.image_id),
+                data_set.image_path(tile, product.name),
                 source.bands,
-                round((north - south) / PIXEL),
-                round((east - west) / PIXEL),
+                round(height),
+                round(width),
                 (west, north),
-                rotated=is_rotated(tile, source),
-                repeat=round(PRODUCTS[source.product].pixel / PIXEL),
+                pixel=product.grid,
+                pixel_metres=product.grid,
+                crs=data_set.crs,
+                rotated=is_rotated(data_set, tile, source),
+                repeat=product.repeat,
+                nodata=product.nodata,
                 in_archive=True,
             )
         )
@@ -185,7 +189,7 @@ def geotiff_image(path: Path, source: Source, options: GeoTIFFOptions) -> Image:
         with open_raster(path) as raster:
             refuse_complex(raster)
             bands = select_file_bands(raster, path, source, options.bands, options.check_names)
-            corner, pixel, crs = read_grid(raster, path, PRODUCTS[source.product].pixel)
+            corner, pixel, crs = read_grid(raster, path, source.product)
             height, width = raster.shape
     except RasterioError as error:
         raise UserError(
@@ -202,19 +206,31 @@ def geotiff_image(path: Path, source: Source, options: GeoTIFFOptions) -> Image:
             key=path,
             value=image_id,
         )
-    repeat = round(PRODUCTS[source.product].pixel / PIXEL)
-    size = (height * repeat, width * repeat)
-    return Image(image_id, path, bands, *size, corner, pixel, crs, options.rotate, repeat)
+    repeat = source.product.repeat
+    return Image(
+        image_id,
+        path,
+        bands,
+        height * repeat,
+        width * repeat,
+        corner,
+        pixel,
+        pixel_metres=source.product.grid if crs is None else pixel,
+        crs=crs,
+        rotated=options.rotate,
+        repeat=repeat,
+        nodata=source.product.nodata,
+    )
 
 
-def pixel_size_warning(image: Image) -> str | None:
-    """Return a warning if an image has no CRS, or another pixel size than the training tiles."""
+def pixel_size_warning(image: Image, trained_at: float) -> str | None:
+    """Return a warning if an image has no CRS, or another pixel size than the training tiles, in m."""
     if image.crs is None:
         units = "pixels, y upwards" if image.pixel == 1 else "the units of the file"
-        return f"{image.path} has no CRS: footprints.* are in {units}, areas assume pixels of {PIXEL} m"
-    if abs(image.pixel - PIXEL) > 0.1 * PIXEL:
+        return f"{image.path} has no CRS: footprints.* are in {units}, areas assume pixels of {trained_at} m"
+    if abs(image.pixel - trained_at) > 0.1 * trained_at:
         return (
-            f"{image.path} has pixels of {image.pixel:g} m, but the network was trained at {PIXEL} m: resample the "
-            "image, or use scales="
+            f"{image.path} has pixels of {image.pixel:g} m, but the network was trained at {trained_at} m: resample "
+            "the image, or use scales="
         )
     return None

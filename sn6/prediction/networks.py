@@ -168,8 +168,8 @@ def load_networks(paths: Sequence[Path], allow: Sequence[str]) -> list[TrainedNe
         source = trained.source
         if (source.product, source.bands, source.orient) != (first.product, first.bands, first.orient):
             raise UserError(
-                f"checkpoint={path} was trained on bands {list(source.bands)} of {source.product} "
-                f"(orient={source.orient}), but {paths[0]} on bands {list(first.bands)} of {first.product} "
+                f"checkpoint={path} was trained on bands {list(source.bands)} of {source.product.name} "
+                f"(orient={source.orient}), but {paths[0]} on bands {list(first.bands)} of {first.product.name} "
                 f"(orient={first.orient}); average networks of the same bands only",
                 kind="conflict",
                 key="checkpoint",

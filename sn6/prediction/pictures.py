@@ -18,7 +18,6 @@ from sn6.plots.maps import NO_MAPS, Maps, draw_colour_bar, draw_map, panels
 from sn6.plots.rendering import render_background
 from sn6.plots.tile_selection import evenly_spaced
 from sn6.plots.tiles import outline, save_figure
-from sn6.prediction.band_selection import band_names
 from sn6.prediction.images import Image
 from sn6.prediction.partial_results import read_part
 from sn6.prediction.plan import Plan
@@ -32,7 +31,7 @@ def draw_pictures(folder: Path, plan: Plan, source: Source, number: int) -> None
         image = replace(plan.images[i], rotated=False)  # north is up
         rows, columns = middle(image.height), middle(image.width)
         pixels, valid = image.read(rows, columns)
-        picture = render_background(np.ascontiguousarray(pixels), valid, band_names(source))
+        picture = render_background(np.ascontiguousarray(pixels), valid, source.band_names)
         footprints = [select_within(chunk, rows, columns) for chunk in read_part(plan.part(i))]
         maps = {} if plan.rasters is None else read_maps(plan.rasters / f"{image.image_id}.tif", rows, columns)
         figure = footprints_figure(picture, footprints, title_of(image, rows, columns), maps)

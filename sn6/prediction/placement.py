@@ -5,13 +5,13 @@ from pathlib import Path
 import rasterio
 from rasterio.crs import CRS
 
+from sn6.datasets.declaration import Product
 from sn6.datasets.georeference import TOLERANCE, centre, indirect_placement, metres_per_unit, place_of, warp_advice
-from sn6.datasets.layout import PIXEL
 from sn6.errors import UserError
 
 
 def read_grid(
-    raster: rasterio.DatasetReader, path: Path, pixel: float
+    raster: rasterio.DatasetReader, path: Path, product: Product
 ) -> tuple[tuple[float, float], float, str | None]:
     """Return west and north edge, size of a pixel of the labels' grid, and CRS ("EPSG:<code>") of an image.
 
@@ -20,7 +20,7 @@ def read_grid(
     Args:
         raster: the open file
         path: of the file, for messages
-        pixel: pixel size of the product in m, for the command that warps an image
+        product: that the network was trained on; its pixel size is in the command that warps an image
 
     Raises:
         UserError: the image is placed by other means than an affine transform, is not north-up with square pixels, or
@@ -32,7 +32,7 @@ def read_grid(
             means, option, place = placed
             raise UserError(
                 f"{path} is placed by {means}, without pixels along the axes of a CRS; warp it: "
-                f"{warp_advice(path, place, pixel, option)}",
+                f"{warp_advice(path, place, product.pixel_size, option)}",
                 kind="wrong_data",
                 key=path,
                 value=means,
@@ -40,7 +40,7 @@ def read_grid(
         return (0.0, 0.0), 1.0, None
     x, y = centre(grid, *raster.shape)
     place = place_of(crs, x, y) if crs is not None else None
-    advice = warp_advice(path, place, pixel)
+    advice = warp_advice(path, place, product.pixel_size)
     if not grid.is_rectilinear or grid.a <= 0 or abs(grid.a + grid.e) > 1e-3 * grid.a:
         raise UserError(f"{path} is not north-up with square pixels; warp it: {advice}", kind="wrong_data", key=path)
     if crs is not None and place is None:
@@ -55,8 +55,7 @@ def read_grid(
         raise UserError(
             f"{path} has CRS {crs_name(crs)}, {fault}; warp it: {advice}", kind="wrong_data", key=path, value=str(crs)
         )
-    repeat = round(pixel / PIXEL)
-    return (grid.c, grid.f), grid.a / repeat, None if crs is None else f"EPSG:{crs.to_epsg()}"
+    return (grid.c, grid.f), grid.a / product.repeat, None if crs is None else f"EPSG:{crs.to_epsg()}"
 
 
 def crs_fault(crs: CRS, x: float, y: float) -> str | None:

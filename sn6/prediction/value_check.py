@@ -10,10 +10,8 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from sn6.data.units import Mismatch, Sample, find_mismatch
-from sn6.datasets.layout import PRODUCTS
 from sn6.datasets.raster import is_scaled
 from sn6.errors import UserError, counted
-from sn6.prediction.band_selection import band_names
 from sn6.prediction.images import Image, broken
 from sn6.prediction.networks import TrainedNetwork
 from sn6.progress import track
@@ -71,8 +69,8 @@ def check_image(image: Image, networks: Sequence[TrainedNetwork]) -> Finding | N
         return None
     findings = []
     for trained in networks:
-        product = PRODUCTS[trained.source.product]
-        mismatch = find_mismatch(sample, trained.statistics, product, band_names(trained.source))
+        source = trained.source
+        mismatch = find_mismatch(sample, trained.statistics, source.product, source.band_names)
         if mismatch is not None:
             findings.append(Finding(image, mismatch))
     return max(findings, key=lambda finding: finding.mismatch.deviation, default=None)

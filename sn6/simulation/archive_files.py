@@ -14,12 +14,12 @@ from jaxtyping import Float, Shaped
 from rasterio.transform import from_origin
 from shapely.geometry import mapping
 
-from sn6.datasets.layout import (
+from sn6.datasets.declaration import Split
+from sn6.datasets.spacenet6 import (
     CRS,
     NODATA,
     PIXEL,
     PRODUCTS,
-    Split,
     geojson_path,
     labels_path,
     orientations_path,
@@ -73,7 +73,7 @@ def write_tile(root: Path, scene: Scene, tile: PlannedTile) -> list[Footprint]:
 
 def write_image(path: Path, product: str, pixels: Shaped[np.ndarray, "bands h w"], x: float, y: float) -> None:
     """Write a GeoTIFF with the upper left corner at (x, y) metres."""
-    pixel = PRODUCTS[product].pixel * (OPTICAL_PIXEL if PRODUCTS[product].optical else 1.0)
+    pixel = PRODUCTS[product].pixel_size * (OPTICAL_PIXEL if PRODUCTS[product].optical else 1.0)
     bands, height, width = pixels.shape
     profile = {
         "width": width,

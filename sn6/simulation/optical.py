@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int, UInt8, UInt16
 from scipy.ndimage import gaussian_filter, uniform_filter
 
-from sn6.datasets.layout import PIXEL
+from sn6.datasets.spacenet6 import PIXEL
 from sn6.simulation.ground import Cover
 from sn6.simulation.surface import Surface, ray_heights, skyline, smooth_noise
 

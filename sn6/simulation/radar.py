@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Float32, Int
 from scipy.ndimage import convolve1d, gaussian_filter, uniform_filter
 from scipy.special import ndtr
 
-from sn6.datasets.layout import PIXEL
+from sn6.datasets.spacenet6 import PIXEL
 from sn6.simulation.backscatter import (
     BACKSCATTER,
     CLUTTER,

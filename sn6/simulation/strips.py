@@ -16,7 +16,8 @@ import numpy as np
 from scipy.special import ndtri
 from shapely import Polygon, affinity, box
 
-from sn6.datasets.layout import PIXEL, Split
+from sn6.datasets.declaration import Split
+from sn6.datasets.spacenet6 import PIXEL
 from sn6.errors import UserError
 from sn6.simulation.scene import Box
 

@@ -11,7 +11,7 @@ from rasterio.transform import from_origin
 from scipy.ndimage import gaussian_filter
 from shapely.geometry.base import BaseGeometry
 
-from sn6.datasets.layout import PIXEL
+from sn6.datasets.spacenet6 import PIXEL
 from sn6.simulation.ground import FIRST_ROOF, Cover, Ground
 
 BLOCK = 256  # pixels of grain that are drawn at a time

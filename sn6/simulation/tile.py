@@ -8,7 +8,7 @@ import shapely
 from jaxtyping import Shaped
 from shapely import Polygon, box
 
-from sn6.datasets.layout import PIXEL, PRODUCTS
+from sn6.datasets.spacenet6 import PIXEL, PRODUCTS
 from sn6.simulation.blocks import MAX_HEIGHT
 from sn6.simulation.optical import multispectral, natural_colour, optical_image, pan_sharpen, panchromatic
 from sn6.simulation.radar import max_displacement, radar_image
@@ -63,7 +63,7 @@ def render_products(scene: Scene, tile: PlannedTile) -> dict[str, Shaped[np.ndar
         }
         inner = tile.strip.imaged.buffer(-OPTICAL_EDGE, join_style="mitre")
         for product, pixels in optical.items():
-            mask = rasterize_shapes([inner], west, north, pixels.shape[1:], PRODUCTS[product].pixel)
+            mask = rasterize_shapes([inner], west, north, pixels.shape[1:], PRODUCTS[product].pixel_size)
             rendered[product] = pixels * mask
     return {product: pixels.astype(PRODUCTS[product].dtype) for product, pixels in rendered.items()}
 

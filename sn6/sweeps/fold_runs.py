@@ -8,9 +8,9 @@ from typing import Any
 
 from sn6.data.folds import bounds_of, make_fold
 from sn6.data.partitions import PARTITIONS
-from sn6.datasets.archive import Archive, Tile
-from sn6.datasets.archive_fingerprint import RADAR, archive_fingerprint
-from sn6.datasets.layout import test_truth_path
+from sn6.datasets.declaration import DataSet, Tile
+from sn6.datasets.fingerprint import data_fingerprint
+from sn6.datasets.spacenet6 import SpaceNet6
 from sn6.errors import UserError, counted
 from sn6.sweeps.fold_run import FoldRun, read_fold_run, run_folders
 from sn6.training.resume import CONFIG_FILE, METRICS_FILE
@@ -27,14 +27,14 @@ class FoldRuns:
     Attributes:
         folder: that contains the runs
         runs: the runs
-        archive: of their tiles
+        data_set: of their tiles
         tiles: the validated tiles of each run
         unvalidated: number of labelled tiles that no run validated
     """
 
     folder: Path
     runs: tuple[FoldRun, ...]
-    archive: Archive
+    data_set: SpaceNet6
     tiles: tuple[list[Tile], ...]
     unvalidated: int
 
@@ -94,22 +94,22 @@ def find_fold_runs(folder: Path, root: Path | None) -> FoldRuns:
         )
     runs = sorted(map(read_fold_run, folders), key=lambda run: run.fold)
     check_same_recipe(runs)
-    archive = Archive(root or Path(runs[0].config["data"]["root"]))
-    check_archive(runs, archive)
-    labelled = labelled_tiles(archive, runs[0].config["data"]["product"])
-    check_folds(folder, runs, archive)
+    data_set = SpaceNet6(root or Path(runs[0].config["data"]["root"]))
+    check_archive(runs, data_set)
+    labelled = labelled_tiles(data_set, runs[0].config["data"]["product"])
+    check_folds(folder, runs, data_set)
     by_id = {tile.image_id: tile for tile in labelled}
     for run in runs:
         if unknown := [image_id for image_id in run.tiles if image_id not in by_id]:
             raise UserError(
-                f"{archive.root} has no labelled tile {unknown[0]}, which {run.folder} validated; set root= to the "
+                f"{data_set.root} has no labelled tile {unknown[0]}, which {run.folder} validated; set root= to the "
                 "archive of the runs",
                 kind="wrong_data",
                 key="root",
                 value=unknown[0],
             )
     tiles = tuple([by_id[image_id] for image_id in run.tiles] for run in runs)
-    return FoldRuns(folder, tuple(runs), archive, tiles, len(labelled) - sum(map(len, tiles)))
+    return FoldRuns(folder, tuple(runs), data_set, tiles, len(labelled) - sum(map(len, tiles)))
 
 
 def check_same_recipe(runs: Sequence[FoldRun]) -> None:
@@ -134,20 +134,20 @@ def check_same_recipe(runs: Sequence[FoldRun]) -> None:
             )
 
 
-def check_archive(runs: Sequence[FoldRun], archive: Archive) -> None:
+def check_archive(runs: Sequence[FoldRun], data_set: DataSet) -> None:
     """Raise a UserError where the archive is not the one that the runs have read."""
     recorded = saved_inputs(runs[0].folder).get(ROOT_KEY, {})
-    now = archive_fingerprint(archive, runs[0].config["data"]["product"]) if recorded else {}
+    now = data_fingerprint(data_set, runs[0].config["data"]["product"]) if recorded else {}
     if any(now.get(part) != recorded[part] for part in recorded):
         raise UserError(
-            f"{archive.root} is not the archive that {runs[0].folder} was trained on; set root= to a copy of that one",
+            f"{data_set.root} is not the archive that {runs[0].folder} was trained on; set root= to a copy of that one",
             kind="conflict",
             key="root",
-            value=str(archive.root),
+            value=str(data_set.root),
         )
 
 
-def check_folds(folder: Path, runs: Sequence[FoldRun], archive: Archive) -> None:
+def check_folds(folder: Path, runs: Sequence[FoldRun], data_set: DataSet) -> None:
     """Raise a UserError where a fold that has tiles is missing, a fold is there twice, or a tile is in two of them."""
     folds = Counter(run.fold for run in runs)
     twice = [fold for fold, number in folds.items() if number > 1]
@@ -159,7 +159,7 @@ def check_folds(folder: Path, runs: Sequence[FoldRun], archive: Archive) -> None
             key=FOLD_KEY,
             value=twice[0],
         )
-    missing = [fold for fold in possible_folds(runs[0].config, archive) if fold not in folds]
+    missing = [fold for fold in possible_folds(runs[0].config, data_set) if fold not in folds]
     if missing:
         listed = ",".join(map(str, missing))
         raise UserError(
@@ -181,14 +181,14 @@ def check_folds(folder: Path, runs: Sequence[FoldRun], archive: Archive) -> None
                 )
 
 
-def possible_folds(config: Mapping[str, Any], archive: Archive) -> list[int]:
+def possible_folds(config: Mapping[str, Any], data_set: DataSet) -> list[int]:
     """Return the parts of the ground that can be a fold: those with tiles to train and to validate with."""
     data = config["data"]
-    index = RADAR if archive.has_product("train", RADAR) else data["product"]
-    tiles = labelled_tiles(archive, index)
+    index = data_set.main_product() or data["product"]
+    tiles = labelled_tiles(data_set, index)
     test: list[Tile] = []
-    if data["test_column"] is None and test_truth_path(archive.root).exists():
-        test = [tile for tile in archive.tiles("test_public", RADAR) if archive.has_labels(tile)]
+    if data["test_column"] is None and data_set.has_test_labels:
+        test = [tile for tile in data_set.tiles("test_public", index) if data_set.has_labels(tile)]
     result = []
     for part in sorted(set(PARTITIONS[data["partition"]].assign(bounds_of(tiles)).tolist()) - {data["test_column"]}):
         try:
@@ -199,6 +199,6 @@ def possible_folds(config: Mapping[str, Any], archive: Archive) -> list[int]:
     return result
 
 
-def labelled_tiles(archive: Archive, product: str) -> list[Tile]:
+def labelled_tiles(data_set: DataSet, product: str) -> list[Tile]:
     """Return the training tiles of a product that have labels."""
-    return [tile for tile in archive.tiles("train", product) if archive.has_labels(tile)]
+    return [tile for tile in data_set.tiles("train", product) if data_set.has_labels(tile)]

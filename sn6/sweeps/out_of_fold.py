@@ -24,8 +24,7 @@ from sn6.data.cross_fitting import cross_fit
 from sn6.data.dataset import TileDataset
 from sn6.data.folds import bounds_of, count_overlapping
 from sn6.data.store import shown_size
-from sn6.datasets.archive import Tile
-from sn6.datasets.layout import CRS, PIXEL
+from sn6.datasets.declaration import Tile
 from sn6.errors import UserError, counted
 from sn6.files import write_csv
 from sn6.footprints.polygonizer import Maps, Polygonizer
@@ -125,8 +124,8 @@ def load_fold(run: FoldRun, tiles: Sequence[Tile], options: Options) -> TrainedN
 def make_plan(folds: FoldRuns, number: int, network: TrainedNetwork, options: Options) -> Plan:
     """Return the plan that predicts the validated tiles of a run with its network, in their order."""
     run, tiles = folds.runs[number], folds.tiles[number]
-    root, image_ids = folds.archive.root, [tile.image_id for tile in tiles]
-    images = {image.image_id: image for image in archive_images(root, "train", network.source, image_ids)}
+    image_ids = [tile.image_id for tile in tiles]
+    images = {image.image_id: image for image in archive_images(folds.data_set, "train", network.source, image_ids)}
     device = list_devices(options.device, 1)[0]
     plan = Plan(
         (run.checkpoint,),
@@ -182,7 +181,7 @@ def calibrate(
     halves = cross_fit(bounds_of(tiles))
     if halves is None:
         return None, f"{stay}: {scored} cannot be cut into halves without common ground"
-    dataset = TileDataset(folds.archive, tiles, network.source, network.statistics)
+    dataset = TileDataset(folds.data_set, tiles, network.source, network.statistics)
     search = PointSearch(dataset, halves, calibration.get("candidates"))
 
     def enter_all() -> None:
@@ -206,12 +205,12 @@ def write_footprints(folds: FoldRuns, pooled: Sequence[PooledTile], point: Choic
     """Write the footprints of all tiles, each at its operating point: of its half, or that of all."""
     with (
         ChallengeCSVWriter(folds.proposals) as table,
-        GeoJSONWriter(folds.folder / "footprints.geojson", CRS, PIXEL) as collection,
+        GeoJSONWriter(folds.folder / "footprints.geojson", folds.data_set.crs, folds.data_set.pixel_size) as collection,
     ):
         for one in track(pooled, f"writing the footprints of {counted(len(pooled), 'tile')}"):
             polygonizer = point.cross_fitted[one.tile] if isinstance(point, Choice) else point
             image = one.plan.images[one.number]
-            footprints = to_file_frame(polygonizer(*one.maps(), PIXEL), image)
+            footprints = to_file_frame(polygonizer(*one.maps(), folds.data_set.pixel_size), image)
             for writer in (table, collection):
                 writer.write(image.image_id, image.corner, footprints)
 

@@ -7,7 +7,6 @@ from matplotlib.figure import Figure
 
 from sn6.callbacks.polygon_f1 import polygon_f1_of
 from sn6.callbacks.run_progress import count_scored
-from sn6.checkpoints.initial_weights import band_names
 from sn6.data.datamodule import TileDataModule
 from sn6.formats.challenge_csv import read_proposals
 from sn6.metrics.matching import Counts, match_tile
@@ -42,11 +41,12 @@ def draw_contact_sheet(name: str, trainer: Trainer, datamodule: TileDataModule) 
         tile, source, truth = tiles.tiles[index], tiles.source, tiles.labels(index).polygons
         proposed = proposals[tile.image_id]
         match = match_tile(truth, proposed.polygons, proposed.confidences)
-        image, valid = datamodule.archive.read(tile, source.product, source.bands)
-        picture = render_background(image, valid, band_names(source.product, source.bands))
-        panels.append(Panel(f"tile {number_of(tile.image_id)}", picture, truth, proposed.polygons, match))
+        image, valid = datamodule.data_set.read(tile, source.product.name, source.bands)
+        picture = render_background(image, valid, source.band_names)
+        name_of_tile, pixel_size = f"tile {number_of(tile.image_id)}", source.product.grid
+        panels.append(Panel(name_of_tile, picture, pixel_size, truth, proposed.polygons, match))
     points = " or ".join(sorted({str(polygon_f1.polygonizer_of(index)) for index in counts}))
-    data = " (simulated data)" if is_simulated(datamodule.archive.root) else ""
+    data = " (simulated data)" if is_simulated(datamodule.data_set.root) else ""
     title = (
         f"{name}: polygon F1 {polygon_f1.scores['f1']:.3f} on {count_scored(len(counts), datamodule.scored_on)}{data}\n"
         f"{points}; tiles from the best F1 to the worst"

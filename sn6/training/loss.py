@@ -12,7 +12,6 @@ from jaxtyping import Bool, Float, Int32
 from torch import Tensor, nn
 
 from sn6.config.targets import make_object
-from sn6.datasets.layout import PIXEL
 from sn6.errors import UserError, locate_error
 from sn6.heads import targets_of
 from sn6.targets.mask import Mask
@@ -151,7 +150,7 @@ def example_maps(targets: Any, instances: Int32[np.ndarray, "h w"]) -> dict[str,
         message = "loss: targets must be a dict of names and objects of sn6.targets.target.Target"
         raise UserError(message, kind="invalid_value", key="loss._target_")
     mask = (instances > 0).astype(np.float32)[None]
-    labels = TileLabels(instances, np.ones(instances.shape, dtype=bool), np.full(instances.max() + 1, 10.0), PIXEL)
+    labels = TileLabels(instances, np.ones(instances.shape, dtype=bool), np.full(instances.max() + 1, 10.0), 0.5)
     layers, maps = tile_layers(targets, labels), {}
     for name, target in targets.items():
         layer = target.decode(torch.from_numpy(layers[name]))

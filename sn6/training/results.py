@@ -122,9 +122,9 @@ def describe_data(datamodule: TileDataModule) -> dict[str, Any]:
         "partition": datamodule.partition,
         "fold": datamodule.fold_index,
         "test_column": datamodule.test_column,
-        "product": source.product,
+        "product": source.product.name,
         "bands": list(source.bands),
-        "simulated": is_simulated(datamodule.archive.root),
+        "simulated": is_simulated(datamodule.data_set.root),
     }
 
 

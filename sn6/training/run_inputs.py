@@ -1,4 +1,4 @@
-"""What a run reads from outside its folder: the archive, and weights to start from. Known by contents, not by path."""
+"""What a run reads from outside its folder: the data set, and weights to start from. Known by contents, not by path."""
 
 import json
 import os
@@ -10,8 +10,8 @@ from typing import Any
 from sn6.checkpoints.initial_weights import HANDOFF_KEY, MODEL_KEY
 from sn6.checkpoints.loading import find_weights
 from sn6.checkpoints.run_files import EO_WEIGHTS, FINAL_WEIGHTS
-from sn6.datasets.archive import Archive
-from sn6.datasets.archive_fingerprint import archive_fingerprint, file_sha256
+from sn6.datasets.fingerprint import data_fingerprint, file_sha256
+from sn6.datasets.spacenet6 import SpaceNet6
 from sn6.errors import UserError
 from sn6.files import read_json, write_text
 
@@ -35,7 +35,7 @@ def read_inputs(config: Mapping[str, Any]) -> Inputs:
                 result[key] = {"file": file_sha256(find_weights(Path(path), key, candidates))}
     if (root := value_of(config, ROOT_KEY)) is not None:
         with suppress(UserError, OSError):
-            result[ROOT_KEY] = archive_fingerprint(Archive(root), str(value_of(config, "data.product")))
+            result[ROOT_KEY] = data_fingerprint(SpaceNet6(root), str(value_of(config, "data.product")))
     return result
 
 

@@ -16,7 +16,7 @@ from sn6.callbacks.calibration import Choice, calibrate, validate_calibrated
 from sn6.callbacks.resume_point import AtomicCheckpointIO, TrainerSignals
 from sn6.checkpoints.architecture import build_network, ignored_keys
 from sn6.checkpoints.init_options import network_arguments
-from sn6.checkpoints.initial_weights import band_names, provenance, summary
+from sn6.checkpoints.initial_weights import provenance, summary
 from sn6.checkpoints.polygonizer import build_polygonizer
 from sn6.checkpoints.run_files import BEST
 from sn6.config.targets import import_target, is_switched_off, make_object
@@ -145,7 +145,7 @@ def make_modules(config: ResolvedConfig, resumes: bool) -> tuple[Segmenter, Tile
             value=tree.model.in_channels,
         )
     starts_pretrained = not resumes and config.weights is None
-    first_layer = FirstLayer(tree.model.adapt or "mean", tuple(band_names(datamodule.source.product, bands)))
+    first_layer = FirstLayer(tree.model.adapt or "mean", tuple(datamodule.source.product.band_names(bands)))
     network = build_network(network_arguments(config.to_dict()["model"]), starts_pretrained, first_layer)
     if ignored := ignored_keys(network_arguments(config.to_dict()["model"])):
         rank_zero_only(log.info)("%s has no %s of the experiment; left out", type(network).__name__, ", ".join(ignored))

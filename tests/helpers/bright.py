@@ -7,8 +7,8 @@ import rasterio
 import torch
 from torch import Tensor, nn
 
-from sn6.datasets.archive import Archive, Tile
-from sn6.datasets.layout import tile_path
+from sn6.datasets.declaration import Tile
+from sn6.datasets.spacenet6 import SpaceNet6, tile_path
 from sn6.targets.rasterize import rasterize_instances
 
 MEAN, STD = 20.0, 5.0  # dB
@@ -33,7 +33,7 @@ def brighten(root: Path) -> None:
     In the north the buildings are dim and there are no blobs; in the south the blobs are dim and buildings bright. So a
     threshold of 0.5 is right in the north, and 0.8 in the south.
     """
-    archive = Archive(root)
+    archive = SpaceNet6(root)
     train, test = (archive.tiles(split, "SAR-Intensity") for split in ("train", "test_public"))
     middle = np.median([tile.bounds[3] for tile in train])
     for tile in (*train, *test):
@@ -44,7 +44,7 @@ def brighten(root: Path) -> None:
             file.write(pixels)
 
 
-def logits_of(archive: Archive, tile: Tile, is_north: bool) -> np.ndarray:
+def logits_of(archive: SpaceNet6, tile: Tile, is_north: bool) -> np.ndarray:
     """Return the logits (h, w) of a tile, in its own frame."""
     labels = archive.labels(tile)
     with rasterio.open(tile_path(archive.root, tile.split, "SAR-Intensity", tile.image_id)) as file:
