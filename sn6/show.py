@@ -48,6 +48,8 @@ def show(
     """
     check_out(out)
     data_set = SpaceNet6(root)
+    if product is not None:
+        data_set.product(product, "product")
     by_tile = None if proposals is None else read_proposals(proposals)
     if isinstance(tile, str) and tile in CRITERIA:
         selected = select_tiles(data_set, tile, tiles, split, product, by_tile)

@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -473,16 +472,16 @@ def test_everything_is_written_to_the_folder(checked):
 
 
 def test_training_uses_the_statistics_of_a_check(root, monkeypatch):
-    source = Source(PRODUCTS["SAR-Intensity"], (1, 2, 3, 4), orient=True, min_area=20.0)
     archive = SpaceNet6(root)
     tiles = archive.tiles("train", "SAR-Intensity")
     for product in ("SAR-Intensity", "RGBNIR"):
-        before = measure_statistics(archive, tiles, replace(source, product=product))
+        source = Source(PRODUCTS[product], (1, 2, 3, 4), orient=True, min_area=20.0)
+        before = measure_statistics(archive, tiles, source)
         shutil.rmtree(root / ".sn6")
         inspect_archive(root, 1)
         with monkeypatch.context() as patch:
             patch.setattr(SpaceNet6, "read", None)  # reading a tile would end the test
-            assert measure_statistics(archive, tiles, replace(source, product=product)) == before
+            assert measure_statistics(archive, tiles, source) == before
 
 
 def test_fatal_faults_end_the_command_with_status_one(root, tmp_path, sn6_command):
@@ -526,7 +525,7 @@ def test_the_report_does_not_need_the_cache_of_statistics(root):
 def test_a_map_shows_the_tiles_of_each_fold(archive_root):
     tiles = SpaceNet6(archive_root).tiles("train", "SAR-Intensity")
     folds, faults = make_folds(tiles, [])
-    figure = partition_figure("columns", folds["columns"])
+    figure = partition_figure("columns", folds["columns"], "EPSG:32631")
     titles = [axis.get_title().replace("\n", " ") for axis in figure.axes]
     for number, fold in folds["columns"].items():
         train, validation, dropped = len(fold.train), len(fold.validation), len(fold.dropped)

@@ -211,7 +211,7 @@ def test_proposals_for_the_test_set_are_drawn_without_ground_truth(show, tmp_pat
         ("tile=7 split=train", "not_found", "tile", "7"),
         ("tile=[1,2] product=PS-RGB", "not_found", "product", "PS-RGB"),
         ("tile=1 product=PAN", "not_found", "product", "PAN"),
-        ("product=RGB", "invalid_value", "product", "RGB"),
+        ("product=RGB", "unknown_value", "product", "RGB"),
         ("tile=[]", "invalid_value", "tile", []),
         ("tiles=0", "invalid_value", "tiles", "0"),
         ("tile=worst", "missing_value", "proposals", None),

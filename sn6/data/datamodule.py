@@ -82,7 +82,7 @@ class TileDataModule(LightningDataModule):
                 key="data.root",
             )
         self.data_set = SpaceNet6(root)
-        declared = self.data_set.product(product)
+        declared = self.data_set.product(product, "data.product")
         self.source = Source(declared, tuple(bands or declared.default_bands or declared.numbers), orient, min_area)
         check_band_statistics(mean, std, len(self.source.bands))
         check_target_names(targets)

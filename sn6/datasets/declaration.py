@@ -118,17 +118,21 @@ class DataSet(ABC):
         """Return the name of its radar product; None where all are optical."""
         return next((name for name, product in self.products.items() if not product.optical), None)
 
-    def product(self, name: str) -> Product:
+    def product(self, name: str, key: str) -> Product:
         """Return a product.
+
+        Args:
+            name: of the product
+            key: the option that names it, for the message
 
         Raises:
             UserError: it has no product of this name
         """
         if name not in self.products:
             raise UserError(
-                f"unknown data.product={name}; choose from {', '.join(self.products)}",
+                f"unknown {key}={name}; choose from {', '.join(self.products)}",
                 kind="unknown_value",
-                key="data.product",
+                key=key,
                 value=name,
             )
         return self.products[name]
