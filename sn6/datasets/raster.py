@@ -28,14 +28,14 @@ TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # TIFF and BigTIFF, both
 
 
 @contextmanager
-def open_raster(path: Path, driver: str | None = None) -> Iterator[rasterio.DatasetReader]:
+def open_raster(path: Path | str, driver: str | None = None) -> Iterator[rasterio.DatasetReader]:
     """Open a raster file in the process that reads it, without rasterio's warning about a missing georeference.
 
     Numpy's warning about an overflow is off as well: rasterio compares a nodata value such as 1e39 with the limits of
     float32 whenever it is asked for it.
 
     Args:
-        path: the file
+        path: the file, or an address that GDAL opens
         driver: TILE_DRIVER for the tiles of an archive, BigTIFF and COG included: a VRT under the name of a tile could
             read other files and ask servers. None for files that a user names: whatever GDAL opens.
 
@@ -44,7 +44,7 @@ def open_raster(path: Path, driver: str | None = None) -> Iterator[rasterio.Data
         UserError: the mask file of a tile is not a GeoTIFF; GDAL opens it by any driver
     """
     if driver is not None:
-        check_mask_file(path.with_name(f"{path.name}.msk"))
+        check_mask_file(Path(f"{path}.msk"))
     with np.errstate(over="ignore"):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)

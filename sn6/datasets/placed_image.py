@@ -1,0 +1,250 @@
+"""Read rectangles of any georeferenced raster on a north-up grid of square pixels in metres.
+
+An image whose pixels are such a grid already is read as it is. Any other one (in degrees, with ground control points,
+rotated, or of another pixel size) is warped while it is read, by GDAL's warper behind rasterio's WarpedVRT.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import rasterio
+from jaxtyping import Bool, Float32
+from rasterio.crs import CRS
+from rasterio.enums import Resampling
+from rasterio.errors import RasterioError
+from rasterio.transform import Affine, from_origin
+from rasterio.vrt import WarpedVRT
+from rasterio.warp import calculate_default_transform
+from rasterio.windows import Window
+
+from sn6.datasets.declaration import Bounds
+from sn6.datasets.georeference import TOLERANCE, centre, metres_per_unit, place_of, place_of_points, utm_zone
+from sn6.datasets.radar_units import Units
+from sn6.datasets.raster import is_scaled, open_raster, read_window, refuse_complex, scaled
+from sn6.errors import UserError, first_line
+
+SQUARE = 1e-3  # relative difference of the edges of a square pixel, and of pixel sizes that are equal
+
+
+class Grid(NamedTuple):
+    """A north-up grid of square pixels.
+
+    Attributes:
+        crs: "EPSG:<code>", in metres
+        west: m
+        north: m
+        pixel_size: m
+        height: pixels
+        width: pixels
+    """
+
+    crs: str
+    west: float
+    north: float
+    pixel_size: float
+    height: int
+    width: int
+
+    @property
+    def transform(self) -> Affine:
+        """Return the affine transform from pixels to metres."""
+        return from_origin(self.west, self.north, self.pixel_size, self.pixel_size)
+
+    def bounds(self, rows: slice, columns: slice) -> Bounds:
+        """Return west, south, east and north of a rectangle in metres."""
+        west, north = (self.west + columns.start * self.pixel_size, self.north - rows.start * self.pixel_size)
+        east, south = (self.west + columns.stop * self.pixel_size, self.north - rows.stop * self.pixel_size)
+        return west, south, east, north
+
+
+@dataclass(frozen=True)
+class PlacedImage:
+    """A raster on its grid.
+
+    Attributes:
+        path: a file, or an address that GDAL opens
+        grid: that its samples are on
+        bands: numbers of the product's bands in the file, counted from 1
+        warped: whether it is warped to the grid while it is read
+        units: of its values
+        nodata: pixels that have this value in every band have no data; None where only the file says what has none
+    """
+
+    path: str
+    grid: Grid
+    bands: tuple[int, ...]
+    warped: bool
+    units: Units
+    nodata: float | None
+
+    def read(
+        self, rows: slice, columns: slice, bands: Sequence[int]
+    ) -> tuple[Float32[np.ndarray, "c h w"], Bool[np.ndarray, "h w"]]:
+        """Read a rectangle inside the grid.
+
+        Args:
+            rows: slice with start and stop
+            columns: slice with start and stop
+            bands: of the product, counted from 1, in the order of the result
+
+        Returns:
+            The bands in decibels, or in the file's own units where `units` are those, 0 on nodata; and which pixels are
+            valid: all bands of the product decide.
+
+        Raises:
+            UserError: the file is broken
+        """
+        window = Window.from_slices(rows, columns)
+        try:
+            with open_raster(self.path) as source:
+                if self.warped:
+                    values, valid = self._read_warped(source, window)
+                else:
+                    values, valid = read_window(source, self.bands, window, self.nodata)
+        except RasterioError as error:
+            raise UserError(
+                f"{self.path} is broken or truncated ({first_line(error)}); download it again",
+                kind="unreadable",
+                key=self.path,
+            ) from None
+        decibels, valid = self.units.to_decibels(values, valid)
+        return decibels[np.asarray(bands) - 1], valid
+
+    def _read_warped(
+        self, source: rasterio.DatasetReader, window: Window
+    ) -> tuple[Float32[np.ndarray, "c h w"], Bool[np.ndarray, "h w"]]:
+        """Read a rectangle through GDAL's warper, which interpolates between valid pixels, in the stored units."""
+        with open_warped(source, self.grid, self.nodata) as warped:
+            stored = warped.read(list(self.bands), window=window)
+            valid = np.isfinite(stored).all(axis=0)
+            if warped.count > source.count:  # the alpha band of the warper, for masks of the source
+                valid &= warped.read(warped.count, window=window) > 0
+        values = scaled(source, stored, self.bands) if is_scaled(source, self.bands) else stored
+        return np.where(valid, values, 0).astype(np.float32), valid
+
+
+@contextmanager
+def open_warped(source: rasterio.DatasetReader, grid: Grid, nodata: float | None) -> Iterator[WarpedVRT]:
+    """Open the view of a raster on a grid: float32, NaN on nodata.
+
+    Pixels are averaged where the grid is coarser than the source, and interpolated bilinearly where it is finer.
+    """
+    declared = next((value for value in source.nodatavals if value is not None), nodata)
+    options: dict[str, Any] = {"src_crs": crs_of(source)}
+    if declared is not None:
+        options |= {"src_nodata": declared, "nodata": math.nan, "UNIFIED_SRC_NODATA": "YES"}
+    else:
+        options |= {"add_alpha": True}
+    is_coarser = grid.pixel_size > 1.5 * native_pixel_size(source, CRS.from_string(grid.crs))
+    with WarpedVRT(
+        source,
+        crs=grid.crs,
+        transform=grid.transform,
+        width=grid.width,
+        height=grid.height,
+        resampling=Resampling.average if is_coarser else Resampling.bilinear,
+        dtype="float32",
+        **options,
+    ) as warped:
+        yield warped
+
+
+def native_pixel_size(source: rasterio.DatasetReader, zone: CRS) -> float:
+    """Return the pixel size of a raster in m: that of a grid in a UTM zone with as many pixels along its diagonal."""
+    transform, _, _ = calculate_default_transform(crs_of(source), zone, source.width, source.height, **extent(source))
+    return float(transform.a)
+
+
+def crs_of(source: rasterio.DatasetReader) -> CRS:
+    """Return the CRS of the ground control points, or of the affine transform."""
+    points, crs = source.gcps
+    return crs if points else source.crs
+
+
+def extent(source: rasterio.DatasetReader) -> dict[str, Any]:
+    """Return the ground control points, or the bounds in units of the CRS, as rasterio's functions take them."""
+    points, _ = source.gcps
+    if points:
+        return {"gcps": points}
+    corners = [
+        source.transform @ corner for corner in ((0, 0), (source.width, 0), (0, source.height), source.shape[::-1])
+    ]
+    xs, ys = zip(*corners, strict=True)
+    return {"left": min(xs), "bottom": min(ys), "right": max(xs), "top": max(ys)}
+
+
+def place_image(path: str, pixel_size: float | None) -> tuple[Grid, bool]:
+    """Return the grid of a raster, and whether it has to be warped to it.
+
+    Args:
+        path: a file, or an address that GDAL opens
+        pixel_size: of the grid in m; None for that of the file
+
+    Raises:
+        UserError: it cannot be opened, is complex, or is not georeferenced
+    """
+    try:
+        with open_raster(path) as source:
+            refuse_complex(source)
+            return grid_of(source, path, pixel_size)
+    except RasterioError as error:
+        raise UserError(
+            f"{path} cannot be opened as a raster ({first_line(error)}); give another file", kind="unreadable", key=path
+        ) from None
+
+
+def grid_of(source: rasterio.DatasetReader, path: str, pixel_size: float | None) -> tuple[Grid, bool]:
+    """Return the grid of an open raster, and whether it has to be warped to it; errors of `place_image`."""
+    points, points_crs = source.gcps
+    if points and points_crs is not None:
+        place = place_of_points(points, points_crs)
+    elif source.crs is not None and not source.transform.is_identity:
+        place = place_of(source.crs, *centre(source.transform, *source.shape))
+    else:
+        raise UserError(
+            f"{path} has no CRS or no position; write them into the file, for example with gdal_edit",
+            kind="wrong_data",
+            key=path,
+        )
+    if place is None:
+        raise UserError(
+            f"{path} is at no place on the ground in its CRS; correct its CRS or its position",
+            kind="wrong_data",
+            key=path,
+        )
+    transform = source.transform
+    if not points and is_metric_grid(source):
+        own = float(transform.a)
+        if pixel_size is None or abs(pixel_size - own) <= SQUARE * own:
+            code = f"EPSG:{source.crs.to_epsg()}"
+            return Grid(code, transform.c, transform.f, own, source.height, source.width), False
+    target = source.crs if not points and is_metric(source) else utm_zone(place)
+    return warped_grid(source, target, pixel_size or native_pixel_size(source, target)), True
+
+
+def is_metric(source: rasterio.DatasetReader) -> bool:
+    """Return whether the units of a raster's CRS are metres on the ground at its centre, and the CRS has a code."""
+    along = metres_per_unit(source.crs, *centre(source.transform, *source.shape))
+    return source.crs.to_epsg() is not None and all(abs(metres - 1) <= TOLERANCE for metres in along)
+
+
+def is_metric_grid(source: rasterio.DatasetReader) -> bool:
+    """Return whether a raster is north-up with square pixels in metres."""
+    grid = source.transform
+    is_square = grid.b == grid.d == 0 and grid.a > 0 and abs(grid.a + grid.e) <= SQUARE * grid.a
+    return is_square and is_metric(source)
+
+
+def warped_grid(source: rasterio.DatasetReader, crs: CRS, pixel_size: float) -> Grid:
+    """Return the grid that contains a raster, with corners at multiples of its pixel size."""
+    size = source.width, source.height
+    transform, width, height = calculate_default_transform(
+        crs_of(source), crs, *size, resolution=pixel_size, **extent(source)
+    )
+    west = math.floor(transform.c / pixel_size) * pixel_size
+    north = math.ceil(transform.f / pixel_size) * pixel_size
+    return Grid(f"EPSG:{crs.to_epsg()}", west, north, pixel_size, height + 1, width + 1)

@@ -1,0 +1,197 @@
+"""Buildings from vector files of any format and CRS, and those of a tile."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pyogrio
+import shapely
+from jaxtyping import Float64, Shaped
+from pyogrio.errors import DataLayerError, DataSourceError, FieldError
+
+from sn6.datasets.declaration import Bounds
+from sn6.errors import UserError, counted, first_line
+from sn6.footprints import Labels
+
+SURFACES = ("Polygon", "MultiPolygon")
+
+
+@dataclass(frozen=True)
+class LabelColumns:
+    """Which features of a file are buildings, and which of their attributes are read.
+
+    Attributes:
+        where: SQL condition on the attributes, such as "type = 'house' AND height > 2"; None for all features
+        height: attribute with the height in m; None for no heights
+        category: attribute with the class; None for one class
+    """
+
+    where: str | None = None
+    height: str | None = None
+    category: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Buildings:
+    """Buildings in one CRS.
+
+    Attributes:
+        polygons: valid Polygons in the units of the CRS
+        heights: m, NaN where unknown
+        categories: value of the attribute of the class, as text; "" where there is none
+        crs: as geopandas knows it
+        notes: what was changed or left out while reading, a line each
+    """
+
+    polygons: Shaped[np.ndarray, "n"]
+    heights: Float64[np.ndarray, "n"]
+    categories: Shaped[np.ndarray, "n"]
+    crs: Any
+    notes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.polygons)
+
+    @cached_property
+    def _tree(self) -> shapely.STRtree:
+        return shapely.STRtree(self.polygons)
+
+    def to_crs(self, crs: str) -> "Buildings":
+        """Return the same buildings in another CRS, "EPSG:<code>"; vertices move, edges stay straight."""
+        moved = geopandas.GeoSeries(self.polygons, crs=self.crs).to_crs(crs).to_numpy()
+        return Buildings(make_polygons_valid(moved)[0], self.heights, self.categories, crs, self.notes)
+
+    def within(self, bounds: Bounds) -> Shaped[np.ndarray, "_"]:
+        """Return the indices of the buildings that share ground with a rectangle, in their order."""
+        return np.sort(self._tree.query(shapely.box(*bounds), predicate="intersects"))
+
+    def labels(self, bounds: Bounds, pixel_size: float) -> Labels:
+        """Return the parts of the buildings on a tile, in its pixels.
+
+        A building that the edge of the tile cuts in several parts has as many labels: its tile shows no more.
+
+        Args:
+            bounds: west, south, east, north of the tile in the CRS of the buildings
+            pixel_size: of the tile in units of the CRS
+        """
+        near = self.within(bounds)
+        cut = shapely.intersection(self.polygons[near], shapely.box(*bounds))
+        parts, building = shapely.get_parts(cut, return_index=True)
+        kept = (shapely.get_type_id(parts) == shapely.GeometryType.POLYGON) & (shapely.area(parts) > 0)
+        west, _, _, north = bounds
+        pixels = shapely.transform(parts[kept], lambda xy: (xy - (west, north)) / (pixel_size, -pixel_size))
+        return Labels(pixels, self.heights[near][building[kept]])
+
+
+def read_buildings(path: Path, columns: LabelColumns) -> Buildings:
+    """Read the buildings of a vector file.
+
+    Features without a geometry are left out, invalid polygons are repaired, and each part of a MultiPolygon is a
+    building; `notes` count them.
+
+    Args:
+        path: of any format that pyogrio reads; of a file with several layers the first
+        columns: which features and attributes are read
+
+    Raises:
+        UserError: it cannot be read, has no CRS, no feature, geometries that are no polygons, no such attribute, or a
+            height that is no number
+    """
+    frame = read_frame(path, columns)
+    if frame.crs is None:
+        raise UserError(
+            f"{path} has no CRS; write it with one, for example with ogr2ogr -a_srs EPSG:...",
+            kind="wrong_data",
+            key=path,
+        )
+    geometries = np.asarray(frame.geometry, dtype=object)
+    is_missing = shapely.is_missing(geometries) | shapely.is_empty(geometries)
+    kinds = Counter(geometry.geom_type for geometry in geometries[~is_missing])
+    if others := {kind: number for kind, number in kinds.items() if kind not in SURFACES}:
+        listed = ", ".join(f"{number} {kind}" for kind, number in others.items())
+        raise UserError(
+            f"{path} has geometries that are no polygons ({listed}); give the outlines of buildings",
+            kind="wrong_data",
+            key=path,
+            value=sorted(others),
+        )
+    if not kinds:
+        condition = f" where {columns.where}" if columns.where else ""
+        raise UserError(
+            f"{path} has no building{condition}; give another file or data.where", kind="wrong_data", key=path
+        )
+    valid, repaired = make_polygons_valid(shapely.force_2d(geometries[~is_missing]))
+    parts, feature = shapely.get_parts(valid, return_index=True)
+    rows = np.flatnonzero(~is_missing)[feature]
+    notes = (
+        (int(is_missing.sum()), "feature", "without a geometry: left out"),
+        (repaired, "invalid polygon", "repaired"),
+        (len(parts) - len(valid), "part", "after the first of a MultiPolygon: a building each"),
+    )
+    return Buildings(
+        parts,
+        heights_of(frame, columns.height, path)[rows],
+        categories_of(frame, columns.category)[rows],
+        frame.crs,
+        tuple(f"{path}: {counted(number, noun)} {what}" for number, noun, what in notes if number),
+    )
+
+
+def read_frame(path: Path, columns: LabelColumns) -> geopandas.GeoDataFrame:
+    """Read the geometries of a vector file, and the attributes that are used; errors of `read_buildings`."""
+    if not path.exists():
+        raise UserError(f"{path} does not exist; give a file of polygons", kind="not_found", key=path)
+    wanted = [name for name in (columns.height, columns.category) if name is not None]
+    try:
+        fields = [str(name) for name in pyogrio.read_info(path)["fields"]]
+        if missing := [name for name in wanted if name not in fields]:
+            raise UserError(
+                f"{path} has no attribute {missing[0]!r}; its attributes: {', '.join(fields) or 'none'}",
+                kind="not_found",
+                key=path,
+                value=missing[0],
+            )
+        frame = geopandas.read_file(path, columns=wanted, where=columns.where, engine="pyogrio")
+    except (DataSourceError, DataLayerError, FieldError, ValueError) as error:
+        advice = "correct data.where" if columns.where else "give another file"
+        raise UserError(f"{path} cannot be read ({first_line(error)}); {advice}", kind="unreadable", key=path) from None
+    if not isinstance(frame, geopandas.GeoDataFrame):
+        raise UserError(f"{path} has no geometries; give a file of polygons", kind="wrong_data", key=path)
+    return frame
+
+
+def heights_of(frame: geopandas.GeoDataFrame, column: str | None, path: Path) -> Float64[np.ndarray, "n"]:
+    """Return the heights of features in m, NaN where unknown; raise a UserError for text."""
+    if column is None:
+        return np.full(len(frame), np.nan)
+    try:
+        return np.asarray(frame[column], dtype=np.float64)
+    except (TypeError, ValueError):
+        raise UserError(
+            f"{path}: the attribute {column!r} has values that are no numbers; give the one with heights in m",
+            kind="wrong_data",
+            key=path,
+            value=column,
+        ) from None
+
+
+def categories_of(frame: geopandas.GeoDataFrame, column: str | None) -> Shaped[np.ndarray, "n"]:
+    """Return the classes of features as text, "" where there is none."""
+    if column is None:
+        return np.full(len(frame), "", dtype=object)
+    return np.array(["" if value is None or value != value else str(value) for value in frame[column]], dtype=object)
+
+
+def make_polygons_valid(polygons: Sequence[Any] | Shaped[np.ndarray, "n"]) -> tuple[Shaped[np.ndarray, "n"], int]:
+    """Return polygons with the invalid ones repaired, and how many were invalid; what is no surface is dropped."""
+    shapes = np.asarray(polygons, dtype=object).copy()
+    invalid = ~shapely.is_valid(shapes)
+    for index in np.flatnonzero(invalid):
+        parts = shapely.get_parts(shapely.make_valid(shapes[index]))
+        shapes[index] = shapely.union_all([part for part in parts if part.geom_type in SURFACES])
+    return shapes, int(invalid.sum())
