@@ -129,28 +129,40 @@ class PlacedImage:
 
 @contextmanager
 def open_warped(source: rasterio.DatasetReader, grid: Grid, nodata: float | None) -> Iterator[WarpedVRT]:
-    """Open the view of a raster on a grid: float32, NaN on nodata.
+    """Open the view of a raster on a grid: float32, NaN on nodata, or with an alpha band where no value means nodata.
 
     Pixels are averaged where the grid is coarser than the source, and interpolated bilinearly where it is finer.
     """
     declared = next((value for value in source.nodatavals if value is not None), nodata)
-    options: dict[str, Any] = {"src_crs": crs_of(source)}
+    options: dict[str, Any] = {"crs": grid.crs, "dtype": "float32", "add_alpha": True}
     if declared is not None:
-        options |= {"src_nodata": declared, "nodata": math.nan, "UNIFIED_SRC_NODATA": "YES"}
-    else:
-        options |= {"add_alpha": True}
+        options = options | {
+            "src_nodata": declared,
+            "nodata": math.nan,
+            "UNIFIED_SRC_NODATA": "YES",
+            "add_alpha": False,
+        }
     is_coarser = grid.pixel_size > 1.5 * native_pixel_size(source, CRS.from_string(grid.crs))
-    with WarpedVRT(
-        source,
-        crs=grid.crs,
-        transform=grid.transform,
-        width=grid.width,
-        height=grid.height,
-        resampling=Resampling.average if is_coarser else Resampling.bilinear,
-        dtype="float32",
-        **options,
-    ) as warped:
-        yield warped
+    resampling = Resampling.average if is_coarser else Resampling.bilinear
+    target = {"transform": grid.transform, "width": grid.width, "height": grid.height, "resampling": resampling}
+    if not source.gcps[0]:
+        with WarpedVRT(source, **options, **target) as warped:
+            yield warped
+        return
+    # With a given transform, rasterio would ignore the ground control points: the view has a grid of its own first.
+    with WarpedVRT(source, **options, resampling=Resampling.bilinear) as own:
+        if grid_of_view(own, grid.crs) == grid:
+            yield own
+            return
+        missing = {"src_nodata": math.nan, "nodata": math.nan} if declared is not None else {}
+        with WarpedVRT(own, crs=grid.crs, dtype="float32", **target, **missing) as warped:
+            yield warped
+
+
+def grid_of_view(warped: WarpedVRT, crs: str) -> Grid:
+    """Return the grid that GDAL has chosen for a view."""
+    transform = warped.transform
+    return Grid(crs, transform.c, transform.f, transform.a, warped.height, warped.width)
 
 
 def native_pixel_size(source: rasterio.DatasetReader, zone: CRS) -> float:
@@ -223,6 +235,9 @@ def grid_of(source: rasterio.DatasetReader, path: str, pixel_size: float | None)
             code = f"EPSG:{source.crs.to_epsg()}"
             return Grid(code, transform.c, transform.f, own, source.height, source.width), False
     target = source.crs if not points and is_metric(source) else utm_zone(place)
+    if points and pixel_size is None:
+        with WarpedVRT(source, crs=target) as own:
+            return grid_of_view(own, f"EPSG:{target.to_epsg()}"), True
     return warped_grid(source, target, pixel_size or native_pixel_size(source, target)), True
 
 
