@@ -75,8 +75,10 @@ class Tile:
         split: "train" or "test_public"
         strip: the pass of the sensor that imaged it
         orientation: look direction, 0 imaged from the north, 1 from the south, None where it is unknown
-        bounds: west, south, east, north in metres
+        bounds: west, south, east, north in metres of the frame in which the tiles of the data set overlap
         products: names of the products that have an image of the tile
+        placed: west, south, east, north in metres of its own CRS; None where that is the frame
+        crs: its own; None for that of the data set
     """
 
     image_id: str
@@ -85,10 +87,18 @@ class Tile:
     orientation: int | None
     bounds: Bounds
     products: tuple[str, ...]
+    placed: Bounds | None = None
+    crs: str | None = None
+
+    @property
+    def corner(self) -> tuple[float, float]:
+        """Return its west and north edge in its own CRS."""
+        west, _, _, north = self.placed or self.bounds
+        return west, north
 
     def size(self, pixel_size: float) -> tuple[float, float]:
         """Return height and width in pixels of `pixel_size` m, not rounded."""
-        west, south, east, north = self.bounds
+        west, south, east, north = self.placed or self.bounds
         return (north - south) / pixel_size, (east - west) / pixel_size
 
 

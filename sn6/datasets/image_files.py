@@ -1,0 +1,142 @@
+"""Find images by folders, patterns, files and addresses, and keep what their headers say."""
+
+import glob
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rasterio.errors import RasterioError
+
+from sn6.datasets.cache import cache_path, image_fingerprint, lock, save
+from sn6.datasets.placed_image import Grid, grid_of
+from sn6.datasets.raster import data_bands, open_raster, refuse_complex
+from sn6.errors import UserError, counted, first_line
+from sn6.progress import track
+
+SUFFIXES = (".tif", ".tiff")
+MANY = 100  # files, whose headers take long enough to show the progress
+
+
+@dataclass(frozen=True)
+class ImageHeader:
+    """What the header of an image says.
+
+    Attributes:
+        path: a file, or an address that GDAL opens
+        grid: that its samples are on
+        warped: whether it is warped to the grid while it is read
+        bands: numbers of its bands in the file, without alpha
+        names: descriptions of these bands, "" where there is none
+        dtype: of the first band
+    """
+
+    path: str
+    grid: Grid
+    warped: bool
+    bands: tuple[int, ...]
+    names: tuple[str, ...]
+    dtype: str
+
+
+def find_files(images: str | Sequence[str], key: str) -> list[str]:
+    """Return the files and addresses that `images` names, sorted, each once; hidden files are left out.
+
+    Args:
+        images: folders, which are searched recursively for GeoTIFFs, patterns such as `2019/*_VV.tif`, files, and
+            addresses that GDAL opens (`/vsicurl/...`, `s3://...`)
+        key: the option that gives them, for messages
+
+    Raises:
+        UserError: one of them names nothing
+    """
+    found: dict[str, None] = {}
+    for entry in [images] if isinstance(images, str) else images:
+        files = files_of(entry)
+        if not files:
+            raise UserError(
+                f"{key}={entry}: no {' or '.join(SUFFIXES)} file; give a folder, a pattern, files or addresses",
+                kind="not_found",
+                key=key,
+                value=entry,
+            )
+        found |= dict.fromkeys(files)
+    return list(found)
+
+
+def files_of(entry: str) -> list[str]:
+    """Return the files that an entry of `find_files` names, sorted; none where it names nothing."""
+    if "://" in entry or entry.startswith("/vsi"):
+        return [entry]
+    path = Path(entry).expanduser()
+    if path.is_dir():
+        files = [one for one in path.rglob("*") if one.suffix.lower() in SUFFIXES]
+    elif path.exists():
+        return [str(path)]
+    else:
+        files = [Path(one) for one in glob.glob(str(path), recursive=True)]
+    return sorted(
+        str(one) for one in files if not any(part.startswith(".") for part in one.parts[len(path.parts) - 1 :])
+    )
+
+
+def read_headers(root: Path, files: Sequence[str], pixel_size: float | None) -> list[ImageHeader]:
+    """Return the headers of images; only files that are new or changed since the last call are opened.
+
+    Args:
+        root: folder whose cache is used
+        files: files and addresses; an address is opened each time
+        pixel_size: m, of the grids; None for that of each file
+
+    Raises:
+        UserError: a file cannot be opened, is complex or is not georeferenced
+    """
+    cache = cache_path(root, "images.json")
+    keys = {file: fingerprint_of(file, pixel_size) for file in files}
+    headers = read_cached(cache, keys)
+    if headers.keys() != keys.keys():
+        with lock(cache) as may_write:
+            headers = read_cached(cache, keys)
+            new = [file for file in files if file not in headers]
+            shown = track(new, f"reading {counted(len(new), 'header')}") if len(new) >= MANY else new
+            headers |= {file: read_header(file, pixel_size) for file in shown}
+            if may_write:
+                rows = [{"key": keys[file], **asdict(header)} for file, header in headers.items() if keys[file]]
+                save(cache, lambda part: part.write_text(json.dumps(rows), encoding="utf-8"))
+    return [headers[file] for file in files]
+
+
+def fingerprint_of(file: str, pixel_size: float | None) -> str:
+    """Return what a cached header depends on, as text; "" for an address, which may change unnoticed."""
+    with suppress(OSError):
+        return f"{image_fingerprint(Path(file))} {pixel_size}"
+    return ""
+
+
+def read_cached(cache: Path, keys: dict[str, str]) -> dict[str, ImageHeader]:
+    """Return the cached headers of the files that have not changed; none where the cache cannot be read."""
+    headers = {}
+    try:
+        for row in json.loads(cache.read_text(encoding="utf-8")):
+            if row.pop("key") == keys.get(row["path"]):
+                row |= {"grid": Grid(*row["grid"]), "bands": tuple(row["bands"]), "names": tuple(row["names"])}
+                headers[row["path"]] = ImageHeader(**row)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return {}
+    return headers
+
+
+def read_header(file: str, pixel_size: float | None) -> ImageHeader:
+    """Read the header of an image; errors of `read_headers`."""
+    try:
+        with open_raster(file) as source:
+            refuse_complex(source)
+            bands = tuple(data_bands(source))
+            names = tuple(source.descriptions[band - 1] or "" for band in bands)
+            grid, warped = grid_of(source, file, pixel_size)
+            return ImageHeader(file, grid, warped, bands, names, source.dtypes[bands[0] - 1])
+    except RasterioError as error:
+        raise UserError(
+            f"{file} cannot be opened as a raster ({first_line(error)}); give another file", kind="unreadable", key=file
+        ) from None
