@@ -127,7 +127,7 @@ def make_plain(root: Path, crop: int) -> Implementation:
 def stored_crops(root: Path, crop: int) -> StoredCrops:
     """Return the training crops of an archive from its store, which is made if it is missing."""
     data = TileDataModule(
-        root=str(root),
+        SpaceNet6(root),
         product=PRODUCT,
         store="disk",
         crop=crop,

@@ -22,7 +22,7 @@ from rich.table import Table
 
 from sn6.cli import run_command
 from sn6.data.datamodule import TileDataModule
-from sn6.datasets.spacenet6 import split_folder
+from sn6.datasets.spacenet6 import SpaceNet6, split_folder
 from sn6.losses import WeightedBoundary
 from sn6.processes import keep_freed_memory
 from sn6.simulation.archive import make_archive, settings_of
@@ -72,7 +72,7 @@ def loader_of(root: Path, boundary: bool, trainer: Trainer, **options: Any) -> A
     """Return the loader of the training crops of an archive, in batches of 8."""
     targets = WeightedBoundary().targets if boundary else {}
     known = {"mean": [30.0] * 4, "std": [8.0] * 4} if not boundary else {}  # saves measuring them
-    data = TileDataModule(root=str(root), product=PRODUCT, targets=targets, **known, **options)
+    data = TileDataModule(SpaceNet6(root), product=PRODUCT, targets=targets, **known, **options)
     data.trainer = trainer
     data.setup()
     return data.train_dataloader()

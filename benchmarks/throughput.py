@@ -25,6 +25,7 @@ from sn6.cli import run_command
 from sn6.data.augment import FlipLR
 from sn6.data.datamodule import TileDataModule
 from sn6.data.stored_crops import identity
+from sn6.datasets.spacenet6 import SpaceNet6
 from sn6.heads import mask_head
 from sn6.losses import FocalDice
 from sn6.models.fcn import FCN8s
@@ -59,7 +60,13 @@ def throughput(
     log.setLevel(logging.WARNING)
     precision = precision or fastest_precision("auto")
     make_archive(root, settings_of(tiles=24, test_tiles=0))
-    options = {"root": str(root), "product": "SAR-Intensity", "augmentation": FlipLR(), "crop": crop, "store": store}
+    options = {
+        "data_set": SpaceNet6(root),
+        "product": "SAR-Intensity",
+        "augmentation": FlipLR(),
+        "crop": crop,
+        "store": store,
+    }
     data = TileDataModule(**options, batch_size=batch_size, num_workers=workers, crops_per_tile=batch_size)
     trainer = make_trainer(precision, steps)
     data.trainer = trainer

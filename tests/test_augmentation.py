@@ -13,6 +13,7 @@ from hydra import compose, initialize_config_dir
 from sn6.config.composition import CONF, VERSION_BASE, to_plain
 from sn6.data.augment import Augmentation, Dihedral, FlipLR, apply_position, change_pixels, draw_position
 from sn6.data.datamodule import TileDataModule
+from sn6.datasets.spacenet6 import SpaceNet6
 from sn6.training.stages import stage_configs
 
 OWN = """
@@ -112,7 +113,7 @@ def test_the_classes_draw_as_the_names_did():
 
 def datamodule(root, store, augmentation, **more):
     options = {"product": "PS-RGB", "crop": 48, "batch_size": 4, "num_workers": 0, "seed": 5} | more
-    data = TileDataModule(root=str(root), store=store, augmentation=augmentation, **options)
+    data = TileDataModule(SpaceNet6(root), store=store, augmentation=augmentation, **options)
     data.setup()
     return data
 

@@ -391,7 +391,7 @@ def read_like_a_run(root, product):
     """Make the fold of the easternmost column that has tiles, and read all of its samples."""
     tiles = SpaceNet6(root).tiles("train", "SAR-Intensity")
     fold = int(PARTITIONS["columns"].assign(bounds_of(tiles)).max())
-    data = TileDataModule(root=str(root), product=product, fold=fold, crop=64, num_workers=0, store=None)
+    data = TileDataModule(SpaceNet6(root), product=product, fold=fold, crop=64, num_workers=0, store=None)
     data.setup("fit")
     for tiles in (data.train_tiles, data.validation_tiles):
         for number in range(len(tiles)):

@@ -135,7 +135,7 @@ def test_an_error_in_a_worker_has_one_line(root):
 
 def test_unknown_products_and_bands(root):
     with user_error("unknown_value", "data.product", "SAR"):
-        TileDataModule(root=str(root), product="SAR")
+        TileDataModule(SpaceNet6(root), product="SAR")
     with user_error("invalid_value", "data.bands", [3, 5]):
         Source(PRODUCTS["RGBNIR"], (3, 5), orient=True, min_area=20.0)
 
@@ -206,14 +206,14 @@ def test_epochs_differ_and_can_be_repeated():
 )
 def test_default_bands(archive_root, product, bands):
     """PS-RGB has the baseline's order, the other products have that on disk."""
-    assert TileDataModule(root=str(archive_root), product=product).source.bands == bands
+    assert TileDataModule(SpaceNet6(archive_root), product=product).source.bands == bands
 
 
 def test_optical_folds_are_sar_folds_without_the_tiles_that_lack_the_image(archive_root, tmp_path):
     root = shutil.copytree(archive_root, tmp_path / "root")
 
     def fold(product):
-        module = TileDataModule(root=str(root), product=product, mean=[0.0] * 4, std=[1.0] * 4)
+        module = TileDataModule(SpaceNet6(root), product=product, mean=[0.0] * 4, std=[1.0] * 4)
         module.setup()
         return {use: {t.image_id for t in getattr(module.fold, use)} for use in ("train", "validation")}
 
@@ -226,7 +226,7 @@ def test_optical_folds_are_sar_folds_without_the_tiles_that_lack_the_image(archi
 
 def test_a_root_is_required():
     with user_error("missing_value", "data.root"):
-        TileDataModule(root=None, product="SAR-Intensity", bands=[1, 2, 3, 4])
+        TileDataModule(SpaceNet6(None), product="SAR-Intensity", bands=[1, 2, 3, 4])
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ def test_a_root_is_required():
 )
 def test_statistics_that_do_not_fit_the_bands(root, mean, std, key):
     with user_error("invalid_value", key):
-        TileDataModule(root=str(root), product="SAR-Intensity", mean=mean, std=std)
+        TileDataModule(SpaceNet6(root), product="SAR-Intensity", mean=mean, std=std)
 
 
 @pytest.mark.parametrize(("devices", "expected"), [(1, 6), (2, 3), (3, 2)])

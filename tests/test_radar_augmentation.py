@@ -25,6 +25,7 @@ from sn6.data.normalization import Statistics
 from sn6.data.radar import Radar, draw_speckle
 from sn6.data.samples import SampleMaker
 from sn6.data.warp import Resampling, Warp
+from sn6.datasets.spacenet6 import SpaceNet6
 from sn6.targets.boundary import BoundaryWeights
 from sn6.targets.centre import Centre
 from sn6.targets.contact import Contact
@@ -225,7 +226,7 @@ class Still(FlipLR):
 
 def datamodule(root, augmentation, **more):
     options = {"product": "SAR-Intensity", "crop": 48, "batch_size": 4, "num_workers": 0} | more
-    data = TileDataModule(root=str(root), augmentation=augmentation, **options)
+    data = TileDataModule(SpaceNet6(root), augmentation=augmentation, **options)
     data.setup()
     return data
 

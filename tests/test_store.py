@@ -241,7 +241,7 @@ def test_another_folder_where_the_archive_cannot_be_written(sn6_run, root, tmp_p
     (root / ".sn6").write_text("a file in place of the folder, as if it were read-only")
     done = sn6_run(*small_run("unet"), "model.depth=2", f"data.root={root}", "data.store=device")
     assert_fails(done, "unwritable", root / ".sn6/store/SAR-Intensity")
-    data = TileDataModule(root=str(root), product="SAR-Intensity", store="device", store_root=str(tmp_path / "other"))
+    data = TileDataModule(SpaceNet6(root), product="SAR-Intensity", store="device", store_root=str(tmp_path / "other"))
     data.setup()
     assert list((tmp_path / "other").glob("root-*/SAR-Intensity/image/*.npy"))
 

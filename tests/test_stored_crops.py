@@ -15,6 +15,7 @@ from sn6.data.datamodule import TileDataModule
 from sn6.data.dataset import CropDataset
 from sn6.data.radar import Radar
 from sn6.data.stored_crops import StoredCrops, free_memory
+from sn6.datasets.spacenet6 import SpaceNet6
 from sn6.targets.boundary import BoundaryWeights
 
 TARGETS = {"weight": BoundaryWeights(w0=10.0, sigma=2.5)}
@@ -50,7 +51,7 @@ def fine_root(archive_root, tmp_path_factory):
 
 def datamodule(root, store, **more):
     options = {"product": "SAR-Intensity", "crop": 48, "batch_size": 4, "num_workers": 0} | more
-    data = TileDataModule(root=str(root), store=store, targets=TARGETS, **options)
+    data = TileDataModule(SpaceNet6(root), store=store, targets=TARGETS, **options)
     data.setup()
     return data
 

@@ -24,8 +24,7 @@ from sn6.data.sampler import EpochSampler, ResumableLoader
 from sn6.data.source import Source
 from sn6.data.store import Store, store_folder
 from sn6.data.stored_crops import StoredCrops, identity
-from sn6.datasets.declaration import Tile
-from sn6.datasets.spacenet6 import SpaceNet6
+from sn6.datasets.declaration import DataSet, Tile
 from sn6.errors import UserError
 from sn6.processes import start_loader_worker
 from sn6.targets.target import Target
@@ -40,6 +39,7 @@ class TileDataModule(LightningDataModule):
     """Load training crops, and whole tiles for validation and test. conf/data documents the arguments.
 
     Args:
+        data_set: not a key of conf/data, but made from those that its class has as arguments
         augmentation: of the training crops; not a key of conf/data, but the group conf/augmentation
         targets: maps that the losses of the heads need, by name; not a key of the config
 
@@ -50,8 +50,8 @@ class TileDataModule(LightningDataModule):
     def __init__(
         self,
         *,
-        root: str | None,
-        product: Annotated[str, PER_STAGE],
+        data_set: DataSet,
+        product: Annotated[str | None, PER_STAGE] = None,
         bands: Annotated[list[int] | None, PER_STAGE] = None,
         partition: PartitionName = "columns",
         fold: int = 4,
@@ -74,15 +74,8 @@ class TileDataModule(LightningDataModule):
         targets: Mapping[str, Target] = NO_TARGETS,
     ) -> None:
         super().__init__()
-        if root is None:
-            raise UserError(
-                "data.root is not set; run on a simulated archive with `python -m sn6.run experiment=quickstart`, "
-                "simulate one with `python -m sn6.simulate root=DIR`, or download the published one (see README.md)",
-                kind="missing_value",
-                key="data.root",
-            )
-        self.data_set = SpaceNet6(root)
-        declared = self.data_set.product(product, "data.product")
+        self.data_set = data_set
+        declared = data_set.product(product, "data.product")
         self.source = Source(declared, tuple(bands or declared.default_bands or declared.numbers), orient, min_area)
         check_band_statistics(mean, std, len(self.source.bands))
         check_target_names(targets)

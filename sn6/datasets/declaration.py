@@ -128,16 +128,18 @@ class DataSet(ABC):
         """Return the name of its radar product; None where all are optical."""
         return next((name for name, product in self.products.items() if not product.optical), None)
 
-    def product(self, name: str, key: str) -> Product:
+    def product(self, name: str | None, key: str) -> Product:
         """Return a product.
 
         Args:
-            name: of the product
+            name: of the product; None for the first one
             key: the option that names it, for the message
 
         Raises:
             UserError: it has no product of this name
         """
+        if name is None:
+            return next(iter(self.products.values()))
         if name not in self.products:
             raise UserError(
                 f"unknown {key}={name}; choose from {', '.join(self.products)}",
@@ -212,6 +214,11 @@ class DataSet(ABC):
     @abstractmethod
     def input_files(self, product: str) -> dict[str, list[Path]]:
         """Return the files besides the images that a run on `product` depends on, by the name of their part."""
+
+    @property
+    @abstractmethod
+    def label_tables(self) -> tuple[Path, ...]:
+        """Return the files of the labels of all tiles, those of the training tiles first."""
 
     @property
     @abstractmethod

@@ -7,8 +7,9 @@ from pathlib import Path
 from sn6.datasets.declaration import DataSet, Split
 
 
-def data_fingerprint(data_set: DataSet, product: str) -> dict[str, str]:
-    """Return a digest of each part of a data set that a run on `product` depends on, by the part's name.
+def data_fingerprint(data_set: DataSet, product: str | None) -> dict[str, str]:
+    """Return a digest of each part of a data set that a run on `product` (None for the first) depends on, by the part's
+    name.
 
     Parts are the index of each product and split (name, size of the file in bytes and bounds of each tile), the labels
     and the look directions. The times of the files, which a copy changes, do not count, and no pixels are read: in
@@ -17,8 +18,8 @@ def data_fingerprint(data_set: DataSet, product: str) -> dict[str, str]:
     Raises:
         UserError: the data set has no tile of the product, or a tile cannot be opened
     """
-    main = data_set.main_product()
-    products: list[tuple[Split, str]] = [("train", name) for name in dict.fromkeys([main or product, product])]
+    own, main = data_set.product(product, "data.product").name, data_set.main_product()
+    products: list[tuple[Split, str]] = [("train", name) for name in dict.fromkeys([main or own, own])]
     if data_set.has_test_labels and (test := data_set.main_product("test_public")):
         products.append(("test_public", test))
     parts = {f"{name} of {split}": index_digest(data_set, split, name) for split, name in products}

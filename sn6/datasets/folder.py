@@ -226,6 +226,11 @@ class Folder(DataSet):
         return files | {"look directions": [path for path in (self.look_directions,) if path]}
 
     @property
+    def label_tables(self) -> tuple[Path, ...]:
+        """Return the files of the labels."""
+        return tuple(self.input_files(PRODUCT)["labels of train"])
+
+    @property
     def has_test_labels(self) -> bool:
         """Return that there are no test tiles."""
         return False

@@ -63,7 +63,14 @@ class SpaceNet6(TileFiles):
     splits = tuple(SPLIT_NAMES)
     label_format = f"pixels of {PIXEL} m from the tile's upper left corner (CSV), or in metres of {CRS} (GeoJSON)"
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path | None) -> None:
+        if root is None:
+            raise UserError(
+                "data.root is not set; run on a simulated archive with `python -m sn6.run experiment=quickstart`, "
+                "simulate one with `python -m sn6.simulate root=DIR`, or download the published one (see README.md)",
+                kind="missing_value",
+                key="data.root",
+            )
         self.root = Path(root)
         if not self.folder_of("train").is_dir():
             raise UserError(
@@ -161,7 +168,7 @@ class SpaceNet6(TileFiles):
         return tile.image_id in self._train_labels or geojson_path(self.root, tile.image_id).exists()
 
     @property
-    def label_tables(self) -> tuple[Path, Path]:
+    def label_tables(self) -> tuple[Path, ...]:
         """Return the paths of the tables of labels: of the training tiles, and of the test tiles."""
         return labels_path(self.root), test_truth_path(self.root)
 

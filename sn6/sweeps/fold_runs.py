@@ -10,7 +10,7 @@ from sn6.data.folds import bounds_of, make_fold
 from sn6.data.partitions import PARTITIONS
 from sn6.datasets.declaration import DataSet, Tile
 from sn6.datasets.fingerprint import data_fingerprint
-from sn6.datasets.spacenet6 import SpaceNet6
+from sn6.datasets.from_config import open_data_set
 from sn6.errors import UserError, counted
 from sn6.sweeps.fold_run import FoldRun, read_fold_run, run_folders
 from sn6.training.resume import CONFIG_FILE, METRICS_FILE
@@ -34,7 +34,7 @@ class FoldRuns:
 
     folder: Path
     runs: tuple[FoldRun, ...]
-    data_set: SpaceNet6
+    data_set: DataSet
     tiles: tuple[list[Tile], ...]
     unvalidated: int
 
@@ -94,9 +94,10 @@ def find_fold_runs(folder: Path, root: Path | None) -> FoldRuns:
         )
     runs = sorted(map(read_fold_run, folders), key=lambda run: run.fold)
     check_same_recipe(runs)
-    data_set = SpaceNet6(root or Path(runs[0].config["data"]["root"]))
+    data = dict(runs[0].config["data"]) | ({"root": str(root)} if root is not None else {})
+    data_set = open_data_set(data)
     check_archive(runs, data_set)
-    labelled = labelled_tiles(data_set, runs[0].config["data"]["product"])
+    labelled = labelled_tiles(data_set, data_set.product(data["product"], "data.product").name)
     check_folds(folder, runs, data_set)
     by_id = {tile.image_id: tile for tile in labelled}
     for run in runs:
@@ -137,7 +138,11 @@ def check_same_recipe(runs: Sequence[FoldRun]) -> None:
 def check_archive(runs: Sequence[FoldRun], data_set: DataSet) -> None:
     """Raise a UserError where the archive is not the one that the runs have read."""
     recorded = saved_inputs(runs[0].folder).get(ROOT_KEY, {})
-    now = data_fingerprint(data_set, runs[0].config["data"]["product"]) if recorded else {}
+    now = (
+        data_fingerprint(data_set, data_set.product(runs[0].config["data"]["product"], "data.product").name)
+        if recorded
+        else {}
+    )
     if any(now.get(part) != recorded[part] for part in recorded):
         raise UserError(
             f"{data_set.root} is not the archive that {runs[0].folder} was trained on; set root= to a copy of that one",
@@ -184,7 +189,7 @@ def check_folds(folder: Path, runs: Sequence[FoldRun], data_set: DataSet) -> Non
 def possible_folds(config: Mapping[str, Any], data_set: DataSet) -> list[int]:
     """Return the parts of the ground that can be a fold: those with tiles to train and to validate with."""
     data = config["data"]
-    index = data_set.main_product() or data["product"]
+    index = data_set.main_product() or data_set.product(data["product"], "data.product").name
     tiles = labelled_tiles(data_set, index)
     test: list[Tile] = []
     if data["test_column"] is None and data_set.has_test_labels:

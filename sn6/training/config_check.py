@@ -1,6 +1,6 @@
 """Check a config against the signatures that its values are meant for, before anything is made."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from importlib.util import find_spec
 from inspect import Parameter, signature
 from itertools import chain
@@ -14,6 +14,7 @@ from sn6.cli import check_arguments, has_signature
 from sn6.config.moved_keys import MOVED, moved_key
 from sn6.config.targets import import_target
 from sn6.config.types import OPTION_NAMES, RunOptions
+from sn6.datasets.from_config import data_set_node, module_node
 from sn6.errors import UserError, joined
 from sn6.simulation.archive import settings_of
 from sn6.training.heads import head_errors, parts_of_heads
@@ -23,7 +24,6 @@ REQUIRED = (
     *OPTION_NAMES,
     *(
         "data._target_",
-        "data.root",
         "heads",
         "polygons._target_",
         "model._target_",
@@ -61,15 +61,19 @@ def check_types(values: Mapping[str, Any]) -> None:
     for group, node in groups.items():
         if node is None:
             continue
+        given: tuple[str, ...] = ()
         if group == "model":
             init = {key: value for key, value in node.items() if key in INIT_KEYS}
             errors += check_arguments(InitOptions, init, "model.", strict=True)[1]
             node = network_node(node)
         if group == "heads":
             node = parts_of_heads(values)
+        if group == "data":
+            errors += check_node(data_set_node(node), group)
+            node, given = module_node(node), ("data_set",)
         if group == "polygons":
             polygonizer_class(node, group)
-        errors += check_node(node, group)
+        errors += check_node(node, group, given)
     if errors := [*errors, *missing_tensorboard(values["logger"] or {})]:
         raise joined(errors, "config")
     check_polygons(values)
@@ -156,8 +160,14 @@ def network_node(model: Mapping[str, Any]) -> dict[str, Any]:
     return constructor_arguments(target, arguments)
 
 
-def check_node(node: Mapping[str, Any], where: str) -> list[UserError]:
-    """Return the errors of a node with a `_target_`, and of the nodes below it."""
+def check_node(node: Mapping[str, Any], where: str, given: Collection[str] = ()) -> list[UserError]:
+    """Return the errors of a node with a `_target_`, and of the nodes below it.
+
+    Args:
+        node: of the config
+        where: its key
+        given: names of arguments that are not in the config
+    """
     inner = {key: value for key, value in node.items() if isinstance(value, dict)}
     errors: list[UserError] = []
     if "_target_" in node:
@@ -166,7 +176,7 @@ def check_node(node: Mapping[str, Any], where: str) -> list[UserError]:
         arguments = {key: value for key, value in node.items() if not key.startswith("_")}
         if has_signature(target):
             if not node.get("_partial_") and "_args_" not in node:
-                errors += missing_arguments(target, arguments, where)
+                errors += missing_arguments(target, [*arguments, *given], where)
             plain = {key: value for key, value in arguments.items() if key not in made}
             errors += check_arguments(target, plain, f"{where}.", strict=True)[1]
     for key, value in inner.items():
@@ -174,7 +184,7 @@ def check_node(node: Mapping[str, Any], where: str) -> list[UserError]:
     return errors
 
 
-def missing_arguments(target: Any, arguments: Mapping[str, Any], where: str) -> Iterator[UserError]:
+def missing_arguments(target: Any, arguments: Collection[str], where: str) -> Iterator[UserError]:
     """Yield one error that names the arguments without a default that a node does not give."""
     named = [p for p in signature(target).parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     missing = [f"{where}.{p.name}" for p in named if p.default is p.empty and p.name not in arguments]

@@ -16,7 +16,7 @@ from sn6.checkpoints.heads import foreign_heads, target_nodes
 from sn6.checkpoints.init_options import network_arguments
 from sn6.checkpoints.polygonizer import build_polygonizer, field_values, is_own_polygonizer, target_of
 from sn6.data.datamodule import TileDataModule
-from sn6.datasets.spacenet6 import SpaceNet6
+from sn6.datasets.from_config import open_data_set
 from sn6.errors import counted
 from sn6.metrics.instances import TOUCHING
 from sn6.segmenter import Segmenter, steps_of
@@ -114,7 +114,9 @@ def next_commands(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list
         config: of the last stage, resolved
     """
     folder, out, root = (Path(path) for path in (config["folder"], config["run_folder"], config["data"]["root"]))
-    has_test_images = SpaceNet6(root).has_product("test_public", config["data"]["product"])
+    data_set = open_data_set(config["data"])
+    product = data_set.product(config["data"]["product"], "data.product").name
+    has_test_images = data_set.has_product("test_public", product)
     # the ground truth of the archive has more tiles than were scored, which strict leaves out
     strict = {} if metrics["test"]["scored_on"] == "test tiles" else {"strict": "true"}
     foreign = [*foreign_targets(network_arguments(config["model"])), *foreign_heads(target_nodes(config["heads"]))]

@@ -11,7 +11,7 @@ from sn6.checkpoints.initial_weights import HANDOFF_KEY, MODEL_KEY
 from sn6.checkpoints.loading import find_weights
 from sn6.checkpoints.run_files import EO_WEIGHTS, FINAL_WEIGHTS
 from sn6.datasets.fingerprint import data_fingerprint, file_sha256
-from sn6.datasets.spacenet6 import SpaceNet6
+from sn6.datasets.from_config import open_data_set
 from sn6.errors import UserError
 from sn6.files import read_json, write_text
 
@@ -33,9 +33,9 @@ def read_inputs(config: Mapping[str, Any]) -> Inputs:
         if (path := value_of(config, key)) is not None:
             with suppress(UserError, OSError):
                 result[key] = {"file": file_sha256(find_weights(Path(path), key, candidates))}
-    if (root := value_of(config, ROOT_KEY)) is not None:
-        with suppress(UserError, OSError):
-            result[ROOT_KEY] = data_fingerprint(SpaceNet6(root), str(value_of(config, "data.product")))
+    with suppress(UserError, OSError):
+        data_set = open_data_set(config["data"])
+        result[ROOT_KEY] = data_fingerprint(data_set, config["data"]["product"])
     return result
 
 

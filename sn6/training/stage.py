@@ -22,6 +22,7 @@ from sn6.checkpoints.run_files import BEST
 from sn6.config.targets import import_target, is_switched_off, make_object
 from sn6.data.augment import Augmentation
 from sn6.data.datamodule import TileDataModule, per_device_batch_size
+from sn6.datasets.from_config import module_node, open_data_set
 from sn6.errors import UserError, first_line
 from sn6.files import write_text
 from sn6.heads import HeadLosses
@@ -134,7 +135,9 @@ def make_modules(config: ResolvedConfig, resumes: bool) -> tuple[Segmenter, Tile
     tree = config.tree
     heads = make_heads(config.to_dict())
     augmentation, targets = make_augmentation(tree.augmentation), HeadLosses(heads).targets
-    datamodule = make_object(tree.data, "data", augmentation=augmentation, targets=targets)
+    data = config.to_dict()["data"]
+    made = {"data_set": open_data_set(data), "augmentation": augmentation, "targets": targets}
+    datamodule = make_object(module_node(data), "data", **made)
     bands = list(datamodule.source.bands)
     if len(bands) != tree.model.in_channels:
         raise UserError(

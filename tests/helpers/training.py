@@ -26,8 +26,9 @@ def make_trainer(ranks: int, folder: Path, **more: Any) -> Any:
 def make_datamodule(root: Path, **more: Any) -> Any:
     """Make the datamodule of the SAR tiles of an archive, read in this process."""
     from sn6.data.datamodule import TileDataModule
+    from sn6.datasets.spacenet6 import SpaceNet6
 
-    return TileDataModule(root=str(root), product="SAR-Intensity", num_workers=0, **more)
+    return TileDataModule(SpaceNet6(root), product="SAR-Intensity", num_workers=0, **more)
 
 
 def make_segmenter(network: nn.Module, lr: float = 0.1, loss: nn.Module | None = None) -> Any:
