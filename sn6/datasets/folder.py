@@ -43,11 +43,11 @@ class Folder(DataSet):
         pixel_size: m; None for that of the images, which is then equal for all
         tile_size: pixels; largest edge length of a tile
         sensor: radar or optical
-        bands: names of the bands in their order; None for their descriptions, or band1, band2, ...
+        band_names: names of the bands in their order; None for their descriptions, or band1, band2, ...
         units: of radar images
         scale: see `Units`
         offset: see `Units`
-        nodata: pixels with this value in all bands have no data; None where only the files say what has none
+        nodata_value: pixels with this value in all bands have no data; None where only the files say what has none
         look_directions: CSV with the columns image (its stem) and direction (the side it was imaged from, north or
             south)
         root: folder of the cache; None for the folder that contains all images
@@ -70,11 +70,11 @@ class Folder(DataSet):
         pixel_size: PositiveFloat | None = None,
         tile_size: PositiveInt = 1024,
         sensor: Literal["radar", "optical"] = "radar",
-        bands: list[str] | None = None,
+        band_names: list[str] | None = None,
         units: UnitName = "db",
         scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0,
         offset: Annotated[float, Field(allow_inf_nan=False)] = 0.0,
-        nodata: float | None = 0.0,
+        nodata_value: float | None = 0.0,
         look_directions: str | None = None,
         root: str | None = None,
     ) -> None:
@@ -83,9 +83,9 @@ class Folder(DataSet):
         self.headers = read_headers(self.root, files, pixel_size)
         check_agreement(self.headers)
         self.pixel_size = self.headers[0].grid.pixel_size
-        names = tuple(bands) if bands is not None else band_names(self.headers[0])
+        names = tuple(band_names) if band_names is not None else names_of_bands(self.headers[0])
         check_names(names, self.headers[0])
-        product = Product(PRODUCT, names, self.headers[0].dtype, self.pixel_size, sensor, nodata)
+        product = Product(PRODUCT, names, self.headers[0].dtype, self.pixel_size, sensor, nodata_value)
         self.products = {PRODUCT: product}
         self.crs = Counter(header.grid.crs for header in self.headers).most_common(1)[0][0]
         self.units = Units(units, scale, offset) if sensor == "radar" else Units()
@@ -269,7 +269,7 @@ def check_agreement(headers: Sequence[ImageHeader]) -> None:
                 )
 
 
-def band_names(header: ImageHeader) -> tuple[str, ...]:
+def names_of_bands(header: ImageHeader) -> tuple[str, ...]:
     """Return the names of bands: their descriptions, or band1, band2, ... where one is missing or repeated."""
     if all(header.names) and len(set(header.names)) == len(header.names):
         return header.names
@@ -280,9 +280,9 @@ def check_names(names: Sequence[str], header: ImageHeader) -> None:
     """Raise a UserError unless there is one name for each band."""
     if len(names) != len(header.bands) or len(set(names)) != len(names):
         raise UserError(
-            f"invalid data.bands={list(names)}: {header.path} has {len(header.bands)} bands, and each needs a name",
+            f"invalid data.band_names={list(names)}: {header.path} has {len(header.bands)} bands, and each needs a name",
             kind="invalid_value",
-            key="data.bands",
+            key="data.band_names",
             value=list(names),
         )
 
