@@ -54,10 +54,22 @@ def head_channels(*, _root_: Any) -> int:
     return max(total, 1)
 
 
+def data_channels(*, _root_: Any) -> int:
+    """Return the number of bands of the samples of a config; where data is not right, reported later, it is 1."""
+    with suppress(Exception):
+        data: Any = OmegaConf.to_container(_root_.data, resolve=True)
+        if data["bands"] is not None:
+            return len(data["bands"])
+        module, _, name = str(data["dataset"]["_target_"]).rpartition(".")
+        return int(getattr(import_module(module), name).channels(data))
+    return 1
+
+
 # for conf/; the function has another name in the OmegaConf of Hydra 1.3
 register_resolver = OmegaConf.register_new_resolver if IS_HYDRA_1_3 else OmegaConf.register_resolver
 register_resolver("job_folder", job_folder, replace=True)
 register_resolver("head_channels", head_channels, replace=True)
+register_resolver("data_channels", data_channels, replace=True)
 
 
 def compose_values(overrides: Sequence[str], **options: str | None) -> dict[str, Any]:

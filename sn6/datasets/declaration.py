@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float32
@@ -149,6 +149,16 @@ class DataSet(ABC):
             )
         return self.products[name]
 
+    @classmethod
+    def channels(cls, data: Mapping[str, Any]) -> int:
+        """Return the number of bands of a sample, for a network, without opening files where they are not needed.
+
+        Args:
+            data: the node of a config, whose `bands` are null
+        """
+        product = cls.products[data["product"] or next(iter(cls.products))]
+        return len(product.default_bands or product.bands)
+
     @abstractmethod
     def products_of(self, split: Split) -> dict[str, tuple[str, ...]]:
         """Return the names of the products of each tile by image id, from the file names only."""
@@ -214,6 +224,11 @@ class DataSet(ABC):
     @abstractmethod
     def input_files(self, product: str) -> dict[str, list[Path]]:
         """Return the files besides the images that a run on `product` depends on, by the name of their part."""
+
+    @property
+    @abstractmethod
+    def command_keys(self) -> dict[str, Any]:
+        """Return the keys by which other commands find its images, such as `root`."""
 
     @property
     @abstractmethod

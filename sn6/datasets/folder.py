@@ -3,11 +3,12 @@
 import csv
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
+from inspect import signature
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float32
@@ -78,7 +79,7 @@ class Folder(DataSet):
         look_directions: str | None = None,
         root: str | None = None,
     ) -> None:
-        files = find_files(images, "data.images")
+        self.images, files = images, find_files(images, "data.images")
         self.root = Path(root) if root is not None else common_folder(files)
         self.headers = read_headers(self.root, files, pixel_size)
         check_agreement(self.headers)
@@ -93,6 +94,12 @@ class Folder(DataSet):
         self.columns = LabelColumns(where, height)
         self.look_directions = None if look_directions is None else Path(look_directions)
         self.places = cut_into_tiles(self.headers, tile_size)
+
+    @classmethod
+    def channels(cls, data: Mapping[str, Any]) -> int:
+        """Return the number of bands of the images."""
+        arguments = {key: data[key] for key in signature(cls).parameters if key in data}
+        return len(cls(**arguments).products[PRODUCT].bands)
 
     def products_of(self, split: Split) -> dict[str, tuple[str, ...]]:
         """Return the names of the products of each tile by image id."""
@@ -226,6 +233,11 @@ class Folder(DataSet):
         return files | {"look directions": [path for path in (self.look_directions,) if path]}
 
     @property
+    def command_keys(self) -> dict[str, Any]:
+        """Return the keys by which other commands find its images."""
+        return {"images": self.images}
+
+    @property
     def label_tables(self) -> tuple[Path, ...]:
         """Return the files of the labels."""
         return tuple(self.input_files(PRODUCT)["labels of train"])
@@ -280,7 +292,7 @@ def check_names(names: Sequence[str], header: ImageHeader) -> None:
     """Raise a UserError unless there is one name for each band."""
     if len(names) != len(header.bands) or len(set(names)) != len(names):
         raise UserError(
-            f"invalid data.band_names={list(names)}: {header.path} has {len(header.bands)} bands, and each needs a name",
+            f"invalid data.band_names={list(names)}: {header.path} has {len(header.bands)} bands, each with a name",
             kind="invalid_value",
             key="data.band_names",
             value=list(names),

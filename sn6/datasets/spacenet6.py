@@ -16,6 +16,7 @@ Source: the published tarballs (CC BY-SA 4.0).
 import re
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from sn6.datasets.declaration import Product, Split, Tile
 from sn6.datasets.labels import load_labels
@@ -166,6 +167,11 @@ class SpaceNet6(TileFiles):
         if tile.split == "test_public":
             return tile.image_id in self._test_labels
         return tile.image_id in self._train_labels or geojson_path(self.root, tile.image_id).exists()
+
+    @property
+    def command_keys(self) -> dict[str, Any]:
+        """Return the keys by which other commands find its images."""
+        return {"root": self.root}
 
     @property
     def label_tables(self) -> tuple[Path, ...]:

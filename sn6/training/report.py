@@ -113,10 +113,10 @@ def next_commands(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list
         metrics: of the last stage
         config: of the last stage, resolved
     """
-    folder, out, root = (Path(path) for path in (config["folder"], config["run_folder"], config["data"]["root"]))
+    folder, out = Path(config["folder"]), Path(config["run_folder"])
     data_set = open_data_set(config["data"])
     product = data_set.product(config["data"]["product"], "data.product").name
-    has_test_images = data_set.has_product("test_public", product)
+    found, has_test_images = data_set.command_keys, data_set.has_product("test_public", product)
     # the ground truth of the archive has more tiles than were scored, which strict leaves out
     strict = {} if metrics["test"]["scored_on"] == "test tiles" else {"strict": "true"}
     foreign = [*foreign_targets(network_arguments(config["model"])), *foreign_heads(target_nodes(config["heads"]))]
@@ -124,13 +124,14 @@ def next_commands(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list
     allow = {"allow": foreign[0] if len(foreign) == 1 else f"[{','.join(foreign)}]"} if foreign else {}
     proposals = folder / "proposals.csv"
     commands: dict[str, dict[str, Any]] = {
-        "predict": {"checkpoint": folder, "root": root}
-        | ({} if has_test_images else {"split": "train"})
+        "predict": {"checkpoint": folder, **found}
+        | ({"split": "train"} if "root" in found and not has_test_images else {})
         | {"out": out / "prediction"}
         | allow,
-        "show": {"root": root, "proposals": proposals, "out": out / "tiles"},
-        "score": {"truth": root, "root": root, "proposals": proposals, "out": out / "score.json"} | strict,
     }
+    if root := found.get("root"):
+        commands["show"] = {"root": root, "proposals": proposals, "out": out / "tiles"}
+        commands["score"] = {"truth": root, "root": root, "proposals": proposals, "out": out / "score.json"} | strict
     return [
         " ".join([f"python -m sn6.{name}", *(shlex.quote(f"{key}={shown(value)}") for key, value in options.items())])
         for name, options in commands.items()
