@@ -17,6 +17,7 @@ from sn6.data.partitions import PartitionName
 from sn6.data.source import Source
 from sn6.datasets import spacenet6
 from sn6.datasets.declaration import Product
+from sn6.datasets.radar_units import UnitName, Units
 from sn6.errors import UserError, first_line
 from sn6.footprints.polygonizer import Polygonizer
 from sn6.heads import MASK, Heads
@@ -75,6 +76,14 @@ class Model(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
 
 
+class UnitsMetadata(Model):
+    """The fields of `sn6.datasets.radar_units.Units`."""
+
+    name: UnitName = "db"
+    scale: Positive = 1.0
+    offset: Finite = 0.0
+
+
 class ProductMetadata(Model):
     """The fields of `sn6.datasets.declaration.Product`."""
 
@@ -86,6 +95,7 @@ class ProductMetadata(Model):
     nodata: Finite | None = 0.0
     repeat: Annotated[int, Field(strict=True, ge=1, le=MAX_ITEMS)] = 1
     default_bands: Bands | None = None
+    units: UnitsMetadata = UnitsMetadata()
 
     @classmethod
     def published(cls, value: Any) -> Any:
@@ -221,7 +231,8 @@ class CheckpointMetadata(Model):
     def to_source(self) -> Source:
         """Return the part of a data set that its samples are made from."""
         fields = self.source.model_dump()
-        return Source(Product(**fields.pop("product")), **fields)
+        product = fields.pop("product")
+        return Source(Product(**product | {"units": Units(**product["units"])}), **fields)
 
     def to_statistics(self) -> Statistics:
         """Return its normalisation."""

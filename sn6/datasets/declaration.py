@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 import numpy as np
 from jaxtyping import Bool, Float32
 
+from sn6.datasets.radar_units import Units
 from sn6.errors import UserError
 from sn6.footprints import Labels
 
@@ -33,6 +34,7 @@ class Product:
         nodata: pixels that have this value in every band have no data; None where only the files say what has none
         repeat: how often a sample repeats a pixel along both axes
         default_bands: bands of a sample, counted from 1, unless others are chosen; None for all in their order
+        units: of the values of radar, which become decibels while they are read
         limit: greater than all values, for histograms; None where values are not counted
     """
 
@@ -44,6 +46,7 @@ class Product:
     nodata: float | None = 0.0
     repeat: int = 1
     default_bands: tuple[int, ...] | None = None
+    units: Units = Units()
     limit: float | None = None
 
     @property

@@ -86,10 +86,10 @@ class Folder(DataSet):
         self.pixel_size = self.headers[0].grid.pixel_size
         names = tuple(band_names) if band_names is not None else names_of_bands(self.headers[0])
         check_names(names, self.headers[0])
-        product = Product(PRODUCT, names, self.headers[0].dtype, self.pixel_size, sensor, nodata_value)
+        values = Units(units, scale, offset) if sensor == "radar" else Units()
+        product = Product(PRODUCT, names, self.headers[0].dtype, self.pixel_size, sensor, nodata_value, units=values)
         self.products = {PRODUCT: product}
         self.crs = Counter(header.grid.crs for header in self.headers).most_common(1)[0][0]
-        self.units = Units(units, scale, offset) if sensor == "radar" else Units()
         self.label_path, self.area_path = (None if path is None else Path(path) for path in (labels, area))
         self.columns = LabelColumns(where, height)
         self.look_directions = None if look_directions is None else Path(look_directions)
@@ -140,8 +140,8 @@ class Folder(DataSet):
         labels is not valid.
         """
         header, rows, columns = self.places[tile.image_id]
-        nodata = self.products[product].nodata
-        image = PlacedImage(header.path, header.grid, header.bands, header.warped, self.units, nodata)
+        declared = self.products[product]
+        image = PlacedImage(header.path, header.grid, header.bands, header.warped, declared.units, declared.nodata)
         pixels, valid = image.read(rows, columns, bands)
         if self.area_path is not None:
             valid &= self.area_on(tile, *valid.shape)
