@@ -18,6 +18,7 @@ from sn6.errors import UserError
 from sn6.footprints import Labels
 
 Split = Literal["train", "test_public"]
+DECIBELS = Units()
 Bounds: TypeAlias = tuple[float, float, float, float]  # west, south, east, north in metres of the tile's CRS
 
 
@@ -46,7 +47,7 @@ class Product:
     nodata: float | None = 0.0
     repeat: int = 1
     default_bands: tuple[int, ...] | None = None
-    units: Units = Units()
+    units: Units = DECIBELS
     limit: float | None = None
 
     @property
