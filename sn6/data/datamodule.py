@@ -49,8 +49,8 @@ class TileDataModule(LightningDataModule):
 
     def __init__(
         self,
-        *,
         data_set: DataSet,
+        *,
         product: Annotated[str | None, PER_STAGE] = None,
         bands: Annotated[list[int] | None, PER_STAGE] = None,
         partition: PartitionName = "columns",
