@@ -51,7 +51,7 @@ class Folder(DataSet):
         nodata_value: pixels with this value in all bands have no data; None where only the files say what has none
         look_directions: CSV with the columns image (its stem) and direction (the side it was imaged from, north or
             south)
-        root: folder of the cache; None for the folder that contains all images
+        cache: folder of the cache `.sn6`; None for the folder that contains all images
 
     Raises:
         UserError: there are no images, or they disagree
@@ -77,10 +77,10 @@ class Folder(DataSet):
         offset: Annotated[float, Field(allow_inf_nan=False)] = 0.0,
         nodata_value: float | None = 0.0,
         look_directions: str | None = None,
-        root: str | None = None,
+        cache: str | None = None,
     ) -> None:
         self.images, files = images, find_files(images, "data.images")
-        self.root = Path(root) if root is not None else common_folder(files)
+        self.root = Path(cache) if cache is not None else common_folder(files)
         self.headers = read_headers(self.root, files, pixel_size)
         check_agreement(self.headers)
         self.pixel_size = self.headers[0].grid.pixel_size
