@@ -1,13 +1,15 @@
 """Commands that do not go through Hydra: `python -m sn6.<name> key=value ...` calls one function.
 
 The function's signature is the whole definition: names, types and defaults of the keys, `Annotated[type, "text"]` the
-help of a key, the docstring the help of the command.
+help of a key, the docstring the help of the command. The fields of an argument that is a dataclass are keys as well, so
+that commands can share them.
 """
 
 import difflib
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import is_dataclass
 from operator import attrgetter
 from pathlib import Path
 from types import NoneType
@@ -28,7 +30,7 @@ def run_command(command: Callable[..., None], name: str) -> None:
         command: a function of keyword arguments, annotated with types and help texts
         name: the module as it is typed, such as `sn6.simulate`
     """
-    overrides = sys.argv[1:]
+    overrides, command = sys.argv[1:], with_fields_as_keys(command)
     if {"-h", "--help"} & set(overrides):
         print(help_text(command, name))
         return
@@ -37,6 +39,29 @@ def run_command(command: Callable[..., None], name: str) -> None:
         return
     with stop_on_signals(), one_line_errors():
         command(**parse_overrides(command, name, overrides))
+
+
+def with_fields_as_keys(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command that takes, in place of each argument that is a dataclass, the fields of this dataclass."""
+    hints = get_type_hints(command, include_extras=True)
+    groups = {name: hint for name, hint in hints.items() if inspect.isclass(hint) and is_dataclass(hint)}
+
+    def flat(**given: Any) -> None:
+        made = {}
+        for name, group in groups.items():
+            fields = inspect.signature(group).parameters
+            made[name] = group(**{field: given.pop(field) for field in fields if field in given})
+        command(**given, **made)
+
+    parameters = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        of_group = inspect.signature(groups[name]).parameters.values() if name in groups else [parameter]
+        parameters += [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in of_group]
+        hints |= type_hints(groups[name]) if name in groups else {}
+    flat.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    flat.__annotations__ = {parameter.name: hints[parameter.name] for parameter in parameters}
+    flat.__doc__ = command.__doc__
+    return flat
 
 
 def parse_overrides(command: Callable[..., None], name: str, overrides: list[str]) -> dict[str, Any]:

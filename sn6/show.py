@@ -1,4 +1,4 @@
-"""`python -m sn6.show root=DIR`: draw tiles, their footprints, and proposals for them."""
+"""`python -m sn6.show root=DIR` or `images=DIR labels=FILE`: draw tiles, their footprints, and proposals for them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,17 +10,17 @@ from rich.table import Table
 
 from sn6.cli import run_command
 from sn6.datasets.declaration import DataSet, Split, Tile
-from sn6.datasets.spacenet6 import RADAR, SpaceNet6
 from sn6.errors import UserError, counted
 from sn6.footprints import Footprints
 from sn6.plots.tile_selection import CRITERIA, choose_by_buildings, choose_by_f1, find_tile, summarise_tiles
 from sn6.progress import track
+from sn6.training.data_source import DataSource
 
 Proposals = Mapping[str, Footprints]  # image id → footprints in pixels
 
 
 def show(
-    root: Annotated[Path, "folder of the archive"],
+    source: DataSource,
     tile: Annotated[
         str | list[str], "image id or number, or a list [..] of them; or even, or worst or best by F1 of the proposals"
     ] = "even",
@@ -29,14 +29,14 @@ def show(
     product: Annotated[
         str | None,
         "optical image to draw, such as PS-RGB; null: the first of the tile. Proposals are drawn on it; null: on the "
-        "SAR span",
+        "span of the radar",
     ] = None,
     proposals: Annotated[Path | None, "CSV, GeoJSON or GeoParquet of proposals, drawn with the ground truth"] = None,
     out: Annotated[Path, "folder for a PNG of each tile, or a .png for one tile"] = Path("outputs/show"),
 ) -> None:
-    """Draw tiles of an archive, each to a PNG; no display is needed.
+    """Draw tiles of an archive or of other images, each to a PNG; no display is needed.
 
-    For each tile: the four polarisations in grey, the span, the composite (HH, VV, VH as red, green, blue, 10 to
+    For each tile: each band of the radar in grey, the span, the composite (HH, VV, VH as red, green, blue, 10 to
     60 dB), the optical image, and the footprints coloured by height. With proposals=: the ground truth, the proposals,
     the true positives, false positives and false negatives, and each building in a colour of its own, with split
     buildings and proposals that merge buildings hatched.
@@ -47,7 +47,7 @@ def show(
         UserError: no such tile or product, no proposals for the tile, or an invalid `out`
     """
     check_out(out)
-    data_set = SpaceNet6(root)
+    data_set = source.open()
     if product is not None:
         data_set.product(product, "product")
     by_tile = None if proposals is None else read_proposals(proposals)
@@ -92,7 +92,7 @@ def read_proposals(path: Path) -> Proposals:
 
 
 def select_tiles(
-    data_set: SpaceNet6,
+    data_set: DataSet,
     criterion: str,
     number: int,
     split: Split | None,
@@ -109,20 +109,25 @@ def select_tiles(
             message = f"tile={criterion} ranks tiles by F1; set proposals= as well, or use tile=even"
             raise UserError(message, kind="missing_value", key="proposals")
         print_products(data_set)
-        return choose_by_buildings(data_set, data_set.tiles(split or "train", product or RADAR), number)
+        return choose_by_buildings(data_set, tiles_of(data_set, split or "train", product), number)
     most = max(data_set.splits, key=lambda name: len(data_set.products_of(name).keys() & proposals.keys()))
-    return choose_by_f1(data_set, data_set.tiles(split or most, product or RADAR), proposals, criterion, number)
+    return choose_by_f1(data_set, tiles_of(data_set, split or most, product), proposals, criterion, number)
 
 
-def print_products(data_set: SpaceNet6) -> None:
-    """Print the numbers of tiles, strips and images of each split, from the names of the files."""
+def tiles_of(data_set: DataSet, split: Split, product: str | None) -> list[Tile]:
+    """Return the tiles of a split that have a product; by default the radar, or the first one where there is none."""
+    return data_set.tiles(split, product or data_set.radar or next(iter(data_set.products)))
+
+
+def print_products(data_set: DataSet) -> None:
+    """Print the numbers of tiles, strips and images of each split."""
     table = Table(title=str(data_set.root), title_justify="left")
     for column in ("split", "tiles", "strips", "images"):
         table.add_column(column)
     for split in data_set.splits:
         products = data_set.products_of(split)
-        strips = {data_set.strip_of(image_id) for image_id in products}
-        directions = [data_set.orientation_of(strip) for strip in strips]
+        strips = data_set.strips_of(split)
+        directions = list(strips.values())
         counts = f"{len(strips)}\n{directions.count(0)} imaged from the north\n{directions.count(1)} from the south"
         images = {product: sum(product in names for names in products.values()) for product in data_set.products}
         listed = "\n".join(f"{product} {count}" for product, count in images.items() if count)

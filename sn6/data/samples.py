@@ -25,7 +25,8 @@ class SampleMaker:
         statistics: for the normalisation and the class balance
         nodata: values of nodata pixels after the normalisation
         targets: by name, which is the key of the map in a sample
-        steps: values of a layer `image` per unit of the product, a power of two: both are rounded equally
+        scale: value of the product that is 0 in a layer `image`, and the layer's steps per unit of the product, a power
+            of two: both are rounded equally
         device: of the layers and the samples
     """
 
@@ -34,17 +35,17 @@ class SampleMaker:
         statistics: Statistics,
         nodata: Nodata,
         targets: Mapping[str, Target],
-        steps: int = 1,
+        scale: tuple[float, float] = (0.0, 1.0),
         device: torch.device | str = "cpu",
     ) -> None:
         self.nodata = nodata
         self.targets = targets
         self.building_fraction = statistics.building_fraction
-        self.steps = steps
+        least, self.steps = scale
         self.device = device
         self.mean, self.std = (
-            torch.tensor(values, dtype=torch.float32, device=device)[:, None, None] * steps
-            for values in (statistics.mean, statistics.std)
+            torch.tensor(values, dtype=torch.float32, device=device)[:, None, None] * self.steps
+            for values in ([mean - least for mean in statistics.mean], statistics.std)
         )
 
     def empty(self, number: int, height: int, width: int) -> dict[str, Tensor]:

@@ -14,7 +14,6 @@ from sn6.data.augment import Sample, crop_sample, rotate_180, whole_tile
 from sn6.data.reader import NO_TARGETS, SelectWindow
 from sn6.data.source import Source, is_rotated
 from sn6.data.store_layers import StoreTask, decode, map_array, store_tile
-from sn6.datasets.cache import image_fingerprint
 from sn6.datasets.declaration import DataSet, Tile
 from sn6.errors import UserError, counted
 from sn6.files import exclusive_lock
@@ -92,8 +91,8 @@ class Store:
     def files(self, tile: Tile) -> dict[str, Path]:
         """Return the file of each layer of a tile; its key is that of the sources at the first call."""
         if tile.image_id not in self._files:
-            geotiff = self.data_set.image_path(tile, self.source.product.name)
-            pixels = " ".join(map(str, (FORMAT, *image_fingerprint(geotiff)))).encode()
+            state = self.data_set.fingerprint(tile, self.source.product.name)
+            pixels = " ".join(map(str, (FORMAT, *state))).encode()
             labels = self.data_set.labels(tile)
             buildings = [] if labels is None else [*shapely.to_wkb(labels.polygons), labels.heights.tobytes()]
             pixel_key, label_key = digest(pixels), digest(pixels, *buildings)

@@ -15,7 +15,7 @@ from sn6.files import atomic_write
 from sn6.footprints import Labels
 from sn6.targets.target import Target, tile_layers
 
-STEPS_PER_DB = 512
+STEPS = 1 << 16  # of radar between the least and the greatest value of a product's `stored_range`
 
 
 @dataclass(frozen=True)
@@ -81,15 +81,11 @@ def stored_dtype(product: Product) -> np.dtype:
     return np.dtype(product.dtype if product.optical else np.uint16)
 
 
-def steps_per_unit(product: Product) -> int:
-    """Return the number of stored steps per unit of the product; optical values are stored unchanged."""
-    return 1 if product.optical else STEPS_PER_DB
-
-
 def encode(
     image: Float32[np.ndarray, "c h w"], product: Product, path: Path
-) -> UInt8[np.ndarray, "c h w"] | UInt16[np.ndarray, "c h w"]:
-    """Encode SAR as decibels × 512, rounded: within 1/1024 dB from 0 to 127.99 dB. Optical values are exact.
+) -> Shaped[np.ndarray, "c h w"]:
+    """Encode radar in equal steps of its range, rounded: within 1/1024 dB from 0 to 127.99 dB in SpaceNet 6. Optical
+    values are exact.
 
     Args:
         image: all bands in the units of the product
@@ -100,16 +96,19 @@ def encode(
         UserError: a value is out of range
     """
     dtype = stored_dtype(product)
-    encoded = np.rint(image * steps_per_unit(product)).clip(0, np.iinfo(dtype).max).astype(dtype)
+    least, steps = stored_scale(product)
+    scaled = (image.astype(np.float64) - least) * steps  # exact
+    if np.issubdtype(dtype, np.integer):
+        limits = np.iinfo(dtype)
+        scaled = np.rint(scaled).clip(limits.min, limits.max)
+    encoded = scaled.astype(dtype)
     difference = np.abs(decode(encoded, product) - image)
-    rounding = 0 if product.optical else 0.5 / steps_per_unit(product)
-    if difference.max(initial=0) > rounding:
+    if difference.max(initial=0) > (0 if product.optical else 0.5 / steps):
         worst = image.ravel()[difference.argmax()]
-        maximum = np.iinfo(dtype).max / steps_per_unit(product)
-        numbers = "integers" if product.optical else "decibels"
+        high = least + (STEPS - 1) / steps
+        numbers = f"{dtype}" if product.optical else f"decibels from {least:g} to {high:.5g}"
         raise UserError(
-            f"{path} contains {worst:g}, but a store represents {product.name} as {numbers} from 0 to {maximum:.5g}; "
-            "set data.store=null",
+            f"{path} contains {worst:g}, but a store represents {product.name} as {numbers}; set data.store=null",
             kind="wrong_data",
             key=path,
             value=float(worst),
@@ -117,9 +116,18 @@ def encode(
     return encoded
 
 
-def decode(stored: Integer[np.ndarray, "c h w"], product: Product) -> Float32[np.ndarray, "c h w"]:
+def decode(stored: Shaped[np.ndarray, "c h w"], product: Product) -> Float32[np.ndarray, "c h w"]:
     """Convert stored values to the units of the product."""
-    return stored.astype(np.float32) / np.float32(steps_per_unit(product))
+    least, steps = stored_scale(product)
+    return stored.astype(np.float32) / np.float32(steps) + np.float32(least)
+
+
+def stored_scale(product: Product) -> tuple[float, float]:
+    """Return the value that is stored as 0, and the stored steps per unit of the product, a power of two."""
+    if product.optical:
+        return 0.0, 1.0
+    least, greatest = product.stored_range
+    return least, STEPS / (greatest - least)
 
 
 def smallest_dtype(instances: Int32[np.ndarray, "h w"]) -> UInt16[np.ndarray, "h w"] | Int32[np.ndarray, "h w"]:

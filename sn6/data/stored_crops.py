@@ -21,7 +21,7 @@ from sn6.data.augment import Window, apply_position, change_pixels, draw_positio
 from sn6.data.dataset import HALF_ROTATION, CropDataset
 from sn6.data.samples import Layers, SampleMaker, as_unsigned
 from sn6.data.store import Store, shown_size
-from sn6.data.store_layers import steps_per_unit
+from sn6.data.store_layers import stored_scale
 from sn6.data.warp import Warp
 from sn6.errors import counted
 from sn6.progress import track
@@ -76,8 +76,8 @@ class StoredCrops(Dataset):
         ] = {}  # their valid pixels and instances: windows need them
         self.is_resident = False
         tiles = crops.tiles
-        steps = steps_per_unit(store.source.product)
-        self.maker = SampleMaker(tiles.statistics, tiles.nodata, tiles.targets, steps, device)
+        scale = stored_scale(store.source.product)
+        self.maker = SampleMaker(tiles.statistics, tiles.nodata, tiles.targets, scale, device)
 
     def load_to_device(self) -> None:
         """Copy all tiles to the device; log a warning where they do not fit into its memory besides a network."""

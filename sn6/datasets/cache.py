@@ -6,6 +6,7 @@ file                            contents                                 module
 index-<split>-<product>.json    bounds of the tiles, from their headers  `sn6.datasets.headers`
 labels-<split>.npz              footprints and heights, from the CSV     `sn6.datasets.labels`
 statistics-<product>.json       sums over the pixels of each tile        `sn6.datasets.statistics`
+images.json                     grids and bands of images, from headers  `sn6.datasets.image_files`
 ==============================  =======================================  =====================
 
 The cache is optional: each file records the size and time of the files that it was made from. Where it is missing,
@@ -23,7 +24,7 @@ from sn6.files import atomic_write
 
 RULE = 2  # increase it when the same image gives other values or valid pixels, or other headers are refused
 SIDECARS = (".msk", ".aux.xml")  # masks; nodata values, scales, CRS
-Fingerprint = tuple[int, int, int]
+Fingerprint = tuple[int, ...]
 LOCK_TIMEOUT = 600.0  # seconds to wait for another process that reads the same files
 log = logging.getLogger(__name__)
 

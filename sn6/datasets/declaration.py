@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 import numpy as np
 from jaxtyping import Bool, Float32
 
+from sn6.datasets.cache import Fingerprint, image_fingerprint
 from sn6.datasets.radar_units import Units
 from sn6.errors import UserError
 from sn6.footprints import Labels
@@ -37,6 +38,7 @@ class Product:
         default_bands: bands of a sample, counted from 1, unless others are chosen; None for all in their order
         units: of the values of radar, which become decibels while they are read
         limit: greater than all values, for histograms; None where values are not counted
+        stored_range: dB, least and greatest value of radar that a store holds, in 65536 steps
     """
 
     name: str
@@ -49,6 +51,7 @@ class Product:
     default_bands: tuple[int, ...] | None = None
     units: Units = DECIBELS
     limit: float | None = None
+    stored_range: tuple[float, float] = (0.0, 128.0)
 
     @property
     def optical(self) -> bool:
@@ -118,6 +121,7 @@ class DataSet(ABC):
         crs: of the bounds of its tiles, as "EPSG:<code>"
         pixel_size: m, of samples and labels
         splits: of its tiles
+        partition: of `sn6.data.partitions` that divides its ground unless another is chosen
     """
 
     name: ClassVar[str]
@@ -126,6 +130,7 @@ class DataSet(ABC):
     crs: str
     pixel_size: float
     splits: ClassVar[tuple[Split, ...]] = ("train",)
+    partition: ClassVar[str] = "blocks"
 
     @property
     def radar(self) -> str | None:
@@ -191,9 +196,24 @@ class DataSet(ABC):
             UserError: the tile does not exist or cannot be used
         """
 
+    def origin(self, tile: Tile) -> str:
+        """Return in words what a tile was cut from."""
+        return tile.strip
+
+    def strips_of(self, split: Split) -> dict[str, int | None]:
+        """Return the look direction of each strip of a split by its name."""
+        product = self.radar or next(iter(self.products))
+        if not self.has_product(split, product):
+            return {}
+        return {tile.strip: tile.orientation for tile in self.tiles(split, product)}
+
     @abstractmethod
     def image_path(self, tile: Tile, product: str) -> Path:
         """Return the file of an image."""
+
+    def fingerprint(self, tile: Tile, product: str) -> Fingerprint:
+        """Return numbers that change when `read` gives other pixels: those of the state of the file."""
+        return image_fingerprint(self.image_path(tile, product))
 
     @abstractmethod
     def read(

@@ -12,8 +12,8 @@ from sn6.config.targets import import_target, make_object
 from sn6.datasets.declaration import DataSet
 from sn6.errors import UserError
 
-NODE = "dataset"
-SPACENET6 = {"_target_": "sn6.datasets.spacenet6.SpaceNet6"}  # of runs of sn6 0.3 and before
+NODE, TARGET = "dataset", "_target_"
+SPACENET6 = {TARGET: "sn6.datasets.spacenet6.SpaceNet6"}  # of runs of sn6 0.3 and before
 
 
 def data_set_node(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -26,23 +26,35 @@ def data_set_node(data: Mapping[str, Any]) -> dict[str, Any]:
         UserError: the class cannot be imported, or is no data set
     """
     target = dict(data.get(NODE) or SPACENET6)
-    made = import_target(target["_target_"], f"data.{NODE}")
+    parameters = signature(data_set_class(target[TARGET], f"data.{NODE}.{TARGET}")).parameters
+    return target | {key: value for key, value in data.items() if key in parameters}
+
+
+def data_set_class(name: str, key: str) -> type[DataSet]:
+    """Return the class of a data set by its name, such as "my_package.MyData".
+
+    Args:
+        name: module and class
+        key: the option that gives it, for messages
+
+    Raises:
+        UserError: it cannot be imported, or is no data set
+    """
+    made = import_target(name, key.removesuffix(f".{TARGET}"))
     if not (isinstance(made, type) and issubclass(made, DataSet)):
         raise UserError(
-            f"data.{NODE}._target_={target['_target_']} is no subclass of sn6.datasets.declaration.DataSet; derive it "
-            "from that class",
+            f"{key}={name} is no subclass of sn6.datasets.declaration.DataSet; derive it from that class",
             kind="invalid_value",
-            key=f"data.{NODE}._target_",
-            value=target["_target_"],
+            key=key,
+            value=name,
         )
-    parameters = signature(made).parameters
-    return target | {key: value for key, value in data.items() if key in parameters}
+    return made
 
 
 def module_node(data: Mapping[str, Any]) -> dict[str, Any]:
     """Return `_target_` and arguments of the LightningDataModule; those of the data set are left out."""
     of_data_set = data_set_node(data)
-    return {key: value for key, value in data.items() if key == "_target_" or key not in {NODE, *of_data_set}}
+    return {key: value for key, value in data.items() if key == TARGET or key not in {NODE, *of_data_set}}
 
 
 def open_data_set(data: Mapping[str, Any]) -> DataSet:

@@ -62,6 +62,7 @@ class SpaceNet6(TileFiles):
     crs = CRS
     pixel_size = PIXEL
     splits = tuple(SPLIT_NAMES)
+    partition = "columns"
     label_format = f"pixels of {PIXEL} m from the tile's upper left corner (CSV), or in metres of {CRS} (GeoJSON)"
 
     def __init__(self, root: str | Path | None) -> None:
@@ -106,8 +107,18 @@ class SpaceNet6(TileFiles):
         return any(IMAGE_ID.search(path.name) for path in (self.folder_of(split) / product).glob("*.tif"))
 
     def strip_of(self, image_id: str) -> str:
-        """Return the pass of a tile, its start and end in UTC: the first two fields of the image id."""
-        return image_id.rpartition("_tile_")[0]
+        """Return the pass of a tile."""
+        return strip_of(image_id)
+
+    def strips_of(self, split: Split) -> dict[str, int | None]:
+        """Return the look direction of each strip of a split, from the names of its files."""
+        return {strip: self.orientation_of(strip) for strip in map(self.strip_of, sorted(self.products_of(split)))}
+
+    def origin(self, tile: Tile) -> str:
+        """Return the time of the pass that imaged a tile."""
+        day, start, end = tile.strip[:8], tile.strip[8:14], tile.strip[-6:]
+        times = (":".join((time[:2], time[2:4], time[4:])) for time in (start, end))
+        return f"strip {day[:4]}-{day[4:6]}-{day[6:]} {' to '.join(times)} UTC"
 
     def orientation_of(self, strip: str) -> int | None:
         """Return the look direction of a strip; None where the table lacks it."""
@@ -200,6 +211,11 @@ class SpaceNet6(TileFiles):
     @cached_property
     def _test_labels(self) -> PackedLabels:
         return load_labels(self.root, "test_public", test_truth_path(self.root))
+
+
+def strip_of(image_id: str) -> str:
+    """Return the pass of a tile, its start and end in UTC: the first two fields of the image id."""
+    return image_id.rpartition("_tile_")[0]
 
 
 def split_folder(root: Path, split: Split) -> Path:

@@ -15,7 +15,7 @@ import numpy as np
 import shapely
 from jaxtyping import Bool, Float32
 
-from sn6.datasets.cache import Fingerprint, cache_path, image_fingerprint, lock, save
+from sn6.datasets.cache import Fingerprint, cache_path, lock, save
 from sn6.datasets.declaration import DataSet, Tile
 from sn6.errors import counted
 from sn6.footprints import Labels, Polygons
@@ -28,7 +28,7 @@ class TileStatistics:
     """Sums over the valid pixels of one tile, on the grid of the labels.
 
     Attributes:
-        file: `image_fingerprint` of the file that was measured
+        file: `DataSet.fingerprint` of the tile that was measured
         labels: fingerprint of the footprints that were counted
         pixels: number of valid pixels
         building: number of valid pixels on a building
@@ -56,7 +56,7 @@ def compute_tile_statistics(
         image: all bands on disk
         valid: false on nodata
         footprints: polygons of the mask, in pixels
-        file: `image_fingerprint` of the image's file
+        file: `DataSet.fingerprint` of the tile
     """
     pixels = image[:, valid].astype(np.float64)  # (c, valid pixels)
     building = rasterize_instances(footprints, *valid.shape)[valid] > 0
@@ -118,7 +118,7 @@ def tile_statistics(data_set: DataSet, tiles: Sequence[Tile], product: str, min_
 
 def is_current(data_set: DataSet, tile: Tile, product: str, min_area: float, cached: TileStatistics | None) -> bool:
     """Return whether the `cached` sums are those of the tile's file and footprints."""
-    if cached is None or cached.file != image_fingerprint(data_set.image_path(tile, product)):
+    if cached is None or cached.file != data_set.fingerprint(tile, product):
         return False
     return cached.labels == labels_fingerprint(polygons_in_mask(data_set.labels(tile), min_area, data_set.pixel_size))
 
@@ -126,7 +126,7 @@ def is_current(data_set: DataSet, tile: Tile, product: str, min_area: float, cac
 def measure_tile(data_set: DataSet, tile: Tile, product: str, min_area: float) -> TileStatistics:
     """Read a tile and compute its sums."""
     footprints = polygons_in_mask(data_set.labels(tile), min_area, data_set.pixel_size)
-    file = image_fingerprint(data_set.image_path(tile, product))
+    file = data_set.fingerprint(tile, product)
     image, valid = data_set.read(tile, product, data_set.products[product].numbers)
     return compute_tile_statistics(image, valid, footprints, file)
 

@@ -11,7 +11,7 @@ from rasterio.errors import RasterioError
 
 from sn6.datasets.declaration import Split
 from sn6.datasets.raster import TILE_DRIVER, open_raster
-from sn6.datasets.spacenet6 import PRODUCTS, SpaceNet6, geojson_path
+from sn6.datasets.spacenet6 import PRODUCTS, SpaceNet6, geojson_path, strip_of
 from sn6.datasets.statistics import is_outside, polygons_in_mask
 from sn6.errors import UserError
 from sn6.footprints import Labels
@@ -52,6 +52,7 @@ class InspectedTile:
     Attributes:
         split: split of the tile
         image_id: image id of the tile
+        strip: the pass of the sensor that imaged it
         images: product → usable image, the radar first
         buildings: number of footprints in its labels, None where they are unknown
         outside: number of footprints that are entirely outside the tile
@@ -60,15 +61,11 @@ class InspectedTile:
 
     split: Split
     image_id: str
+    strip: str
     images: dict[str, Image]
     buildings: int | None
     outside: int
     faults: list[Fault]
-
-    @property
-    def strip(self) -> str:
-        """Return the strip: the first two fields of the image id."""
-        return self.image_id.rpartition("_tile_")[0]
 
 
 def inspect_tile(task: Task) -> tuple[InspectedTile, dict[str, Histogram]]:
@@ -92,7 +89,8 @@ def inspect_tile(task: Task) -> tuple[InspectedTile, dict[str, Histogram]]:
         outside = is_outside(labels.polygons, *size_on_label_grid(image))
         faults += label_faults(labels, outside, image, task.image_id)
     buildings = None if labels is None else len(labels)
-    return InspectedTile(task.split, task.image_id, images, buildings, int(outside.sum()), faults), histograms
+    strip = strip_of(task.image_id)
+    return InspectedTile(task.split, task.image_id, strip, images, buildings, int(outside.sum()), faults), histograms
 
 
 def size_on_label_grid(image: Image) -> tuple[int, int]:

@@ -86,11 +86,9 @@ def read_background(data_set: DataSet, tile: Tile, product: str) -> np.ndarray:
 
 
 def heading(data_set: DataSet, tile: Tile) -> str:
-    """Return the title of a tile: image id, split, time and look direction of the strip, and position."""
-    day, start, end = tile.strip[:8], tile.strip[8:14], tile.strip[-6:]
-    when = f"{day[:4]}-{day[4:6]}-{day[6:]} {start[:2]}:{start[2:4]}:{start[4:]} to {end[:2]}:{end[2:4]}:{end[4:]} UTC"
-    west, _, _, north = tile.bounds
+    """Return the title of a tile: image id, split, what imaged it from which side, and position."""
+    west, north = tile.corner
     return (
-        f"{tile.image_id}\n{tile.split}, strip {when}, {IMAGED_FROM[tile.orientation]}\n"
-        f"upper left corner {west:.1f} E, {north:.1f} N ({data_set.crs}), north up"
+        f"{tile.image_id}\n{tile.split}, {data_set.origin(tile)}, {IMAGED_FROM[tile.orientation]}\n"
+        f"upper left corner {west:.1f} E, {north:.1f} N ({tile.crs or data_set.crs}), north up"
     )
