@@ -1,4 +1,4 @@
-"""`python -m sn6.check root=DIR`: read every file of an archive and report whether it can be trained on."""
+"""`python -m sn6.check root=DIR` or `images=DIR labels=FILE`: read every image, report whether it can be trained on."""
 
 import time
 from collections import Counter
@@ -10,33 +10,40 @@ from rich.console import Console
 
 from sn6.cli import run_command
 from sn6.errors import UserError, counted
+from sn6.training.data_source import DataSource
 
 MIN_WIDTH = 120  # characters of the tables; rich takes 80 where the output is not a terminal
 
 
 def check(
-    root: Annotated[Path, "folder of the archive"],
+    source: DataSource,
     workers: Annotated[PositiveInt | None, "processes that read files; null: one per core"] = None,
     out: Annotated[Path, "folder for check.json, folds_<partition>.png and comparison.png"] = Path("outputs/check"),
 ) -> None:
-    """Read every file of an archive and report what is missing, corrupt, or not in SpaceNet 6 format.
+    """Read every file of an archive, or all images and labels of your own, and report what is missing or wrong.
 
-    Prints and writes tables of the strips, the statistics for the normalisation, the comparison of the training tiles
-    with the published archive (within tolerance: percentiles that differ by at most 2.5 dB, a fraction of nodata
-    from 0.10 to 0.18), the folds and their overlap, and the faults. Caches the statistics in root/.sn6 for training.
+    Prints and writes tables of the strips, the statistics for the normalisation, the folds and their overlap, and the
+    faults; of SpaceNet 6 also the comparison of the training tiles with the published archive (within tolerance:
+    percentiles that differ by at most 2.5 dB, a fraction of nodata from 0.10 to 0.18). Caches the statistics in .sn6
+    beside the images for training.
     The exit status is 0 if the archive can be trained on, and 1 if it has fatal faults.
 
     Raises:
-        UserError: not an archive, or one with fatal faults
+        UserError: no data set, or one with fatal faults
     """
     if out.is_file() or out.suffix.lower() in (".json", ".png"):
         raise UserError(f"invalid out={out}: must be a folder", kind="invalid_value", key="out", value=out)
+    from sn6.datasets.spacenet6 import SpaceNet6
     from sn6.inspection.archive import inspect_archive
+    from sn6.inspection.data_set import inspect_data_set
     from sn6.inspection.report import make_report, write_report
     from sn6.inspection.tables import report_tables
 
     started = time.monotonic()
-    inspection = inspect_archive(root, workers)
+    data_set = source.open()
+    root = data_set.root
+    is_archive = isinstance(data_set, SpaceNet6)  # whose files are checked one by one
+    inspection = inspect_archive(root, workers) if is_archive else inspect_data_set(data_set, workers)
     seconds = time.monotonic() - started
     report = make_report(inspection)
     write_report(report, out)

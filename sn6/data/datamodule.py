@@ -139,12 +139,12 @@ class TileDataModule(LightningDataModule):
         product = self.source.product.name
         index = self.data_set.main_product() or product
         tiles = self._labelled(self.data_set.tiles("train", index))
+        check_footprints(self.data_set, tiles)
         if product != index and self.data_set.has_product("train", product):
             self.data_set.tiles("train", product)  # checks the headers and positions of its images
         test: list[Tile] = []
         if self.test_column is None and self.data_set.has_test_labels:
             test = self._labelled(self.data_set.tiles("test_public", index))
-        check_footprints(self.data_set, tiles)
         all_products = make_fold(tiles, self.fold_index, self.test_column, test, self.partition)
         fold, noun = with_product(all_products, product), PARTITIONS[self.partition].noun
         if self.test_column is not None:

@@ -59,7 +59,7 @@ def make_fold(
     check_parts(partition, fold, test_column)
     if not tiles:
         raise UserError(
-            "the archive has no training tile with labels; add the labels to data.root, or set another data.root",
+            "no training tile has labels; add the labels of the archive to data.root, or set data.labels of data=folder",
             kind="wrong_data",
             key="data.root",
         )
@@ -115,7 +115,7 @@ def with_product(fold: Fold, product: str) -> Fold:
 
 
 def check_footprints(data_set: DataSet, tiles: Sequence[Tile]) -> None:
-    """Raise a UserError where `tiles` have footprints, and all are outside their tiles.
+    """Raise a UserError where no footprint is on a tile.
 
     The first footprint on its tile ends the search: usually only one tile is looked at.
     """
@@ -126,13 +126,14 @@ def check_footprints(data_set: DataSet, tiles: Sequence[Tile]) -> None:
             if not is_outside(labels.polygons, *tile.size(data_set.pixel_size)).all():
                 return
             number += len(labels)
-    if number:
-        raise UserError(
-            f"all {number} footprints of the training tiles of {data_set.root} are outside their tiles; give them in "
-            f"{data_set.label_format}",
-            kind="wrong_data",
-            key="data.root",
-        )
+    what = f"all {number} footprints of the training tiles" if number else f"no footprint of the {len(tiles)} tiles"
+    where = "are outside their tiles" if number else "is on the images"
+    raise UserError(
+        f"{what} of {data_set.root} {where}; set {data_set.label_key} to labels of this ground, in "
+        f"{data_set.label_format}",
+        kind="wrong_data",
+        key=data_set.label_key,
+    )
 
 
 def check_parts(partition: PartitionName, fold: int, test_column: int | None) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, Int32, Integer, Shaped, UInt8, UInt16
+from jaxtyping import Float32, Int32, Shaped, UInt16
 
 from sn6.data.reader import rasterize_labels
 from sn6.datasets.declaration import DataSet, Product, Tile
@@ -81,9 +81,7 @@ def stored_dtype(product: Product) -> np.dtype:
     return np.dtype(product.dtype if product.optical else np.uint16)
 
 
-def encode(
-    image: Float32[np.ndarray, "c h w"], product: Product, path: Path
-) -> Shaped[np.ndarray, "c h w"]:
+def encode(image: Float32[np.ndarray, "c h w"], product: Product, path: Path) -> Shaped[np.ndarray, "c h w"]:
     """Encode radar in equal steps of its range, rounded: within 1/1024 dB from 0 to 127.99 dB in SpaceNet 6. Optical
     values are exact.
 

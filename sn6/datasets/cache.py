@@ -40,7 +40,7 @@ def fingerprint(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def image_fingerprint(path: Path) -> Fingerprint:
+def image_fingerprint(path: Path) -> tuple[int, int, int]:
     """Return RULE, and the sums of size in bytes and time of the last change in ns over a GeoTIFF and its SIDECARS.
 
     Raises:

@@ -121,6 +121,7 @@ class DataSet(ABC):
         crs: of the bounds of its tiles, as "EPSG:<code>"
         pixel_size: m, of samples and labels
         splits: of its tiles
+        label_key: key of the config that gives the labels
         partition: of `sn6.data.partitions` that divides its ground unless another is chosen
     """
 
@@ -130,7 +131,8 @@ class DataSet(ABC):
     crs: str
     pixel_size: float
     splits: ClassVar[tuple[Split, ...]] = ("train",)
-    partition: ClassVar[str] = "blocks"
+    label_key: ClassVar[str] = "data.root"
+    partition: ClassVar[Literal["columns", "ten_columns", "blocks"]] = "blocks"
 
     @property
     def radar(self) -> str | None:
@@ -258,6 +260,11 @@ class DataSet(ABC):
     @abstractmethod
     def label_tables(self) -> tuple[Path, ...]:
         """Return the files of the labels of all tiles, those of the training tiles first."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return what was changed or left out while its labels were read, a line each that begins with the file."""
+        return ()
 
     @property
     @abstractmethod

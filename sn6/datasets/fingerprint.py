@@ -31,7 +31,8 @@ def index_digest(data_set: DataSet, split: Split, product: str) -> str:
     tiles = data_set.tiles(split, product)
     digest = sha256()
     for tile in tiles:
-        size = data_set.image_path(tile, product).stat().st_size
+        path = data_set.image_path(tile, product)
+        size = path.stat().st_size if path.exists() else "?"  # of an address
         digest.update(f"{tile.image_id} {size} {tile.bounds}\n".encode())
     return f"{len(tiles)} tiles, {digest.hexdigest()}"
 

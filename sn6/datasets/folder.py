@@ -1,10 +1,14 @@
 """Any georeferenced images, with buildings from vector files: a data set of a user's own."""
 
 import csv
+import json
+import logging
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from contextlib import suppress
+from functools import cached_property, lru_cache
+from hashlib import blake2b
 from inspect import signature
 from itertools import pairwise
 from pathlib import Path
@@ -15,10 +19,11 @@ from jaxtyping import Bool, Float32
 from pydantic import Field, PositiveFloat, PositiveInt
 from rasterio.warp import transform_bounds
 
+from sn6.datasets.cache import Fingerprint, fingerprint, image_fingerprint
 from sn6.datasets.declaration import DataSet, Product, Split, Tile
 from sn6.datasets.image_files import ImageHeader, find_files, read_headers
 from sn6.datasets.placed_image import PlacedImage
-from sn6.datasets.radar_units import UnitName, Units
+from sn6.datasets.radar_units import MIN_DECIBELS, UnitName, Units, check_decibels
 from sn6.datasets.vector_labels import Buildings, LabelColumns, read_buildings
 from sn6.errors import UserError
 from sn6.footprints import Labels
@@ -27,6 +32,8 @@ from sn6.targets.rasterize import rasterize_instances
 PRODUCT = "images"
 WORLD = "EPSG:6933"  # metres everywhere on earth, of equal area: in it tiles of several UTM zones are compared
 DIRECTIONS = {"north": 0, "south": 1}
+log = logging.getLogger(__name__)
+STORED_DECIBELS = (MIN_DECIBELS, MIN_DECIBELS + 256)  # in steps of 1/256 dB
 
 
 class Folder(DataSet):
@@ -58,7 +65,7 @@ class Folder(DataSet):
     """
 
     name = "folder"
-    splits = ("train",)
+    label_key = "data.labels"
 
     def __init__(
         self,
@@ -79,6 +86,8 @@ class Folder(DataSet):
         look_directions: str | None = None,
         cache: str | None = None,
     ) -> None:
+        given = locals()
+        self.arguments = {name: given[name] for name in signature(type(self)).parameters}
         self.images, files = images, find_files(images, "data.images")
         self.root = Path(cache) if cache is not None else common_folder(files)
         self.headers = read_headers(self.root, files, pixel_size)
@@ -86,14 +95,26 @@ class Folder(DataSet):
         self.pixel_size = self.headers[0].grid.pixel_size
         names = tuple(band_names) if band_names is not None else names_of_bands(self.headers[0])
         check_names(names, self.headers[0])
-        values = Units(units, scale, offset) if sensor == "radar" else Units()
-        product = Product(PRODUCT, names, self.headers[0].dtype, self.pixel_size, sensor, nodata_value, units=values)
+        is_warped = any(header.warped for header in self.headers)  # interpolated values are no integers
+        product = Product(
+            PRODUCT,
+            names,
+            "float32" if is_warped else self.headers[0].dtype,
+            self.pixel_size,
+            sensor,
+            nodata_value,
+            units=Units(units, scale, offset) if sensor == "radar" else Units(),
+            stored_range=STORED_DECIBELS,
+        )
         self.products = {PRODUCT: product}
         self.crs = Counter(header.grid.crs for header in self.headers).most_common(1)[0][0]
         self.label_path, self.area_path = (None if path is None else Path(path) for path in (labels, area))
         self.columns = LabelColumns(where, height)
         self.look_directions = None if look_directions is None else Path(look_directions)
         self.places = cut_into_tiles(self.headers, tile_size)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return reopen, (json.dumps(self.arguments),)
 
     @classmethod
     def channels(cls, data: Mapping[str, Any]) -> int:
@@ -111,7 +132,14 @@ class Folder(DataSet):
             raise UserError(
                 f"{self.root} has no {product} tile in {split}", kind="not_found", key=self.root, value=product
             )
-        return [self.tile(split, image_id) for image_id in sorted(self.places)]
+        tiles = [self.tile(split, image_id) for image_id in sorted(self.places)]
+        if self.area_path is not None and not any(map(self.is_in_area, tiles)):
+            raise UserError(
+                f"{self.area_path} is beyond the images in {self.root}; give the area where their labels are complete",
+                kind="wrong_data",
+                key=self.area_path,
+            )
+        return tiles
 
     def tile(self, split: Split, image_id: str) -> Tile:
         """Return one tile."""
@@ -143,10 +171,23 @@ class Folder(DataSet):
         declared = self.products[product]
         image = PlacedImage(header.path, header.grid, header.bands, header.warped, declared.units, declared.nodata)
         pixels, valid = image.read(rows, columns, bands)
+        if not declared.optical:
+            check_decibels(pixels, valid, header.path)
         if self.area_path is not None:
             valid &= self.area_on(tile, *valid.shape)
             pixels = np.where(valid, pixels, 0)
         return pixels, valid
+
+    def fingerprint(self, tile: Tile, product: str) -> Fingerprint:
+        """Return numbers that change when `read` gives other pixels; of addresses, the options alone count."""
+        header, rows, columns = self.places[tile.image_id]
+        declared = self.products[product]
+        area = fingerprint(self.area_path) if self.area_path is not None else ()
+        options = f"{header.grid} {rows} {columns} {declared.nodata} {declared.units} {area}"
+        state: Fingerprint = ()
+        with suppress(FileNotFoundError):
+            state = image_fingerprint(Path(header.path))
+        return *state, int.from_bytes(blake2b(options.encode(), digest_size=6).digest())
 
     def area_on(self, tile: Tile, height: int, width: int) -> Bool[np.ndarray, "{height} {width}"]:
         """Return which pixels of a tile are in the area where the labels are complete."""
@@ -162,8 +203,12 @@ class Folder(DataSet):
         return self.buildings_in(path, tile.crs or self.crs).labels(tile.placed or tile.bounds, self.pixel_size)
 
     def has_labels(self, tile: Tile) -> bool:
-        """Return whether the footprints of a tile are known."""
-        return self.label_file(tile) is not None
+        """Return whether the footprints of a tile are known: those of a tile beyond the area are not."""
+        return self.label_file(tile) is not None and (self.area_path is None or self.is_in_area(tile))
+
+    def is_in_area(self, tile: Tile) -> bool:
+        """Return whether a part of a tile is in the area where the labels are complete."""
+        return len(self.area_in(tile.crs or self.crs).within(tile.placed or tile.bounds)) > 0
 
     def label_file(self, tile: Tile) -> Path | None:
         """Return the file with the labels of a tile: that of all, or that of its image."""
@@ -186,7 +231,10 @@ class Folder(DataSet):
     def buildings_in(self, path: Path, crs: str) -> Buildings:
         """Return the buildings of a file in a CRS."""
         if (path, crs) not in self._read:
-            self._read[path, crs] = read_buildings(path, self.columns).to_crs(crs)
+            buildings = read_buildings(path, self.columns)
+            for note in buildings.notes:
+                log.info("%s", note)
+            self._read[path, crs] = buildings.to_crs(crs)
         return self._read[path, crs]
 
     def area_in(self, crs: str) -> Buildings:
@@ -243,6 +291,13 @@ class Folder(DataSet):
         return tuple(self.input_files(PRODUCT)["labels of train"])
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """Return what was changed or left out in the labels, a line each."""
+        for path in self.label_tables:
+            self.buildings_in(path, self.crs)
+        return tuple(note for (path, _), read in self._read.items() if path != self.area_path for note in read.notes)
+
+    @property
     def has_test_labels(self) -> bool:
         """Return that there are no test tiles."""
         return False
@@ -250,7 +305,13 @@ class Folder(DataSet):
     @property
     def label_format(self) -> str:
         """Return in which coordinates labels are to be given."""
-        return "a vector file with its CRS"
+        return "a vector file with the right CRS"
+
+
+@lru_cache(maxsize=1)
+def reopen(arguments: str) -> Folder:
+    """Return the data set with these arguments, as JSON: one for all tiles that a process works on."""
+    return Folder(**json.loads(arguments))
 
 
 SIDECARS = (".cpg", ".dbf", ".prj", ".qix", ".sbn", ".sbx", ".shx", ".qml", ".xml")  # beside a Shapefile or layer

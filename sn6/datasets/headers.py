@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import rasterio
 from rasterio.errors import RasterioError
 
-from sn6.datasets.cache import Fingerprint, cache_path, image_fingerprint, lock, save
+from sn6.datasets.cache import cache_path, image_fingerprint, lock, save
 from sn6.datasets.declaration import Bounds, Product, Split
 from sn6.datasets.raster import COMPLEX_ADVICE, TILE_DRIVER, open_raster
 from sn6.errors import UserError, counted, first_line
@@ -49,7 +49,7 @@ def index_bounds(root: Path, split: Split, product: Product, crs: str, paths: Ma
     Raises:
         UserError: a file cannot be opened, or its header is not the product's
     """
-    fingerprints: dict[str, Fingerprint] = {}
+    fingerprints: dict[str, tuple[int, int, int]] = {}
     for image_id, path in paths.items():
         with suppress(OSError):  # a broken link: opening it below raises the UserError
             fingerprints[image_id] = image_fingerprint(path)
@@ -67,7 +67,7 @@ def index_bounds(root: Path, split: Split, product: Product, crs: str, paths: Ma
     return {image_id: headers[image_id][3:] for image_id in paths}
 
 
-def read_current(cache: Path, fingerprints: dict[str, Fingerprint]) -> dict[str, Header]:
+def read_current(cache: Path, fingerprints: dict[str, tuple[int, int, int]]) -> dict[str, Header]:
     """Read the cached headers of the files that have not changed; none where the cache cannot be read."""
     try:
         table = json.loads(cache.read_text(encoding="utf-8"))

@@ -7,6 +7,8 @@ import numpy as np
 from jaxtyping import Bool, Float32
 from pydantic import Field
 
+from sn6.errors import UserError
+
 UnitName: TypeAlias = Literal["db", "power", "amplitude", "dn"]
 MIN_DECIBELS, MAX_DECIBELS = -100.0, 150.0  # beyond these, values are in other units
 EXPONENTS: dict[UnitName, float] = {"power": 10.0, "amplitude": 20.0, "dn": 20.0}
@@ -55,3 +57,26 @@ class Units:
         scaled = np.where(valid, values, 1).astype(np.float64) * self.scale
         decibels = EXPONENTS[self.name] * np.log10(scaled) + self.offset
         return np.where(valid, decibels, 0).astype(np.float32), valid
+
+
+def check_decibels(decibels: Float32[np.ndarray, "c h w"], valid: Bool[np.ndarray, "h w"], path: str) -> None:
+    """Raise a UserError where a band has values that no radar gives in decibels, so that the units must be others.
+
+    Args:
+        decibels: of all bands
+        valid: false on nodata
+        path: file to name in the message
+    """
+    if not valid.any():
+        return
+    for number, band in enumerate(decibels, start=1):
+        inside = band[valid]
+        extreme = inside.max() if inside.max() > MAX_DECIBELS else np.median(inside)
+        if not MIN_DECIBELS <= extreme <= MAX_DECIBELS:
+            raise UserError(
+                f"{path}: band {number} has {extreme:.4g} dB, which no radar measures; set data.units, data.scale or "
+                "data.offset",
+                kind="wrong_data",
+                key=path,
+                value=float(extreme),
+            )

@@ -94,9 +94,14 @@ def inspect_archive(root: Path, workers: int | None) -> Inspection:
         for product, histogram in of_tile.items():
             histograms.setdefault(product, histogram_of(PRODUCTS[product])).merge(histogram)
     faults += [*unknown_strips(tiles, orientations, archive.radar), *other_sizes(tiles), *other_positions(tiles)]
-    faults += [*identical(tiles), *misplaced_labels(tiles)]
+    faults += cross_tile_faults(tiles)
     cache_statistics(root, tiles)
     return Inspection(archive, orientations, tiles, histograms, faults)
+
+
+def cross_tile_faults(tiles: Sequence[InspectedTile]) -> list[Fault]:
+    """Return the faults that a comparison of the tiles finds in any data set."""
+    return [*identical(tiles), *misplaced_labels(tiles)]
 
 
 def read_orientations(archive: SpaceNet6) -> tuple[dict[str, int], list[Fault]]:

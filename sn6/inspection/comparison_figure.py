@@ -25,13 +25,13 @@ def comparison_figure(inspection: Inspection) -> Figure | None:
     right is the optical image, without and with footprints.
 
     Returns:
-        The figure; None where no training tile has a readable radar image with a valid pixel.
+        The figure; None where the values are not counted, or no training tile has a readable radar image with a valid
+        pixel.
     """
-    tile = most_built_up(inspection)
-    if tile is None:
-        return None
     data_set, radar = inspection.data_set, inspection.data_set.radar
-    assert radar is not None
+    tile = most_built_up(inspection)
+    if tile is None or radar not in inspection.histograms:
+        return None
     sar, (decibels, _) = inspection.histograms[radar], data_set.read(tile, radar, data_set.products[radar].numbers)
     figure = Figure(figsize=(24, 10), layout=LAYOUT)
     axes = figure.subplots(2, 5)

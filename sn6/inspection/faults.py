@@ -6,6 +6,7 @@ FATAL = {  # training would stop, or learn from wrong data
     "unreadable": "the file is not a GeoTIFF, or is corrupt or truncated",
     "bands": "the number of bands is not that of the product",
     "dtype": "the data type is not that of the product",
+    "units": "the values are not in the units that were given",
     "complex": "the values are complex, not decibels",
     "crs": "the CRS is not that of the archive",
     "pixel size": "a pixel is not of the product's size, square and north-up",
@@ -14,7 +15,8 @@ FATAL = {  # training would stop, or learn from wrong data
     "labels": "the labels cannot be read",
     "labels misplaced": "no footprint of the training tiles is on its tile",
     "orientation": "SAR_orientations.txt lacks a strip, or cannot be read (not needed with data.orient=false)",
-    "folds": "no fold of data.partition=columns has both training and validation tiles",
+    "no buildings": "no training tile has a building",
+    "folds": "no fold of the data set's own partition has both training and validation tiles",
 }
 WARNINGS = {  # training leaves these tiles or pixels out, applies what the file declares, or is not affected
     "size": "the image size is not that of most tiles of the product; set data.eval_batch_size=1, the default",
@@ -24,6 +26,7 @@ WARNINGS = {  # training leaves these tiles or pixels out, applies what the file
     "unknown tile": "the labels contain a tile that has no image",
     "labels over edge": "footprints extend over the edge of their tile by more than a pixel",
     "labels on nodata": "all footprints of a tile are on nodata",
+    "repaired labels": "labels were changed or left out while their file was read",
     "geojson": "the GeoJSON of a tile cannot be read; the CSV has its labels",
     "nodata": "a tile has no valid pixel",
     "values": "the image contains NaN or infinity; these pixels are nodata",

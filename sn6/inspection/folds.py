@@ -35,22 +35,23 @@ class Overlap:
     overlapping_in_random_split: int
 
 
-def make_folds(tiles: Sequence[Tile], test: Sequence[Tile]) -> tuple[Folds, list[Fault]]:
+def make_folds(tiles: Sequence[Tile], test: Sequence[Tile], default: PartitionName) -> tuple[Folds, list[Fault]]:
     """Make every fold of every partition that has both training and validation tiles, by the number of the fold.
 
     Args:
         tiles: labelled tiles of the split "train"
         test: tiles of the split "test_public" with known ground truth; tiles that overlap them are dropped
+        default: partition that a run divides the ground by; the fault is that it has no fold
     """
     folds: dict[PartitionName, dict[int, Fold]] = {partition: {} for partition in PARTITIONS}
     message = ""
-    for partition in PARTITIONS:
+    for partition in sorted(PARTITIONS, key=lambda name: name != default):
         for number in range(PARTITIONS[partition].count):
             try:
                 folds[partition][number] = make_fold(tiles, number, None, test, partition)
             except UserError as error:
                 message = message or str(error)
-    return folds, [] if folds["columns"] else [Fault("folds", "train", message)]
+    return folds, [] if folds.get(default) else [Fault("folds", "train", message)]
 
 
 def measure_overlap(fold: Fold, tiles: Sequence[Tile]) -> Overlap:

@@ -45,7 +45,7 @@ class Report:
 def make_report(inspection: Inspection) -> Report:
     """Make the folds of the inspected tiles, and summarise everything."""
     tiles = inspection.labelled["train"]
-    folds, fold_faults = make_folds(tiles, inspection.labelled["test_public"])
+    folds, fold_faults = make_folds(tiles, inspection.labelled.get("test_public", []), inspection.data_set.partition)
     return Report(
         inspection=inspection,
         strips=summarise_strips(inspection.tiles, inspection.orientations, inspection.data_set),

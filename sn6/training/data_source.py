@@ -64,9 +64,9 @@ class DataSource:
             return open_data_set(run_config(self.run)["data"])
         target = self.dataset or (FOLDER if self.images is not None else SPACENET6[TARGET])
         taken = signature(data_set_class(target, "dataset")).parameters
-        unknown = [name for name in others if name not in taken and name != "dataset"]
+        unknown = [name for name in given if name not in taken and name != "dataset"]
         if unknown:
-            raise conflict(unknown[0], named[0])
+            raise conflict(unknown[0], "dataset" if self.dataset else "images" if self.images is not None else "root")
         return open_data_set(given | {"dataset": {TARGET: target}})
 
 
