@@ -178,6 +178,14 @@ def all_labels_in_metres(root):
     return {("labels misplaced", "train")} | {("labels outside tile", image_id) for image_id in outside}
 
 
+def no_footprint(root):
+    path = folder(root) / LABELS
+    header, *rows = path.read_text().splitlines()
+    empty = [f"{image_id},-1,POLYGON EMPTY,,," for image_id in sorted({row.split(",")[0] for row in rows})]
+    path.write_text("\n".join([header, *empty]) + "\n")
+    return {("no buildings", "train")}
+
+
 def another_crs(root):
     path = images(root)[3]
     rewrite(path, crs="EPSG:32632")
@@ -324,6 +332,7 @@ PLANTED = [
     ("scale", with_a_scale),
     ("unreadable", a_vrt),
     ("labels misplaced", all_labels_in_metres),
+    ("no buildings", no_footprint),
     ("crs", another_crs),
     ("size", another_size),
     ("position", another_position),
@@ -360,6 +369,7 @@ RAISED_BY_A_RUN = [  # before it trains, or where it reads the labels or the pix
     (broken_csv, "SAR-Intensity"),
     (broken_labels_of_a_tile, "SAR-Intensity"),
     (all_labels_in_metres, "SAR-Intensity"),
+    (no_footprint, "SAR-Intensity"),
     (unknown_strip, "SAR-Intensity"),
 ]
 
@@ -382,9 +392,9 @@ def test_what_is_a_warning_does_not_stop_a_run(root, plant):
 
 
 def test_every_fatal_kind_is_tried_in_a_run():
-    """A fold without tiles is tested with the folds."""
+    """A fold without tiles is tested with the folds, other units with the images of a folder."""
     of = {function: kind for kind, function in PLANTED}
-    assert {of[function] for function, _ in RAISED_BY_A_RUN} | {"folds"} == set(FATAL)
+    assert {of[function] for function, _ in RAISED_BY_A_RUN} | {"folds", "units"} == set(FATAL)
 
 
 def read_like_a_run(root, product):
@@ -406,8 +416,8 @@ def test_a_planted_fault_is_found_and_no_other(root, kind, plant):
 
 
 def test_every_kind_is_planted():
-    """The fault "folds" is tested with an archive without labels."""
-    assert {kind for kind, _ in PLANTED} | {"folds"} == set(FATAL | WARNINGS)
+    """The fault "folds" is tested with an archive without labels, the others with the images of a folder."""
+    assert {kind for kind, _ in PLANTED} | {"folds", "units", "repaired labels"} == set(FATAL | WARNINGS)
 
 
 def test_several_processes_find_the_same(root):
@@ -507,7 +517,7 @@ def test_an_archive_without_labels_cannot_be_trained_on(root, tmp_path, sn6_comm
     shutil.rmtree(folder(root) / "geojson_buildings")
     assert_fails(sn6_command("check", f"root={root}", f"out={tmp_path}"), "wrong_data", "root", root)
     kinds = [fault["kind"] for fault in read_report(tmp_path)["faults"]]
-    assert kinds == ["no labels"] * 6 + ["folds"]
+    assert kinds == ["no labels"] * 6 + ["no buildings", "folds"]
 
 
 def test_a_broken_csv_does_not_prevent_the_pictures(root, tmp_path, sn6_command):
@@ -524,7 +534,7 @@ def test_the_report_does_not_need_the_cache_of_statistics(root):
 
 def test_a_map_shows_the_tiles_of_each_fold(archive_root):
     tiles = SpaceNet6(archive_root).tiles("train", "SAR-Intensity")
-    folds, faults = make_folds(tiles, [])
+    folds, faults = make_folds(tiles, [], "columns")
     figure = partition_figure("columns", folds["columns"], "EPSG:32631")
     titles = [axis.get_title().replace("\n", " ") for axis in figure.axes]
     for number, fold in folds["columns"].items():

@@ -59,7 +59,7 @@ def make_fold(
     check_parts(partition, fold, test_column)
     if not tiles:
         raise UserError(
-            "no training tile has labels; add the labels of the archive to data.root, or set data.labels of data=folder",
+            "no training tile has labels; add those of the archive to data.root, or set data.labels of data=folder",
             kind="wrong_data",
             key="data.root",
         )

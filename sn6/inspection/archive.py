@@ -101,7 +101,7 @@ def inspect_archive(root: Path, workers: int | None) -> Inspection:
 
 def cross_tile_faults(tiles: Sequence[InspectedTile]) -> list[Fault]:
     """Return the faults that a comparison of the tiles finds in any data set."""
-    return [*identical(tiles), *misplaced_labels(tiles)]
+    return [*identical(tiles), *misplaced_labels(tiles), *without_buildings(tiles)]
 
 
 def read_orientations(archive: SpaceNet6) -> tuple[dict[str, int], list[Fault]]:
@@ -190,6 +190,13 @@ def misplaced_labels(tiles: Sequence[InspectedTile]) -> Iterator[Fault]:
     outside = sum(tile.outside for tile in training)
     if outside and outside == sum(tile.buildings or 0 for tile in training):
         yield Fault("labels misplaced", "train", f"all {outside} footprints are outside their tiles")
+
+
+def without_buildings(tiles: Sequence[InspectedTile]) -> Iterator[Fault]:
+    """Find out whether no training tile has a footprint."""
+    training = [tile for tile in tiles if tile.split == "train"]
+    if training and not any(tile.buildings for tile in training):
+        yield Fault("no buildings", "train", f"{counted(len(training), 'tile')}, none with a footprint in its labels")
 
 
 def all_images(tiles: Sequence[InspectedTile]) -> Iterator[Image]:

@@ -42,9 +42,6 @@ def inspect_data_set(data_set: DataSet, workers: int | None) -> Inspection:
     faults = [fault for tile in tiles for fault in tile.faults] + cross_tile_faults(tiles)
     faults += [Fault("repaired labels", note.partition(": ")[0], note.partition(": ")[2]) for note in data_set.notes]
     training = [tile for tile in tiles if tile.split == "train"]
-    if not any(tile.buildings for tile in training):
-        message = f"none on {counted(len(training), 'tile')}: {data_set.label_key} is of other ground, or not given"
-        faults.append(Fault("no buildings", str(data_set.root), message))
     for product in data_set.products:
         save_statistics(
             data_set.root, product, {t.image_id: t.images[product].statistics for t in training if product in t.images}

@@ -10,7 +10,8 @@ from sn6.checkpoints.run_files import FINAL_WEIGHTS
 from sn6.errors import UserError
 from sn6.files import read_json
 from sn6.sweeps.job_file import JOB_FILE, read_job
-from sn6.training.resume import CONFIG_FILE, METRICS_FILE, is_complete, saved_config
+from sn6.training.resume import METRICS_FILE, is_complete
+from sn6.training.saved_config import CONFIG_FILE, saved_config
 
 DATA_KEYS = ("root", "product", "partition", "fold", "test_column")  # that the config of a run must have
 TILES_FILE = "validation_tiles.csv"

@@ -13,9 +13,10 @@ from sn6.datasets.fingerprint import data_fingerprint
 from sn6.datasets.from_config import open_data_set
 from sn6.errors import UserError, counted
 from sn6.sweeps.fold_run import FoldRun, read_fold_run, run_folders
-from sn6.training.resume import CONFIG_FILE, METRICS_FILE
+from sn6.training.resume import METRICS_FILE
 from sn6.training.run_identity import differences
 from sn6.training.run_inputs import ROOT_KEY, saved_inputs
+from sn6.training.saved_config import CONFIG_FILE
 
 FOLD_KEY = "data.fold"
 

@@ -1,19 +1,21 @@
-"""The data set that the keys of a command name: an archive, a folder of images, or what a run was trained on."""
+"""The data set that the keys of a command name: an archive, a folder of images, or what a run was trained on.
+
+The classes are imported when one is opened, so that commands with a wrong key answer at once.
+"""
 
 from dataclasses import dataclass, fields
 from inspect import signature
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from sn6.datasets.declaration import DataSet
-from sn6.datasets.from_config import SPACENET6, TARGET, data_set_class, open_data_set
 from sn6.datasets.radar_units import UnitName
 from sn6.errors import UserError
-from sn6.training.resume import CONFIG_FILE, saved_config
+from sn6.training.saved_config import CONFIG_FILE, saved_config
 
-FOLDER = "sn6.datasets.folder.Folder"
+if TYPE_CHECKING:
+    from sn6.datasets.declaration import DataSet
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class DataSource:
     look_directions: Annotated[Path | None, "of images=: CSV with the columns image and direction"] = None
     dataset: Annotated[str | None, "class of the data set; null is SpaceNet6 for root=, Folder for images="] = None
 
-    def open(self) -> DataSet:
+    def open(self) -> "DataSet":
         """Return the data set.
 
         Raises:
@@ -61,13 +63,25 @@ class DataSource:
         if self.run is not None and others:
             raise conflict(others[0], named[0])
         if self.run is not None:
+            from sn6.datasets.from_config import open_data_set
+
             return open_data_set(run_config(self.run)["data"])
-        target = self.dataset or (FOLDER if self.images is not None else SPACENET6[TARGET])
-        taken = signature(data_set_class(target, "dataset")).parameters
-        unknown = [name for name in given if name not in taken and name != "dataset"]
+        made = self._class()
+        unknown = [name for name in given if name not in signature(made).parameters and name != "dataset"]
         if unknown:
-            raise conflict(unknown[0], "dataset" if self.dataset else "images" if self.images is not None else "root")
-        return open_data_set(given | {"dataset": {TARGET: target}})
+            raise conflict(unknown[0], "dataset" if self.dataset else named[-1])
+        given.pop("dataset", None)
+        return made(**given)
+
+    def _class(self) -> "type[DataSet]":
+        if self.dataset is not None:
+            from sn6.datasets.from_config import data_set_class
+
+            return data_set_class(self.dataset, "dataset")
+        from sn6.datasets.folder import Folder
+        from sn6.datasets.spacenet6 import SpaceNet6
+
+        return SpaceNet6 if self.images is None else Folder
 
 
 def as_plain(value: Any) -> Any:

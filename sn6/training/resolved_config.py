@@ -16,8 +16,9 @@ from sn6.config.targets import import_target
 from sn6.errors import UserError
 from sn6.training.config_check import check_types
 from sn6.training.devices import check_devices, fastest_precision
-from sn6.training.resume import has_checkpoint, saved_config
+from sn6.training.resume import has_checkpoint
 from sn6.training.run_paths import path_inside
+from sn6.training.saved_config import saved_config
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,8 +9,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sn6.checkpoints.loading import load_tensors
 from sn6.checkpoints.run_files import BEFORE_LAST, LAST
 from sn6.checkpoints.torch_file import read_torch_file
@@ -18,8 +16,9 @@ from sn6.errors import UserError, first_line
 from sn6.files import read_json
 from sn6.training.run_identity import differences
 from sn6.training.run_inputs import INPUT_KEYS, check_inputs, is_same_input, read_inputs, saved_inputs
+from sn6.training.saved_config import CONFIG_FILE, saved_config
 
-CONFIG_FILE, METRICS_FILE, ERROR_FILE = "config.yaml", "metrics.json", "error.txt"
+METRICS_FILE, ERROR_FILE = "metrics.json", "error.txt"
 JOB_LOCK, TRAINING_LOCK = LOCKS = (".lock", ".training")  # of a sweep's job, of a run
 SHOWN = 4  # differing keys that a message names
 log = logging.getLogger(__name__)
@@ -98,27 +97,6 @@ def check_same_run(folder: Path, config: dict[str, Any], may_train_longer: bool)
             value=differ[first][1],
         )
     check_inputs(folder, config, inputs)
-
-
-def saved_config(folder: Path) -> dict[str, Any]:
-    """Read the config.yaml of a run; empty where there is none.
-
-    Raises:
-        UserError: it is broken or foreign
-    """
-    path = folder / CONFIG_FILE
-    if not path.exists():
-        return {}
-    advice = "restore it, choose another name=, or set resume=false to start over"
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        message = f"{path} cannot be read ({first_line(error)}); {advice}"
-        raise UserError(message, kind="unreadable", key=path) from None
-    groups = ("data", "model", "trainer", "callbacks")
-    if not (isinstance(config, dict) and all(isinstance(config.get(name), dict) for name in groups)):
-        raise UserError(f"{path} is empty or not of a run of sn6; {advice}", kind="wrong_data", key=path)
-    return config
 
 
 def has_checkpoint(folder: Path) -> bool:

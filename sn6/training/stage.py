@@ -40,9 +40,10 @@ from sn6.training.relative_paths import RelativePaths
 from sn6.training.report import print_name, print_start
 from sn6.training.resolved_config import ResolvedConfig
 from sn6.training.results import best_checkpoint, build_metrics, timed, write_artifacts
-from sn6.training.resume import CONFIG_FILE, METRICS_FILE, check_same_run, finished_metrics, last_checkpoint
+from sn6.training.resume import METRICS_FILE, check_same_run, finished_metrics, last_checkpoint
 from sn6.training.run_inputs import write_inputs
 from sn6.training.run_paths import portable
+from sn6.training.saved_config import CONFIG_FILE
 
 log = logging.getLogger(__name__)
 
