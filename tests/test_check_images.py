@@ -24,7 +24,8 @@ def test_images_with_their_labels_can_be_trained_on(world, tmp_path, sn6_command
     done = sn6_command("check", *world.of_command(), f"out={tmp_path}")
     assert done.status == 0, done.err
     report = report_of(tmp_path)
-    assert report["can_be_trained_on"] and not report["faults"]
+    assert report["can_be_trained_on"]
+    assert not report["faults"]
     # every building is on some tile, whole or in the parts of several
     assert sum(strip["buildings"] for strip in report["strips"]) >= len(world.buildings)
     assert {int(number) for number in report["folds"]["blocks"]} == set(range(5))
@@ -56,9 +57,7 @@ def test_other_units_cannot_be_trained_on(tmp_path, sn6_command):
     keys = [key for key in world.of_command() if not key.startswith(("units", "scale"))]
     assert_fails(sn6_command("check", *keys, f"out={tmp_path / 'out'}"), "wrong_data", "root", tmp_path / "scenes")
     faults = report_of(tmp_path / "out")["faults"]
-    assert {fault["kind"] for fault in faults if fault["fatal"]} == {"units", "folds"} | (
-        {fault["kind"] for fault in faults if fault["fatal"]} & {"no buildings"}
-    )
+    assert "units" in {fault["kind"] for fault in faults if fault["fatal"]}
 
 
 def test_repaired_labels_are_counted(tmp_path, sn6_command):
@@ -70,7 +69,8 @@ def test_repaired_labels_are_counted(tmp_path, sn6_command):
     keys = [key for key in world.of_command() if not key.startswith("labels")]
     assert sn6_command("check", *keys, f"labels={tmp_path / 'more.gpkg'}", f"out={tmp_path / 'out'}").status == 0
     faults = [fault for fault in report_of(tmp_path / "out")["faults"] if fault["kind"] == "repaired labels"]
-    assert faults and all(fault["where"] == str(tmp_path / "more.gpkg") for fault in faults)
+    assert faults
+    assert all(fault["where"] == str(tmp_path / "more.gpkg") for fault in faults)
     assert any("1 invalid polygon" in fault["message"] for fault in faults)
 
 
