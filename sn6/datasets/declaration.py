@@ -121,6 +121,7 @@ class DataSet(ABC):
         crs: of the bounds of its tiles, as "EPSG:<code>"
         pixel_size: m, of samples and labels
         splits: of its tiles
+        path_keys: arguments that say where it is; a copy at another path is the same data set
         label_key: key of the config that gives the labels
         partition: of `sn6.data.partitions` that divides its ground unless another is chosen
     """
@@ -131,6 +132,7 @@ class DataSet(ABC):
     crs: str
     pixel_size: float
     splits: ClassVar[tuple[Split, ...]] = ("train",)
+    path_keys: ClassVar[tuple[str, ...]] = ("root",)
     label_key: ClassVar[str] = "data.root"
     partition: ClassVar[Literal["columns", "ten_columns", "blocks"]] = "blocks"
 

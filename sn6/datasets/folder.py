@@ -65,6 +65,7 @@ class Folder(DataSet):
     """
 
     name = "folder"
+    path_keys = ("images", "labels", "area", "look_directions", "cache")
     label_key = "data.labels"
 
     def __init__(

@@ -51,6 +51,14 @@ def data_set_class(name: str, key: str) -> type[DataSet]:
     return made
 
 
+def path_keys(data: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the keys of a config that say where the data set is, that of the images first; errors of
+    `data_set_class`.
+    """
+    target = dict(data.get(NODE) or SPACENET6)[TARGET]
+    return tuple(f"data.{name}" for name in data_set_class(target, f"data.{NODE}.{TARGET}").path_keys)
+
+
 def module_node(data: Mapping[str, Any]) -> dict[str, Any]:
     """Return `_target_` and arguments of the LightningDataModule; those of the data set are left out."""
     of_data_set = data_set_node(data)

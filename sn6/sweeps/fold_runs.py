@@ -10,15 +10,15 @@ from sn6.data.folds import bounds_of, make_fold
 from sn6.data.partitions import PARTITIONS
 from sn6.datasets.declaration import DataSet, Tile
 from sn6.datasets.fingerprint import data_fingerprint
-from sn6.datasets.from_config import open_data_set
+from sn6.datasets.from_config import open_data_set, path_keys
 from sn6.errors import UserError, counted
 from sn6.sweeps.fold_run import FoldRun, read_fold_run, run_folders
 from sn6.training.resume import METRICS_FILE
 from sn6.training.run_identity import differences
-from sn6.training.run_inputs import ROOT_KEY, saved_inputs
+from sn6.training.run_inputs import saved_inputs, value_of
 from sn6.training.saved_config import CONFIG_FILE
 
-FOLD_KEY = "data.fold"
+FOLD_KEY, ROOT_KEY = "data.fold", "data.root"
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,17 @@ def find_fold_runs(folder: Path, root: Path | None) -> FoldRuns:
         )
     runs = sorted(map(read_fold_run, folders), key=lambda run: run.fold)
     check_same_recipe(runs)
-    data = dict(runs[0].config["data"]) | ({"root": str(root)} if root is not None else {})
+    data = dict(runs[0].config["data"])
+    if root is not None:
+        images = path_keys(data)[0]
+        if images != ROOT_KEY:
+            raise UserError(
+                f"root={root} is for runs on an archive; those in {folder} name their images by {images}",
+                kind="conflict",
+                key="root",
+                value=str(root),
+            )
+        data["root"] = str(root)
     data_set = open_data_set(data)
     check_archive(runs, data_set)
     labelled = labelled_tiles(data_set, data_set.product(data["product"], "data.product").name)
@@ -118,13 +128,15 @@ def check_same_recipe(runs: Sequence[FoldRun]) -> None:
     """Raise a UserError where runs differ in more than their fold; an archive is known by its contents."""
     first, *others = runs
     for other in others:
-        inputs = [saved_inputs(run.folder).get(ROOT_KEY) for run in (first, other)]
+        keys = path_keys(first.config["data"])
+        inputs = [saved_inputs(run.folder).get(keys[0]) for run in (first, other)]
         differ = differences(first.config, other.config, may_train_longer=False)
         differ.pop(FOLD_KEY, None)
         if None not in inputs:
-            differ.pop(ROOT_KEY, None)
+            for key in keys:
+                differ.pop(key, None)
             if inputs[0] != inputs[1]:
-                differ[ROOT_KEY] = tuple(run.config["data"]["root"] for run in (first, other))
+                differ[keys[0]] = tuple(value_of(run.config, keys[0]) for run in (first, other))
         if differ:
             key, (value, other_value) = next(iter(differ.items()))
             raise UserError(
@@ -138,7 +150,7 @@ def check_same_recipe(runs: Sequence[FoldRun]) -> None:
 
 def check_archive(runs: Sequence[FoldRun], data_set: DataSet) -> None:
     """Raise a UserError where the archive is not the one that the runs have read."""
-    recorded = saved_inputs(runs[0].folder).get(ROOT_KEY, {})
+    recorded = saved_inputs(runs[0].folder).get(path_keys(runs[0].config["data"])[0], {})
     now = (
         data_fingerprint(data_set, data_set.product(runs[0].config["data"]["product"], "data.product").name)
         if recorded

@@ -15,7 +15,7 @@ from sn6.checkpoints.torch_file import read_torch_file
 from sn6.errors import UserError, first_line
 from sn6.files import read_json
 from sn6.training.run_identity import differences
-from sn6.training.run_inputs import INPUT_KEYS, check_inputs, is_same_input, read_inputs, saved_inputs
+from sn6.training.run_inputs import check_inputs, input_keys, is_same_input, read_inputs, saved_inputs
 from sn6.training.saved_config import CONFIG_FILE, saved_config
 
 METRICS_FILE, ERROR_FILE = "metrics.json", "error.txt"
@@ -83,7 +83,7 @@ def check_same_run(folder: Path, config: dict[str, Any], may_train_longer: bool)
     differ = {
         key: values
         for key, values in differences(saved_config(folder), config, may_train_longer).items()
-        if not is_same_input(key, *values, recorded, inputs)
+        if not is_same_input(key, values[0], config, recorded, inputs)
     }
     if differ:
         listed = ", ".join(f"{key}={new} (was {old})" for key, (old, new) in list(differ.items())[:SHOWN])
@@ -153,7 +153,7 @@ def read_best(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
 def is_of_run(checkpoint: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
     """Return whether a run of this config has written a checkpoint, wherever its data and weights were."""
     saved = (checkpoint.get("hyper_parameters") or {}).get("config") or {}
-    differ = differences(saved, config, may_train_longer=True).keys() - set(INPUT_KEYS)
+    differ = differences(saved, config, may_train_longer=True).keys() - set(input_keys(config))
     return "callbacks" in checkpoint and not differ
 
 

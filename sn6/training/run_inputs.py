@@ -11,14 +11,12 @@ from sn6.checkpoints.initial_weights import HANDOFF_KEY, MODEL_KEY
 from sn6.checkpoints.loading import find_weights
 from sn6.checkpoints.run_files import EO_WEIGHTS, FINAL_WEIGHTS
 from sn6.datasets.fingerprint import data_fingerprint, file_sha256
-from sn6.datasets.from_config import open_data_set
+from sn6.datasets.from_config import open_data_set, path_keys
 from sn6.errors import UserError
 from sn6.files import read_json, write_text
 
 INPUTS_FILE = "inputs.json"
-ROOT_KEY = "data.root"
 WEIGHTS = {MODEL_KEY: FINAL_WEIGHTS, HANDOFF_KEY: EO_WEIGHTS}  # key → files of a run's folder
-INPUT_KEYS = (ROOT_KEY, *WEIGHTS)
 Inputs = dict[str, dict[str, str]]  # config key → part → digest
 
 
@@ -35,8 +33,13 @@ def read_inputs(config: Mapping[str, Any]) -> Inputs:
                 result[key] = {"file": file_sha256(find_weights(Path(path), key, candidates))}
     with suppress(UserError, OSError):
         data_set = open_data_set(config["data"])
-        result[ROOT_KEY] = data_fingerprint(data_set, config["data"]["product"])
+        result[path_keys(config["data"])[0]] = data_fingerprint(data_set, config["data"]["product"])
     return result
+
+
+def input_keys(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the keys that name what a run reads from outside its folder."""
+    return (*path_keys(config["data"]), *WEIGHTS)
 
 
 def saved_inputs(folder: Path) -> Inputs:
@@ -87,19 +90,23 @@ def described(part: str, before: Mapping[str, str], now: Mapping[str, str]) -> s
     return f"{part} ({two or 'none'}, was {one})" if one != two else part
 
 
-def is_same_input(key: str, saved: Any, given: Any, recorded: Inputs, inputs: Inputs) -> bool:
+def is_same_input(key: str, saved: Any, config: Mapping[str, Any], recorded: Inputs, inputs: Inputs) -> bool:
     """Return whether two values of a key name the same data, where `check_inputs` has compared their contents.
 
     Args:
         key: of the config
         saved: its value in the run's folder
-        given: its new value
+        config: the new one
         recorded: of the run
         inputs: of the new config
     """
-    if key not in INPUT_KEYS or not (isinstance(saved, str) and isinstance(given, str)):
+    given, of_data = value_of(config, key), path_keys(config["data"])
+    if key not in (*of_data, *WEIGHTS) or None in (saved, given):
         return False
-    return (key in recorded and key in inputs) or os.path.realpath(saved) == os.path.realpath(given)
+    compared = of_data[0] if key in of_data else key
+    if compared in recorded and compared in inputs:
+        return True
+    return isinstance(saved, str) and isinstance(given, str) and os.path.realpath(saved) == os.path.realpath(given)
 
 
 def value_of(config: Mapping[str, Any], key: str) -> Any:
