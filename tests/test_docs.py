@@ -14,7 +14,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import sn6
-from sn6.cli import parse_overrides
+from sn6.cli import parse_overrides, with_fields_as_keys
 from sn6.config.composition import CONF, VERSION_BASE, quote, to_plain
 from sn6.config.overrides import quote_texts
 from sn6.training.config_check import check_types
@@ -88,7 +88,8 @@ def test_commands_can_be_typed(command):
         check_run(arguments)
     else:
         name = module.rpartition(".")[2]
-        parse_overrides(getattr(importlib.import_module(module), name), module, arguments)
+        command = with_fields_as_keys(getattr(importlib.import_module(module), name))
+        parse_overrides(command, module, arguments)
 
 
 def test_extras_that_are_named_exist():

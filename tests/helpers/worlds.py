@@ -7,6 +7,7 @@ import geopandas
 import numpy as np
 import rasterio
 import shapely
+import yaml
 from rasterio.features import rasterize
 from rasterio.transform import from_origin
 
@@ -30,6 +31,10 @@ class World:
     def of_run(self) -> list[str]:
         """Return the overrides of a run on it."""
         return ["data=folder", *(f"data.{key}={value}" for key, value in self.keys.items())]
+
+    def arguments(self) -> dict[str, object]:
+        """Return the keys as Python values."""
+        return {key: yaml.safe_load(value) if key != "images" else value for key, value in self.keys.items()}
 
     def of_command(self) -> list[str]:
         """Return the keys of the other commands."""
