@@ -14,6 +14,7 @@ from sn6.datasets.vector_labels import Buildings, LabelColumns, attributes, read
 from sn6.errors import UserError, counted
 from sn6.footprints import Footprints, Labels
 from sn6.footprints.ground import DIGITS, Corner
+from sn6.metrics.matching import MIN_IOU, duplicates
 
 CONFIDENCE = "confidence"  # attribute that sn6 writes
 
@@ -58,22 +59,19 @@ def read_layers(
     proposed = read_buildings(proposals, LabelColumns(confidence=confidence or own_confidence(proposals)))
     check_confidences(proposed, proposals)
     crs = metric_crs(true, truth)
-    inside = None if area is None else on_ground(read_buildings(area, LabelColumns()), area, crs, None)[0]
-    ground = None if inside is None else shapely.union_all(inside)
-    (buildings, building), (footprints, footprint) = (
-        on_ground(layer, path, crs, ground) for layer, path in ((true, truth), (proposed, proposals))
-    )
+    ground = None
+    if area is not None:
+        ground = shapely.union_all(on_ground(read_buildings(area, LabelColumns()), area, crs, None)[0])
+    buildings, building = on_ground(true, truth, crs, ground)
+    footprints, footprint = on_ground(proposed, proposals, crs, ground)
     if area is not None and not len(buildings):
         raise UserError(f"{area} has no building of {truth} in it; give another area", kind="wrong_data", key=area)
-    boxes = [shapely.box(*shapely.total_bounds(polygons)) for polygons in (buildings, footprints) if len(polygons)]
-    if ground is None and (len(boxes) < 2 or not shapely.intersects(*boxes)):
-        raise UserError(
-            f"{proposals} is on other ground than {truth}; give layers of the same ground, or correct their CRS",
-            kind="wrong_data",
-            key=proposals,
-        )
-    extent = shapely.union_all(boxes) if ground is None else ground
-    west, south, east, north = shapely.bounds(extent).tolist()
+    notes = [*true.notes, *proposed.notes, *duplicate_notes(truth, buildings), *duplicate_notes(proposals, footprints)]
+    if ground is None:
+        check_same_ground(truth, buildings, proposals, footprints)
+        ground = shapely.union_all([bounding_box(buildings), bounding_box(footprints)])
+        notes += outside_notes(proposals, buildings, footprints)
+    west, south, east, north = shapely.bounds(ground).tolist()
     origin = (float(np.floor(west)), float(np.floor(south)))
     return LayerPair(
         Labels(shifted(buildings, origin), true.heights[building]),
@@ -83,9 +81,9 @@ def read_layers(
             "area": None if area is None else str(area),
             "crs": name_of(crs),
             "bounds": [west, south, east, north],
-            "km2": float(shapely.area(extent)) / 1e6,
+            "km2": float(shapely.area(ground)) / 1e6,
         },
-        (*true.notes, *proposed.notes, *(outside_notes(proposals, buildings, footprints) if ground is None else ())),
+        tuple(notes),
     )
 
 
@@ -139,9 +137,9 @@ def place_in(crs: CRS, x: float, y: float, path: Path) -> Place:
 
 
 def name_of(crs: str) -> str:
-    """Return the code of a CRS in WKT such as "EPSG:25833", or its WKT where it has none."""
+    """Return the code of a CRS in WKT such as "EPSG:25833", or its PROJ string where it has none."""
     code = CRS.from_wkt(crs).to_epsg()
-    return crs if code is None else f"EPSG:{code}"
+    return CRS.from_wkt(crs).to_proj4() if code is None else f"EPSG:{code}"
 
 
 def on_ground(
@@ -174,16 +172,37 @@ def shifted(polygons: Shaped[np.ndarray, "n"], origin: Corner) -> Shaped[np.ndar
     return shapely.transform(polygons, lambda xy: np.round(xy - origin, DIGITS))
 
 
+def duplicate_notes(path: Path, polygons: Shaped[np.ndarray, "n"]) -> tuple[str, ...]:
+    """Return a line on polygons that are in a layer twice, as are those of overlapping tiles."""
+    number = int(duplicates(polygons).sum())
+    if not number:
+        return ()
+    return (f"{path}: {counted(number, 'polygon')} with an IoU above {MIN_IOU:g} with an earlier one: each counts",)
+
+
+def bounding_box(polygons: Shaped[np.ndarray, "n"]) -> shapely.Geometry:
+    """Return the bounding box of polygons, empty where there are none."""
+    return shapely.box(*shapely.total_bounds(polygons)) if len(polygons) else shapely.Polygon()
+
+
+def check_same_ground(
+    truth: Path, buildings: Shaped[np.ndarray, "n"], proposals: Path, footprints: Shaped[np.ndarray, "m"]
+) -> None:
+    """Raise a UserError where the bounding boxes of the two layers share no ground."""
+    if not shapely.intersects(bounding_box(buildings), bounding_box(footprints)):
+        raise UserError(
+            f"{proposals} is on other ground than {truth}; give layers of the same ground, or correct their CRS",
+            kind="wrong_data",
+            key=proposals,
+        )
+
+
 def outside_notes(
     path: Path, buildings: Shaped[np.ndarray, "n"], footprints: Shaped[np.ndarray, "m"]
 ) -> tuple[str, ...]:
     """Return a line on the proposals that are outside of the bounding box of the ground truth."""
-    box = shapely.box(*shapely.total_bounds(buildings))
-    shapely.prepare(box)
-    outside = int((~shapely.intersects(box, footprints)).sum())
+    outside = int((~shapely.intersects(bounding_box(buildings), footprints)).sum())
     if not outside:
         return ()
     number = f"{outside} of {counted(len(footprints), 'proposal')}"
-    return (
-        f"{path}: {number} outside of the bounding box of the ground truth, false positives; area= sets the ground",
-    )
+    return (f"{path}: {number} outside of the bounding box of the ground truth, false positives; see area=",)

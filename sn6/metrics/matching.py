@@ -119,11 +119,28 @@ def match_tile(
     return Match(truth_of_proposal, proposals_counted, truths_counted, ious)
 
 
+def duplicates(polygons: Shaped[np.ndarray, "n"], min_iou: float = MIN_IOU) -> Bool[np.ndarray, "n"]:
+    """Return which polygons have an IoU above `min_iou` with an earlier one."""
+    one, other = shapely.STRtree(polygons).query(polygons)
+    later, _, _ = _pairs_above(min_iou, polygons, polygons, one[one > other], other[one > other])
+    return np.isin(np.arange(len(polygons)), later)
+
+
 def _overlapping_pairs(
     proposals: Shaped[np.ndarray, " proposals"], truths: Shaped[np.ndarray, " truths"], min_iou: float
 ) -> tuple[Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"], Float64[np.ndarray, " pairs"]]:
     """Return the pairs whose IoU is above `min_iou`: proposal, building, IoU."""
-    proposal, truth = shapely.STRtree(truths).query(proposals)
+    return _pairs_above(min_iou, proposals, truths, *shapely.STRtree(truths).query(proposals))
+
+
+def _pairs_above(
+    min_iou: float,
+    proposals: Shaped[np.ndarray, " proposals"],
+    truths: Shaped[np.ndarray, " truths"],
+    proposal: Int64[np.ndarray, " candidates"],
+    truth: Int64[np.ndarray, " candidates"],
+) -> tuple[Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"], Float64[np.ndarray, " pairs"]]:
+    """Return those of the candidate pairs whose IoU is above `min_iou`: proposal, building, IoU."""
     areas = shapely.area(proposals)[proposal] + shapely.area(truths)[truth]
     proposal_boxes, truth_boxes = shapely.bounds(proposals)[proposal], shapely.bounds(truths)[truth]
     low, high = np.maximum(proposal_boxes, truth_boxes)[:, :2], np.minimum(proposal_boxes, truth_boxes)[:, 2:]
