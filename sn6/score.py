@@ -97,8 +97,9 @@ def score(
     organisers' program.
 
     AP50 is the area under the curve of precision over recall, of the proposals of all tiles ranked by confidence. PQ
-    (panoptic quality) is F1 times the mean IoU of the matched pairs. A proposal merges buildings if it covers most of
-    each of two or more; a building is split if most of it is covered by two or more proposals that are mostly inside.
+    (panoptic quality) is F1 times the mean IoU of the matched pairs. Their boundary IoU is that of the bands of 1.5 m
+    inside both outlines. A proposal merges buildings if it covers most of each of two or more; a building is split if
+    most of it is covered by two or more proposals that are mostly inside.
 
     Breakdowns: F1 of the buildings that touch another (within 0.5 m) and of those that stand alone, where a false
     positive counts with the building that it overlaps most, or as standing alone; recall by area, height and distance
