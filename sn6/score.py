@@ -1,12 +1,17 @@
-"""Score footprints: `python -m sn6.score truth=... proposals=...`, or the folds of a training by `runs=...`."""
+"""Score footprints: `python -m sn6.score truth=... proposals=...`, or the folds of a training by `runs=...`.
+
+Files that name tiles are scored tile by tile, other layers in one pass over the ground.
+"""
 
 import json
 from collections.abc import Container
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-from pydantic import Field, PositiveFloat, PositiveInt
+import shapely
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from rich.console import Console
 
 from sn6.cli import run_command
@@ -15,10 +20,12 @@ from sn6.files import write_csv, write_text
 from sn6.footprints.ground import TileGrid
 from sn6.formats.challenge_csv import CHALLENGE_GRID
 from sn6.formats.evaluation import EvaluatedPolygons, all_tiles, check_tiles, match_tiles, tile_notes
-from sn6.formats.files import read_proposals, read_truth
+from sn6.formats.files import names_tiles, read_proposals, read_truth
 from sn6.formats.outlines import Outlines, select_tiles
+from sn6.metrics.ground_score import score_ground
+from sn6.metrics.matching import MIN_IOU
 from sn6.metrics.score_tables import FOLD_COLUMNS, describe_instances, fold_rows, fold_table, score_table
-from sn6.metrics.scorecard import ScoredTile, by_fold, scorecard
+from sn6.metrics.scorecard import MIN_AREA, ScoredTile, by_fold, scorecard
 from sn6.progress import track
 
 if TYPE_CHECKING:
@@ -27,15 +34,32 @@ if TYPE_CHECKING:
     from sn6.sweeps.fold_runs import FoldRuns
 
 LOOK_DIRECTIONS = {0: "north", 1: "south", None: None}  # side that the tile was imaged from
+FOR_LAYERS = "is for layers that name no tiles (image_id)"
+
+
+@dataclass(frozen=True)
+class LayerOptions:
+    """The options of layers without tiles, as of `score`."""
+
+    area: Path | None = None
+    iou: float = MIN_IOU
+    min_area: float = MIN_AREA
+    where: str | None = None
+    height: str | None = None
+    confidence: str | None = None
+
+    def given(self) -> dict[str, bool]:
+        """Return for each option whether it is not its default."""
+        return {field.name: getattr(self, field.name) != field.default for field in fields(self)}
 
 
 def score(
     truth: Annotated[
         Path | None,
-        "ground truth: CSV, GeoJSON or GeoParquet, or the folder of an archive for its labels; with runs=, null is the "
-        "labels of their archive",
+        "ground truth: CSV, GeoJSON, GeoParquet or a vector layer without tiles, or the folder of an archive for its "
+        "labels; with runs=, null is the labels of their archive",
     ] = None,
-    proposals: Annotated[Path | None, "CSV, GeoJSON or GeoParquet; or set runs="] = None,
+    proposals: Annotated[Path | None, "CSV, GeoJSON, GeoParquet or a vector layer without tiles; or set runs="] = None,
     runs: Annotated[Path | None, "folder of runs that differ in data.fold: scores their out-of-fold footprints"] = None,
     root: Annotated[
         Path | None,
@@ -47,6 +71,14 @@ def score(
     strict: Annotated[bool, "score exactly as the organisers' program does, see above"] = False,
     resamples: Annotated[PositiveInt, "number of bootstrap resamples"] = 2000,
     block_size: Annotated[PositiveFloat, "edge length in m of the spatial blocks that the bootstrap resamples"] = 450.0,
+    area: Annotated[Path | None, "without tiles: polygon layer to which both layers are cut; null is all"] = None,
+    iou: Annotated[float, Field(gt=0, lt=1), "without tiles: the IoU of a match is above it"] = MIN_IOU,
+    min_area: Annotated[NonNegativeFloat, "without tiles: m²; smaller polygons do not count"] = MIN_AREA,
+    where: Annotated[str | None, "without tiles: SQL condition on the attributes of the ground truth"] = None,
+    height: Annotated[str | None, "without tiles: attribute of the ground truth with the height in m"] = None,
+    confidence: Annotated[
+        str | None, "without tiles: attribute of the proposals; null is confidence, where they have it"
+    ] = None,
     allow: Annotated[list[str] | str | None, "with runs=: as of sn6.predict"] = None,
     device: Annotated[str, "with runs=: auto, cpu, cuda or cuda:N"] = "auto",
     flips: Annotated[bool | None, "with runs=: as of sn6.predict"] = None,
@@ -65,14 +97,20 @@ def score(
     organisers' program.
 
     AP50 is the area under the curve of precision over recall, of the proposals of all tiles ranked by confidence. PQ
-    (panoptic quality) is F1 times the mean IoU of the matched pairs. A proposal merges buildings if it covers most of
-    each of two or more; a building is split if most of it is covered by two or more proposals that are mostly inside.
+    (panoptic quality) is F1 times the mean IoU of the matched pairs. Their boundary IoU is that of the bands of 1.5 m
+    inside both outlines. A proposal merges buildings if it covers most of each of two or more; a building is split if
+    most of it is covered by two or more proposals that are mostly inside.
 
     Breakdowns: F1 of the buildings that touch another (within 0.5 m) and of those that stand alone, where a false
     positive counts with the building that it overlaps most, or as standing alone; recall by area, height and distance
     to nodata of the building; precision by area and distance of the proposal; F1 by look direction and strip. The
     interval needs the positions of the tiles, from root=... or from a GeoJSON or GeoParquet of sn6: a CSV does not
     contain them.
+
+    Without tiles, that is where a layer has no attribute image_id, both layers are scored in one pass over the ground,
+    in any format with a CRS: polygons of at least min_area=20 m² are matched by the same rule where their IoU is above
+    iou=0.5. Both layers are moved to the CRS of the ground truth, or to the UTM zone of its place if its units are no
+    metres, and cut to area=, as tiles cut them. The bootstrap resamples squares of ground.
 
     With runs=outputs/NAME, the folder of `python -m sn6.run -m data.fold=0,1,2,3,4 name=NAME`, each tile is predicted
     with the run that validated it, whose network has not seen its ground. The operating point is calibrated on all
@@ -86,12 +124,23 @@ def score(
     """
     folds: FoldRuns | None = None
     notes: list[str] = []
+    options = LayerOptions(area, iou, min_area, where, height, confidence)
     if runs is None:
-        refuse_without_runs(
-            allow=allow is not None, device=device != "auto", flips=flips is not None, scales=scales != (1.0,)
+        refuse(
+            "needs runs=, whose tiles are predicted",
+            allow=allow is not None,
+            device=device != "auto",
+            flips=flips is not None,
+            scales=scales != (1.0,),
         )
         truth, proposals = required("truth", truth), required("proposals", proposals)
+        if not name_tiles(truth, proposals):
+            refuse("is for files that name tiles (image_id)", root=root is not None, strict=strict)
+            score_layers(truth, proposals, options, block_size, resamples, out or Path("outputs/score.json"))
+            return
+        refuse(FOR_LAYERS, **options.given())
     else:
+        refuse(FOR_LAYERS, **options.given())
         allowed = tuple([allow] if isinstance(allow, str) else allow or [])
         folds, truth = find_folds(runs, proposals, root, truth)
         notes = predict_folds(folds, (allowed, device, flips, scales))
@@ -123,10 +172,46 @@ def required(key: str, path: Path | None) -> Path:
     return path
 
 
-def refuse_without_runs(**given: bool) -> None:
-    """Raise a UserError for an option that is given, and that only a prediction needs."""
+def refuse(reason: str, **given: bool) -> None:
+    """Raise a UserError for the first option that is given, with what it is for."""
     for key in (key for key, is_given in given.items() if is_given):
-        raise UserError(f"{key}= needs runs=, whose tiles are predicted; leave it out", kind="conflict", key=key)
+        raise UserError(f"{key}= {reason}; leave it out", kind="conflict", key=key)
+
+
+def name_tiles(truth: Path, proposals: Path) -> bool:
+    """Return whether two files are scored tile by tile: both name tiles, or one has no other place."""
+    if truth.is_dir() or ".csv" in (truth.suffix.lower(), proposals.suffix.lower()):
+        return True
+    return names_tiles(truth) and names_tiles(proposals)
+
+
+def score_layers(
+    truth: Path, proposals: Path, options: LayerOptions, block_size: float, resamples: int, out: Path
+) -> None:
+    """Score two layers in one pass over the ground, write the score and report it; options as of `score`."""
+    from sn6.datasets.layer_pair import read_layers  # imports geopandas, which takes longer than a small score
+    from sn6.datasets.vector_labels import LabelColumns
+
+    columns = LabelColumns(options.where, options.height)
+    layers = read_layers(truth, proposals, options.area, columns, options.confidence)
+    if not (shapely.area(layers.truth.polygons) >= options.min_area).any():
+        raise UserError(
+            f"{truth}: no building of at least {options.min_area:g} m² on the ground that is scored; set min_area=",
+            kind="wrong_data",
+            key=truth,
+            value=options.min_area,
+        )
+    card = score_ground(
+        layers.truth, layers.proposed, layers.origin, options.min_area, options.iou, block_size, resamples
+    )
+    notes = [*layers.notes]
+    if card["interval"] is None:
+        notes.append(f"no interval: all polygons are in one square of {block_size:g} m; set block_size=")
+    rule = {"iou": options.iou, "min_area": options.min_area}
+    write_text(out, json.dumps({"ground": layers.ground, **rule, **card, "notes": notes}, indent=2) + "\n")
+    report(card, notes, "all polygons", options.iou)
+    where = f"inside {options.area}" if options.area else "the bounding boxes of both layers"
+    print(f"scored {where}, {layers.ground['km2']:.4g} km² in {layers.ground['crs']}; details in {out}")
 
 
 def find_folds(runs: Path, proposals: Path | None, root: Path | None, truth: Path | None) -> tuple["FoldRuns", Path]:
@@ -237,12 +322,12 @@ def find_labels(root: Path, proposed: Outlines) -> tuple[Path, Outlines]:
     return max(labels.items(), key=lambda item: len(item[1].tiles.keys() & proposed.tiles.keys()))
 
 
-def report(card: dict[str, Any], notes: list[str]) -> None:
-    """Print the notes, the score as a table, and the interval."""
+def report(card: dict[str, Any], notes: list[str], ground: str = "all tiles", min_iou: float = MIN_IOU) -> None:
+    """Print the notes, the score as a table, and the interval; arguments as of `score_table`, `describe_instances`."""
     for note in notes:
         print(f"note: {note}")
-    Console().print(score_table(card))
-    print(describe_instances(card["instances"]))
+    Console().print(score_table(card, ground))
+    print(describe_instances(card["instances"], min_iou))
     if card["interval"]:
         low, high = card["interval"]["f1"]
         level, blocks = card["interval"]["level"], card["interval"]["spatial_blocks"]

@@ -2,8 +2,9 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pyogrio
 import shapely
 from jaxtyping import Float64, Shaped
+from pyarrow import parquet
 from pyogrio.errors import DataLayerError, DataSourceError, FieldError
 
 from sn6.datasets.declaration import Bounds
@@ -29,11 +31,13 @@ class LabelColumns:
         where: SQL condition on the attributes, such as "type = 'house' AND height > 2"; None for all features
         height: attribute with the height in m; None for no heights
         category: attribute with the class; None for one class
+        confidence: attribute with the confidence of proposals; None for none
     """
 
     where: str | None = None
     height: str | None = None
     category: str | None = None
+    confidence: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +50,7 @@ class Buildings:
         categories: value of the attribute of the class, as text; "" where there is none
         crs: as geopandas knows it
         notes: what was changed or left out while reading, a line each
+        confidences: NaN where unknown
     """
 
     polygons: Shaped[np.ndarray, "n"]
@@ -53,6 +58,7 @@ class Buildings:
     categories: Shaped[np.ndarray, "n"]
     crs: Any
     notes: tuple[str, ...]
+    confidences: Float64[np.ndarray, "n"]
 
     def __len__(self) -> int:
         return len(self.polygons)
@@ -64,7 +70,7 @@ class Buildings:
     def to_crs(self, crs: str) -> "Buildings":
         """Return the same buildings in another CRS, "EPSG:<code>"; vertices move, edges stay straight."""
         moved = geopandas.GeoSeries(self.polygons, crs=self.crs).to_crs(crs).to_numpy()
-        return Buildings(make_polygons_valid(moved)[0], self.heights, self.categories, crs, self.notes)
+        return replace(self, polygons=make_polygons_valid(moved)[0], crs=crs)
 
     def within(self, bounds: Bounds) -> Shaped[np.ndarray, "_"]:
         """Return the indices of the buildings that share ground with a rectangle, in their order."""
@@ -95,12 +101,12 @@ def read_buildings(path: Path, columns: LabelColumns) -> Buildings:
     building; `notes` count them.
 
     Args:
-        path: of any format that pyogrio reads; of a file with several layers the first
+        path: of any format that pyogrio reads, or GeoParquet; of a file with several layers the first
         columns: which features and attributes are read
 
     Raises:
         UserError: it cannot be read, has no CRS, no feature, geometries that are no polygons, no such attribute, or a
-            height that is no number
+            height or confidence that is no number
     """
     frame = read_frame(path, columns)
     if frame.crs is None:
@@ -123,7 +129,7 @@ def read_buildings(path: Path, columns: LabelColumns) -> Buildings:
     if not kinds:
         condition = f" where {columns.where}" if columns.where else ""
         raise UserError(
-            f"{path} has no building{condition}; give another file or data.where", kind="wrong_data", key=path
+            f"{path} has no building{condition}; give another file or condition", kind="wrong_data", key=path
         )
     valid, repaired = make_polygons_valid(shapely.force_2d(geometries[~is_missing]))
     parts, feature = shapely.get_parts(valid, return_index=True)
@@ -135,10 +141,11 @@ def read_buildings(path: Path, columns: LabelColumns) -> Buildings:
     )
     return Buildings(
         parts,
-        heights_of(frame, columns.height, path)[rows],
+        numbers_of(frame, columns.height, path, "heights in m")[rows],
         categories_of(frame, columns.category)[rows],
         frame.crs,
         tuple(f"{path}: {counted(number, noun)} {what}" for number, noun, what in notes if number),
+        numbers_of(frame, columns.confidence, path, "confidences")[rows],
     )
 
 
@@ -146,9 +153,9 @@ def read_frame(path: Path, columns: LabelColumns) -> geopandas.GeoDataFrame:
     """Read the geometries of a vector file, and the attributes that are used; errors of `read_buildings`."""
     if not path.exists():
         raise UserError(f"{path} does not exist; give a file of polygons", kind="not_found", key=path)
-    wanted = [name for name in (columns.height, columns.category) if name is not None]
+    wanted = [name for name in (columns.height, columns.category, columns.confidence) if name is not None]
     try:
-        fields = [str(name) for name in pyogrio.read_info(path)["fields"]]
+        fields = attributes(path)
         if missing := [name for name in wanted if name not in fields]:
             raise UserError(
                 f"{path} has no attribute {missing[0]!r}; its attributes: {', '.join(fields) or 'none'}",
@@ -156,24 +163,56 @@ def read_frame(path: Path, columns: LabelColumns) -> geopandas.GeoDataFrame:
                 key=path,
                 value=missing[0],
             )
-        frame = geopandas.read_file(path, columns=wanted, where=columns.where, engine="pyogrio")
-    except (DataSourceError, DataLayerError, FieldError, ValueError) as error:
-        advice = "correct data.where" if columns.where else "give another file"
+        if is_geoparquet(path):
+            frame = read_geoparquet(path, columns.where)
+        else:
+            frame = geopandas.read_file(path, columns=wanted, where=columns.where, engine="pyogrio")
+    except (DataSourceError, DataLayerError, FieldError, ValueError, OSError) as error:
+        advice = "correct the condition" if columns.where else "give another file"
         raise UserError(f"{path} cannot be read ({first_line(error)}); {advice}", kind="unreadable", key=path) from None
     if not isinstance(frame, geopandas.GeoDataFrame):
         raise UserError(f"{path} has no geometries; give a file of polygons", kind="wrong_data", key=path)
     return frame
 
 
-def heights_of(frame: geopandas.GeoDataFrame, column: str | None, path: Path) -> Float64[np.ndarray, "n"]:
-    """Return the heights of features in m, NaN where unknown; raise a UserError for text."""
+def attributes(path: Path) -> list[str]:
+    """Return the names of the attributes of a file; errors of pyogrio and pyarrow."""
+    names = parquet.read_schema(path).names if is_geoparquet(path) else pyogrio.read_info(path)["fields"]
+    return [str(name) for name in names]
+
+
+def is_geoparquet(path: Path) -> bool:
+    """Return whether a file is GeoParquet by its name; pyogrio's wheels are built without this format."""
+    return path.suffix.lower() in (".parquet", ".geoparquet")
+
+
+def read_geoparquet(path: Path, where: str | None) -> geopandas.GeoDataFrame:
+    """Read a GeoParquet file; a condition is evaluated by GDAL as for other formats, on a copy in memory."""
+    frame = geopandas.read_parquet(path)
+    if where is None:
+        return frame
+    copy = BytesIO()
+    pyogrio.write_dataframe(frame, copy, driver="FlatGeobuf", spatial_index=False, geometry_type="Unknown")
+    copy.seek(0)
+    return geopandas.read_file(copy, where=where, engine="pyogrio")
+
+
+def numbers_of(frame: geopandas.GeoDataFrame, column: str | None, path: Path, what: str) -> Float64[np.ndarray, "n"]:
+    """Return an attribute of features as numbers, NaN where it is missing; raise a UserError for text.
+
+    Args:
+        frame: features
+        column: the attribute; None for NaN everywhere
+        path: of the file
+        what: the attribute means, in plural
+    """
     if column is None:
         return np.full(len(frame), np.nan)
     try:
         return np.asarray(frame[column], dtype=np.float64)
     except (TypeError, ValueError):
         raise UserError(
-            f"{path}: the attribute {column!r} has values that are no numbers; give the one with heights in m",
+            f"{path}: the attribute {column!r} has values that are no numbers; give the one with {what}",
             kind="wrong_data",
             key=path,
             value=column,

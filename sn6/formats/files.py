@@ -25,6 +25,26 @@ def read_proposals(path: Path, grid: TileGrid | None = None) -> Outlines:
     return _read(path, grid, proposals=True)
 
 
+def names_tiles(path: Path) -> bool:
+    """Return whether a file is of a format that these functions read, and names the tiles of its footprints.
+
+    Raises:
+        UserError: an error of the format's reader
+    """
+    match path.suffix.lower():
+        case ".csv":
+            return True
+        case ".geojson" | ".json":
+            from sn6.formats.geojson import geojson_names_tiles
+
+            return geojson_names_tiles(path)
+        case ".parquet" | ".geoparquet":
+            from sn6.formats.geoparquet import geoparquet_names_tiles
+
+            return geoparquet_names_tiles(path)
+    return False
+
+
 def _read(path: Path, grid: TileGrid | None, proposals: bool) -> Outlines:
     # Each format imports its own libraries, so that a command starts with only those that it needs.
     match path.suffix.lower():

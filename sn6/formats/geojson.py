@@ -79,6 +79,12 @@ def read_geojson(path: Path, value: str | None = None, grid: TileGrid | None = N
     return table.outlines(shapely.from_geojson, grid)
 
 
+def geojson_names_tiles(path: Path) -> bool:
+    """Return whether a collection lists its tiles, or a feature names its own; raise a UserError for a broken file."""
+    collection = _read_collection(path)
+    return "tiles" in collection or any("image_id" in (one.get("properties") or {}) for one in collection["features"])
+
+
 def read_geojson_labels(path: Path, corner: Corner, crs: str, pixel_size: float) -> Labels:
     """Read the buildings of one tile from its label file, whose features need no properties; heights are unknown.
 

@@ -89,6 +89,19 @@ def read_geoparquet(path: Path, value: str | None = None, grid: TileGrid | None 
     return concatenate(table.outlines(shapely.from_wkb, grid) for table in _read_tables(path, value))
 
 
+def geoparquet_names_tiles(path: Path) -> bool:
+    """Return whether a table lists its tiles, or has a column that names them; raise a UserError for a broken file."""
+    try:
+        with pq.ParquetFile(path) as file:
+            return "image_id" in file.schema_arrow.names or KEY in (file.metadata.metadata or {})
+    except OSError as error:
+        raise read_error(path, error) from None
+    except pa.ArrowException as error:
+        raise UserError(
+            f"{path} is not a GeoParquet file ({first_line(error)}); check the file", kind="unreadable", key=path
+        ) from None
+
+
 def _read_tables(path: Path, value: str | None) -> Iterator[GroundTable]:
     """Yield the file in chunks, the first of them without rows."""
     try:

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Float64, Int, Int64
 from sn6.metrics.matching import Counts
 
 Rates: TypeAlias = dict[str, float]
+DRAWN_AT_ONCE = 100  # resamples; all at once would take 16 KB for each block
 
 
 def rates(counts: Counts) -> Rates:
@@ -117,9 +118,13 @@ def resampled_f1(
         resamples: number of resampled scores
     """
     number = int(blocks.max()) + 1
-    pooled = np.stack([counts[..., blocks == block, :].sum(axis=-2) for block in range(number)], axis=-2)
-    drawn = np.random.default_rng(0).multinomial(number, np.full(number, 1 / number), size=resamples)
-    tp, fp, fn = np.moveaxis(drawn @ pooled, -1, 0)
+    order = np.argsort(blocks, kind="stable")
+    summed = np.insert(counts[..., order, :].cumsum(axis=-2), 0, 0, axis=-2)
+    pooled = np.diff(summed[..., np.searchsorted(blocks[order], np.arange(number + 1)), :], axis=-2)
+    generator = np.random.default_rng(0)
+    sizes = [min(DRAWN_AT_ONCE, resamples - start) for start in range(0, resamples, DRAWN_AT_ONCE)]
+    drawn = (generator.multinomial(number, np.full(number, 1 / number), size=size) for size in sizes)
+    tp, fp, fn = np.moveaxis(np.concatenate([times @ pooled for times in drawn], axis=-2), -1, 0)
     return 2 * tp / np.maximum(2 * tp + fp + fn, 1)
 
 

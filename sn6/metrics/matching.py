@@ -87,24 +87,28 @@ def match_tile(
     truths: Shaped[np.ndarray, "truths"],
     proposals: Shaped[np.ndarray, "proposals"],
     confidences: Float[np.ndarray, "proposals"],
+    min_area: float = MIN_AREA,
+    min_iou: float = MIN_IOU,
 ) -> Match:
     """Match each proposal, in order of decreasing confidence, with the unmatched building of the highest IoU.
 
-    The IoU must be above 0.5. Proposals of equal confidence are matched in their order; of buildings with equal IoU
-    the first is matched. Polygons smaller than 80 px² are left out on both sides.
+    Proposals of equal confidence, or of an unknown one (NaN), are matched in their order; of buildings with equal IoU
+    the first is matched.
 
     Args:
         truths: the tile's buildings, shapely Polygons in pixels, which may overlap each other
         proposals: shapely Polygons in pixels
         confidences: of the proposals, any real numbers
+        min_area: px²; smaller polygons are left out on both sides
+        min_iou: the IoU of a match is above it
     """
-    truths_counted = shapely.area(truths) >= MIN_AREA
-    proposals_counted = shapely.area(proposals) >= MIN_AREA
+    truths_counted = shapely.area(truths) >= min_area
+    proposals_counted = shapely.area(proposals) >= min_area
     rank = np.empty(len(proposals), dtype=np.int64)
     rank[np.argsort(-confidences, kind="stable")] = np.arange(len(proposals))
 
     kept_proposals, kept_truths = np.flatnonzero(proposals_counted), np.flatnonzero(truths_counted)
-    proposal, truth, iou = _overlapping_pairs(proposals[kept_proposals], truths[kept_truths])
+    proposal, truth, iou = _overlapping_pairs(proposals[kept_proposals], truths[kept_truths], min_iou)
     proposal, truth = kept_proposals[proposal], kept_truths[truth]
     truth_of_proposal = np.full(len(proposals), -1, dtype=np.int64)
     ious, free = np.zeros(len(proposals)), truths_counted.copy()
@@ -115,21 +119,38 @@ def match_tile(
     return Match(truth_of_proposal, proposals_counted, truths_counted, ious)
 
 
+def duplicates(polygons: Shaped[np.ndarray, "n"], min_iou: float = MIN_IOU) -> Bool[np.ndarray, "n"]:
+    """Return which polygons have an IoU above `min_iou` with an earlier one."""
+    one, other = shapely.STRtree(polygons).query(polygons)
+    later, _, _ = _pairs_above(min_iou, polygons, polygons, one[one > other], other[one > other])
+    return np.isin(np.arange(len(polygons)), later)
+
+
 def _overlapping_pairs(
-    proposals: Shaped[np.ndarray, " proposals"], truths: Shaped[np.ndarray, " truths"]
+    proposals: Shaped[np.ndarray, " proposals"], truths: Shaped[np.ndarray, " truths"], min_iou: float
 ) -> tuple[Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"], Float64[np.ndarray, " pairs"]]:
-    """Return the pairs whose IoU is above 0.5: proposal, building, IoU."""
-    proposal, truth = shapely.STRtree(truths).query(proposals)
+    """Return the pairs whose IoU is above `min_iou`: proposal, building, IoU."""
+    return _pairs_above(min_iou, proposals, truths, *shapely.STRtree(truths).query(proposals))
+
+
+def _pairs_above(
+    min_iou: float,
+    proposals: Shaped[np.ndarray, " proposals"],
+    truths: Shaped[np.ndarray, " truths"],
+    proposal: Int64[np.ndarray, " candidates"],
+    truth: Int64[np.ndarray, " candidates"],
+) -> tuple[Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"], Float64[np.ndarray, " pairs"]]:
+    """Return those of the candidate pairs whose IoU is above `min_iou`: proposal, building, IoU."""
     areas = shapely.area(proposals)[proposal] + shapely.area(truths)[truth]
     proposal_boxes, truth_boxes = shapely.bounds(proposals)[proposal], shapely.bounds(truths)[truth]
     low, high = np.maximum(proposal_boxes, truth_boxes)[:, :2], np.minimum(proposal_boxes, truth_boxes)[:, 2:]
-    # IoU > 1/2 means overlap > areas / 3, and the boxes overlap by at least as much; 0.33 leaves room for rounding.
-    near = (high - low).prod(axis=1) > 0.33 * areas
+    # IoU > t means overlap > areas · t / (1 + t), and the boxes overlap by at least as much; 0.99 is for rounding.
+    near = (high - low).prod(axis=1) > 0.99 * min_iou / (1 + min_iou) * areas
     proposal, truth, areas = proposal[near], truth[near], areas[near]
     overlaps = shapely.area(shapely.intersection(make_valid(proposals[proposal]), make_valid(truths[truth])))
     unions = areas - overlaps
     ious = np.divide(overlaps, unions, out=np.zeros_like(overlaps), where=unions > 0)
-    over = ious > MIN_IOU
+    over = ious > min_iou
     return proposal[over], truth[over], ious[over]
 
 

@@ -8,6 +8,8 @@ from rich.table import Table
 
 from sn6.errors import counted
 from sn6.metrics.breakdown import Rates
+from sn6.metrics.matching import MIN_IOU
+from sn6.metrics.scorecard import ap_key
 
 HEADINGS = {
     "by_neighbours": "by neighbours (0.5 m)",
@@ -29,22 +31,34 @@ FOLD_SCORES = ("f1", "precision", "recall", "touching_f1", "alone_f1")
 FOLD_COLUMNS = ("fold", "tiles", *FOLD_SCORES, "tp", "fp", "fn", "f1_low", "f1_high")
 
 
-def describe_instances(scores: dict[str, float]) -> str:
-    """Return how well the buildings are outlined and divided, in a line."""
+def describe_instances(scores: Mapping[str, Any], min_iou: float = MIN_IOU) -> str:
+    """Return how well the buildings are outlined and divided, in a line.
+
+    Args:
+        scores: `instances` of `sn6.metrics.scorecard.scorecard`
+        min_iou: the IoU of the matched pairs is above it
+    """
     merged, split = counted(int(scores["merged"]), "proposal"), counted(int(scores["split"]), "building")
+    ap = ap_key(min_iou)
+    ranking = "" if scores[ap] is None else f"{ap.upper()} {scores[ap]:.3f}, "
     return (
-        f"AP50 {scores['ap50']:.3f}, PQ {scores['pq']:.3f}, mean IoU of the matched pairs {scores['matched_iou']:.3f}; "
-        f"merging two or more buildings: {merged}; split: {split}"
+        f"{ranking}PQ {scores['pq']:.3f}, mean IoU of the matched pairs {scores['matched_iou']:.3f}, boundary IoU "
+        f"{scores['boundary_iou']:.3f}; merging two or more buildings: {merged}; split: {split}"
     )
 
 
-def score_table(card: dict[str, Any]) -> Table:
-    """Build the table for the terminal; without the strips, which may be hundreds."""
+def score_table(card: dict[str, Any], ground: str = "all tiles") -> Table:
+    """Build the table for the terminal; without the strips, which may be hundreds.
+
+    Args:
+        card: of `sn6.metrics.scorecard.scorecard`
+        ground: name of the row of all counts
+    """
     caption = "buildings by their own area, height and distance; proposals by theirs"
     table = Table(title="polygon F1", caption=caption, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in ("", "buildings", "matched", "recall", "proposals", "TP", "precision", "F1"):
         table.add_column(column, justify="right" if column else "left", no_wrap=True)
-    table.add_row("all tiles", *cells(card["overall"]), style="bold")
+    table.add_row(ground, *cells(card["overall"]), style="bold")
     for group, heading in HEADINGS.items():
         if card[group]:
             table.add_section()

@@ -22,10 +22,12 @@ from sn6.metrics.breakdown import (
     rates,
     spatial_blocks,
 )
-from sn6.metrics.instances import InstanceCounts, compare_instances
-from sn6.metrics.matching import Counts, match_tile
+from sn6.metrics.instances import InstanceCounts
+from sn6.metrics.matched_polygons import MatchedPolygons, match_polygons
+from sn6.metrics.matching import MIN_IOU, Counts
 
-AREAS = (20, 40, 80, 160, 320, 640)  # m²; the first is the minimum area that counts
+MIN_AREA = 20.0  # m², that of the challenge at its pixel size
+AREAS = (20, 40, 80, 160, 320, 640)  # m²
 HEIGHTS = (0, 3, 6, 12, 24, 48)  # m
 LEVEL = 0.95  # of the confidence interval
 
@@ -49,22 +51,24 @@ class Properties:
 
 @dataclass(frozen=True, eq=False)
 class ScoredTile:
-    """A tile after matching.
+    """A tile, or a square of ground, after matching.
 
     Attributes:
         image_id: of the tile
-        corner: of the tile, None where unknown
+        corner: of the tile, None where unknown; of a square of ground its centre
         counts: true positives, false positives, false negatives
         instances: what is counted of the buildings one by one
+        boundary_iou_sum: sum of the boundary IoU of the matched pairs
         buildings: properties of the ground truth
         proposals: properties of the proposals
-        confidences: of the proposals
+        confidences: of the proposals, NaN where unknown
     """
 
     image_id: str
     corner: Corner | None
     counts: Counts
     instances: InstanceCounts
+    boundary_iou_sum: float
     buildings: Properties
     proposals: Properties
     confidences: Float64[np.ndarray, "n"]
@@ -88,14 +92,26 @@ def score_tile(
         valid: false on nodata; None where unknown
         pixel_size: m
     """
-    match = match_tile(truth.polygons, proposed.polygons, proposed.confidences)
+    return summarize(image_id, corner, match_polygons(truth, proposed, pixel_size), valid, pixel_size)
+
+
+def summarize(
+    image_id: str,
+    corner: Corner | None,
+    matched: MatchedPolygons,
+    valid: Bool[np.ndarray, "h w"] | None,
+    pixel_size: float,
+) -> ScoredTile:
+    """Count the matched polygons of a tile or a square of ground; arguments as of `score_tile`."""
+    truth, proposed, match = matched.truth, matched.proposed, matched.match
     buildings, proposals = match.truths_counted, match.proposals_counted
     unknown = np.full(proposals.sum(), np.nan)
     return ScoredTile(
         image_id,
         corner,
         match.counts,
-        compare_instances(truth.polygons, proposed.polygons, match, pixel_size).counts(match),
+        matched.instances.counts(match),
+        float(matched.boundary_ious.sum()),
         properties(
             truth.polygons[buildings], truth.heights[buildings], ~match.false_negatives[buildings], valid, pixel_size
         ),
@@ -126,6 +142,8 @@ def scorecard(
     look_directions: Mapping[str, str | None],
     block_size: float,
     resamples: int,
+    min_area: float = MIN_AREA,
+    min_iou: float = MIN_IOU,
 ) -> dict[str, Any]:
     """Compute the score in all its breakdowns, as JSON values; one that nothing is known about is empty or None.
 
@@ -135,14 +153,18 @@ def scorecard(
         look_directions: image id → "north" or "south", the side that the tile was imaged from, where known
         block_size: edge length of a spatial block in m
         resamples: of the bootstrap
+        min_area: m²; smaller polygons did not count
+        min_iou: the IoU of the matched pairs is above it
     """
     counts = [tile.counts for tile in tiles]
     total, instances = sum(counts, Counts()), sum((tile.instances for tile in tiles), InstanceCounts())
+    boundary_iou = sum(tile.boundary_iou_sum for tile in tiles) / max(total.tp, 1)
+    areas = (min_area, *(area for area in AREAS if area > min_area))
     return {
         "overall": rates(total),
-        "instances": instances.scores(total) | {"ap50": ap50(tiles)},
+        "instances": instances.scores(total) | {"boundary_iou": boundary_iou, ap_key(min_iou): ap_of(tiles)},
         "by_neighbours": {"touching": rates(instances.touching), "alone": rates(total - instances.touching)},
-        "by_area": two_sided(tiles, bin_names(AREAS, "m2"), lambda side: bins(side.areas, AREAS)),
+        "by_area": two_sided(tiles, bin_names(areas, "m2"), lambda side: bins(side.areas, areas)),
         "by_height": by_height(tiles),
         "by_look_direction": by_group([look_directions.get(tile.image_id) for tile in tiles], counts),
         "by_nodata_distance": by_nodata_distance(tiles),
@@ -151,9 +173,16 @@ def scorecard(
     }
 
 
-def ap50(tiles: Sequence[ScoredTile]) -> float:
-    """Compute the average precision of the proposals of all tiles together."""
+def ap_key(min_iou: float) -> str:
+    """Return the name of the average precision of pairs whose IoU is above `min_iou`: "ap50" for 0.5."""
+    return f"ap{100 * min_iou:g}"
+
+
+def ap_of(tiles: Sequence[ScoredTile]) -> float | None:
+    """Compute the average precision of the proposals of all tiles together; None without confidences."""
     confidences = np.concatenate([tile.confidences for tile in tiles])
+    if np.isnan(confidences).any():
+        return None
     matched = np.concatenate([tile.proposals.matched for tile in tiles])
     return average_precision(confidences, matched, sum(len(tile.buildings.matched) for tile in tiles))
 
