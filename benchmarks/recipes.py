@@ -28,7 +28,7 @@ from sn6.errors import UserError
 from sn6.metrics.breakdown import central, resampled_f1, spatial_blocks
 from sn6.metrics.matching import Counts
 from sn6.metrics.scorecard import LEVEL
-from sn6.score import match_files, open_archive
+from sn6.score import match_files, tiles_of
 from sn6.simulation.archive import make_archive, settings_of
 
 PRODUCT = "SAR-Intensity"
@@ -112,7 +112,8 @@ def average(folder: Path, runs: Sequence[Path], root: Path, threads: int) -> Res
     options = (f"checkpoint={listed}", f"root={root}", f"split={SPLIT}", f"out={folder / 'prediction'}")
     run_once(folder, ["sn6.predict", *options], threads)
     proposals = folder / "prediction" / "proposals.csv"
-    tiles, _ = match_files(root, proposals, *open_archive(root), strict=False, selected=None)
+    archive = SpaceNet6(root)
+    tiles, _ = match_files(None, proposals, archive, tiles_of(archive), strict=False, selected=None)
     tiles.sort(key=lambda tile: tile.image_id)
     everything, touching = (
         np.array([(one.tp, one.fp, one.fn) for one in counts])

@@ -21,7 +21,7 @@ from sn6.footprints.ground import TileGrid
 from sn6.formats.challenge_csv import CHALLENGE_GRID
 from sn6.formats.evaluation import EvaluatedPolygons, all_tiles, check_tiles, match_tiles, tile_notes
 from sn6.formats.files import names_tiles, read_proposals, read_truth
-from sn6.formats.outlines import Outlines, select_tiles
+from sn6.formats.outlines import Outlines, pack_rows, select_tiles
 from sn6.metrics.ground_score import score_ground
 from sn6.metrics.matching import MIN_IOU
 from sn6.metrics.score_tables import FOLD_COLUMNS, describe_instances, fold_rows, fold_table, score_table
@@ -29,8 +29,7 @@ from sn6.metrics.scorecard import MIN_AREA, ScoredTile, by_fold, scorecard
 from sn6.progress import track
 
 if TYPE_CHECKING:
-    from sn6.datasets.declaration import Tile
-    from sn6.datasets.spacenet6 import SpaceNet6
+    from sn6.datasets.declaration import DataSet, Tile
     from sn6.sweeps.fold_runs import FoldRuns
 
 LOOK_DIRECTIONS = {0: "north", 1: "south", None: None}  # side that the tile was imaged from
@@ -56,8 +55,8 @@ class LayerOptions:
 def score(
     truth: Annotated[
         Path | None,
-        "ground truth: CSV, GeoJSON, GeoParquet or a vector layer without tiles, or the folder of an archive for its "
-        "labels; with runs=, null is the labels of their archive",
+        "ground truth: CSV, GeoJSON, GeoParquet or a vector layer without tiles, or the folder of an archive or of a "
+        "run for its labels; with runs=, null is the labels of their data",
     ] = None,
     proposals: Annotated[Path | None, "CSV, GeoJSON, GeoParquet or a vector layer without tiles; or set runs="] = None,
     runs: Annotated[Path | None, "folder of runs that differ in data.fold: scores their out-of-fold footprints"] = None,
@@ -142,11 +141,13 @@ def score(
     else:
         refuse(FOR_LAYERS, **options.given())
         allowed = tuple([allow] if isinstance(allow, str) else allow or [])
-        folds, truth = find_folds(runs, proposals, root, truth)
+        folds = find_folds(runs, proposals, root, truth)
         notes = predict_folds(folds, (allowed, device, flips, scales))
-        root, proposals, out = folds.data_set.root, folds.proposals, out or runs / "score.json"
-    data_set, tiles = open_archive(root or (truth if truth.is_dir() else None))
-    scored, more = match_files(truth, proposals, data_set, tiles, strict, set(folds.fold_of) if folds else None)
+        proposals, out = folds.proposals, out or runs / "score.json"
+    data_set = folds.data_set if folds else open_folder(root, truth)
+    tiles = tiles_of(data_set)
+    file = None if truth is None or truth.is_dir() else truth
+    scored, more = match_files(file, proposals, data_set, tiles, strict, set(folds.fold_of) if folds else None)
     look_directions = {image_id: LOOK_DIRECTIONS[tile.orientation] for image_id, tile in tiles.items()}
     strips = {image_id: tile.strip for image_id, tile in tiles.items()}
     card = scorecard(scored, strips, look_directions, block_size, resamples)
@@ -214,8 +215,8 @@ def score_layers(
     print(f"scored {where}, {layers.ground['km2']:.4g} km² in {layers.ground['crs']}; details in {out}")
 
 
-def find_folds(runs: Path, proposals: Path | None, root: Path | None, truth: Path | None) -> tuple["FoldRuns", Path]:
-    """Return the runs of folds, and the ground truth of their tiles.
+def find_folds(runs: Path, proposals: Path | None, root: Path | None, truth: Path | None) -> "FoldRuns":
+    """Return the runs of folds.
 
     Raises:
         UserError: `proposals` is given too, there is no ground truth, and errors of `find_fold_runs`
@@ -230,12 +231,12 @@ def find_folds(runs: Path, proposals: Path | None, root: Path | None, truth: Pat
     from sn6.sweeps.fold_runs import find_fold_runs  # imports torch, which takes longer than a small score
 
     folds = find_fold_runs(runs, root)
-    labels = truth or folds.data_set.label_tables[0]
-    if not labels.exists():
+    labels = truth or next(iter(folds.data_set.label_tables), None)
+    if labels is not None and not labels.exists():
         raise UserError(
             f"{labels} is missing; set truth= to a file of labels", kind="not_found", key="truth", value=str(labels)
         )
-    return folds, labels
+    return folds
 
 
 def predict_folds(folds: "FoldRuns", options: tuple[Any, ...]) -> list[str]:
@@ -252,9 +253,9 @@ def predict_folds(folds: "FoldRuns", options: tuple[Any, ...]) -> list[str]:
 
 
 def match_files(
-    truth: Path,
+    truth: Path | None,
     proposals: Path,
-    data_set: "SpaceNet6 | None",
+    data_set: "DataSet | None",
     tiles: dict[str, "Tile"],
     strict: bool,
     selected: Container[str] | None,
@@ -262,7 +263,7 @@ def match_files(
     """Match the proposals of two files tile by tile; return the tiles and notes.
 
     Args:
-        truth: file of the ground truth, or an archive
+        truth: file of the ground truth; None for the labels of the data set
         proposals: file
         data_set: of the tiles, None where it is not given
         tiles: of the data set, by image id
@@ -281,7 +282,11 @@ def match_files(
         return data_set.read(tiles[image_id], data_set.radar, (1,))[1]
 
     proposed = EvaluatedPolygons(proposals, read_proposals(proposals, grid), strict)
-    path, outlines = find_labels(truth, proposed.outlines) if truth.is_dir() else (truth, read_truth(truth, grid))
+    if truth is not None:
+        path, outlines = truth, read_truth(truth, grid)
+    else:
+        assert data_set is not None
+        path, outlines = find_labels(data_set, tiles, proposed.outlines)
     true = EvaluatedPolygons(path, outlines if selected is None else select_tiles(outlines, selected), strict)
     check_tiles(true, proposed)
     known = {name: corner for side in (true, proposed) for name, corner in side.outlines.tiles.items() if corner}
@@ -291,35 +296,52 @@ def match_files(
     return scored, [*tile_notes(true, proposed), *true.notes(), *proposed.notes()]
 
 
-def open_archive(root: Path | None) -> tuple["SpaceNet6 | None", dict[str, "Tile"]]:
-    """Open an archive; return it with its SAR tiles by image id."""
-    if root is None:
-        return None, {}
-    from sn6.datasets.spacenet6 import RADAR, SpaceNet6  # imports rasterio, which takes longer than a small score
+def open_folder(root: Path | None, truth: Path | None) -> "DataSet | None":
+    """Return the data set of an archive, or of the run in the folder `truth`; None where neither is given."""
+    folder = root or (truth if truth is not None and truth.is_dir() else None)
+    if folder is None:
+        return None
+    from sn6.training.data_source import DataSource, is_run  # imports rasterio, which takes longer than a small score
 
-    archive = SpaceNet6(root)
-    splits = [split for split in archive.splits if archive.has_product(split, RADAR)]
-    return archive, {tile.image_id: tile for split in splits for tile in archive.tiles(split, RADAR)}
+    return DataSource(run=folder).open() if is_run(folder) else DataSource(root=folder).open()
 
 
-def find_labels(root: Path, proposed: Outlines) -> tuple[Path, Outlines]:
-    """Return the labels of an archive, training or test, that name most of the proposals' tiles, with their path.
+def tiles_of(data_set: "DataSet | None") -> dict[str, "Tile"]:
+    """Return the tiles of the radar product of a data set, or of its first one where it has none, by image id."""
+    if data_set is None:
+        return {}
+    product = data_set.radar or next(iter(data_set.products))
+    splits = [split for split in data_set.splits if data_set.has_product(split, product)]
+    return {tile.image_id: tile for split in splits for tile in data_set.tiles(split, product)}
+
+
+def find_labels(data_set: "DataSet", tiles: dict[str, "Tile"], proposed: Outlines) -> tuple[Path, Outlines]:
+    """Return the labels of the tiles of the proposals, with their path: from the table that names most of them, or by
+    their place where there are no tables.
 
     Raises:
-        UserError: the archive has no labels, or they cannot be read
+        UserError: there are no labels, or they cannot be read
     """
-    from sn6.datasets.spacenet6 import SpaceNet6
-
-    tables = SpaceNet6(root).label_tables
-    labels = {path: read_truth(path) for path in tables if path.exists()}
-    if not labels:
+    if not data_set.label_tables:
+        corners = {name: corner for name, corner in proposed.tiles.items() if name in tiles}
+        labels = [data_set.labels(tiles[name]) for name in corners]
+        rows = [(one.polygons, one.heights) for one in labels if one is not None]
+        if len(rows) < len(labels):
+            raise UserError(
+                f"{data_set.root} has tiles without labels; set truth= to a file of labels",
+                kind="not_found",
+                key="truth",
+            )
+        return data_set.root, pack_rows(corners, rows)
+    tables = {path: read_truth(path) for path in data_set.label_tables if path.exists()}
+    if not tables:
         raise UserError(
-            f"{root} has no labels: {tables[0]} is missing; set truth= to a file of labels",
+            f"{data_set.root} has no labels: {data_set.label_tables[0]} is missing; set truth= to a file of labels",
             kind="not_found",
             key="truth",
-            value=root,
+            value=data_set.root,
         )
-    return max(labels.items(), key=lambda item: len(item[1].tiles.keys() & proposed.tiles.keys()))
+    return max(tables.items(), key=lambda item: len(item[1].tiles.keys() & proposed.tiles.keys()))
 
 
 def report(card: dict[str, Any], notes: list[str], ground: str = "all tiles", min_iou: float = MIN_IOU) -> None:

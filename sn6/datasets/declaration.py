@@ -261,7 +261,9 @@ class DataSet(ABC):
     @property
     @abstractmethod
     def label_tables(self) -> tuple[Path, ...]:
-        """Return the files of the labels of all tiles, those of the training tiles first."""
+        """Return the tables that give the labels tile by tile, those of the training tiles first; none where labels are
+        found by their place.
+        """
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -288,13 +288,13 @@ class Folder(DataSet):
 
     @property
     def label_tables(self) -> tuple[Path, ...]:
-        """Return the files of the labels."""
-        return tuple(self.input_files(PRODUCT)["labels of train"])
+        """Return that no table gives labels tile by tile."""
+        return ()
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Return what was changed or left out in the labels, a line each."""
-        for path in self.label_tables:
+        for path in self.input_files(PRODUCT)["labels of train"]:
             self.buildings_in(path, self.crs)
         return tuple(note for (path, _), read in self._read.items() if path != self.area_path for note in read.notes)
 

@@ -1,6 +1,6 @@
 """Represent the footprints of a file of any format, grouped by tile."""
 
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -85,11 +85,15 @@ def pack(
 def select_tiles(outlines: Outlines, image_ids: Container[str]) -> Outlines:
     """Return the footprints of those tiles that are among `image_ids`, tile by tile."""
     tiles = {image_id: corner for image_id, corner in outlines.tiles.items() if image_id in image_ids}
-    rows = [outlines.rows(image_id) for image_id in tiles]
+    return pack_rows(tiles, [outlines.rows(image_id) for image_id in tiles], outlines.ignored)
+
+
+def pack_rows(tiles: Corners, rows: Sequence[Rows], ignored: int = 0) -> Outlines:
+    """Build Outlines from the footprints of each tile, in the order of `tiles`."""
     number = np.repeat(np.arange(len(rows)), [len(values) for _, values in rows])
     geometries = np.concatenate([np.empty(0, dtype=object), *(geometries for geometries, _ in rows)])
     values = np.concatenate([np.empty(0), *(values for _, values in rows)])
-    return pack(tiles, number, geometries, values, outlines.ignored)
+    return pack(tiles, number, geometries, values, ignored)
 
 
 def concatenate(chunks: Iterable[Outlines]) -> Outlines:

@@ -94,6 +94,11 @@ def conflict(key: str, named: str) -> UserError:
     return UserError(f"{key}= does not go with {named}=; leave out one of them", kind="conflict", key=key)
 
 
+def is_run(folder: Path) -> bool:
+    """Return whether a folder is that of a run."""
+    return any(path.exists() for path in (folder / CONFIG_FILE, *folder.glob(f"*/{CONFIG_FILE}")))
+
+
 def run_config(run: Path) -> dict[str, Any]:
     """Return the config of a run, or of its last stage.
 

@@ -132,6 +132,9 @@ def next_commands(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list
     if root := found.get("root"):
         commands["show"] = {"root": root, "proposals": proposals, "out": out / "tiles"}
         commands["score"] = {"truth": root, "root": root, "proposals": proposals, "out": out / "score.json"} | strict
+    else:
+        commands["show"] = {"run": folder, "proposals": proposals, "out": out / "tiles"}
+        commands["score"] = {"truth": folder, "proposals": proposals, "out": out / "score.json"}
     return [
         " ".join([f"python -m sn6.{name}", *(shlex.quote(f"{key}={shown(value)}") for key, value in options.items())])
         for name, options in commands.items()
