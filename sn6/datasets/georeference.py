@@ -6,7 +6,6 @@ A "metre" of a projected CRS is a metre on the ground only where the projection'
 
 import math
 import shlex
-from pathlib import Path
 
 import numpy as np
 import rasterio
@@ -68,7 +67,7 @@ def metres_per_unit(crs: CRS, x: float, y: float) -> tuple[float, float]:
     return math.dist(west, east) / (2 * STEP), math.dist(south, north) / (2 * STEP)
 
 
-def warp_advice(path: Path, place: Place | None, pixel: float, option: str = "") -> str:
+def warp_advice(path: str, place: Place | None, pixel: float, option: str = "") -> str:
     """Return the command that warps an image to the UTM zone of its place, or what is known of the command.
 
     Args:
@@ -79,7 +78,7 @@ def warp_advice(path: Path, place: Place | None, pixel: float, option: str = "")
     """
     zone = "UTM_ZONE" if place is None else utm_zone(place).to_string()
     words = ["gdalwarp", *option.split(), "-t_srs", zone, "-tr", f"{pixel:g}", f"{pixel:g}"]
-    return f"{' '.join(words)} {shlex.quote(str(path))} WARPED.tif"
+    return f"{' '.join(words)} {shlex.quote(path)} WARPED.tif"
 
 
 def centre(grid: Affine, height: int, width: int) -> tuple[float, float]:

@@ -133,13 +133,16 @@ def open_warped(source: rasterio.DatasetReader, grid: Grid, nodata: float | None
 
     Pixels are averaged where the grid is coarser than the source, and interpolated bilinearly where it is finer.
     """
-    declared = next((value for value in source.nodatavals if value is not None), nodata)
+    of_file = next((value for value in source.nodatavals if value is not None), None)
+    declared = nodata if of_file is None else of_file
+    # as in `sn6.datasets.raster`: the rule looks at all bands, a value that the file declares at each
+    is_rule = declared == nodata and (of_file is None or np.dtype(source.dtypes[0]).kind in "iu")
     options: dict[str, Any] = {"crs": grid.crs, "dtype": "float32", "add_alpha": True}
     if declared is not None:
         options = options | {
             "src_nodata": declared,
             "nodata": math.nan,
-            "UNIFIED_SRC_NODATA": "YES",
+            "UNIFIED_SRC_NODATA": "YES" if is_rule else "NO",
             "add_alpha": False,
         }
     is_coarser = grid.pixel_size > 1.5 * native_pixel_size(source, CRS.from_string(grid.crs))
@@ -249,9 +252,12 @@ def is_metric(source: rasterio.DatasetReader) -> bool:
 
 def is_metric_grid(source: rasterio.DatasetReader) -> bool:
     """Return whether a raster is north-up with square pixels in metres."""
-    grid = source.transform
-    is_square = grid.b == grid.d == 0 and grid.a > 0 and abs(grid.a + grid.e) <= SQUARE * grid.a
-    return is_square and is_metric(source)
+    return is_north_up(source.transform) and is_metric(source)
+
+
+def is_north_up(grid: Affine) -> bool:
+    """Return whether a grid has rows from north to south, columns from west to east, and square pixels."""
+    return grid.b == grid.d == 0 and grid.a > 0 and abs(grid.a + grid.e) <= SQUARE * grid.a
 
 
 def warped_grid(source: rasterio.DatasetReader, crs: CRS, pixel_size: float) -> Grid:

@@ -12,7 +12,7 @@ from sn6.files import read_json
 from sn6.sweeps.job_file import JOB_FILE, read_job
 from sn6.training.resume import CONFIG_FILE, METRICS_FILE, is_complete, saved_config
 
-DATA_KEYS = ("root", "product", "partition", "fold", "test_column")  # that the config of a run must have
+DATA_KEYS = ("product", "partition", "fold", "test_column")  # that the config of a run must have
 TILES_FILE = "validation_tiles.csv"
 
 
