@@ -169,9 +169,16 @@ def grid_of_view(warped: WarpedVRT, crs: str) -> Grid:
 
 
 def native_pixel_size(source: rasterio.DatasetReader, zone: CRS) -> float:
-    """Return the pixel size of a raster in m: that of a grid in a UTM zone with as many pixels along its diagonal."""
-    transform, _, _ = calculate_default_transform(crs_of(source), zone, source.width, source.height, **extent(source))
-    return float(transform.a)
+    """Return the pixel size of a raster in m: the square root of the ground that its central pixel covers.
+
+    With ground control points it is that of a grid in `zone` with as many pixels along the diagonal.
+    """
+    points, crs = source.gcps
+    if points:
+        transform, _, _ = calculate_default_transform(crs, zone, source.width, source.height, gcps=points)
+        return float(transform.a)
+    along_x, along_y = metres_per_unit(source.crs, *centre(source.transform, *source.shape))
+    return math.sqrt(abs(source.transform.determinant) * along_x * along_y)
 
 
 def crs_of(source: rasterio.DatasetReader) -> CRS:
@@ -216,6 +223,13 @@ def grid_of(source: rasterio.DatasetReader, path: str, pixel_size: float | None)
     """Return the grid of an open raster, and whether it has to be warped to it; errors of `place_image`."""
     points, points_crs = source.gcps
     if points and points_crs is not None:
+        if points_crs.is_geographic and max(p.x for p in points) - min(p.x for p in points) > 180:
+            raise UserError(  # GDAL would place it the long way round the earth
+                f"{path} has ground control points on both sides of the antimeridian; write their longitudes from 0 to "
+                "360 degrees",
+                kind="wrong_data",
+                key=path,
+            )
         place = place_of_points(points, points_crs)
     elif source.crs is not None and not source.transform.is_identity:
         place = place_of(source.crs, *centre(source.transform, *source.shape))

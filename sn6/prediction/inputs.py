@@ -52,7 +52,10 @@ def find_images(
         return archive_images(SpaceNet6(root), split, source, tiles)
     if tiles is not None:
         raise UserError(
-            "tiles= needs root=; with images=, give the files to predict", kind="conflict", key="tiles", value=tiles
+            "tiles= needs root=; with images=, give the files to predict",
+            kind="conflict",
+            key="tiles",
+            value=list(tiles),
         )
     assert images is not None
     return raster_images(images, source, options)
