@@ -27,6 +27,7 @@ from sn6.datasets.radar_units import Units
 from sn6.datasets.raster import is_scaled, open_raster, read_window, refuse_complex, scaled
 from sn6.errors import UserError, first_line
 
+WARP_ERROR = 1e-3  # pixels; with GDAL's 0.125 a value would depend on the rectangle that is read
 SQUARE = 1e-3  # relative difference of the edges of a square pixel, and of pixel sizes that are equal
 
 
@@ -137,7 +138,7 @@ def open_warped(source: rasterio.DatasetReader, grid: Grid, nodata: float | None
     declared = nodata if of_file is None else of_file
     # as in `sn6.datasets.raster`: the rule looks at all bands, a value that the file declares at each
     is_rule = declared == nodata and (of_file is None or np.dtype(source.dtypes[0]).kind in "iu")
-    options: dict[str, Any] = {"crs": grid.crs, "dtype": "float32", "add_alpha": True}
+    options: dict[str, Any] = {"crs": grid.crs, "dtype": "float32", "add_alpha": True, "tolerance": WARP_ERROR}
     if declared is not None:
         options = options | {
             "src_nodata": declared,
@@ -145,20 +146,24 @@ def open_warped(source: rasterio.DatasetReader, grid: Grid, nodata: float | None
             "UNIFIED_SRC_NODATA": "YES" if is_rule else "NO",
             "add_alpha": False,
         }
-    is_coarser = grid.pixel_size > 1.5 * native_pixel_size(source, CRS.from_string(grid.crs))
-    resampling = Resampling.average if is_coarser else Resampling.bilinear
-    target = {"transform": grid.transform, "width": grid.width, "height": grid.height, "resampling": resampling}
+    scale = native_pixel_size(source, CRS.from_string(grid.crs)) / grid.pixel_size
+    target = {"transform": grid.transform, "width": grid.width, "height": grid.height}
+    target |= {"resampling": Resampling.average if scale < 2 / 3 else Resampling.bilinear}
+    target |= {
+        "XSCALE": repr(scale),
+        "YSCALE": repr(scale),
+    }  # GDAL's own estimate depends on the rectangle that is read
     if not source.gcps[0]:
         with WarpedVRT(source, **options, **target) as warped:
             yield warped
         return
     # With a given transform, rasterio would ignore the ground control points: the view has a grid of its own first.
-    with WarpedVRT(source, **options, resampling=Resampling.bilinear) as own:
+    with WarpedVRT(source, **options, resampling=Resampling.bilinear, XSCALE="1", YSCALE="1") as own:
         if grid_of_view(own, grid.crs) == grid:
             yield own
             return
         missing = {"src_nodata": math.nan, "nodata": math.nan} if declared is not None else {}
-        with WarpedVRT(own, crs=grid.crs, dtype="float32", **target, **missing) as warped:
+        with WarpedVRT(own, crs=grid.crs, dtype="float32", tolerance=WARP_ERROR, **target, **missing) as warped:
             yield warped
 
 
@@ -223,10 +228,10 @@ def grid_of(source: rasterio.DatasetReader, path: str, pixel_size: float | None)
     """Return the grid of an open raster, and whether it has to be warped to it; errors of `place_image`."""
     points, points_crs = source.gcps
     if points and points_crs is not None:
-        if points_crs.is_geographic and max(p.x for p in points) - min(p.x for p in points) > 180:
-            raise UserError(  # GDAL would place it the long way round the earth
-                f"{path} has ground control points on both sides of the antimeridian; write their longitudes from 0 to "
-                "360 degrees",
+        if points_crs.is_geographic and crosses_antimeridian([point.x for point in points]):
+            raise UserError(  # of which GDAL would read next to nothing
+                f"{path} has ground control points on both sides of the antimeridian; write them in metres of the UTM "
+                "zone of their place",
                 kind="wrong_data",
                 key=path,
             )
@@ -256,6 +261,12 @@ def grid_of(source: rasterio.DatasetReader, path: str, pixel_size: float | None)
         with WarpedVRT(source, crs=target) as own:
             return grid_of_view(own, f"EPSG:{target.to_epsg()}"), True
     return warped_grid(source, target, pixel_size or native_pixel_size(source, target)), True
+
+
+def crosses_antimeridian(longitudes: Sequence[float]) -> bool:
+    """Return whether longitudes, from -180 to 180 or from 0 to 360 degrees, are on both sides of the antimeridian."""
+    west, east = min(longitudes), max(longitudes)
+    return east - west > 180 or west < 180 < east
 
 
 def is_metric(source: rasterio.DatasetReader) -> bool:
