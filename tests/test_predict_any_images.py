@@ -9,7 +9,7 @@ import pytest
 import rasterio
 import shapely
 import torch
-from helpers.commands import assert_fails
+from helpers.commands import assert_fails, small_run
 from rasterio.control import GroundControlPoint
 from rasterio.transform import Affine, from_origin
 from rasterio.warp import transform, transform_bounds
@@ -20,9 +20,10 @@ from sn6.datasets.declaration import Product
 from sn6.datasets.folder import Folder
 from sn6.datasets.radar_units import Units
 from sn6.formats.challenge_csv import read_proposals
+from sn6.prediction.inputs import tile_image
 from sn6.prediction.raster_images import ReadOptions, raster_image
 
-ZONE = "EPSG:32633"
+ZONE, NEIGHBOUR = "EPSG:32633", "EPSG:32632"
 WEST, NORTH = 300_020.0, 5_820_000.0  # at 12.05° east, near the edge of the zone
 BUILDINGS = [
     shapely.box(WEST + x, NORTH - y - 16, WEST + x + 12, NORTH - y)
@@ -239,10 +240,7 @@ def test_images_are_given_as_folders_patterns_and_files(sn6_predict, tmp_path):
 
 def test_images_of_two_zones_give_one_layer_in_degrees(sn6_predict, tmp_path):
     """The second image shows the eastern half of the ground again, in the neighbouring zone."""
-    other = "EPSG:32632"
-    (west,), (north,) = transform(ZONE, other, [WEST + 100], [NORTH])
-    write(tmp_path / "in/here.tif")
-    write(tmp_path / "in/there.tif", other, from_origin(west, north, 0.5, 0.5), (330, 210))
+    write_two_zones(tmp_path / "in", ("VH", "VV"))
     done = sn6_predict(f"images={tmp_path}/in", "merge=true", "probability=true")
     assert done.status == 0, done.err
     out = tmp_path / "out"
@@ -255,7 +253,7 @@ def test_images_of_two_zones_give_one_layer_in_degrees(sn6_predict, tmp_path):
     assert_all_buildings(each[each.image_id == "here"])
     assert len(each[each.image_id == "there"]) > 5
     assert_all_buildings(footprints(out, "merged"), least=0.75)
-    for name, crs in (("here", ZONE), ("there", other)):
+    for name, crs in (("here", ZONE), ("there", NEIGHBOUR)):
         with rasterio.open(out / f"probability/{name}.tif") as raster:
             assert raster.crs.to_string() == crs
 
@@ -309,6 +307,62 @@ def test_areas_that_cannot_be_used_are_an_error(sn6_predict, area, tmp_path):
     assert_fails(sn6_predict(images, f"aoi={points}"), "wrong_data", "aoi", str(points))
     assert_fails(sn6_predict(images, f"aoi={tmp_path}/none.gpkg"), "not_found")
     assert not (tmp_path / "out").exists()
+
+
+def write_two_zones(folder, names):
+    """Write the ground, and its eastern half in the neighbouring zone."""
+    (west,), (north,) = transform(ZONE, NEIGHBOUR, [WEST + 100], [NORTH])
+    write(folder / "here.tif", names=names)
+    write(folder / "there.tif", NEIGHBOUR, from_origin(west, north, 0.5, 0.5), (330, 210), names)
+
+
+def test_tiles_of_a_folder_are_predicted_as_they_are_read_in_training(tmp_path):
+    write_two_zones(tmp_path / "in", ("VH", "VV"))
+    area = tmp_path / "area.gpkg"
+    geopandas.GeoSeries([shapely.box(WEST, NORTH - 90, WEST + 300, NORTH)], crs=ZONE).to_file(area)
+    data_set = Folder(images=str(tmp_path / "in"), units="dn", offset=OFFSET, tile_size=150, area=str(area))
+    source = Source(data_set.products["images"], (2, 1, 2), orient=False, min_area=20.0)
+    tiles = data_set.tiles("train", "images")
+    assert {tile.crs for tile in tiles} == {ZONE, NEIGHBOUR}
+    for tile in tiles:
+        image = tile_image(data_set, tile, source)
+        assert (image.crs, image.corner) == (tile.crs, tile.corner)
+        pixels, valid = data_set.read(tile, "images", (2, 1, 2))
+        assert valid.shape == (image.height, image.width)
+        for rows, columns in ((slice(0, image.height), slice(0, image.width)), (slice(20, 70), slice(5, 60))):
+            part, part_valid = image.read(rows, columns)
+            np.testing.assert_array_equal(part, pixels[:, rows, columns])
+            np.testing.assert_array_equal(part_valid, valid[rows, columns])
+
+
+@pytest.mark.slow
+def test_a_run_on_a_folder_of_two_zones_predicts_its_images(sn6_run, sn6_command, tmp_path):
+    """The network learns nothing: it sees the buildings as it is."""
+    write_two_zones(tmp_path / "in", ("VV", "VH"))
+    geopandas.GeoSeries(BUILDINGS, crs=ZONE).to_crs("EPSG:4326").to_file(tmp_path / "labels.gpkg")
+    path = tmp_path / "conf/model/first_band.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text("_target_: helpers.bright.FirstBand\nmultiple: 1\n")
+    small = [one for one in small_run() if not one.startswith("model")]
+    data = [
+        f"data.images={tmp_path}/in",
+        f"data.labels={tmp_path}/labels.gpkg",
+        "data.units=dn",
+        f"data.offset={OFFSET}",
+    ]
+    data += ["data=folder", "data.mean=[20,20]", "data.std=[5,5]", "data.tile_size=110"]
+    done = sn6_run("--config-dir", tmp_path / "conf", *small, *data, "model=first_band", "optimizer.lr=1e-9")
+    assert done.status == 0, done.err
+    run = tmp_path / "outputs/it"
+    scored = geopandas.read_file(run / "footprints.geojson")
+    assert len(scored) > 0
+    assert scored.crs.to_epsg() in (4326, 32632, 32633)
+    on_ground = scored.to_crs(ZONE)
+    assert on_ground.intersection(shapely.union_all(BUILDINGS)).area.sum() > 0.9 * on_ground.area.sum()
+    overrides = (f"images={tmp_path}/in", f"out={tmp_path}/out", "device=cpu", "allow=helpers.bright.FirstBand")
+    done = sn6_command("predict", f"checkpoint={run}", *overrides, "merge=true", "simplify=0.3")
+    assert done.status == 0, done.err
+    assert_all_buildings(footprints(tmp_path / "out", "merged"), least=0.75)
 
 
 def test_the_reader_is_that_of_training(tmp_path):
