@@ -73,7 +73,7 @@ def find_fold_runs(folder: Path, root: Path | None) -> FoldRuns:
 
     Raises:
         UserError: there are none, one is not finished, they differ in more than the fold, a fold is missing or there
-            twice, or the archive is not that of the runs
+            twice, or the archive is not that of the runs, or they have none
     """
     if (folder / METRICS_FILE).exists() or (folder / CONFIG_FILE).exists():
         raise UserError(
@@ -94,8 +94,15 @@ def find_fold_runs(folder: Path, root: Path | None) -> FoldRuns:
         )
     runs = sorted(map(read_fold_run, folders), key=lambda run: run.fold)
     check_same_recipe(runs)
-    data = dict(runs[0].config["data"]) | ({"root": str(root)} if root is not None else {})
-    data_set = open_data_set(data)
+    data = dict(runs[0].config["data"])
+    if root is not None and "root" not in data:
+        raise UserError(
+            f"root= names an archive, but {runs[0].folder} was trained on other data; leave it out",
+            kind="conflict",
+            key="root",
+            value=str(root),
+        )
+    data_set = open_data_set(data | ({"root": str(root)} if root is not None else {}))
     check_archive(runs, data_set)
     labelled = labelled_tiles(data_set, data_set.product(data["product"], "data.product").name)
     check_folds(folder, runs, data_set)
@@ -123,7 +130,7 @@ def check_same_recipe(runs: Sequence[FoldRun]) -> None:
         if None not in inputs:
             differ.pop(ROOT_KEY, None)
             if inputs[0] != inputs[1]:
-                differ[ROOT_KEY] = tuple(run.config["data"]["root"] for run in (first, other))
+                differ[ROOT_KEY] = (place_of_data(first), place_of_data(other))
         if differ:
             key, (value, other_value) = next(iter(differ.items()))
             raise UserError(
@@ -133,6 +140,12 @@ def check_same_recipe(runs: Sequence[FoldRun]) -> None:
                 key=key,
                 value=other_value,
             )
+
+
+def place_of_data(run: FoldRun) -> str:
+    """Return where the images of a run are, for a message."""
+    keys = open_data_set(run.config["data"]).command_keys
+    return str(next(iter(keys.values())))
 
 
 def check_archive(runs: Sequence[FoldRun], data_set: DataSet) -> None:
