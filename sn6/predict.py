@@ -1,4 +1,4 @@
-"""Predict building footprints: `python -m sn6.predict checkpoint=... root=... out=...`, or any GeoTIFF by `images=`."""
+"""Predict building footprints: `python -m sn6.predict checkpoint=... root=... out=...`, or any images by `images=`."""
 
 import shutil
 import time
@@ -10,6 +10,7 @@ from rich.console import Console
 
 from sn6.cli import run_command
 from sn6.datasets.declaration import Split
+from sn6.datasets.radar_units import UnitName
 from sn6.errors import counted
 from sn6.progress import phase
 
@@ -31,11 +32,29 @@ def predict(
     root: Annotated[Path | None, "archive to predict; or set images="] = None,
     split: Annotated[Split, "split of the archive: train or test_public"] = "test_public",
     tiles: Annotated[list[str] | str | None, "image ids or numbers of tiles of the archive; null is all"] = None,
-    images: Annotated[Path | None, "a GeoTIFF of any size or a folder of them, with the bands of the product"] = None,
-    bands: Annotated[
-        tuple[PositiveInt, ...] | None,
-        "numbers of the bands of images=, in the order of the network's; null is the product's bands in their order",
+    images: Annotated[
+        list[str] | str | None,
+        "images of any size: a folder, which is searched recursively for GeoTIFFs, a pattern, files, or addresses that "
+        "GDAL opens; a list [a,b] of these",
     ] = None,
+    bands: Annotated[
+        list[str] | str | None,
+        "numbers or names of the bands of images=, in the order of the network's; null: by their names where the files "
+        "have them, else by their order",
+    ] = None,
+    units: Annotated[
+        UnitName | None, "of images=: db, power, amplitude or dn; null is those of the training images"
+    ] = None,
+    scale: Annotated[
+        float | None, Field(gt=0, allow_inf_nan=False), "factor of the values of images=, before the logarithm"
+    ] = None,
+    offset: Annotated[float | None, Field(allow_inf_nan=False), "dB that are added to the values of images="] = None,
+    nodata: Annotated[
+        float | None,
+        Field(allow_inf_nan=False),
+        "pixels of images= with this value in all bands have no data; null is that of the training images",
+    ] = None,
+    aoi: Annotated[Path | None, "polygon layer of the ground to predict; null is all of the images"] = None,
     rotate: Annotated[
         bool, "rotate the images= by 180° for the network, because they were imaged from the south"
     ] = False,
@@ -83,8 +102,9 @@ def predict(
     from sn6.checkpoints.folds_file import read_folds
     from sn6.checkpoints.loading import find_weights
     from sn6.checkpoints.run_files import FINAL_WEIGHTS
+    from sn6.prediction.area import restrict
     from sn6.prediction.ensemble import Averaging
-    from sn6.prediction.inputs import GeoTIFFOptions, find_images, pixel_size_warning
+    from sn6.prediction.inputs import find_images
     from sn6.prediction.networks import (
         averaged_point,
         common_polygonizer,
@@ -94,6 +114,7 @@ def predict(
     )
     from sn6.prediction.output_folder import UNFINISHED, claim_folder, mark_finished
     from sn6.prediction.plan import Plan
+    from sn6.prediction.raster_images import ReadOptions, given_units, placement_notes
     from sn6.prediction.results import write_results
     from sn6.prediction.value_check import compare_values
     from sn6.prediction.workers import list_devices
@@ -102,13 +123,15 @@ def predict(
     paths = checkpoint if isinstance(checkpoint, list) else [checkpoint]
     folds = read_folds(paths[0]) if len(paths) == 1 else None
     files = folds.checkpoints if folds else tuple(find_weights(path, "checkpoint", FINAL_WEIGHTS) for path in paths)
-    allowed = tuple([allow] if isinstance(allow, str) else allow or [])
+    allowed = as_tuple(allow) or ()
     networks = load_networks(files, allowed)
     first = networks[0]
     flips = first.flips if flips is None else flips
     used = list_devices(device, devices) * processes
-    listed = [tiles] if isinstance(tiles, str) else tiles
-    found = find_images(root, split, listed, images, first.source, GeoTIFFOptions(rotate, bands, check_values))
+    product = first.source.product
+    options = ReadOptions(rotate, as_tuple(bands), check_values, given_units(product, units, scale, offset), nodata)
+    found = find_images(root, split, as_tuple(tiles), as_tuple(images), first.source, options)
+    found = found if aoi is None else restrict(found, aoi)
     fields = {"threshold": threshold, "min_area": min_area, "simplify": simplify}
     plan = Plan(
         files,
@@ -121,7 +144,7 @@ def predict(
         out / UNFINISHED,
         out / "probability" if probability else None,
     )
-    warnings = [pixel_size_warning(found[0], first.source.product.grid)]
+    warnings: list[str | None] = [*placement_notes(found, product)]
     warnings += [compare_values(found, networks) if check_values else None]
     warnings += [folds.averaging_warning(flips, scales) if folds else averaged_point(networks, plan.polygonizer)]
     settings = plan.settings() | {"merge": merge, "pictures": pictures}
@@ -138,6 +161,11 @@ def predict(
         for path in sorted(path for path in out.iterdir() if path.name != UNFINISHED):
             print(f"  {path}")
     shutil.rmtree(plan.folder, ignore_errors=True)
+
+
+def as_tuple(value: list[str] | str | None) -> tuple[str, ...] | None:
+    """Return the texts of an option that takes one or a list; None where it is not given."""
+    return (value,) if isinstance(value, str) else None if value is None else tuple(value)
 
 
 def process_with_progress(plan: "Plan", devices: list[str]) -> None:

@@ -8,9 +8,10 @@ from helpers.handmade import speckle, write_tif
 from rasterio.enums import ColorInterp
 
 from sn6.data.source import Source
+from sn6.datasets.declaration import Product
 from sn6.datasets.spacenet6 import PRODUCTS
 from sn6.prediction.band_selection import described_band
-from sn6.prediction.inputs import GeoTIFFOptions, geotiff_image
+from sn6.prediction.raster_images import ReadOptions, raster_image
 
 SAR = Source(PRODUCTS["SAR-Intensity"], (1, 2, 3, 4), orient=True, min_area=0.0)
 CO_POLARISED = Source(PRODUCTS["SAR-Intensity"], (4, 1), orient=True, min_area=0.0)  # VV, HH
@@ -29,7 +30,7 @@ def write(path, bands, descriptions=(), interpretation=()):
 
 
 def first_pixel(path, source, **options):
-    pixels, valid = geotiff_image(path, source, GeoTIFFOptions(**options)).read(slice(0, 8), slice(0, 8))
+    pixels, valid = raster_image(str(path), "a", source, ReadOptions(**options)).read(slice(0, 8), slice(0, 8))
     assert valid.all()
     return pixels[:, 0, 0].tolist()
 
@@ -74,37 +75,60 @@ def test_an_alpha_band_is_no_band_wherever_it_is(tmp_path):
 
 def test_bands_select_and_order(tmp_path):
     path = write(tmp_path / "a.tif", 6)
-    assert first_pixel(path, SAR, bands=(6, 2, 2, 1)) == [60, 20, 20, 10]
-    assert first_pixel(path, CO_POLARISED, bands=(3, 5)) == [30, 50]
+    assert first_pixel(path, SAR, bands=("6", "2", "2", "1")) == [60, 20, 20, 10]
+    assert first_pixel(path, CO_POLARISED, bands=("3", "5")) == [30, 50]
     for bands in ((1, 2, 3), (1, 2, 3, 4, 5), (1, 2, 3, 7)):
+        given = tuple(map(str, bands))
+        with user_error("invalid_value", key="bands", value=list(given)):
+            raster_image(str(path), "a", SAR, ReadOptions(bands=given))
+
+
+def test_bands_are_selected_by_their_names_too(tmp_path):
+    path = write(tmp_path / "a.tif", 5, ("angle", "Sigma0_VV", "Sigma0_VH", "Gamma0_VV", "dB"))
+    assert first_pixel(path, CO_POLARISED, bands=("Gamma0_VV", "1"), check_names=False) == [40, 10]
+    assert first_pixel(path, CO_POLARISED, bands=("sigma0_vv", "dB")) == [20, 50]
+    for bands in (("VV", "1"), ("HH", "1"), ("", "1"), ("-1", "1")):  # two of this name, and none
         with user_error("invalid_value", key="bands", value=list(bands)):
-            geotiff_image(path, SAR, GeoTIFFOptions(bands=bands))
+            raster_image(str(path), "a", CO_POLARISED, ReadOptions(bands=bands))
 
 
 def test_another_number_of_bands_names_bands(tmp_path):
-    path = write(tmp_path / "six.tif", 6, ("angle", "VV", "VH", "HV", "HH", "mask"))
-    with user_error("wrong_data", key=path, value=6) as caught:
-        geotiff_image(path, SAR, GeoTIFFOptions())
-    assert "bands=[5,4,3,2]" in str(caught.value)
+    six = write(tmp_path / "six.tif", 6)
+    with user_error("wrong_data", key=six, value=6) as caught:
+        raster_image(str(six), "a", SAR, ReadOptions())
+    assert "bands=[1,2,3,4]" in str(caught.value)
     two = write(tmp_path / "two.tif", 2)
     with user_error("wrong_data", key=two, value=2) as caught:
-        geotiff_image(two, CO_POLARISED, GeoTIFFOptions())
-    assert "bands=[1,2]" in str(caught.value)
-    with user_error("wrong_data", key=two, value=2) as caught:
-        geotiff_image(two, SAR, GeoTIFFOptions())
+        raster_image(str(two), "a", SAR, ReadOptions())
     assert "bands=" not in str(caught.value)
 
 
-def test_bands_that_are_described_in_another_order_are_refused(tmp_path):
+def test_a_file_with_exactly_the_bands_of_the_network_is_used_in_order(tmp_path):
+    assert first_pixel(write(tmp_path / "two.tif", 2), CO_POLARISED) == [10, 20]
+    described = write(tmp_path / "named.tif", 2, ("HH", "VV"))
+    assert first_pixel(described, CO_POLARISED) == [20, 10]
+    assert first_pixel(described, CO_POLARISED, check_names=False) == [10, 20]
+
+
+def test_bands_are_found_by_their_names_in_any_order(tmp_path):
     path = write(tmp_path / "a.tif", 4, ("Sigma0_VV_db", "Sigma0_VH_db", "Sigma0_HV_db", "Sigma0_HH_db"))
-    with user_error("wrong_data", key=path, value="VV") as caught:
-        geotiff_image(path, SAR, GeoTIFFOptions())
-    assert "bands=[4,3,2,1]" in str(caught.value)
-    assert first_pixel(path, SAR, bands=(4, 3, 2, 1)) == [40, 30, 20, 10]
+    assert first_pixel(path, SAR) == first_pixel(path, SAR, bands=("4", "3", "2", "1")) == [40, 30, 20, 10]
     assert first_pixel(path, SAR, check_names=False) == [10, 20, 30, 40]
+    six = write(tmp_path / "six.tif", 6, ("angle", "VV", "VH", "HV", "HH", "mask"))
+    assert first_pixel(six, SAR) == [50, 40, 30, 20]
     with user_error("wrong_data", key=path, value="HV"):  # of a network of VV and HH
-        geotiff_image(path, CO_POLARISED, GeoTIFFOptions(bands=(1, 3)))
-    assert first_pixel(path, CO_POLARISED, bands=(1, 4)) == [10, 40]
+        raster_image(str(path), "a", CO_POLARISED, ReadOptions(bands=("1", "3")))
+    assert first_pixel(path, CO_POLARISED) == [10, 40]
+
+
+def test_names_that_the_network_has_from_its_training_files_find_bands(tmp_path):
+    """Of a network that was trained on a folder of images: the descriptions of their bands, or numbers."""
+    product = Product("images", ("coherence", "Beta0_VV", "Sigma0_VV"), "float32", 0.5, "radar")
+    path = write(tmp_path / "a.tif", 4, ("Sigma0_VV", "Beta0_VV", "angle", "Coherence"))
+    assert first_pixel(path, Source(product, (3, 1), orient=False, min_area=0.0)) == [10, 40]
+    numbered = Product("images", ("band1", "band2"), "float32", 0.5, "radar")
+    two = write(tmp_path / "b.tif", 2, ("VV", "VH"))
+    assert first_pixel(two, Source(numbered, (1, 2), orient=False, min_area=0.0)) == [10, 20]
 
 
 def test_described_bands_in_the_right_order_and_other_words_are_used(tmp_path):
@@ -115,7 +139,7 @@ def test_described_bands_in_the_right_order_and_other_words_are_used(tmp_path):
 def test_a_described_photograph_is_refused_by_a_radar_network(tmp_path):
     path = write(tmp_path / "a.tif", 4, ("Blue", "Green", "Red", "NIR"))
     with user_error("wrong_data", key=path, value="B"):
-        geotiff_image(path, SAR, GeoTIFFOptions())
+        raster_image(str(path), "a", SAR, ReadOptions())
     assert first_pixel(path, Source(PRODUCTS["PS-RGBNIR"], (1, 4), orient=False, min_area=0.0)) == [10, 40]
 
 
@@ -125,4 +149,4 @@ def test_complex_values_are_refused_when_the_header_is_read(tmp_path):
     with rasterio.open(path, "w", transform=rasterio.Affine(0.5, 0, 592000, 0, -0.5, 5747000), **profile) as file:
         file.write(speckle().astype(np.complex64))
     with user_error("wrong_data", key=path):
-        geotiff_image(path, SAR, GeoTIFFOptions())
+        raster_image(str(path), "a", SAR, ReadOptions())

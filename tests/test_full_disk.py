@@ -34,6 +34,8 @@ def simulated_tile(path):
 
 def probability(path):
     """Two rows of blocks, so that one may be missing."""
+    from sn6.datasets.placed_image import Grid, PlacedImage
+    from sn6.datasets.radar_units import Units
     from sn6.prediction.images import Image
     from sn6.prediction.mosaic import Mosaic
     from sn6.prediction.rasters import write_probability
@@ -42,7 +44,10 @@ def probability(path):
     for region in [region for region in mosaic.regions() if not mosaic.path(region).exists()]:
         values = np.random.default_rng(0).normal(size=[side.stop - side.start for side in region])
         mosaic.write(region, values.astype(np.float32)[None])
-    write_probability(path, Image("a", path, (1,), 400, 200, (5e5, 5.7e6), 0.5, 0.5, "EPSG:32631"), mosaic)
+    grid = Grid("EPSG:32631", 5e5, 5.7e6, 0.5, 400, 200)
+    raster = PlacedImage(str(path), grid, (1,), False, Units(), None)
+    image = Image("a", str(path), raster, (1,), 400, 200, (5e5, 5.7e6), 0.5, 0.5, grid.crs)
+    write_probability(path, image, mosaic)
 
 
 def logits(path):

@@ -10,7 +10,8 @@ from helpers.handmade import speckle, write_tif
 
 from sn6.data.source import Source
 from sn6.datasets.spacenet6 import PRODUCTS, SpaceNet6
-from sn6.prediction.inputs import GeoTIFFOptions, archive_images, find_images, geotiff_image, pixel_size_warning
+from sn6.prediction.inputs import archive_images, find_images
+from sn6.prediction.raster_images import ReadOptions, image_id_of, placement_notes, raster_image
 
 SOURCES = [
     Source(PRODUCTS["SAR-Intensity"], (1, 2, 3, 4), orient=True, min_area=0.0),
@@ -19,6 +20,11 @@ SOURCES = [
     Source(PRODUCTS["PAN"], (1,), orient=True, min_area=0.0),
 ]
 SAR = SOURCES[0]
+
+
+def opened(path, **options):
+    """Open a raster for the radar network."""
+    return raster_image(str(path), image_id_of(path), SAR, ReadOptions(**options))
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.product.name)
@@ -52,7 +58,7 @@ def test_nan_and_the_nodata_value_of_the_file_are_nodata(tmp_path):
     path = write_tif(tmp_path / "area.tif", pixels)
     with rasterio.open(path, "r+") as file:
         file.nodata = -9999
-    read, valid = geotiff_image(path, SAR, GeoTIFFOptions()).read(slice(0, 64), slice(0, 64))
+    read, valid = opened(path).read(slice(0, 64), slice(0, 64))
     expected = np.ones((64, 64), dtype=bool)
     expected[3, 5] = expected[8, 9] = expected[40, 41] = False
     expected[20:30, 10:20] = False
@@ -62,7 +68,7 @@ def test_nan_and_the_nodata_value_of_the_file_are_nodata(tmp_path):
 
 
 def test_a_rotated_image_equals_the_image_rotated(tmp_path):
-    image = geotiff_image(write_tif(tmp_path / "area.tif", speckle(size=50)[:, :40]), SAR, GeoTIFFOptions(rotate=True))
+    image = opened(write_tif(tmp_path / "area.tif", speckle(size=50)[:, :40]), rotate=True)
     unrotated, _ = replace(image, rotated=False).read(slice(0, 40), slice(0, 50))
     part, _ = image.read(slice(4, 9), slice(10, 30))
     assert (part == np.rot90(unrotated, 2, axes=(1, 2))[:, 4:9, 10:30]).all()
@@ -70,27 +76,27 @@ def test_a_rotated_image_equals_the_image_rotated(tmp_path):
 
 def test_a_challenge_file_keeps_its_image_id(tmp_path):
     name = "SN6_Test_Public_AOI_11_Rotterdam_SAR-Intensity_20190804111224_20190804111453_tile_8697.tif"
-    image = geotiff_image(write_tif(tmp_path / name, speckle()), SAR, GeoTIFFOptions())
+    image = opened(write_tif(tmp_path / name, speckle()))
     assert image.image_id == "20190804111224_20190804111453_tile_8697"
-    assert geotiff_image(write_tif(tmp_path / "mine.tif", speckle()), SAR, GeoTIFFOptions()).image_id == "mine"
+    assert opened(write_tif(tmp_path / "mine.tif", speckle())).image_id == "mine"
 
 
 def test_tiles_are_chosen_by_image_id_and_by_number_as_written(archive_root):
     tiles = SpaceNet6(archive_root).tiles("train", "SAR-Intensity")
     first, second = tiles[0].image_id, tiles[1].image_id
     number = first.rpartition("_")[2]
-    found = find_images(archive_root, "train", [number, second], None, SAR, GeoTIFFOptions())
+    found = find_images(archive_root, "train", [number, second], None, SAR, ReadOptions())
     assert {image.image_id for image in found} == {first, second}
     with user_error("not_found", key="tiles", value=f"00{number}"):
-        find_images(archive_root, "train", [f"00{number}"], None, SAR, GeoTIFFOptions())
+        find_images(archive_root, "train", [f"00{number}"], None, SAR, ReadOptions())
 
 
 @pytest.mark.parametrize(
-    ("profile", "warns"),
-    [({}, False), ({"pixel": 0.52}, False), ({"pixel": 1.0}, True), ({"crs": None}, True)],
+    ("profile", "notes"),
+    [({}, 0), ({"pixel": 0.50001}, 0), ({"pixel": 0.52}, 1), ({"pixel": 1.0}, 1), ({"crs": None}, 1)],
 )
-def test_an_unusual_grid_is_a_warning(tmp_path, profile, warns):
-    image = geotiff_image(write_tif(tmp_path / "area.tif", speckle(), **profile), SAR, GeoTIFFOptions())
-    warning = pixel_size_warning(image, 0.5)
-    assert (warning is not None) == warns
-    assert warning is None or str(image.path) in warning
+def test_an_unusual_grid_is_said_in_a_line(tmp_path, profile, notes):
+    image = opened(write_tif(tmp_path / "area.tif", speckle(), **profile))
+    lines = placement_notes([image], SAR.product)
+    assert len(lines) == notes
+    assert all(image.path in line for line in lines)

@@ -130,6 +130,18 @@ def test_nodata_is_not_mixed_into_its_neighbours(tmp_path, declared):
     assert 1200 < (~valid)[20:-20, 20:-20].sum() < 2000
 
 
+def test_nodata_that_the_file_declares_in_one_band_is_nodata(tmp_path):
+    """As where the image is not warped: the band would have no value there."""
+    path = tmp_path / "a.tif"
+    values = write(path, "EPSG:4326", DEGREES, bands=2, nodata=-9999.0)
+    with rasterio.open(path, "r+") as file:
+        values[1, 80:120, 80:120] = -9999
+        file.write(values)
+    grid, read_values, valid = read(path, nodata=0.0, bands=(1, 2))
+    assert 1200 < (~valid)[20:-20, 20:-20].sum() < 2000
+    assert np.abs(read_values[1] - 1 - expected(grid))[inner(valid)].max() < 0.6
+
+
 def test_a_rectangle_equals_that_part_of_the_whole(tmp_path):
     write(tmp_path / "a.tif", "EPSG:4326", DEGREES)
     grid, warped = place_image(str(tmp_path / "a.tif"), None)

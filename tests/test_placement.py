@@ -15,7 +15,7 @@ from rasterio.warp import transform
 from sn6.data.source import Source
 from sn6.datasets.georeference import metres_per_unit, place_of, utm_zone
 from sn6.datasets.spacenet6 import PRODUCTS
-from sn6.prediction.inputs import GeoTIFFOptions, geotiff_image, geotiff_images
+from sn6.prediction.raster_images import ReadOptions, raster_image, raster_images
 
 SAR = Source(PRODUCTS["SAR-Intensity"], (1, 2, 3, 4), orient=True, min_area=0.0)
 PSEUDO_MERCATOR = CRS.from_epsg(3857).to_wkt().replace('AUTHORITY["EPSG","3857"]', "").replace("Pseudo", "Other")
@@ -27,9 +27,14 @@ def at(crs, longitude, latitude):
     return x, y
 
 
+def opened(path):
+    """Open a raster for the radar network."""
+    return raster_image(str(path), path.stem, SAR, ReadOptions())
+
+
 def open_at(path, crs, longitude, latitude, pixel=0.5):
     west, north = at(crs, longitude, latitude)
-    return geotiff_image(write_tif(path, speckle(), west, north, pixel, crs), SAR, GeoTIFFOptions())
+    return opened(write_tif(path, speckle(), west, north, pixel, crs))
 
 
 def write_plain(path, **placed):
@@ -99,40 +104,69 @@ def test_a_crs_in_metres_is_used(tmp_path, crs, longitude, latitude):
         ("EPSG:3395", 12.5, 41.9, "EPSG:32633"),
         ("EPSG:4087", 12.5, 41.9, "EPSG:32633"),  # stretched along one axis
         ("EPSG:6933", 12.5, 41.9, "EPSG:32633"),  # true areas of wrong shape
-        ("EPSG:2263", -74, 40.7, "EPSG:32618"),  # feet
+        ("EPSG:2263", -74, 40.7, "EPSG:32618"),  # feet of 0.3 m
         ("EPSG:4258", 12.5, 41.9, "EPSG:32633"),  # degrees
     ],
 )
-def test_another_crs_is_refused_with_the_zone_of_the_image(tmp_path, crs, longitude, latitude, zone):
-    pixel = 5e-6 if crs == "EPSG:4258" else 0.5
-    with user_error("wrong_data", key=tmp_path / "a.tif") as caught:
-        open_at(tmp_path / "a.tif", crs, longitude, latitude, pixel)
-    assert f"-t_srs {zone} -tr 0.5 0.5" in str(caught.value)
+def test_an_image_in_another_crs_is_warped_to_the_zone_of_its_place(tmp_path, crs, longitude, latitude, zone):
+    pixel = {"EPSG:4258": 5e-6, "EPSG:2263": 1.5}.get(crs, 0.5)
+    image = open_at(tmp_path / "a.tif", crs, longitude, latitude, pixel)
+    assert (image.crs, image.pixel, image.pixel_metres) == (zone, 0.5, 0.5)
+    assert 0.25 < image.warped_from < 1
+    west, north = at(zone, longitude, latitude)  # of the upper left corner of the file
+    assert np.abs(np.subtract(image.corner, (west, north))).max() < 5
+    values, valid = image.read(slice(0, image.height), slice(0, image.width))
+    square = (64 * image.warped_from / 0.5) ** 2
+    assert valid.sum() == pytest.approx(square, rel=0.15)
+    assert values[:, valid].mean() == pytest.approx(27.5, abs=1)
+
+
+@pytest.mark.parametrize(("pixel", "is_used"), [(0.26, True), (0.24, False), (0.99, True), (1.05, False)])
+def test_other_pixel_sizes_are_resampled_up_to_a_factor_of_two(tmp_path, pixel, is_used):
+    if is_used:
+        image = open_at(tmp_path / "a.tif", "EPSG:32631", 4.4, 51.9, pixel)
+        assert (image.pixel, image.warped_from) == (0.5, pixel)
+        assert image.height == pytest.approx(64 * pixel / 0.5, abs=2)
+        return
+    with user_error("wrong_data", key=tmp_path / "a.tif", value=pixel):
+        open_at(tmp_path / "a.tif", "EPSG:32631", 4.4, 51.9, pixel)
 
 
 def test_an_image_whose_centre_is_no_place_is_refused(tmp_path):
     path = write_tif(tmp_path / "a.tif", speckle(), west=5e5, north=1e8)
     with user_error("wrong_data", key=path):
-        geotiff_image(path, SAR, GeoTIFFOptions())
+        opened(path)
 
 
-def test_ground_control_points_name_the_zone_of_their_middle(tmp_path):
-    """Corners on both sides of the antimeridian, the middle at -179.95 degrees."""
-    corners = [(0, 0, 179.95, 65.1), (0, 64, -179.85, 65.1), (64, 0, 179.95, 65.0), (64, 64, -179.85, 65.0)]
-    points = [GroundControlPoint(*corner) for corner in corners]
-    path = write_plain(tmp_path / "points.tif", gcps=points, crs=CRS.from_epsg(4326))
-    with user_error("wrong_data", key=path, value="ground control points") as caught:
-        geotiff_image(path, SAR, GeoTIFFOptions())
-    assert "EPSG:32601" in str(caught.value)
-
-
-def test_control_points_in_a_projected_crs(tmp_path):
+def test_control_points_in_a_projected_crs_place_an_image(tmp_path):
     west, north = at("EPSG:32735", 27, -26)
     points = [GroundControlPoint(y, x, west + x / 2, north - y / 2) for x in (0, 64) for y in (0, 64)]
-    path = write_plain(tmp_path / "points.tif", gcps=points, crs=CRS.from_epsg(32735))
-    with user_error("wrong_data", key=path) as caught:
-        geotiff_image(path, SAR, GeoTIFFOptions())
-    assert "EPSG:32735" in str(caught.value)
+    image = opened(write_plain(tmp_path / "points.tif", gcps=points, crs=CRS.from_epsg(32735)))
+    assert (image.crs, image.pixel) == ("EPSG:32735", 0.5)
+    assert image.corner == pytest.approx((west, north), abs=1)
+    _, valid = image.read(slice(0, image.height), slice(0, image.width))
+    assert valid.sum() == pytest.approx(64 * 64, rel=0.05)
+
+
+@pytest.mark.parametrize("east", [-179.99933, 180.00067])
+def test_control_points_on_both_sides_of_the_antimeridian_are_refused(tmp_path, east):
+    """GDAL would place them, and then read a corner of the image only."""
+    corners = [(0, 0, 179.99999, 65.0), (0, 64, east, 65.0), (64, 0, 179.99999, 64.9997), (64, 64, east, 64.9997)]
+    points = [GroundControlPoint(*corner) for corner in corners]
+    path = write_plain(tmp_path / "points.tif", gcps=points, crs=CRS.from_epsg(4326))
+    with user_error("wrong_data", key=path):
+        opened(path)
+
+
+@pytest.mark.parametrize("degrees", [10, 45, 90, 200])
+def test_a_rotated_image_has_its_own_pixel_size(tmp_path, degrees):
+    path = write_tif(tmp_path / "a.tif", speckle(), *at("EPSG:32631", 4.4, 51.9))
+    with rasterio.open(path, "r+") as file:
+        file.transform = file.transform @ rasterio.Affine.rotation(degrees)
+    image = opened(path)
+    assert image.warped_from == pytest.approx(0.5)
+    _, valid = image.read(slice(0, image.height), slice(0, image.width))
+    assert valid.sum() == pytest.approx(64 * 64, rel=0.05)
 
 
 def test_rational_polynomials_and_geolocation_arrays_are_refused(tmp_path):
@@ -143,14 +177,14 @@ def test_rational_polynomials_and_geolocation_arrays_are_refused(tmp_path):
     polynomials = RPC(**identity, **denominators, **places, **offsets, err_bias=None, err_rand=None)
     path = write_plain(tmp_path / "rpc.tif", rpcs=polynomials)
     with user_error("wrong_data", key=path) as caught:
-        geotiff_image(path, SAR, GeoTIFFOptions())
+        opened(path)
     assert "gdalwarp -rpc -t_srs EPSG:32734" in str(caught.value)
     with pytest.warns(rasterio.errors.NotGeoreferencedWarning):
         path = write_plain(tmp_path / "array.tif")
     with pytest.warns(rasterio.errors.NotGeoreferencedWarning), rasterio.open(path, "r+") as file:
         file.update_tags(ns="GEOLOCATION", X_DATASET="x.tif", Y_DATASET="y.tif")
     with user_error("wrong_data", key=path, value="a geolocation array"):
-        geotiff_image(path, SAR, GeoTIFFOptions())
+        opened(path)
 
 
 def test_hidden_files_are_left_out_of_a_folder(tmp_path):
@@ -158,11 +192,11 @@ def test_hidden_files_are_left_out_of_a_folder(tmp_path):
     write_tif(tmp_path / "a.tif", speckle())
     for name in ("._a.tif", ".DS_Store", ".hidden.tif"):
         (tmp_path / name).write_bytes(b"\0\5\26\7")
-    assert [image.image_id for image in geotiff_images(tmp_path, SAR, GeoTIFFOptions())] == ["a", "b"]
+    assert [image.image_id for image in raster_images([str(tmp_path)], SAR, ReadOptions())] == ["a", "b"]
     (tmp_path / "only").mkdir()
     (tmp_path / "only/._a.tif").write_bytes(b"\0")
     with user_error("not_found", key="images"):
-        geotiff_images(tmp_path / "only", SAR, GeoTIFFOptions())
+        raster_images([str(tmp_path / "only")], SAR, ReadOptions())
 
 
 def test_areas_are_those_on_the_ground(tmp_path):

@@ -17,7 +17,8 @@ from sn6.data.store import Store, store_folder
 from sn6.datasets.spacenet6 import PRODUCTS, SpaceNet6
 from sn6.datasets.statistics import tile_statistics
 from sn6.inspection.archive import inspect_archive
-from sn6.prediction.inputs import GeoTIFFOptions, archive_images, geotiff_image
+from sn6.prediction.inputs import archive_images
+from sn6.prediction.raster_images import ReadOptions, raster_image
 
 SAR = Source(PRODUCTS["SAR-Intensity"], (1, 2, 3, 4), orient=False, min_area=0.0)
 WHOLE = slice(0, 64), slice(0, 64)
@@ -81,7 +82,7 @@ def test_all_readers_agree(tile):
         archive.read(indexed, "SAR-Intensity", (1, 2, 3, 4)),
         (sample["image"], sample["valid"][0]),
         predicted.read(*WHOLE),
-        geotiff_image(path, SAR, GeoTIFFOptions()).read(*WHOLE),
+        raster_image(str(path), "a", SAR, ReadOptions()).read(*WHOLE),
     ):
         np.testing.assert_array_equal(valid, VALID)
         np.testing.assert_array_equal(pixels[:, VALID], values)
@@ -105,7 +106,7 @@ def test_an_image_counts_only_the_bands_of_the_network(tile):
     first = Source(PRODUCTS["SAR-Intensity"], (1,), orient=False, min_area=0.0)
     (in_archive,) = archive_images(SpaceNet6(root), "train", first, None)
     np.testing.assert_array_equal(in_archive.read(*WHOLE)[1], VALID)
-    alone = geotiff_image(path, first, GeoTIFFOptions()).read(*WHOLE)[1]
+    alone = raster_image(str(path), "a", first, ReadOptions()).read(*WHOLE)[1]
     with rasterio.open(path) as file:
         band, nodata, mask = file.read(1), file.nodata, file.dataset_mask() > 0
         has_mask = rasterio.enums.MaskFlags.per_dataset in file.mask_flag_enums[0]
@@ -125,7 +126,7 @@ def test_a_scale_in_an_archive_reaches_all_readers(tmp_path):
     expected = speckle() + 0.5
     means = expected.mean(axis=(1, 2)).tolist()
     np.testing.assert_allclose(read_sample(archive, indexed, SAR)["image"], expected, rtol=1e-6)
-    np.testing.assert_allclose(geotiff_image(path, SAR, GeoTIFFOptions()).read(*WHOLE)[0], expected, rtol=1e-6)
+    np.testing.assert_allclose(raster_image(str(path), "a", SAR, ReadOptions()).read(*WHOLE)[0], expected, rtol=1e-6)
     assert measure_statistics(archive, [indexed], SAR).mean == pytest.approx(means)
     (inspected,) = inspect_archive(tmp_path, 1).tiles
     assert inspected.images["SAR-Intensity"].maximum.tolist() == pytest.approx(expected.max(axis=(1, 2)).tolist())

@@ -127,11 +127,11 @@ def test_bands_are_chosen_by_the_command(sn6_command, sn6_predict, tmp_path):
     pixels = np.concatenate([np.full((1, 64, 64), 35, dtype="f4"), decibels()[::-1]])  # angle of incidence, VV ... HH
     path = write_tif(tmp_path / "five.tif", pixels)
     assert_fails(sn6_predict(f"images={path}"), "wrong_data", path, 5)
-    assert_fails(sn6_predict(f"images={path}", "bands=[5,4,3]"), "invalid_value", "bands", [5, 4, 3])
+    assert_fails(sn6_predict(f"images={path}", "bands=[5,4,3]"), "invalid_value", "bands", ["5", "4", "3"])
     assert_fails(sn6_predict(f"images={path}", "bands=[0,1,2,3]"), "invalid_value", "bands")
     assert_fails(sn6_predict(f"images={path}", "bands=[1,2,3,4]"), "wrong_data", path)
     assert not (tmp_path / "out").exists()
     done = sn6_predict(f"images={path}", "bands=[5,4,3,2]", "probability=true")
     assert (done.status, str(path) in done.err.replace("out/", "")) == (0, False), done.err
     assert_fails(sn6_predict(f"images={path}", "bands=[4,5,3,2]", "check_values=false"), "conflict", "images_sha256")
-    assert_fails(sn6_predict(f"root={tmp_path}", "bands=[1,2,3,4]"), "conflict", "bands", [1, 2, 3, 4])
+    assert_fails(sn6_predict(f"root={tmp_path}", "bands=[1,2,3,4]"), "conflict", "bands", ["1", "2", "3", "4"])

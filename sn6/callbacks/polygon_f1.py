@@ -16,6 +16,7 @@ from sn6.footprints.polygonizer import Maps, Polygonizer, Probability
 from sn6.footprints.threshold import Threshold
 from sn6.formats.challenge_csv import ChallengeCSVWriter, read_proposals
 from sn6.formats.geojson import GeoJSONWriter
+from sn6.formats.writer import common_crs
 from sn6.metrics.instances import InstanceCounts, compare_instances
 from sn6.metrics.matching import Counts
 from sn6.metrics.ranked_proposals import RankedProposals
@@ -214,10 +215,10 @@ class PolygonF1(Callback):
         """Write the proposals: each rank those of its tiles, which the first one joins in the order of the tiles."""
         folder, tiles = Path(trainer.default_root_dir), self.dataset.tiles
         data_set = self.dataset.data_set
-        corners = {tile.image_id: (tile.bounds[0], tile.bounds[3]) for tile in tiles}
+        crs = common_crs(tile.crs or data_set.crs for tile in tiles)
         with ChallengeCSVWriter(folder / f"proposals.part{trainer.global_rank}.csv") as part:
             for index, result in self.results.items():
-                part.write(tiles[index].image_id, corners[tiles[index].image_id], result.footprints)
+                part.write(tiles[index].image_id, tiles[index].corner, result.footprints)
         trainer.strategy.barrier()
         if not trainer.is_global_zero:
             return
@@ -225,11 +226,12 @@ class PolygonF1(Callback):
         by_tile = {image_id: footprints for path in parts for image_id, footprints in read_proposals(path).items()}
         with (
             ChallengeCSVWriter(folder / "proposals.csv") as table,
-            GeoJSONWriter(folder / "footprints.geojson", data_set.crs, data_set.pixel_size) as collection,
+            GeoJSONWriter(folder / "footprints.geojson", crs, data_set.pixel_size) as collection,
         ):
-            for image_id in (tile.image_id for tile in tiles if tile.image_id in by_tile):
-                for writer in (table, collection):
-                    writer.write(image_id, corners[image_id], by_tile[image_id])
+            for tile in (tile for tile in tiles if tile.image_id in by_tile):
+                footprints = by_tile[tile.image_id]
+                table.write(tile.image_id, tile.corner, footprints)
+                collection.write(tile.image_id, tile.corner, footprints, tile.crs or data_set.crs)
         for path in parts:
             path.unlink()
 

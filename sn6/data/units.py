@@ -153,17 +153,17 @@ def radar_units(sample: Sample, shape: Shape, mean: np.ndarray, std: np.ndarray)
     if (shape.low >= 0).all() and is_whole(sample.values):
         if shape.high.max() <= 255:
             return "8-bit numbers, such as those of a picture", "give radar in decibels"
-        return "digital numbers", "calibrate them to decibels"
+        return "digital numbers", "calibrate them to decibels: units=dn with scale= and offset="
     if (shape.low > 0).all():
         misfits = {}
-        for factor, units in ((10, "linear power"), (20, "linear amplitude")):
+        for factor, units in ((10, "power"), (20, "amplitude")):
             converted = shape.decibels(factor)
             deviation, spread = np.abs(converted.median - mean) / std, converted.spread / std
             if (deviation <= WARN).all() and is_similar(spread):
                 misfits[factor, units] = float((deviation + 4 * np.abs(np.log(spread))).mean())
         if misfits:
             factor, units = min(misfits, key=lambda key: misfits[key])
-            return units, f"convert them to decibels, {factor}·log10(x)"
+            return f"linear {units}", f"convert them to decibels, {factor}·log10(x): units={units}"
     if is_similar(shape.spread / std):
         return f"decibels with another offset, about {np.median(shape.median - mean):+.0f}", "calibrate them alike"
     if (shape.low >= 0).all():

@@ -237,6 +237,21 @@ class DataSet(ABC):
             UserError: the file is broken, or its header is not the product's
         """
 
+    def read_rectangle(
+        self, tile: Tile, product: str, bands: Sequence[int], rows: slice, columns: slice
+    ) -> tuple[Float32[np.ndarray, "c h w"], Bool[np.ndarray, "h w"]]:
+        """Read a rectangle of a tile, equal to that part of what `read` returns; a subclass may read it alone.
+
+        Args:
+            tile: see `read`
+            product: see `read`
+            bands: see `read`
+            rows: slice with start and stop
+            columns: slice with start and stop
+        """
+        pixels, valid = self.read(tile, product, bands)
+        return pixels[:, rows, columns], valid[rows, columns]
+
     @abstractmethod
     def labels(self, tile: Tile) -> Labels | None:
         """Return the footprints of a tile in its own frame (float pixels, x then y); None where they are unknown.

@@ -21,7 +21,7 @@ from rasterio.warp import transform_bounds
 
 from sn6.datasets.cache import Fingerprint, fingerprint, image_fingerprint
 from sn6.datasets.declaration import DataSet, Product, Split, Tile
-from sn6.datasets.image_files import ImageHeader, find_files, read_headers
+from sn6.datasets.image_files import ImageHeader, find_files, image_names, read_headers
 from sn6.datasets.placed_image import PlacedImage
 from sn6.datasets.radar_units import MIN_DECIBELS, UnitName, Units, check_decibels
 from sn6.datasets.vector_labels import Buildings, LabelColumns, read_buildings
@@ -363,18 +363,14 @@ def check_names(names: Sequence[str], header: ImageHeader) -> None:
 
 def cut_into_tiles(headers: Sequence[ImageHeader], tile_size: int) -> dict[str, tuple[ImageHeader, slice, slice]]:
     """Return image id → image, rows and columns of each tile: as few as have at most `tile_size` rows and columns."""
-    stems = Counter(Path(header.path).stem for header in headers)
-    folder = common_folder([header.path for header in headers])
+    names = image_names([header.path for header in headers])
     places: dict[str, tuple[ImageHeader, slice, slice]] = {}
     for header in headers:
-        path = Path(header.path)
-        stem = path.stem
-        if stems[stem] > 1:
-            stem = "_".join(path.resolve().relative_to(folder).with_suffix("").parts)
+        name = names[header.path]
         down, across = parts_of(header.grid.height, tile_size), parts_of(header.grid.width, tile_size)
         for i, rows in enumerate(down):
             for j, columns in enumerate(across):
-                image_id = stem if len(down) == len(across) == 1 else f"{stem}_r{i}_c{j}"
+                image_id = name if len(down) == len(across) == 1 else f"{name}_r{i}_c{j}"
                 places[image_id] = (header, rows, columns)
     return places
 

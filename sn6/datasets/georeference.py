@@ -6,7 +6,6 @@ A "metre" of a projected CRS is a metre on the ground only where the projection'
 
 import math
 import shlex
-from pathlib import Path
 
 import numpy as np
 import rasterio
@@ -18,6 +17,7 @@ from rasterio.warp import transform
 WGS84 = CRS.from_epsg(4326)
 TOLERANCE = 0.01  # of the scale; at the edge of a UTM zone it is 1.001
 STEP = 100.0  # units of the CRS on either side of a point, over which the scale is measured
+DEGREE_STEP = 1e-3  # of a CRS in degrees
 Place = tuple[float, float]  # longitude and latitude in degrees
 
 
@@ -63,12 +63,13 @@ def metres_per_unit(crs: CRS, x: float, y: float) -> tuple[float, float]:
     if place is None:
         return math.nan, math.nan
     zone = utm_zone(place)
-    west, east = convert(crs, zone, x - STEP, y), convert(crs, zone, x + STEP, y)
-    south, north = convert(crs, zone, x, y - STEP), convert(crs, zone, x, y + STEP)
-    return math.dist(west, east) / (2 * STEP), math.dist(south, north) / (2 * STEP)
+    step = DEGREE_STEP if crs.is_geographic else STEP
+    west, east = convert(crs, zone, x - step, y), convert(crs, zone, x + step, y)
+    south, north = convert(crs, zone, x, y - step), convert(crs, zone, x, y + step)
+    return math.dist(west, east) / (2 * step), math.dist(south, north) / (2 * step)
 
 
-def warp_advice(path: Path, place: Place | None, pixel: float, option: str = "") -> str:
+def warp_advice(path: str, place: Place | None, pixel: float, option: str = "") -> str:
     """Return the command that warps an image to the UTM zone of its place, or what is known of the command.
 
     Args:
@@ -79,7 +80,7 @@ def warp_advice(path: Path, place: Place | None, pixel: float, option: str = "")
     """
     zone = "UTM_ZONE" if place is None else utm_zone(place).to_string()
     words = ["gdalwarp", *option.split(), "-t_srs", zone, "-tr", f"{pixel:g}", f"{pixel:g}"]
-    return f"{' '.join(words)} {shlex.quote(str(path))} WARPED.tif"
+    return f"{' '.join(words)} {shlex.quote(path)} WARPED.tif"
 
 
 def centre(grid: Affine, height: int, width: int) -> tuple[float, float]:

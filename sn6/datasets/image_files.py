@@ -2,9 +2,13 @@
 
 import glob
 import json
-from collections.abc import Sequence
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from itertools import takewhile
+from operator import attrgetter
 from pathlib import Path
 
 from rasterio.errors import RasterioError
@@ -79,6 +83,37 @@ def files_of(entry: str) -> list[str]:
     return sorted(
         str(one) for one in files if not any(part.startswith(".") for part in one.parts[len(path.parts) - 1 :])
     )
+
+
+def image_names(files: Sequence[str], name_of: Callable[[Path], str] = attrgetter("stem")) -> dict[str, str]:
+    """Return the name of each file: its own, or where several have the same, its folders and its name, joined by "_".
+
+    Args:
+        files: files and addresses
+        name_of: name of a path of its own
+
+    Raises:
+        UserError: two files have the same name nevertheless
+    """
+    paths = {file: Path(os.path.abspath(file)) if Path(file).exists() else Path(file) for file in files}
+    own = Counter(map(name_of, paths.values()))
+    folders = zip(*(path.parent.parts for path in paths.values()), strict=False)
+    shared = sum(1 for _ in takewhile(lambda parts: len(set(parts)) == 1, folders))
+    names: dict[str, str] = {}
+    files_by_name: dict[str, str] = {}
+    for file, path in paths.items():
+        name = name_of(path)
+        if own[name] > 1:
+            name = "_".join([*path.parent.parts[shared:], name])
+        if (other := files_by_name.setdefault(name, file)) != file:
+            raise UserError(
+                f"{other} and {file} have the same name {name}; rename one of them",
+                kind="conflict",
+                key=file,
+                value=name,
+            )
+        names[file] = name
+    return names
 
 
 def read_headers(root: Path, files: Sequence[str], pixel_size: float | None) -> list[ImageHeader]:

@@ -27,6 +27,7 @@ from sn6.datasets.radar_units import Units
 from sn6.datasets.raster import is_scaled, open_raster, read_window, refuse_complex, scaled
 from sn6.errors import UserError, first_line
 
+WARP_ERROR = 1e-3  # pixels; with GDAL's 0.125 a value would depend on the rectangle that is read
 SQUARE = 1e-3  # relative difference of the edges of a square pixel, and of pixel sizes that are equal
 
 
@@ -133,29 +134,36 @@ def open_warped(source: rasterio.DatasetReader, grid: Grid, nodata: float | None
 
     Pixels are averaged where the grid is coarser than the source, and interpolated bilinearly where it is finer.
     """
-    declared = next((value for value in source.nodatavals if value is not None), nodata)
-    options: dict[str, Any] = {"crs": grid.crs, "dtype": "float32", "add_alpha": True}
+    of_file = next((value for value in source.nodatavals if value is not None), None)
+    declared = nodata if of_file is None else of_file
+    # as in `sn6.datasets.raster`: the rule looks at all bands, a value that the file declares at each
+    is_rule = declared == nodata and (of_file is None or np.dtype(source.dtypes[0]).kind in "iu")
+    options: dict[str, Any] = {"crs": grid.crs, "dtype": "float32", "add_alpha": True, "tolerance": WARP_ERROR}
     if declared is not None:
         options = options | {
             "src_nodata": declared,
             "nodata": math.nan,
-            "UNIFIED_SRC_NODATA": "YES",
+            "UNIFIED_SRC_NODATA": "YES" if is_rule else "NO",
             "add_alpha": False,
         }
-    is_coarser = grid.pixel_size > 1.5 * native_pixel_size(source, CRS.from_string(grid.crs))
-    resampling = Resampling.average if is_coarser else Resampling.bilinear
-    target = {"transform": grid.transform, "width": grid.width, "height": grid.height, "resampling": resampling}
+    scale = native_pixel_size(source, CRS.from_string(grid.crs)) / grid.pixel_size
+    target = {"transform": grid.transform, "width": grid.width, "height": grid.height}
+    target |= {"resampling": Resampling.average if scale < 2 / 3 else Resampling.bilinear}
+    target |= {
+        "XSCALE": repr(scale),
+        "YSCALE": repr(scale),
+    }  # GDAL's own estimate depends on the rectangle that is read
     if not source.gcps[0]:
         with WarpedVRT(source, **options, **target) as warped:
             yield warped
         return
     # With a given transform, rasterio would ignore the ground control points: the view has a grid of its own first.
-    with WarpedVRT(source, **options, resampling=Resampling.bilinear) as own:
+    with WarpedVRT(source, **options, resampling=Resampling.bilinear, XSCALE="1", YSCALE="1") as own:
         if grid_of_view(own, grid.crs) == grid:
             yield own
             return
         missing = {"src_nodata": math.nan, "nodata": math.nan} if declared is not None else {}
-        with WarpedVRT(own, crs=grid.crs, dtype="float32", **target, **missing) as warped:
+        with WarpedVRT(own, crs=grid.crs, dtype="float32", tolerance=WARP_ERROR, **target, **missing) as warped:
             yield warped
 
 
@@ -166,9 +174,16 @@ def grid_of_view(warped: WarpedVRT, crs: str) -> Grid:
 
 
 def native_pixel_size(source: rasterio.DatasetReader, zone: CRS) -> float:
-    """Return the pixel size of a raster in m: that of a grid in a UTM zone with as many pixels along its diagonal."""
-    transform, _, _ = calculate_default_transform(crs_of(source), zone, source.width, source.height, **extent(source))
-    return float(transform.a)
+    """Return the pixel size of a raster in m: the square root of the ground that its central pixel covers.
+
+    With ground control points it is that of a grid in `zone` with as many pixels along the diagonal.
+    """
+    points, crs = source.gcps
+    if points:
+        transform, _, _ = calculate_default_transform(crs, zone, source.width, source.height, gcps=points)
+        return float(transform.a)
+    along_x, along_y = metres_per_unit(source.crs, *centre(source.transform, *source.shape))
+    return math.sqrt(abs(source.transform.determinant) * along_x * along_y)
 
 
 def crs_of(source: rasterio.DatasetReader) -> CRS:
@@ -213,6 +228,13 @@ def grid_of(source: rasterio.DatasetReader, path: str, pixel_size: float | None)
     """Return the grid of an open raster, and whether it has to be warped to it; errors of `place_image`."""
     points, points_crs = source.gcps
     if points and points_crs is not None:
+        if points_crs.is_geographic and crosses_antimeridian([point.x for point in points]):
+            raise UserError(  # of which GDAL would read next to nothing
+                f"{path} has ground control points on both sides of the antimeridian; write them in metres of the UTM "
+                "zone of their place",
+                kind="wrong_data",
+                key=path,
+            )
         place = place_of_points(points, points_crs)
     elif source.crs is not None and not source.transform.is_identity:
         place = place_of(source.crs, *centre(source.transform, *source.shape))
@@ -241,6 +263,12 @@ def grid_of(source: rasterio.DatasetReader, path: str, pixel_size: float | None)
     return warped_grid(source, target, pixel_size or native_pixel_size(source, target)), True
 
 
+def crosses_antimeridian(longitudes: Sequence[float]) -> bool:
+    """Return whether longitudes, from -180 to 180 or from 0 to 360 degrees, are on both sides of the antimeridian."""
+    west, east = min(longitudes), max(longitudes)
+    return east - west > 180 or west < 180 < east
+
+
 def is_metric(source: rasterio.DatasetReader) -> bool:
     """Return whether the units of a raster's CRS are metres on the ground at its centre, and the CRS has a code."""
     along = metres_per_unit(source.crs, *centre(source.transform, *source.shape))
@@ -249,9 +277,12 @@ def is_metric(source: rasterio.DatasetReader) -> bool:
 
 def is_metric_grid(source: rasterio.DatasetReader) -> bool:
     """Return whether a raster is north-up with square pixels in metres."""
-    grid = source.transform
-    is_square = grid.b == grid.d == 0 and grid.a > 0 and abs(grid.a + grid.e) <= SQUARE * grid.a
-    return is_square and is_metric(source)
+    return is_north_up(source.transform) and is_metric(source)
+
+
+def is_north_up(grid: Affine) -> bool:
+    """Return whether a grid has rows from north to south, columns from west to east, and square pixels."""
+    return grid.b == grid.d == 0 and grid.a > 0 and abs(grid.a + grid.e) <= SQUARE * grid.a
 
 
 def warped_grid(source: rasterio.DatasetReader, crs: CRS, pixel_size: float) -> Grid:

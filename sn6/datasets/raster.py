@@ -9,7 +9,7 @@
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -89,6 +89,28 @@ def read_window(
         UserError: the values are complex
     """
     return to_values(source, read_stored(source, bands, window), bands, window, rule)
+
+
+def read_repeated(
+    read: Callable[[slice, slice], tuple[Shaped[np.ndarray, "c _ _"], Bool[np.ndarray, "_ _"]]],
+    rows: slice,
+    columns: slice,
+    repeat: int,
+) -> tuple[Shaped[np.ndarray, "c h w"], Bool[np.ndarray, "h w"]]:
+    """Read a rectangle of a grid on which each pixel of an image is repeated along both axes.
+
+    Args:
+        read: function of rows and columns of the image, which returns its pixels and which of them are valid
+        rows: of the grid, with start and stop
+        columns: of the grid, with start and stop
+        repeat: how often a pixel is repeated
+    """
+    if repeat == 1:
+        return read(rows, columns)
+    pixels, valid = read(*(slice(side.start // repeat, -(-side.stop // repeat)) for side in (rows, columns)))
+    down, right = (slice(side.start % repeat, side.start % repeat + side.stop - side.start) for side in (rows, columns))
+    pixels, valid = (array.repeat(repeat, axis=-2).repeat(repeat, axis=-1) for array in (pixels, valid))
+    return pixels[:, down, right], valid[down, right]
 
 
 def stored_bands(source: rasterio.DatasetReader, bands: Sequence[int]) -> list[int]:

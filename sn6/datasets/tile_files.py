@@ -2,15 +2,17 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float32, Shaped
 from rasterio.errors import RasterioError
+from rasterio.windows import Window
 
 from sn6.datasets.declaration import Bounds, DataSet, Product, Split, Tile
 from sn6.datasets.headers import check_header, index_bounds, position_fault, read_bounds
-from sn6.datasets.raster import TILE_DRIVER, open_raster, read_window
+from sn6.datasets.raster import TILE_DRIVER, open_raster, read_repeated, read_window
 from sn6.errors import UserError, first_line
 
 
@@ -103,16 +105,32 @@ class TileFiles(DataSet):
         self, tile: Tile, product: str, bands: Sequence[int]
     ) -> tuple[Float32[np.ndarray, "c h w"], Bool[np.ndarray, "h w"]]:
         """Read the pixels of a tile; arguments, result and errors of `DataSet.read`."""
+        pixels, valid = self._read(tile, product)
+        declared = self.products[product]
+        return select_bands(to_label_grid(pixels, declared), bands), to_label_grid(valid[None], declared)[0]
+
+    def read_rectangle(
+        self, tile: Tile, product: str, bands: Sequence[int], rows: slice, columns: slice
+    ) -> tuple[Float32[np.ndarray, "c h w"], Bool[np.ndarray, "h w"]]:
+        """Read a rectangle of a tile alone; arguments, result and errors of `DataSet.read_rectangle`."""
+        read = partial(self._read, tile, product)
+        pixels, valid = read_repeated(read, rows, columns, self.products[product].repeat)
+        return select_bands(pixels, bands), valid
+
+    def _read(
+        self, tile: Tile, product: str, rows: slice | None = None, columns: slice | None = None
+    ) -> tuple[Float32[np.ndarray, "c h w"], Bool[np.ndarray, "h w"]]:
+        """Read all bands of a file, or of a rectangle of it, in its own pixels."""
         path, declared = self.image_path(tile, product), self.products[product]
+        window = None if rows is None or columns is None else Window.from_slices(rows, columns)
         try:
             with open_raster(path, TILE_DRIVER) as source:
                 check_header(source, declared, self.crs, path)
-                pixels, valid = read_window(source, source.indexes, rule=declared.nodata)
+                return read_window(source, source.indexes, window, declared.nodata)
         except RasterioError as error:
             raise UserError(
                 f"{path} is broken or truncated ({first_line(error)}); download it again", kind="unreadable", key=path
             ) from None
-        return select_bands(to_label_grid(pixels, declared), bands), to_label_grid(valid[None], declared)[0]
 
 
 def select_bands(pixels: Shaped[np.ndarray, "c h w"], bands: Sequence[int]) -> Shaped[np.ndarray, "_ h w"]:

@@ -11,14 +11,16 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import shapely
+from jaxtyping import Float64
 
 from sn6.errors import UserError
 from sn6.footprints import Footprints, Labels
-from sn6.footprints.ground import Corner, TileGrid, to_ground
+from sn6.footprints.ground import Corner, TileGrid
 from sn6.formats.ground_table import GroundTable
 from sn6.formats.outlines import Outlines, parts, read_error
-from sn6.formats.writer import GroundWriter
+from sn6.formats.writer import WGS84, GroundWriter
 
 
 class GeoJSONWriter(GroundWriter):
@@ -26,15 +28,14 @@ class GeoJSONWriter(GroundWriter):
 
     def _begin(self, stack: ExitStack) -> None:
         members = ['"type": "FeatureCollection"']
-        if self.crs is not None:
+        if self.crs not in (None, WGS84):  # which GeoJSON has without a name
             name = f"urn:ogc:def:crs:{self.crs.replace(':', '::')}"
             members.append(f'"crs": {json.dumps({"type": "name", "properties": {"name": name}})}')
         self._file.write(f'{{{", ".join(members)}, "features": ['.encode())
         self._separator = "\n"
 
-    def _add(self, image_id: str, corner: Corner, footprints: Footprints) -> None:
-        geometries = shapely.to_geojson(to_ground(footprints.polygons, corner, self.pixel_size))
-        areas = shapely.area(footprints.polygons) * self.pixel_size**2
+    def _add(self, image_id: str, footprints: Footprints, areas: Float64[np.ndarray, "n"]) -> None:
+        geometries = shapely.to_geojson(footprints.polygons)
         rows = zip(geometries, footprints.confidences.tolist(), areas.tolist(), strict=True)
         for geometry, confidence, area in rows:
             properties = json.dumps({"image_id": image_id, "confidence": confidence, "area_m2": area})
@@ -43,7 +44,8 @@ class GeoJSONWriter(GroundWriter):
             self._separator = ",\n"
 
     def _end(self) -> None:
-        self._file.write(f"\n], {json.dumps(self.evaluated_tiles())[1:-1]}}}\n".encode())
+        members = "".join(f", {json.dumps(key)}: {json.dumps(value)}" for key, value in self.evaluated_tiles().items())
+        self._file.write(f"\n]{members}}}\n".encode())
 
 
 def read_geojson(path: Path, value: str | None = None, grid: TileGrid | None = None) -> Outlines:

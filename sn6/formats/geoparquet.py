@@ -15,10 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import shapely
+from jaxtyping import Float64
 
 from sn6.errors import UserError, first_line
 from sn6.footprints import Footprints
-from sn6.footprints.ground import Corner, TileGrid, to_ground
+from sn6.footprints.ground import TileGrid
 from sn6.formats.ground_table import GroundTable
 from sn6.formats.outlines import CHUNK, Outlines, concatenate, read_error
 from sn6.formats.writer import GroundWriter
@@ -38,17 +39,16 @@ class GeoParquetWriter(GroundWriter):
         self._rows: list[pa.RecordBatch] = []
         self._bounds = np.array([np.inf, np.inf, -np.inf, -np.inf])
 
-    def _add(self, image_id: str, corner: Corner, footprints: Footprints) -> None:
+    def _add(self, image_id: str, footprints: Footprints, areas: Float64[np.ndarray, "n"]) -> None:
         if not len(footprints):
             return
-        polygons = to_ground(footprints.polygons, corner, self.pixel_size)
-        bounds = shapely.total_bounds(polygons)
+        bounds = shapely.total_bounds(footprints.polygons)
         self._bounds = np.r_[np.minimum(self._bounds, bounds)[:2], np.maximum(self._bounds, bounds)[2:]]
         columns = {
             "image_id": [image_id] * len(footprints),
             "confidence": footprints.confidences,
-            "area_m2": shapely.area(footprints.polygons) * self.pixel_size**2,
-            "geometry": shapely.to_wkb(polygons),
+            "area_m2": areas,
+            "geometry": shapely.to_wkb(footprints.polygons),
         }
         self._rows.append(pa.RecordBatch.from_pydict(columns, schema=SCHEMA))
         if sum(len(rows) for rows in self._rows) >= GROUP:

@@ -1,15 +1,23 @@
 """Write footprints tile by tile into a file that appears only when it is complete."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+import numpy as np
+import shapely
+from jaxtyping import Float64, Shaped
+
 from sn6.files import atomic_write
 from sn6.footprints import Footprints
-from sn6.footprints.ground import Corner
+from sn6.footprints.ground import Corner, to_ground
 
+WGS84 = "EPSG:4326"
+DEGREE_DIGITS = 9
 Writer = TypeVar("Writer", bound="FootprintWriter")  # beartype checks methods one by one, which excludes Self
 
 
@@ -60,28 +68,74 @@ class FootprintWriter(ABC):
 
 
 class GroundWriter(FootprintWriter):
-    """Write footprints in metres, with the list of all evaluated tiles, so that the file can be scored.
+    """Write footprints on the ground, with the list of all evaluated tiles, so that the file can be scored.
+
+    A file of tiles that differ in their CRS or pixel size has no such list.
 
     Args:
         path: file to write; its folder is created
-        crs: of the tiles, as "EPSG:<code>"; None for images without a CRS, whose file gets none either
-        pixel_size: in the units of the CRS
+        crs: of the file, as "EPSG:<code>", see `common_crs`; None for images without a CRS
+        pixel_size: of the tiles, in the units of the CRS
     """
 
     def __init__(self, path: Path, crs: str | None, pixel_size: float) -> None:
         super().__init__(path)
         self.crs = crs
         self.pixel_size = pixel_size
-        self._tiles: dict[str, Corner] = {}
+        self._tiles: dict[str, Corner] | None = {}
 
-    def write(self, image_id: str, corner: Corner, footprints: Footprints) -> None:
-        self._tiles[image_id] = corner
-        self._add(image_id, corner, footprints)
+    def write(
+        self,
+        image_id: str,
+        corner: Corner,
+        footprints: Footprints,
+        crs: str | None = None,
+        pixel_size: float | None = None,
+    ) -> None:
+        """Add an evaluated tile, with footprints or without.
+
+        Args:
+            image_id: of the tile
+            corner: of the tile, in its CRS
+            footprints: in pixels of the tile
+            crs: of the tile; None for that of the file
+            pixel_size: of the tile; None for that of the file
+        """
+        crs, pixel_size = crs or self.crs, pixel_size or self.pixel_size
+        if (crs, pixel_size) != (self.crs, self.pixel_size):
+            self._tiles = None
+        elif self._tiles is not None:
+            self._tiles[image_id] = corner
+        polygons = to_crs(to_ground(footprints.polygons, corner, pixel_size), crs, self.crs)
+        areas = shapely.area(footprints.polygons) * pixel_size**2
+        self._add(image_id, replace(footprints, polygons=polygons), areas)
 
     def evaluated_tiles(self) -> dict[str, Any]:
         """Return the members `pixel_size` and `tiles` of the file: `tiles` maps image ids to corners."""
-        return {"pixel_size": self.pixel_size, "tiles": self._tiles}
+        return {} if self._tiles is None else {"pixel_size": self.pixel_size, "tiles": self._tiles}
 
     @abstractmethod
-    def _add(self, image_id: str, corner: Corner, footprints: Footprints) -> None:
-        """Write the footprints of a tile."""
+    def _add(self, image_id: str, footprints: Footprints, areas: Float64[np.ndarray, "n"]) -> None:
+        """Write the footprints of a tile.
+
+        Args:
+            image_id: of the tile
+            footprints: in the CRS of the file
+            areas: m²
+        """
+
+
+def common_crs(of_tiles: Iterable[str | None]) -> str | None:
+    """Return the CRS of a file of footprints: that of all tiles, or longitude and latitude where they have several."""
+    different = set(of_tiles)
+    return different.pop() if len(different) == 1 else WGS84
+
+
+def to_crs(polygons: Shaped[np.ndarray, "n"], source: str | None, target: str | None) -> Shaped[np.ndarray, "n"]:
+    """Convert polygons from one CRS to another; degrees are rounded to 1e-9, which is 0.1 mm."""
+    if source == target or not len(polygons):
+        return polygons
+    import geopandas  # which a file in one CRS does not need
+
+    moved = geopandas.GeoSeries(polygons, crs=source).to_crs(target).to_numpy()
+    return shapely.transform(moved, lambda xy: np.round(xy, DEGREE_DIGITS)) if target == WGS84 else np.asarray(moved)

@@ -1,8 +1,7 @@
-"""Select the bands of a GeoTIFF that a network needs, by their number and by what the file says about them."""
+"""Select the bands of a file that a network needs: by their names where it has them, else by their order."""
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import rasterio
 
@@ -22,7 +21,7 @@ LETTERS = {"r": "R", "g": "G", "b": "B", "n": "NIR"}  # only where they are the 
 
 
 def select_file_bands(
-    raster: rasterio.DatasetReader, path: Path, source: Source, given: Sequence[int] | None, check_names: bool
+    raster: rasterio.DatasetReader, path: str, source: Source, given: Sequence[str] | None, check_names: bool
 ) -> tuple[int, ...]:
     """Return the bands of a file, counted from 1, in the order of the network's bands.
 
@@ -30,33 +29,35 @@ def select_file_bands(
         raster: the open file
         path: of the file, for messages
         source: product and bands that the network was trained on
-        given: bands that the user selected; None for the product's bands in their order
-        check_names: whether the descriptions of the bands must not name other bands
+        given: numbers or names of bands that the user selected; None for the bands with the network's names, or where
+            the file does not name them, for those of the product or of the network in their order
+        check_names: whether bands are found by their descriptions, and must not be described as other bands
 
     Raises:
         UserError: the file has other bands
     """
     names = source.band_names
-    if given is None:
-        bands = bands_by_position(raster, path, source)
+    if given is not None:
+        bands = given_bands(raster, path, names, given)
     else:
-        bands = tuple(given)
-        check_given(raster, path, names, bands)
+        by_name = bands_by_description(raster, names) if check_names else None
+        bands = bands_by_position(raster, path, source) if by_name is None else tuple(by_name)
     if check_names:
         check_descriptions(raster, path, names, bands)
     return bands
 
 
-def bands_by_position(raster: rasterio.DatasetReader, path: Path, source: Source) -> tuple[int, ...]:
-    """Return the bands of a file that has all bands of the product in their order, and perhaps an alpha band.
+def bands_by_position(raster: rasterio.DatasetReader, path: str, source: Source) -> tuple[int, ...]:
+    """Return the bands of a file that has all bands of the product, or those of the network, in their order.
 
     Raises:
         UserError: it has another number of bands
     """
-    on_disk, names = data_bands(raster), source.product.bands
+    on_disk, names, needed = data_bands(raster), source.product.bands, source.band_names
     if len(on_disk) == len(names):
         return tuple(on_disk[band - 1] for band in source.bands)
-    needed = source.band_names
+    if len(on_disk) == len(needed):
+        return tuple(on_disk)
     described = bands_by_description(raster, needed)
     if described is None and len(on_disk) < len(set(needed)):
         advice = f"give files with {', '.join(needed)}"
@@ -73,30 +74,48 @@ def bands_by_position(raster: rasterio.DatasetReader, path: Path, source: Source
     )
 
 
-def check_given(raster: rasterio.DatasetReader, path: Path, names: Sequence[str], bands: Sequence[int]) -> None:
-    """Raise a UserError unless there is one band of the file for each of the network's."""
-    if len(bands) != len(names):
+def given_bands(
+    raster: rasterio.DatasetReader, path: str, names: Sequence[str], given: Sequence[str]
+) -> tuple[int, ...]:
+    """Return the numbers of the bands that the user selected, one for each of the network's.
+
+    Raises:
+        UserError: there are more or fewer, or the file lacks one, or has several of a name
+    """
+    if len(given) != len(names):
         raise UserError(
-            f"bands={listed(bands)} selects {counted(len(bands), 'band')}, but the network needs {len(names)}: "
+            f"bands={listed(given)} selects {counted(len(given), 'band')}, but the network needs {len(names)}: "
             f"{', '.join(names)}, in this order",
             kind="invalid_value",
             key="bands",
-            value=list(bands),
+            value=list(given),
         )
-    if beyond := [band for band in bands if band > raster.count]:
+    return tuple(given_band(raster, path, band, given) for band in given)
+
+
+def given_band(raster: rasterio.DatasetReader, path: str, band: str, given: Sequence[str]) -> int:
+    """Return the number of a band that is given by its number or name; errors of `given_bands`."""
+    if re.fullmatch(r"[+-]?\d+", band):
+        numbers = [int(band)] if 1 <= int(band) <= raster.count else []
+        available = f"its bands are 1 to {raster.count}"
+    else:
+        numbers = bands_named(raster, band)
+        available = f"its bands are described as {', '.join(repr(text or '') for text in raster.descriptions)}"
+    if len(numbers) != 1:
         raise UserError(
-            f"bands={listed(bands)}: {path} has no band {beyond[0]}, only {counted(raster.count, 'band')}",
+            f"bands={listed(given)}: {path} has {'several bands' if numbers else 'no band'} {band}; {available}",
             kind="invalid_value",
             key="bands",
-            value=list(bands),
+            value=list(given),
         )
+    return numbers[0]
 
 
-def check_descriptions(raster: rasterio.DatasetReader, path: Path, names: Sequence[str], bands: Sequence[int]) -> None:
+def check_descriptions(raster: rasterio.DatasetReader, path: str, names: Sequence[str], bands: Sequence[int]) -> None:
     """Raise a UserError where the description of a band names another band than the network's."""
     for band, name in zip(bands, names, strict=True):
-        found = described_band(raster.descriptions[band - 1])
-        if found not in (None, name):
+        found, wanted = described_band(raster.descriptions[band - 1]), described_band(name)
+        if found is not None and wanted is not None and found != wanted:
             right = bands_by_description(raster, names)
             advice = f"give files with {', '.join(names)}" if right is None else f"set bands={listed(right)}"
             raise UserError(
@@ -110,10 +129,16 @@ def check_descriptions(raster: rasterio.DatasetReader, path: Path, names: Sequen
 
 def bands_by_description(raster: rasterio.DatasetReader, names: Sequence[str]) -> list[int] | None:
     """Return the bands that are described by the names; None where a name has no band, or several."""
-    found = [described_band(description) for description in raster.descriptions]
-    if any(found.count(name) != 1 for name in names):
-        return None
-    return [found.index(name) + 1 for name in names]
+    found = [bands_named(raster, name) for name in names]
+    return [numbers[0] for numbers in found] if all(len(numbers) == 1 for numbers in found) else None
+
+
+def bands_named(raster: rasterio.DatasetReader, name: str) -> list[int]:
+    """Return the bands with this description, or else those whose descriptions name the same polarisation or colour."""
+    descriptions = [(description or "").strip() for description in raster.descriptions]
+    same = [number for number, text in enumerate(descriptions, 1) if text.casefold() == name.strip().casefold()]
+    known = described_band(name)
+    return same or [number for number, text in enumerate(descriptions, 1) if known and described_band(text) == known]
 
 
 def described_band(description: str | None) -> str | None:
@@ -130,6 +155,6 @@ def described_band(description: str | None) -> str | None:
     return named.pop() if len(named) == 1 and not words & OTHERS else None
 
 
-def listed(bands: Sequence[int]) -> str:
+def listed(bands: Sequence[int | str]) -> str:
     """Return bands as they are typed: `[4,3,2,1]`."""
     return f"[{','.join(map(str, bands))}]"

@@ -1,28 +1,48 @@
-"""Read rectangles of the images to predict, tiles of an archive or GeoTIFFs of any size."""
+"""Images to predict, in the frame of the network: tiles of a data set, or any rasters."""
 
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
-import rasterio
-from jaxtyping import Bool, Float32
-from rasterio.errors import RasterioError
-from rasterio.windows import Window
+import shapely
+from jaxtyping import Bool, Float32, Shaped
 
-from sn6.datasets.raster import TILE_DRIVER, open_raster, read_window
-from sn6.datasets.tile_files import select_bands
-from sn6.errors import UserError, first_line
+from sn6.datasets.declaration import DECIBELS, DataSet, Tile
+from sn6.datasets.placed_image import PlacedImage
+from sn6.datasets.raster import TILE_DRIVER, is_scaled, open_raster, read_repeated
+from sn6.footprints.ground import to_ground
+
+
+@dataclass(frozen=True)
+class TileImage:
+    """A tile of a data set, read as training reads it.
+
+    Attributes:
+        data_set: that it is of
+        tile: of the data set
+        product: that is read
+    """
+
+    data_set: DataSet = field(repr=False, compare=False)
+    tile: Tile
+    product: str
+
+    def read(
+        self, rows: slice, columns: slice, bands: tuple[int, ...]
+    ) -> tuple[Float32[np.ndarray, "c h w"], Bool[np.ndarray, "h w"]]:
+        """Read a rectangle; arguments, result and errors of `DataSet.read_rectangle`."""
+        return self.data_set.read_rectangle(self.tile, self.product, bands, rows, columns)
 
 
 @dataclass(frozen=True)
 class Image:
-    """A GeoTIFF in the frame of the network: on the grid of its samples, rotated by 180° if imaged from the south.
+    """An image in the frame of the network: on the grid of its samples, rotated by 180° if imaged from the south.
 
     Attributes:
         image_id: name in the files of footprints
-        path: the GeoTIFF
-        bands: of the file, counted from 1, in the order of the network's bands, repeated ones included
+        path: of the file, or the address that GDAL opens
+        raster: what reads it
+        bands: of `raster`, counted from 1, in the order of the network's bands, repeated ones included
         height: pixels
         width: pixels
         corner: west and north edge in the units of the CRS; (0, 0) without georeference
@@ -30,13 +50,14 @@ class Image:
         pixel_metres: pixel size in m for areas and tolerances; without a CRS that of the training tiles
         crs: "EPSG:<code>", None without CRS
         rotated: whether the network sees the image rotated by 180°
-        repeat: how often a pixel of the file is repeated along both axes: 2 for products of 1 m
-        nodata: pixels with this value in all bands have no data, see `sn6.datasets.declaration.Product`
-        in_archive: whether it is a tile of an archive, read as training reads it
+        repeat: how often a pixel of `raster` is repeated along both axes: 2 for products of 1 m
+        warped_from: pixel size in m of a file that is warped to other pixels while it is read; None where it is not
+        area: geometry of the ground to predict, in its CRS, as WKB; None for all
     """
 
     image_id: str
-    path: Path
+    path: str
+    raster: TileImage | PlacedImage
     bands: tuple[int, ...]
     height: int
     width: int
@@ -46,8 +67,8 @@ class Image:
     crs: str | None
     rotated: bool = False
     repeat: int = 1
-    nodata: float | None = 0.0
-    in_archive: bool = False
+    warped_from: float | None = None
+    area: bytes | None = None
 
     def to_file(self, rows: slice, columns: slice) -> tuple[slice, slice]:
         """Convert rows and columns from the frame of the network to that of the file, or back."""
@@ -58,21 +79,8 @@ class Image:
             slice(self.width - columns.stop, self.width - columns.start),
         )
 
-    def open(self) -> AbstractContextManager[rasterio.DatasetReader]:
-        """Open the file: a tile of an archive as a GeoTIFF only, another image by whatever driver reads it."""
-        return open_raster(self.path, TILE_DRIVER if self.in_archive else None)
-
-    def read_window(
-        self, source: rasterio.DatasetReader, window: Window
-    ) -> tuple[Float32[np.ndarray, "c h w"], Bool[np.ndarray, "h w"]]:
-        """Read a rectangle of the opened file in its own frame; see `read`."""
-        if self.in_archive:
-            image, valid = read_window(source, source.indexes, window, self.nodata)
-            return select_bands(image, self.bands), valid
-        return read_window(source, self.bands, window, self.nodata)
-
     def read(self, rows: slice, columns: slice) -> tuple[Float32[np.ndarray, "c h w"], Bool[np.ndarray, "h w"]]:
-        """Read a rectangle in the frame of the network, in the units that the file declares.
+        """Read a rectangle in the frame of the network, in the units of the product.
 
         Args:
             rows: slice with start and stop
@@ -80,29 +88,52 @@ class Image:
 
         Returns:
             The network's bands, 0 on nodata, and whether each pixel is valid: see `sn6.datasets.raster`. In a tile of
-            an archive all bands on disk decide, as in training; in another image the bands of the network.
+            a data set all bands on disk decide, as in training; in another image the bands of the network.
 
         Raises:
             UserError: the file is broken or truncated, or its values are complex
         """
-        region = self.to_file(rows, columns)
-        window = [slice(side.start // self.repeat, -(-side.stop // self.repeat)) for side in region]
-        try:
-            with self.open() as source:
-                image, valid = self.read_window(source, Window.from_slices(*window))
-        except RasterioError as error:
-            raise broken(self.path, error) from None
-        if self.repeat > 1:
-            down, right = (slice(s.start % self.repeat, s.start % self.repeat + s.stop - s.start) for s in region)
-            image, valid = (
-                array.repeat(self.repeat, axis=-2).repeat(self.repeat, axis=-1)[..., down, right]
-                for array in (image, valid)
-            )
+        image, valid = read_repeated(
+            lambda down, right: self.raster.read(down, right, self.bands), *self.to_file(rows, columns), self.repeat
+        )
         return (image[:, ::-1, ::-1], valid[::-1, ::-1]) if self.rotated else (image, valid)
 
+    def stored_as(self) -> tuple[str, bool]:
+        """Return the data type of the first band in the file, and whether the file or its units scale the values.
 
-def broken(path: Path, error: RasterioError) -> UserError:
-    """Return the error of a file whose pixels cannot be read."""
-    return UserError(
-        f"{path} is broken or truncated ({first_line(error)}); download it again", kind="unreadable", key=path
-    )
+        Raises:
+            RasterioError: the file cannot be opened
+        """
+        if isinstance(self.raster, TileImage):
+            driver, bands, is_converted = TILE_DRIVER, self.bands, False
+        else:
+            driver, bands, is_converted = None, self.raster.bands, self.raster.units != DECIBELS
+        with open_raster(self.path, driver) as source:
+            return source.dtypes[bands[0] - 1], is_converted or is_scaled(source, bands)
+
+    @cached_property
+    def _area(self) -> shapely.Geometry | None:
+        if self.area is None:
+            return None
+        area = shapely.from_wkb(self.area)
+        shapely.prepare(area)
+        return area
+
+    def has_area_in(self, rows: slice, columns: slice) -> bool:
+        """Return whether a rectangle in the frame of the network touches the ground to predict."""
+        if self._area is None:
+            return True
+        down, right = self.to_file(rows, columns)
+        west, north = self.corner
+        x, y = (
+            west + np.array([right.start, right.stop]) * self.pixel,
+            north - np.array([down.stop, down.start]) * self.pixel,
+        )
+        return bool(shapely.intersects(self._area, shapely.box(x[0], y[0], x[1], y[1])))
+
+    def is_in_area(self, polygons: Shaped[np.ndarray, "n"]) -> Bool[np.ndarray, "n"]:
+        """Return which polygons, in pixels of the file, have their centroid on the ground to predict."""
+        if self._area is None:
+            return np.ones(len(polygons), dtype=bool)
+        centroids = to_ground(shapely.centroid(polygons), self.corner, self.pixel)
+        return np.asarray(shapely.intersects(self._area, centroids), dtype=bool)

@@ -1,73 +1,89 @@
-"""Read where a GeoTIFF is on the ground, and refuse places from which footprints and areas would be wrong."""
+"""Place an image on the grid on which a network sees it, and refuse images of which footprints would be wrong."""
 
-from pathlib import Path
+from typing import NamedTuple
 
 import rasterio
-from rasterio.crs import CRS
 
 from sn6.datasets.declaration import Product
-from sn6.datasets.georeference import TOLERANCE, centre, indirect_placement, metres_per_unit, place_of, warp_advice
+from sn6.datasets.georeference import indirect_placement, warp_advice
+from sn6.datasets.placed_image import Grid, grid_of, is_metric_grid, is_north_up, native_pixel_size
 from sn6.errors import UserError
 
+MAX_FACTOR = 2.0  # between the pixel size of an image and the network's
+ROUNDING = 1.001
 
-def read_grid(
-    raster: rasterio.DatasetReader, path: Path, product: Product
-) -> tuple[tuple[float, float], float, str | None]:
-    """Return west and north edge, size of a pixel of the labels' grid, and CRS ("EPSG:<code>") of an image.
 
-    An image without georeference has (0, 0), 1 and None.
+class Placement(NamedTuple):
+    """Where the pixels of an image are, as they are read.
+
+    Attributes:
+        grid: of the pixels; without a CRS in the units of the file, or in pixels where it has none
+        crs: of the grid, None without CRS
+        warped_from: pixel size of the file in m where it is warped to the grid; None where it is read as it is
+    """
+
+    grid: Grid
+    crs: str | None
+    warped_from: float | None
+
+
+def place(source: rasterio.DatasetReader, path: str, product: Product) -> Placement:
+    """Return where an image is, with the pixel size of the product.
+
+    An image without a CRS is used as it is.
 
     Args:
-        raster: the open file
+        source: the open file
         path: of the file, for messages
-        product: that the network was trained on; its pixel size is in the command that warps an image
+        product: that the network was trained on
 
     Raises:
-        UserError: the image is placed by other means than an affine transform, is not north-up with square pixels, or
-            its CRS is not in metres at its centre or has no EPSG code
+        UserError: the image is placed by polynomials or arrays, is at no place, has no CRS and is not north-up, or its
+            pixels are more than MAX_FACTOR times larger or smaller than the network's
     """
-    grid, crs = raster.transform, raster.crs
-    if grid.is_identity:
-        if placed := indirect_placement(raster):
-            means, option, place = placed
-            raise UserError(
-                f"{path} is placed by {means}, without pixels along the axes of a CRS; warp it: "
-                f"{warp_advice(path, place, product.pixel_size, option)}",
-                kind="wrong_data",
-                key=path,
-                value=means,
-            )
-        return (0.0, 0.0), 1.0, None
-    x, y = centre(grid, *raster.shape)
-    place = place_of(crs, x, y) if crs is not None else None
-    advice = warp_advice(path, place, product.pixel_size)
-    if not grid.is_rectilinear or grid.a <= 0 or abs(grid.a + grid.e) > 1e-3 * grid.a:
-        raise UserError(f"{path} is not north-up with square pixels; warp it: {advice}", kind="wrong_data", key=path)
-    if crs is not None and place is None:
+    if source.transform.is_identity and not source.gcps[0] and (placed := indirect_placement(source)):
+        means, option, where = placed
         raise UserError(
-            f"{path} has CRS {crs_name(crs)}, in which its centre {x:g}, {y:g} is no place on the ground; correct its "
-            "CRS or its position, for example with gdal_edit",
+            f"{path} is placed by {means}; warp it: {warp_advice(path, where, product.pixel_size, option)}",
             kind="wrong_data",
             key=path,
-            value=str(crs),
+            value=means,
         )
-    if crs is not None and (fault := crs_fault(crs, x, y)):
+    if source.crs is None and not source.gcps[0]:
+        return unplaced(source, path, product.repeat)
+    grid, is_warped = grid_of(source, path, product.pixel_size)
+    if not is_warped:
+        return Placement(grid, grid.crs, None)
+    native = own_pixel_size(source, grid)
+    factor = max(native / product.pixel_size, product.pixel_size / native)
+    if factor > MAX_FACTOR * ROUNDING:
         raise UserError(
-            f"{path} has CRS {crs_name(crs)}, {fault}; warp it: {advice}", kind="wrong_data", key=path, value=str(crs)
+            f"{path} has pixels of {native:.3g} m, but the network was trained at {product.pixel_size:g} m, and images "
+            f"are resampled by up to a factor of {MAX_FACTOR:g}; give an image or a network of another resolution",
+            kind="wrong_data",
+            key=path,
+            value=round(native, 4),
         )
-    return (grid.c, grid.f), grid.a / product.repeat, None if crs is None else f"EPSG:{crs.to_epsg()}"
+    return Placement(grid, grid.crs, native)
 
 
-def crs_fault(crs: CRS, x: float, y: float) -> str | None:
-    """Return why footprints and areas in a CRS would be wrong at a point on the ground; None where they are right."""
-    if not crs.is_projected:
-        return "which is not in metres"
-    wrong = max(metres_per_unit(crs, x, y), key=lambda metres: abs(metres - 1))
-    if not abs(wrong - 1) <= TOLERANCE:
-        return f"whose unit is {wrong:.4g} m there"
-    return None if crs.to_epsg() is not None else "which has no EPSG code"
+def unplaced(source: rasterio.DatasetReader, path: str, repeat: int) -> Placement:
+    """Return the grid of an image without a CRS: in the units of the file, or in samples where it has no transform."""
+    transform = source.transform
+    if transform.is_identity:
+        return Placement(Grid("", 0.0, 0.0, float(repeat), *source.shape), None, None)
+    if not is_north_up(transform):
+        raise UserError(
+            f"{path} has no CRS and is not north-up with square pixels; write its CRS into it, for example with "
+            "gdal_edit",
+            kind="wrong_data",
+            key=path,
+        )
+    return Placement(Grid("", transform.c, transform.f, transform.a, *source.shape), None, None)
 
 
-def crs_name(crs: CRS) -> str:
-    """Return the code of a CRS, or its name in quotes."""
-    return f"EPSG:{crs.to_epsg()}" if crs.to_epsg() is not None else repr(crs.to_wkt().split('"')[1])
+def own_pixel_size(source: rasterio.DatasetReader, grid: Grid) -> float:
+    """Return the pixel size of a file in m, before it is warped to a grid."""
+    if not source.gcps[0] and is_metric_grid(source):
+        return float(source.transform.a)
+    return native_pixel_size(source, rasterio.crs.CRS.from_string(grid.crs))

@@ -46,7 +46,9 @@ class Plan:
     def mosaic(self, number: int) -> Mosaic:
         """Return the mosaic of the outputs for an image."""
         image = self.images[number]
-        return Mosaic(self.folder / f"outputs{number}", image.height, image.width, self.window, self.overlap)
+        is_needed = None if image.area is None else image.has_area_in
+        size = image.height, image.width
+        return Mosaic(self.folder / f"outputs{number}", *size, self.window, self.overlap, is_needed)
 
     def part(self, number: int) -> Path:
         """Return the file of the footprints of an image; it exists when the image is finished."""
@@ -74,7 +76,7 @@ class Plan:
             "checkpoint": [str(path.resolve()) for path in self.checkpoints],
             "checkpoint_sha256": digests,
             "images": len(self.images),
-            "first_image": str(self.images[0].path.resolve()),
+            "first_image": self.images[0].path,
             "images_sha256": sha256(repr(self.images).encode()).hexdigest(),
             "window": self.window,
             "overlap": self.overlap,

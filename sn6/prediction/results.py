@@ -13,7 +13,7 @@ from sn6.footprints.merging import join_halves, suppress_overlaps
 from sn6.formats.challenge_csv import ChallengeCSVWriter
 from sn6.formats.geojson import GeoJSONWriter
 from sn6.formats.geoparquet import GeoParquetWriter
-from sn6.formats.writer import FootprintWriter
+from sn6.formats.writer import common_crs, to_crs
 from sn6.prediction.images import Image
 from sn6.prediction.partial_results import read_part
 from sn6.prediction.pictures import draw_pictures
@@ -40,19 +40,24 @@ def write_results(out: Path, plan: Plan, merge: bool, pictures: int, source: Sou
 
 def write_footprints(out: Path, plan: Plan) -> int:
     """Write `proposals.csv`, `footprints.geojson` and `footprints.parquet`, and return the number of footprints."""
-    count, first = 0, plan.images[0]
+    count, frame = 0, frame_of(plan)
     with (
         ChallengeCSVWriter(out / "proposals.csv") as csv,
-        GeoJSONWriter(out / "footprints.geojson", first.crs, first.pixel) as geojson,
-        GeoParquetWriter(out / "footprints.parquet", first.crs, first.pixel) as geoparquet,
+        GeoJSONWriter(out / "footprints.geojson", *frame) as geojson,
+        GeoParquetWriter(out / "footprints.parquet", *frame) as geoparquet,
     ):
-        writers: tuple[FootprintWriter, ...] = (csv, geojson, geoparquet)
         for number, image in enumerate(plan.images):
             for chunk in read_part(plan.part(number)):
                 count += len(chunk)
-                for writer in writers:
-                    writer.write(image.image_id, image.corner, chunk)
+                csv.write(image.image_id, image.corner, chunk)
+                for writer in (geojson, geoparquet):
+                    writer.write(image.image_id, image.corner, chunk, image.crs, image.pixel)
     return count
+
+
+def frame_of(plan: Plan) -> tuple[str | None, float]:
+    """Return the CRS of files of footprints, and the pixel size of the first image."""
+    return common_crs(image.crs for image in plan.images), plan.images[0].pixel
 
 
 def write_merged(out: Path, plan: Plan) -> int:
@@ -63,22 +68,25 @@ def write_merged(out: Path, plan: Plan) -> int:
     chunks = [(i, image, chunk) for i, image in enumerate(plan.images) for chunk in read_part(plan.part(i))]
     numbers = np.repeat([i for i, _, _ in chunks], [len(chunk) for _, _, chunk in chunks])
     cut = np.concatenate([touches_edge(chunk.polygons, image) for _, image, chunk in chunks])
-    polygons = np.concatenate([to_ground(chunk.polygons, image.corner, image.pixel) for _, image, chunk in chunks])
+    crs, pixel = frame_of(plan)
+    polygons = np.concatenate(
+        [to_crs(to_ground(chunk.polygons, image.corner, image.pixel), image.crs, crs) for _, image, chunk in chunks]
+    )
     confidences = np.concatenate([chunk.confidences for _, _, chunk in chunks])
     kept = suppress_overlaps(polygons, confidences, numbers, cut)
     polygons, confidences, best = join_halves(polygons[kept], confidences[kept], cut[kept])
     numbers = numbers[kept][best]
-    first = plan.images[0]
     with (
-        GeoJSONWriter(out / "merged.geojson", first.crs, first.pixel) as geojson,
-        GeoParquetWriter(out / "merged.parquet", first.crs, first.pixel) as geoparquet,
+        GeoJSONWriter(out / "merged.geojson", crs, pixel) as geojson,
+        GeoParquetWriter(out / "merged.parquet", crs, pixel) as geoparquet,
     ):
         for number, indices in group_by_image(numbers):
             image = plan.images[number]
             corners = np.tile(np.array(image.corner, dtype=np.float64), (len(indices), 1))
-            merged = Footprints(to_pixels(polygons[indices], corners, first.pixel), confidences[indices])
-            geojson.write(image.image_id, image.corner, merged)
-            geoparquet.write(image.image_id, image.corner, merged)
+            on_ground = to_crs(polygons[indices], crs, image.crs)
+            merged = Footprints(to_pixels(on_ground, corners, image.pixel), confidences[indices])
+            for writer in (geojson, geoparquet):
+                writer.write(image.image_id, image.corner, merged, image.crs, image.pixel)
     return len(polygons)
 
 

@@ -5,14 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-import rasterio
+from jaxtyping import Float32
 from rasterio.errors import RasterioError
-from rasterio.windows import Window
 
 from sn6.data.units import Mismatch, Sample, find_mismatch
-from sn6.datasets.raster import is_scaled
-from sn6.errors import UserError, counted
-from sn6.prediction.images import Image, broken
+from sn6.datasets.radar_units import MAX_DECIBELS, MIN_DECIBELS
+from sn6.errors import UserError, counted, first_line
+from sn6.prediction.images import Image
 from sn6.prediction.networks import TrainedNetwork
 from sn6.progress import track
 
@@ -39,7 +38,8 @@ def compare_values(images: Sequence[Image], networks: Sequence[TrainedNetwork]) 
         A warning about the image that differs most; None where all are similar.
 
     Raises:
-        UserError: an image differs so much that the network cannot give anything useful, or cannot be read
+        UserError: an image differs so much that the network cannot give anything useful, has values that no decibels
+            are, or cannot be read
     """
     name = f"checking the values of {counted(len(images), 'image')}"
     with ThreadPoolExecutor(THREADS) as pool:
@@ -73,7 +73,23 @@ def check_image(image: Image, networks: Sequence[TrainedNetwork]) -> Finding | N
         mismatch = find_mismatch(sample, trained.statistics, source.product, source.band_names)
         if mismatch is not None:
             findings.append(Finding(image, mismatch))
-    return max(findings, key=lambda finding: finding.mismatch.deviation, default=None)
+    worst = max(findings, key=lambda finding: finding.mismatch.deviation, default=None)
+    if (worst is None or not worst.mismatch.refused) and not networks[0].source.product.optical:
+        check_decibels(sample, image)
+    return worst
+
+
+def check_decibels(sample: Sample, image: Image) -> None:
+    """Raise a UserError where half of the values of radar are no decibels."""
+    median = np.median(sample.values, axis=1)
+    if not ((median >= MIN_DECIBELS) & (median <= MAX_DECIBELS)).all():
+        raise UserError(
+            f"{image.path} has values around {', '.join(f'{value:.3g}' for value in median)}, which are no decibels; "
+            "set units=, scale= and offset= to what they are, or check_values=false to predict nevertheless",
+            kind="wrong_data",
+            key=image.path,
+            value=[round(value, 3) for value in median.tolist()],
+        )
 
 
 def read_sample(image: Image) -> Sample | None:
@@ -82,28 +98,32 @@ def read_sample(image: Image) -> Sample | None:
     Raises:
         UserError: the file is broken or truncated
     """
+    for grid in GRIDS:
+        values = read_grid_of_windows(image, *grid)
+        if values.shape[1] >= ENOUGH:
+            break
+    if values.shape[1] < MINIMUM:
+        return None
     try:
-        with image.open() as source:
-            for grid in GRIDS:
-                values = read_grid_of_windows(image, source, *grid)
-                if values.shape[1] >= ENOUGH:
-                    break
-            dtype, scaled = source.dtypes[image.bands[0] - 1], is_scaled(source, image.bands)
+        return Sample(values, *image.stored_as())
     except RasterioError as error:
-        raise broken(image.path, error) from None
-    return Sample(values, dtype, scaled) if values.shape[1] >= MINIMUM else None
+        raise UserError(
+            f"{image.path} cannot be opened ({first_line(error)}); download it again",
+            kind="unreadable",
+            key=image.path,
+        ) from None
 
 
-def read_grid_of_windows(image: Image, source: rasterio.DatasetReader, rows: int, columns: int) -> np.ndarray:
-    """Return the valid pixels (c, n) of windows on a grid over the file."""
-    height, width = min(HEIGHT, source.height), min(WIDTH, source.width)
+def read_grid_of_windows(image: Image, rows: int, columns: int) -> Float32[np.ndarray, "c _"]:
+    """Return the valid pixels (c, n) of windows on a grid over the image."""
+    height, width = min(HEIGHT, image.height), min(WIDTH, image.width)
     tops, lefts = (
         np.unique(np.linspace(0, size - length, number + 2).astype(int)[1:-1])
-        for size, length, number in ((source.height, height, rows), (source.width, width, columns))
+        for size, length, number in ((image.height, height, rows), (image.width, width, columns))
     )
     parts = []
     for top in tops.tolist():
         for left in lefts.tolist():
-            pixels, valid = image.read_window(source, Window(left, top, width, height))
+            pixels, valid = image.read(slice(top, top + height), slice(left, left + width))
             parts.append(pixels[:, valid])
     return np.concatenate(parts, axis=1)

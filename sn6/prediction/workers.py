@@ -57,7 +57,7 @@ class Worker:
             write_probability(self.plan.rasters / f"{image.image_id}.tif", image, mosaic)
         size, read = (image.height, image.width), partial(read_maps, mosaic, self.ensemble.heads)
         chunks = footprints_by_blocks(read, *size, self.plan.polygonizer, image.pixel_metres)
-        write_part(self.plan.part(number), (to_file_frame(chunk, image) for chunk in chunks))
+        write_part(self.plan.part(number), (within_area(to_file_frame(chunk, image), image) for chunk in chunks))
         shutil.rmtree(mosaic.folder)
         return []
 
@@ -74,6 +74,12 @@ def to_file_frame(footprints: Footprints, image: Image) -> Footprints:
     if not image.rotated:
         return footprints
     return Footprints(rotate_polygons(footprints.polygons, image.height, image.width), footprints.confidences)
+
+
+def within_area(footprints: Footprints, image: Image) -> Footprints:
+    """Return the footprints, in the frame of the file, whose centroid is on the ground to predict."""
+    kept = image.is_in_area(footprints.polygons)
+    return Footprints(footprints.polygons[kept], footprints.confidences[kept])
 
 
 worker: Worker  # of this process

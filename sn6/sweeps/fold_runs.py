@@ -74,7 +74,7 @@ def find_fold_runs(folder: Path, root: Path | None) -> FoldRuns:
 
     Raises:
         UserError: there are none, one is not finished, they differ in more than the fold, a fold is missing or there
-            twice, or the archive is not that of the runs
+            twice, or the archive is not that of the runs, or they have none
     """
     if (folder / METRICS_FILE).exists() or (folder / CONFIG_FILE).exists():
         raise UserError(

@@ -30,11 +30,12 @@ from sn6.files import write_csv
 from sn6.footprints.polygonizer import Maps, Polygonizer
 from sn6.formats.challenge_csv import ChallengeCSVWriter
 from sn6.formats.geojson import GeoJSONWriter
+from sn6.formats.writer import common_crs
 from sn6.heads import Heads
 from sn6.plots.curves import calibration_figure
 from sn6.plots.tiles import save_figure
 from sn6.prediction.ensemble import Averaging
-from sn6.prediction.inputs import archive_images
+from sn6.prediction.inputs import tile_image
 from sn6.prediction.networks import TrainedNetwork, default_precision, load_network, window_and_overlap
 from sn6.prediction.output_folder import UNFINISHED
 from sn6.prediction.plan import Plan
@@ -124,13 +125,11 @@ def load_fold(run: FoldRun, tiles: Sequence[Tile], options: Options) -> TrainedN
 def make_plan(folds: FoldRuns, number: int, network: TrainedNetwork, options: Options) -> Plan:
     """Return the plan that predicts the validated tiles of a run with its network, in their order."""
     run, tiles = folds.runs[number], folds.tiles[number]
-    image_ids = [tile.image_id for tile in tiles]
-    images = {image.image_id: image for image in archive_images(folds.data_set, "train", network.source, image_ids)}
     device = list_devices(options.device, 1)[0]
     plan = Plan(
         (run.checkpoint,),
         options.allow,
-        tuple(images[image_id] for image_id in image_ids),
+        tuple(tile_image(folds.data_set, tile, network.source) for tile in tiles),
         *window_and_overlap(None, None, network),
         Averaging(bool(options.flips), options.scales, default_precision(device, network)),
         network.polygonizer,
@@ -203,16 +202,17 @@ def calibrate(
 
 def write_footprints(folds: FoldRuns, pooled: Sequence[PooledTile], point: Choice | Polygonizer) -> None:
     """Write the footprints of all tiles, each at its operating point: of its half, or that of all."""
+    crs = common_crs(one.plan.images[one.number].crs for one in pooled)
     with (
         ChallengeCSVWriter(folds.proposals) as table,
-        GeoJSONWriter(folds.folder / "footprints.geojson", folds.data_set.crs, folds.data_set.pixel_size) as collection,
+        GeoJSONWriter(folds.folder / "footprints.geojson", crs, folds.data_set.pixel_size) as collection,
     ):
         for one in track(pooled, f"writing the footprints of {counted(len(pooled), 'tile')}"):
             polygonizer = point.cross_fitted[one.tile] if isinstance(point, Choice) else point
             image = one.plan.images[one.number]
             footprints = to_file_frame(polygonizer(*one.maps(), folds.data_set.pixel_size), image)
-            for writer in (table, collection):
-                writer.write(image.image_id, image.corner, footprints)
+            table.write(image.image_id, image.corner, footprints)
+            collection.write(image.image_id, image.corner, footprints, image.crs)
 
 
 def write_choice(folds: FoldRuns, choice: Choice | None, config: Polygonizer, options: Options) -> None:
