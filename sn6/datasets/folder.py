@@ -173,7 +173,7 @@ class Folder(DataSet):
         image = PlacedImage(header.path, header.grid, header.bands, header.warped, declared.units, declared.nodata)
         pixels, valid = image.read(rows, columns, bands)
         if not declared.optical:
-            check_decibels(pixels, valid, header.path)
+            check_decibels(pixels[:, valid], header.path, "data.units, data.scale or data.offset")
         if self.area_path is not None:
             valid &= self.area_on(tile, *valid.shape)
             pixels = np.where(valid, pixels, 0)

@@ -1,6 +1,7 @@
 """Convert the values of radar images to decibels."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
 import numpy as np
@@ -59,24 +60,22 @@ class Units:
         return np.where(valid, decibels, 0).astype(np.float32), valid
 
 
-def check_decibels(decibels: Float32[np.ndarray, "c h w"], valid: Bool[np.ndarray, "h w"], path: str) -> None:
+def check_decibels(values: Float32[np.ndarray, "c n"], path: str | Path, keys: str) -> None:
     """Raise a UserError where a band has values that no radar gives in decibels, so that the units must be others.
 
     Args:
-        decibels: of all bands
-        valid: false on nodata
+        values: of valid pixels
         path: file to name in the message
+        keys: that set the units, for the message
     """
-    if not valid.any():
+    if not values.size:
         return
-    for number, band in enumerate(decibels, start=1):
-        inside = band[valid]
-        extreme = inside.max() if inside.max() > MAX_DECIBELS else np.median(inside)
+    for number, band in enumerate(values, start=1):
+        extreme = float(band.max() if band.max() > MAX_DECIBELS else np.median(band))
         if not MIN_DECIBELS <= extreme <= MAX_DECIBELS:
             raise UserError(
-                f"{path}: band {number} has {extreme:.4g} dB, which no radar measures; set data.units, data.scale or "
-                "data.offset",
+                f"{path}: band {number} has {extreme:.4g} dB, which no radar measures; set {keys}",
                 kind="wrong_data",
                 key=path,
-                value=float(extreme),
+                value=extreme,
             )

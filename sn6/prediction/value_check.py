@@ -9,7 +9,7 @@ from jaxtyping import Float32
 from rasterio.errors import RasterioError
 
 from sn6.data.units import Mismatch, Sample, find_mismatch
-from sn6.datasets.radar_units import MAX_DECIBELS, MIN_DECIBELS
+from sn6.datasets.radar_units import check_decibels
 from sn6.errors import UserError, counted, first_line
 from sn6.prediction.images import Image
 from sn6.prediction.networks import TrainedNetwork
@@ -75,21 +75,8 @@ def check_image(image: Image, networks: Sequence[TrainedNetwork]) -> Finding | N
             findings.append(Finding(image, mismatch))
     worst = max(findings, key=lambda finding: finding.mismatch.deviation, default=None)
     if (worst is None or not worst.mismatch.refused) and not networks[0].source.product.optical:
-        check_decibels(sample, image)
+        check_decibels(sample.values, image.path, "units=, scale= or offset=")
     return worst
-
-
-def check_decibels(sample: Sample, image: Image) -> None:
-    """Raise a UserError where half of the values of radar are no decibels."""
-    median = np.median(sample.values, axis=1)
-    if not ((median >= MIN_DECIBELS) & (median <= MAX_DECIBELS)).all():
-        raise UserError(
-            f"{image.path} has values around {', '.join(f'{value:.3g}' for value in median)}, which are no decibels; "
-            "set units=, scale= and offset= to what they are, or check_values=false to predict nevertheless",
-            kind="wrong_data",
-            key=image.path,
-            value=[round(value, 3) for value in median.tolist()],
-        )
 
 
 def read_sample(image: Image) -> Sample | None:
