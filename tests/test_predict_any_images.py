@@ -16,7 +16,6 @@ from rasterio.warp import transform, transform_bounds
 
 from sn6.checkpoints.weights_file import write_weights
 from sn6.data.source import Source
-from sn6.datasets.declaration import Product
 from sn6.datasets.folder import Folder
 from sn6.datasets.radar_units import Units
 from sn6.formats.challenge_csv import read_proposals
@@ -371,7 +370,7 @@ def test_the_reader_is_that_of_training(tmp_path):
     path = write(tmp_path / "in/scene.tif", crs, grid, size)
     data_set = Folder(images=str(path), units="dn", offset=OFFSET, pixel_size=0.5, tile_size=4096)
     product = data_set.products["images"]
-    assert product == Product(**PRODUCT | {"bands": ("VH", "VV")}, units=Units("dn", 1.0, OFFSET))
+    assert (product.bands, product.units) == (("VH", "VV"), Units("dn", 1.0, OFFSET))
     (tile,) = data_set.tiles("train", "images")
     pixels, valid = data_set.read(tile, "images", (2,))
     image = raster_image(str(path), "scene", Source(product, (2,), orient=False, min_area=20.0), ReadOptions())
