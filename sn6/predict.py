@@ -120,6 +120,7 @@ def predict(
         batch,
         out / UNFINISHED,
         out / "probability" if probability else None,
+        first.heads.class_names,
     )
     warnings = [pixel_size_warning(found[0], first.source.product.grid)]
     warnings += [compare_values(found, networks) if check_values else None]

@@ -118,6 +118,7 @@ class DataSet(ABC):
         crs: of the bounds of its tiles, as "EPSG:<code>"
         pixel_size: m, of samples and labels
         splits: of its tiles
+        classes: names of the classes of buildings, in the order of their numbers in the labels; none for one class
     """
 
     name: ClassVar[str]
@@ -126,6 +127,7 @@ class DataSet(ABC):
     crs: str
     pixel_size: float
     splits: ClassVar[tuple[Split, ...]] = ("train",)
+    classes: tuple[str, ...] = ()
 
     @property
     def radar(self) -> str | None:

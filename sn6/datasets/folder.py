@@ -19,7 +19,7 @@ from sn6.datasets.declaration import DataSet, Product, Split, Tile
 from sn6.datasets.image_files import ImageHeader, find_files, read_headers
 from sn6.datasets.placed_image import PlacedImage
 from sn6.datasets.radar_units import UnitName, Units
-from sn6.datasets.vector_labels import Buildings, LabelColumns, read_buildings
+from sn6.datasets.vector_labels import Buildings, LabelColumns, count_categories, read_buildings
 from sn6.errors import UserError
 from sn6.footprints import Labels
 from sn6.targets.rasterize import rasterize_instances
@@ -40,6 +40,8 @@ class Folder(DataSet):
         labels: a vector file, or a folder with one of the same stem for each image; None where there are none
         where: SQL condition on the attributes of the labels
         height: attribute of the labels with the height in m
+        category: attribute of the labels with the class; None for one class
+        classes: values of `category` in the order of their numbers; buildings of other classes are left out
         area: polygon layer of the ground where the labels are complete; None where that is all of the images
         pixel_size: m; None for that of the images, which is then equal for all
         tile_size: pixels; largest edge length of a tile
@@ -54,7 +56,7 @@ class Folder(DataSet):
         cache: folder of the cache `.sn6`; None for the folder that contains all images
 
     Raises:
-        UserError: there are no images, or they disagree
+        UserError: there are no images, or they disagree; one of category and classes is missing
     """
 
     name = "folder"
@@ -67,6 +69,8 @@ class Folder(DataSet):
         labels: str | None = None,
         where: str | None = None,
         height: str | None = None,
+        category: str | None = None,
+        classes: list[str | int] | None = None,
         area: str | None = None,
         pixel_size: PositiveFloat | None = None,
         tile_size: PositiveInt = 1024,
@@ -91,7 +95,9 @@ class Folder(DataSet):
         self.products = {PRODUCT: product}
         self.crs = Counter(header.grid.crs for header in self.headers).most_common(1)[0][0]
         self.label_path, self.area_path = (None if path is None else Path(path) for path in (labels, area))
-        self.columns = LabelColumns(where, height)
+        check_category(category, classes)
+        self.classes = tuple(str(name) for name in classes or ())
+        self.columns = LabelColumns(where, height, category, self.classes)
         self.look_directions = None if look_directions is None else Path(look_directions)
         self.places = cut_into_tiles(self.headers, tile_size)
 
@@ -111,6 +117,8 @@ class Folder(DataSet):
             raise UserError(
                 f"{self.root} has no {product} tile in {split}", kind="not_found", key=self.root, value=product
             )
+        if self.classes and self.label_path is not None:
+            check_classes(self.classes, self.found_categories, self.label_path)
         return [self.tile(split, image_id) for image_id in sorted(self.places)]
 
     def tile(self, split: Split, image_id: str) -> Tile:
@@ -189,6 +197,11 @@ class Folder(DataSet):
             self._read[path, crs] = read_buildings(path, self.columns).to_crs(crs)
         return self._read[path, crs]
 
+    @cached_property
+    def found_categories(self) -> Counter[str]:
+        """Return the number of features of each class in all label files."""
+        return sum((count_categories(path, self.columns) for path in self.label_tables), Counter())
+
     def area_in(self, crs: str) -> Buildings:
         """Return the polygons of the area of the labels in a CRS."""
         assert self.area_path is not None
@@ -253,6 +266,7 @@ class Folder(DataSet):
         return "a vector file with its CRS"
 
 
+MAX_SHOWN = 20  # classes in a message
 SIDECARS = (".cpg", ".dbf", ".prj", ".qix", ".sbn", ".sbx", ".shx", ".qml", ".xml")  # beside a Shapefile or layer
 
 
@@ -296,6 +310,46 @@ def check_names(names: Sequence[str], header: ImageHeader) -> None:
             kind="invalid_value",
             key="data.band_names",
             value=list(names),
+        )
+
+
+def check_category(category: str | None, classes: Sequence[str | int] | None) -> None:
+    """Raise a UserError where the attribute of the class or the list of classes is missing, or a class is repeated."""
+    if (category is None) != (not classes):
+        given, missing = (
+            ("data.category", "data.classes") if category is not None else ("data.classes", "data.category")
+        )
+        raise UserError(
+            f"{given} needs {missing}: the attribute of the labels with the class, and the list of classes; set both",
+            kind="missing_value",
+            key=missing,
+        )
+    if classes and len({str(name) for name in classes}) < len(classes):
+        raise UserError(
+            f"invalid data.classes={list(classes)}: a class is given twice; list each once",
+            kind="invalid_value",
+            key="data.classes",
+            value=list(classes),
+        )
+
+
+def check_classes(classes: Sequence[str], found: Mapping[str, int], path: Path) -> None:
+    """Raise a UserError for a class that no label has.
+
+    Args:
+        classes: that are listed
+        found: class → number of labels
+        path: of the labels
+    """
+    if missing := [name for name in classes if not found.get(name)]:
+        known = [name for name in sorted(found) if name]
+        shown = ", ".join(known[:MAX_SHOWN]) + (f" and {len(known) - MAX_SHOWN} more" if len(known) > MAX_SHOWN else "")
+        raise UserError(
+            f"data.classes has {', '.join(missing)}, a class that no label of {path} has; choose from "
+            f"{shown or 'other values: data.category is empty everywhere'}",
+            kind="not_found",
+            key="data.classes",
+            value=missing[0],
         )
 
 

@@ -1,6 +1,7 @@
 """Write footprints tile by tile into a file that appears only when it is complete."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -18,10 +19,12 @@ class FootprintWriter(ABC):
 
     Args:
         path: file to write; its folder is created
+        classes: names of the classes of the footprints, in the order of their numbers; none for one class
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, classes: Sequence[str] = ()) -> None:
         self.path = path
+        self.classes = tuple(classes)
 
     def __enter__(self: Writer) -> Writer:
         with ExitStack() as stack:
@@ -39,6 +42,13 @@ class FootprintWriter(ABC):
     def _end_if_complete(self, kind: type[BaseException] | None, *_: Any) -> None:
         if kind is None:
             self._end()
+
+    def categories(self, footprints: Footprints) -> list[str]:
+        """Return the name of the class of each footprint; none for one class."""
+        if not self.classes:
+            return []
+        assert footprints.classes is not None, "footprints of several classes have classes"
+        return [self.classes[number - 1] for number in footprints.classes.tolist()]
 
     @abstractmethod
     def write(self, image_id: str, corner: Corner, footprints: Footprints) -> None:
@@ -66,10 +76,11 @@ class GroundWriter(FootprintWriter):
         path: file to write; its folder is created
         crs: of the tiles, as "EPSG:<code>"; None for images without a CRS, whose file gets none either
         pixel_size: in the units of the CRS
+        classes: names of the classes of the footprints, in the order of their numbers; none for one class
     """
 
-    def __init__(self, path: Path, crs: str | None, pixel_size: float) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, crs: str | None, pixel_size: float, classes: Sequence[str] = ()) -> None:
+        super().__init__(path, classes)
         self.crs = crs
         self.pixel_size = pixel_size
         self._tiles: dict[str, Corner] = {}
