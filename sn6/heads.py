@@ -40,7 +40,7 @@ class Heads(dict[str, Target]):
     def class_names(self) -> tuple[str, ...]:
         """Return the names of the classes of buildings; none where there is one class."""
         target = self.get(CLASSES)
-        return tuple(map(str, target.names)) if isinstance(target, Classes) else ()
+        return target.class_names if isinstance(target, Classes) else ()
 
     def split(self, outputs: Float[Tensor, "b channels h w"]) -> dict[str, Float[Tensor, "b _ h w"]]:
         """Divide the output of a network among the heads."""

@@ -2,21 +2,19 @@
 
 import math
 from dataclasses import replace
-from itertools import product
 
 import geopandas
 import numpy as np
 import pytest
-import rasterio
 import shapely
 import torch
 from helpers.labels import labels_of
-from helpers.ranks import on_ranks
-from rasterio.transform import from_origin
+from helpers.two_classes import NAMES, NORTH, PIXEL, WEST, data_of, folder_of, make_world, write_labels
 from shapely import box
 
 from sn6.checkpoints.heads import build_heads
-from sn6.datasets.folder import Folder
+from sn6.data.augment import Dihedral
+from sn6.data.store import Store
 from sn6.datasets.packed_labels import pack
 from sn6.datasets.vector_labels import LabelColumns, read_buildings
 from sn6.errors import UserError
@@ -39,47 +37,15 @@ from sn6.targets.mask import Mask
 from sn6.targets.target import tile_layers
 from sn6.training.loss import as_loss
 
-WEST, NORTH, PIXEL = 390_000.0, 5_820_000.0, 0.5
-NAMES = ("house", "shed")
 NODES = {"classes": {"_target_": "sn6.targets.classes.Classes", "names": list(NAMES)}}
 
 
 # --- labels
 
 
-def write_labels(path, rows, crs="EPSG:25833"):
-    """Write buildings: (polygon in m from the corner of the world, x to the east and y to the south, class)."""
-    polygons = [shapely.transform(polygon, lambda xy: xy * (1, -1) + (WEST, NORTH)) for polygon, _ in rows]
-    frame = geopandas.GeoDataFrame({"kind": [kind for _, kind in rows]}, geometry=polygons, crs=crs)
-    frame.to_crs(4326).to_file(path)
-    return path
-
-
 @pytest.fixture
 def world(tmp_path):
-    """Two images of 64 m beside each other, houses bright and sheds half as bright, and a garage that is not listed."""
-    rows = [(box(x, y, x + 10, y + 8), "house") for x, y in product((6, 40, 70, 104), (5, 36))]
-    rows += [(box(x, y, x + 6, y + 6), "shed") for x, y in product((24, 88), (20, 50))]
-    rows += [(box(50, 54, 56, 60), "garage"), (box(4, 54, 10, 60), None)]
-    write_labels(tmp_path / "b.gpkg", rows)
-    rng = np.random.default_rng(0)
-    (tmp_path / "im").mkdir()
-    for k in range(2):
-        values = rng.integers(1, 40, (1, 128, 128)).astype(np.uint16)
-        x, y = np.meshgrid(64 * k + (np.arange(128) + 0.5) * PIXEL, (np.arange(128) + 0.5) * PIXEL)
-        for polygon, kind in rows:
-            if kind in NAMES:
-                values[0][shapely.contains_xy(polygon, x, y)] = 2000 if kind == "house" else 300
-        profile = {"driver": "GTiff", "height": 128, "width": 128, "count": 1, "dtype": "uint16", "crs": "EPSG:25833"}
-        corner = from_origin(WEST + 64 * k, NORTH, PIXEL, PIXEL)
-        with rasterio.open(tmp_path / "im" / f"{'ab'[k]}.tif", "w", transform=corner, **profile) as file:
-            file.write(values)
-    return tmp_path
-
-
-def folder_of(world, **more):
-    options = {"category": "kind", "classes": list(NAMES), "units": "dn"} | more
-    return Folder(images=str(world / "im"), labels=str(world / "b.gpkg"), **options)
+    return make_world(tmp_path)
 
 
 def test_the_labels_of_a_tile_have_the_numbers_of_their_classes(world):
@@ -362,60 +328,27 @@ def test_a_class_is_scored_by_its_own_buildings_and_pixels():
     assert (shed.intersection, shed.union) == (100, 300)
 
 
-def score_on_ranks(ranks, world):
-    """Validate and test a network that is right by the brightness of the pixels; return the scores of the classes."""
-    from helpers.training import make_trainer
+@pytest.mark.parametrize("store", [None, "disk"])
+def test_crops_have_the_classes_in_place(world, store):
+    """Flipped and rotated, decoded or from the store: a house is where the image is bright, a shed where it is less."""
+    data = data_of(world, augmentation=Dihedral(), crops_per_tile=8, batch_size=4, store=store)
+    data.setup()
+    seen = set()
+    for batch in data.train_dataloader():
+        image, valid, classes = batch["image"], batch["valid"], batch["classes"]
+        bright = torch.where(image > 57, 1, torch.where(image > 40, 2, 0))
+        seen |= set(classes[valid].tolist())
+        # a garage is background, and dark: it is drawn into no image
+        assert torch.equal(classes[valid], bright[valid].float())
+        assert torch.equal(classes > 0, batch["mask"] > 0)
+    assert seen == {0, 1, 2}
 
-    from sn6.callbacks.polygon_f1 import PolygonF1
-    from sn6.data.datamodule import TileDataModule
-    from sn6.heads import Head
-    from sn6.schedules import constant
-    from sn6.segmenter import Segmenter
 
-    class ByBrightness(torch.nn.Module):
-        """Decibels: below 40 background, a shed is at 49.5, a house at 66."""
-
-        def __init__(self):
-            super().__init__()
-            self.weight = torch.nn.Parameter(torch.ones(1))
-
-        def forward(self, image):
-            return torch.cat([(abs(image - level) * -20) for level in (30.5, 66.0, 49.5)], dim=1) * self.weight
-
-    heads = {"classes": Head(Classes(NAMES), CrossEntropy())}
-    data = TileDataModule(
-        folder_of(world, tile_size=64),
-        partition="blocks",
-        fold=0,
-        orient=False,
-        mean=[0.0],
-        std=[1.0],
-        num_workers=0,
-        crop=32,
-        targets={"classes": Classes(NAMES)},
+def test_the_store_of_other_classes_is_another(world):
+    ours, others = (
+        Store(folder_of(world, classes=list(names)), data_of(world).source, world / "store", {})
+        for names in (NAMES, reversed(NAMES))
     )
-    segmenter = Segmenter(ByBrightness(), heads, lambda parameters: torch.optim.SGD(parameters, lr=0.1), constant)
-    callback = PolygonF1(Threshold(min_area=20.0, simplify=0.0))
-    trainer = make_trainer(ranks, world / f"out{ranks}", callbacks=[callback])
-    (world / f"out{ranks}").mkdir(exist_ok=True)
-    trainer.test(segmenter, data, verbose=False)
-    logged = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("test/")}
-    return callback.class_scores, callback.scores["f1"], logged
-
-
-def test_two_ranks_score_the_classes_as_one(world):
-    ((scores, f1, logged),) = on_ranks(score_on_ranks, 1, world)
-    for other in on_ranks(score_on_ranks, 2, world):
-        assert other[:2] == (scores, f1)
-    assert set(scores) == set(NAMES)
-    assert all(one["tp"] > 0 and one["f1"] == 1 and one["iou"] > 0.95 for one in scores.values())
-    assert logged["test/f1_shed"] == scores["shed"]["f1"]
-    assert logged["test/iou_house"] == pytest.approx(scores["house"]["iou"])
-    for ranks in (1, 2):
-        proposals = geopandas.read_file(world / f"out{ranks}" / "footprints.geojson")
-        assert set(proposals["category"]) == set(NAMES)
-        assert ((proposals["category"] == "house") == (proposals["area_m2"] > 60)).all()
-    one, two = (read_proposals(world / f"out{ranks}" / "proposals.csv", NAMES) for ranks in (1, 2))
-    assert {name: found.classes.tolist() for name, found in one.items()} == {
-        name: found.classes.tolist() for name, found in two.items()
-    }
+    tile = folder_of(world).tiles("train", "images")[0]
+    assert ours.files(tile)["instances"] != others.files(tile)["instances"]
+    assert ours.files(tile)["image"] == others.files(tile)["image"]

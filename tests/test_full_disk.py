@@ -4,6 +4,7 @@ import os
 import resource
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -34,15 +35,19 @@ def simulated_tile(path):
 
 def probability(path):
     """Two rows of blocks, so that one may be missing."""
+    from sn6.heads import Heads
     from sn6.prediction.images import Image
     from sn6.prediction.mosaic import Mosaic
     from sn6.prediction.rasters import write_probability
+    from sn6.prediction.workers import read_maps
+    from sn6.targets.mask import Mask
 
     mosaic = Mosaic(path.parent / "logits", 400, 200, 400, 0)
     for region in [region for region in mosaic.regions() if not mosaic.path(region).exists()]:
         values = np.random.default_rng(0).normal(size=[side.stop - side.start for side in region])
         mosaic.write(region, values.astype(np.float32)[None])
-    write_probability(path, Image("a", path, (1,), 400, 200, (5e5, 5.7e6), 0.5, 0.5, "EPSG:32631"), mosaic)
+    read = partial(read_maps, mosaic, Heads({"mask": Mask()}))
+    write_probability(path, Image("a", path, (1,), 400, 200, (5e5, 5.7e6), 0.5, 0.5, "EPSG:32631"), read)
 
 
 def logits(path):

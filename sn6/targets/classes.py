@@ -26,13 +26,13 @@ class Classes(Target):
         UserError: there is no name, one is given twice, or there are more than `MAX_CLASSES`
     """
 
-    names: Sequence[str | int]
+    names: Sequence[str | int] | None
 
     activation: ClassVar[Activation] = "softmax"
     stored_range: ClassVar[tuple[float, float] | None] = (0, 255)  # so that each step is a class
 
     def __post_init__(self) -> None:
-        names = tuple(str(name) for name in self.names)
+        names = self.class_names
         if not names or len(set(names)) < len(names) or len(names) > MAX_CLASSES:
             raise UserError(
                 f"invalid data.classes={list(names)}: the head classes needs 1 to {MAX_CLASSES} different names; set "
@@ -41,12 +41,17 @@ class Classes(Target):
                 key="data.classes",
                 value=list(names),
             )
-        object.__setattr__(self, "names", names)  # as a config gives a list
+        object.__setattr__(self, "names", names)  # as a config gives a list, or null for one class
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Return the names as texts."""
+        return tuple(map(str, self.names or ()))
 
     @property
     def outputs(self) -> int:
         """Return the number of classes, the background included."""
-        return 1 + len(self.names)
+        return 1 + len(self.class_names)
 
     def tile(self, labels: TileLabels) -> Float32[np.ndarray, "1 h w"]:
         """Return the class of the building at each pixel; nodata is background."""
