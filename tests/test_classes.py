@@ -35,6 +35,7 @@ from sn6.targets.classes import Classes
 from sn6.targets.contact import Contact
 from sn6.targets.mask import Mask
 from sn6.targets.target import tile_layers
+from sn6.training.heads import head_errors
 from sn6.training.loss import as_loss
 
 NODES = {"classes": {"_target_": "sn6.targets.classes.Classes", "names": list(NAMES)}}
@@ -209,6 +210,14 @@ def test_a_checkpoint_has_the_names_of_the_classes():
     heads = build_heads(NODES)
     assert heads.class_names == NAMES
     assert heads == Heads({"classes": Classes(NAMES)}) != Heads({"classes": Classes(["shed", "house"])})
+
+
+def test_the_head_of_the_classes_is_no_other_map():
+    """Footprints have their classes from it."""
+    head = {"weight": 1.0, "target": {"_target_": "sn6.targets.height.Height"}, "loss": {"_target_": "sn6.losses.BCE"}}
+    (error,) = head_errors({"heads": {"classes": head}})
+    assert error.key == "heads.classes.target._target_"
+    assert not list(head_errors({"heads": {"classes": head | {"target": NODES["classes"]}}}))
 
 
 def drawn_maps():

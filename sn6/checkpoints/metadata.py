@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import numpy as np
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from sn6.checkpoints.heads import MASK_ONLY, build_heads, foreign_heads
+from sn6.checkpoints.heads import CLASSES_TARGET, MASK_ONLY, build_heads, foreign_heads
 from sn6.checkpoints.init_options import MAX_MULTIPLE
 from sn6.checkpoints.polygonizer import build_polygonizer, is_own_polygonizer
 from sn6.config.types import MAX_WINDOW
@@ -213,6 +213,8 @@ class CheckpointMetadata(Model):
             raise ValueError("a head has no _target_")
         if self.heads.get(MASK, MASK_ONLY[MASK]) != MASK_ONLY[MASK] or not {MASK, CLASSES} & set(self.heads):
             raise ValueError(f"heads.{MASK} is missing, or another map")
+        if self.heads.get(CLASSES, {"_target_": CLASSES_TARGET})["_target_"] != CLASSES_TARGET:
+            raise ValueError(f"heads.{CLASSES} is another map")
         if foreign_heads(self.heads):
             return
         channels, classes = self.to_heads().channels, self.network.get("classes")
