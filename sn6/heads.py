@@ -8,16 +8,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sn6.models.logits import sigmoid
+from sn6.models.logits import sigmoid, softmax
+from sn6.targets.classes import Classes
 from sn6.targets.mask import Mask
 from sn6.targets.target import Position, Target
 
-MASK = "mask"  # the head that every network has: footprints and scores are made from its map
+MASK = "mask"  # footprints and scores are made from its map
+CLASSES = "classes"  # gives footprints their classes; where there is no head `mask`, it gives that map too
+ACTIVATIONS = {"sigmoid": sigmoid, "softmax": softmax, "linear": Tensor.float}
 Outputs = Mapping[str, Float[Tensor, "b _ h w"]]  # by head: of the network before the activation, or maps after it
 
 
 class Heads(dict[str, Target]):
-    """The named maps in the channels of a network: first the mask, then the others by name.
+    """The named maps in the channels of a network: first the mask if there is one, then the others by name.
 
     The order does not depend on that of the declaration, so that weights have the same meaning in every config.
 
@@ -31,19 +34,26 @@ class Heads(dict[str, Target]):
     @property
     def channels(self) -> int:
         """Return the number of channels of all heads."""
-        return sum(target.channels for target in self.values())
+        return sum(target.outputs for target in self.values())
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Return the names of the classes of buildings; none where there is one class."""
+        target = self.get(CLASSES)
+        return target.class_names if isinstance(target, Classes) else ()
 
     def split(self, outputs: Float[Tensor, "b channels h w"]) -> dict[str, Float[Tensor, "b _ h w"]]:
         """Divide the output of a network among the heads."""
-        parts = outputs.split([target.channels for target in self.values()], dim=1)
+        parts = outputs.split([target.outputs for target in self.values()], dim=1)
         return dict(zip(self, parts, strict=True))
 
     def activate(self, outputs: Outputs) -> dict[str, Float[Tensor, "b _ h w"]]:
-        """Return the maps (b, k, h, w) of each head's outputs in float32, without gradient."""
-        return {
-            name: sigmoid(pixels) if self[name].activation == "sigmoid" else pixels.detach().float()
-            for name, pixels in outputs.items()
-        }
+        """Return the maps (b, k, h, w) of each head's outputs in float32, without gradient.
+
+        Where there are classes and no mask, the mask is 1 minus the probability of the background.
+        """
+        maps = {name: ACTIVATIONS[self[name].activation](pixels.detach()) for name, pixels in outputs.items()}
+        return maps if MASK in maps or CLASSES not in maps else {MASK: 1 - maps[CLASSES][:, :1], **maps}
 
     def transform(self, outputs: Float[Tensor, "b channels h w"], position: Position) -> Tensor:
         """Change outputs that were flipped and rotated to a position, where they depend on directions."""
@@ -66,7 +76,7 @@ class Head:
 
     Attributes:
         target: the map
-        loss: (outputs (b, k, h, w), target (b, k, h, w), valid (b, 1, h, w), the maps of its `targets`) → (b,)
+        loss: (outputs (b, k, h, w), target (b, c, h, w), valid (b, 1, h, w), the maps of its `targets`) → (b,)
         weight: factor of the loss
     """
 

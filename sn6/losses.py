@@ -9,6 +9,8 @@ sample without a valid pixel has loss 0 and gradient 0. A mean over samples, eac
 not depend on how the samples are divided into batches: the loss is equal on one device and on several.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
@@ -162,6 +164,37 @@ class SmoothL1(nn.Module):
     def forward(self, outputs: Float[Tensor, "b _ h w"], target: Maps, valid: Mask) -> Float[Tensor, " b"]:
         outputs, target = valid_pixels(outputs, target, valid)
         return valid_mean(F.smooth_l1_loss(outputs, target, reduction="none", beta=self.beta), valid)
+
+
+class CrossEntropy(nn.Module):
+    """Compute the cross entropy of the softmax over classes, mean over valid pixels.
+
+    Args:
+        class_weights: factors of the pixels of each class, the background first; None for 1
+
+    Raises:
+        UserError: (when it is called) another number of factors than of classes
+    """
+
+    class_weights: Tensor | None
+
+    def __init__(self, class_weights: Sequence[PositiveFloat] | None = None) -> None:
+        super().__init__()
+        weights = None if class_weights is None else torch.tensor([*class_weights], dtype=torch.float32)
+        self.register_buffer("class_weights", weights, persistent=False)
+
+    def forward(self, logits: Float[Tensor, "b k h w"], target: Float[Tensor, "b 1 h w"], valid: Mask) -> Tensor:
+        weights, classes = self.class_weights, logits.shape[1]
+        if weights is not None and len(weights) != classes:
+            raise UserError(
+                f"invalid class_weights of CrossEntropy: {len(weights)} numbers for {classes} classes, the background "
+                "included; give one for each",
+                kind="invalid_value",
+                key="class_weights",
+                value=weights.tolist(),
+            )
+        logits, numbers = torch.where(valid, logits.float(), 0.0), torch.where(valid, target, 0.0)[:, 0].long()
+        return valid_mean(F.cross_entropy(logits, numbers, weights, reduction="none")[:, None], valid)
 
 
 def valid_pixels(logits: Float[Tensor, "b _ h w"], target: Maps, valid: Mask) -> tuple[Maps, Maps]:

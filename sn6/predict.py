@@ -143,6 +143,7 @@ def predict(
         batch,
         out / UNFINISHED,
         out / "probability" if probability else None,
+        first.heads.class_names,
     )
     warnings: list[str | None] = [*placement_notes(found, product)]
     warnings += [compare_values(found, networks) if check_values else None]

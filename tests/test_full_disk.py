@@ -4,6 +4,7 @@ import os
 import resource
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -36,9 +37,12 @@ def probability(path):
     """Two rows of blocks, so that one may be missing."""
     from sn6.datasets.placed_image import Grid, PlacedImage
     from sn6.datasets.radar_units import Units
+    from sn6.heads import Heads
     from sn6.prediction.images import Image
     from sn6.prediction.mosaic import Mosaic
     from sn6.prediction.rasters import write_probability
+    from sn6.prediction.workers import read_maps
+    from sn6.targets.mask import Mask
 
     mosaic = Mosaic(path.parent / "logits", 400, 200, 400, 0)
     for region in [region for region in mosaic.regions() if not mosaic.path(region).exists()]:
@@ -47,7 +51,7 @@ def probability(path):
     grid = Grid("EPSG:32631", 5e5, 5.7e6, 0.5, 400, 200)
     raster = PlacedImage(str(path), grid, (1,), False, Units(), None)
     image = Image("a", str(path), raster, (1,), 400, 200, (5e5, 5.7e6), 0.5, 0.5, grid.crs)
-    write_probability(path, image, mosaic)
+    write_probability(path, image, partial(read_maps, mosaic, Heads({"mask": Mask()})))
 
 
 def logits(path):

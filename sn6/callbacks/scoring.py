@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, ParamSpec, TypeVar
 
 import numpy as np
@@ -48,7 +48,7 @@ def score_tile(
     """
     footprints, truth = polygonizer(maps, valid, dataset.source.product.grid), dataset.labels(index).polygons
     if dataset.is_rotated(index):
-        footprints = Footprints(rotate_polygons(footprints.polygons, *valid.shape), footprints.confidences)
+        footprints = replace(footprints, polygons=rotate_polygons(footprints.polygons, *valid.shape))
     return TileResult(footprints, truth, match_tile(truth, footprints.polygons, footprints.confidences))
 
 

@@ -8,11 +8,13 @@ from sn6.cli import check_arguments
 from sn6.config.targets import import_target
 from sn6.errors import UserError
 from sn6.heads import MASK, Heads
+from sn6.targets.classes import Classes
 from sn6.targets.mask import Mask
 from sn6.targets.target import Target
 
 OWN = "sn6.targets."
 Nodes = Mapping[str, Mapping[str, Any]]  # name of the head → `_target_` and fields of its target
+CLASSES_TARGET = f"{Classes.__module__}.{Classes.__qualname__}"
 MASK_ONLY: dict[str, dict[str, Any]] = {MASK: {"_target_": f"{Mask.__module__}.{Mask.__qualname__}"}}
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import numpy as np
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from sn6.checkpoints.heads import MASK_ONLY, build_heads, foreign_heads
+from sn6.checkpoints.heads import CLASSES_TARGET, MASK_ONLY, build_heads, foreign_heads
 from sn6.checkpoints.init_options import MAX_MULTIPLE
 from sn6.checkpoints.polygonizer import build_polygonizer, is_own_polygonizer
 from sn6.config.types import MAX_WINDOW
@@ -20,7 +20,7 @@ from sn6.datasets.declaration import Product
 from sn6.datasets.radar_units import UnitName, Units
 from sn6.errors import UserError, first_line
 from sn6.footprints.polygonizer import Polygonizer
-from sn6.heads import MASK, Heads
+from sn6.heads import CLASSES, MASK, Heads
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 PRECISIONS = {"32": "32-true", "64": "32-true", "64-true": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
@@ -211,8 +211,10 @@ class CheckpointMetadata(Model):
         check_option(self.heads)
         if not all(isinstance(node.get("_target_"), str) for node in self.heads.values()):
             raise ValueError("a head has no _target_")
-        if self.heads.get(MASK) != MASK_ONLY[MASK]:
+        if self.heads.get(MASK, MASK_ONLY[MASK]) != MASK_ONLY[MASK] or not {MASK, CLASSES} & set(self.heads):
             raise ValueError(f"heads.{MASK} is missing, or another map")
+        if self.heads.get(CLASSES, {"_target_": CLASSES_TARGET})["_target_"] != CLASSES_TARGET:
+            raise ValueError(f"heads.{CLASSES} is another map")
         if foreign_heads(self.heads):
             return
         channels, classes = self.to_heads().channels, self.network.get("classes")

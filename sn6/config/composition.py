@@ -48,8 +48,9 @@ def head_channels(*, _root_: Any) -> int:
     for node in (_root_.get("heads") or {}).values():
         channels = 1
         with suppress(Exception):
-            module, _, name = str(node.target["_target_"]).rpartition(".")
-            channels = int(getattr(import_module(module), name).channels)
+            fields: Any = OmegaConf.to_container(node.target, resolve=True)
+            module, _, name = str(fields.pop("_target_")).rpartition(".")
+            channels = int(getattr(import_module(module), name)(**fields).outputs)
         total += channels
     return max(total, 1)
 

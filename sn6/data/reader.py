@@ -21,10 +21,11 @@ NO_TARGETS: Mapping[str, Target] = {}
 def rasterize_labels(
     labels: Labels | None, valid: Bool[np.ndarray, "h w"], min_area: float, pixel_size: float
 ) -> TileLabels:
-    """Return the number of the building at each pixel and their heights, for the buildings that belong in the mask."""
+    """Return the number of the building at each pixel, their heights and classes, of those that belong in the mask."""
     buildings = labels_in_mask(labels, min_area, pixel_size)
     instances = drop_unobserved(rasterize_instances(buildings.polygons, *valid.shape), valid)
-    return TileLabels(instances, valid, np.append(np.nan, buildings.heights), pixel_size)
+    classes = None if buildings.classes is None else np.append(0, buildings.classes)
+    return TileLabels(instances, valid, np.append(np.nan, buildings.heights), pixel_size, classes)
 
 
 def read_sample(data_set: DataSet, tile: Tile, source: Source, targets: Mapping[str, Target] = NO_TARGETS) -> Sample:

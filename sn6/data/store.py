@@ -95,6 +95,8 @@ class Store:
             pixels = " ".join(map(str, (FORMAT, *state))).encode()
             labels = self.data_set.labels(tile)
             buildings = [] if labels is None else [*shapely.to_wkb(labels.polygons), labels.heights.tobytes()]
+            if labels is not None and labels.classes is not None:
+                buildings.append(labels.classes.tobytes())
             pixel_key, label_key = digest(pixels), digest(pixels, *buildings)
             self._files[tile.image_id] = {
                 layer: self.folder / name / f"{tile.image_id}.{pixel_key if layer in IMAGE_LAYERS else label_key}.npy"

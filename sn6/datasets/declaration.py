@@ -124,6 +124,7 @@ class DataSet(ABC):
         path_keys: arguments that say where it is; a copy at another path is the same data set
         label_key: key of the config that gives the labels
         partition: of `sn6.data.partitions` that divides its ground unless another is chosen
+        classes: names of the classes of buildings, in the order of their numbers in the labels; none for one class
     """
 
     name: ClassVar[str]
@@ -135,6 +136,7 @@ class DataSet(ABC):
     path_keys: ClassVar[tuple[str, ...]] = ("root",)
     label_key: ClassVar[str] = "data.root"
     partition: ClassVar[Literal["columns", "ten_columns", "blocks"]] = "blocks"
+    classes: tuple[str, ...] = ()
 
     @property
     def radar(self) -> str | None:

@@ -24,7 +24,7 @@ from sn6.datasets.declaration import DataSet, Product, Split, Tile
 from sn6.datasets.image_files import ImageHeader, find_files, image_names, read_headers
 from sn6.datasets.placed_image import PlacedImage
 from sn6.datasets.radar_units import MIN_DECIBELS, UnitName, Units, check_decibels
-from sn6.datasets.vector_labels import Buildings, LabelColumns, read_buildings
+from sn6.datasets.vector_labels import Buildings, LabelColumns, count_categories, read_buildings
 from sn6.errors import UserError
 from sn6.footprints import Labels
 from sn6.targets.rasterize import rasterize_instances
@@ -47,6 +47,8 @@ class Folder(DataSet):
         labels: a vector file, or a folder with one of the same stem for each image; None where there are none
         where: SQL condition on the attributes of the labels
         height: attribute of the labels with the height in m
+        category: attribute of the labels with the class; None for one class
+        classes: values of `category` in the order of their numbers; buildings of other classes are left out
         area: polygon layer of the ground where the labels are complete; None where that is all of the images
         pixel_size: m; None for that of the images, which is then equal for all
         tile_size: pixels; largest edge length of a tile
@@ -61,7 +63,7 @@ class Folder(DataSet):
         cache: folder of the cache `.sn6`; None for the folder that contains all images
 
     Raises:
-        UserError: there are no images, or they disagree
+        UserError: there are no images, or they disagree; one of category and classes is missing
     """
 
     name = "folder"
@@ -75,6 +77,8 @@ class Folder(DataSet):
         labels: str | None = None,
         where: str | None = None,
         height: str | None = None,
+        category: str | None = None,
+        classes: list[str | int] | None = None,
         area: str | None = None,
         pixel_size: PositiveFloat | None = None,
         tile_size: PositiveInt = 1024,
@@ -110,7 +114,9 @@ class Folder(DataSet):
         self.products = {PRODUCT: product}
         self.crs = Counter(header.grid.crs for header in self.headers).most_common(1)[0][0]
         self.label_path, self.area_path = (None if path is None else Path(path) for path in (labels, area))
-        self.columns = LabelColumns(where, height)
+        check_category(category, classes)
+        self.classes = tuple(str(name) for name in classes or ())
+        self.columns = LabelColumns(where, height, category, classes=self.classes)
         self.look_directions = None if look_directions is None else Path(look_directions)
         self.places = cut_into_tiles(self.headers, tile_size)
 
@@ -133,6 +139,8 @@ class Folder(DataSet):
             raise UserError(
                 f"{self.root} has no {product} tile in {split}", kind="not_found", key=self.root, value=product
             )
+        if self.classes and self.label_path is not None:
+            check_classes(self.classes, self.found_categories, self.label_path)
         tiles = [self.tile(split, image_id) for image_id in sorted(self.places)]
         if self.area_path is not None and not any(map(self.is_in_area, tiles)):
             raise UserError(
@@ -217,6 +225,13 @@ class Folder(DataSet):
             return self.label_path
         return self.files_by_stem.get(self.image_path(tile, PRODUCT).stem)
 
+    @property
+    def label_files(self) -> list[Path]:
+        """Return the files with labels."""
+        if self.label_path is None:
+            return []
+        return [*self.files_by_stem.values()] if self.label_path.is_dir() else [self.label_path]
+
     @cached_property
     def files_by_stem(self) -> dict[str, Path]:
         """Return the label file of each image by its stem."""
@@ -237,6 +252,11 @@ class Folder(DataSet):
                 log.info("%s", note)
             self._read[path, crs] = buildings.to_crs(crs)
         return self._read[path, crs]
+
+    @cached_property
+    def found_categories(self) -> Counter[str]:
+        """Return the number of features of each class in all label files."""
+        return sum((count_categories(path, self.columns) for path in self.label_files), Counter())
 
     def area_in(self, crs: str) -> Buildings:
         """Return the polygons of the area of the labels in a CRS."""
@@ -276,9 +296,7 @@ class Folder(DataSet):
 
     def input_files(self, product: str) -> dict[str, list[Path]]:
         """Return the files besides the images that a run depends on."""
-        is_folder = self.label_path is not None and self.label_path.is_dir()
-        labels = [*self.files_by_stem.values()] if is_folder else [path for path in (self.label_path,) if path]
-        files = {"labels of train": labels, "area": [path for path in (self.area_path,) if path]}
+        files = {"labels of train": self.label_files, "area": [path for path in (self.area_path,) if path]}
         return files | {"look directions": [path for path in (self.look_directions,) if path]}
 
     @property
@@ -294,7 +312,7 @@ class Folder(DataSet):
     @property
     def notes(self) -> tuple[str, ...]:
         """Return what was changed or left out in the labels, a line each."""
-        for path in self.input_files(PRODUCT)["labels of train"]:
+        for path in self.label_files:
             self.buildings_in(path, self.crs)
         return tuple(note for (path, _), read in self._read.items() if path != self.area_path for note in read.notes)
 
@@ -315,6 +333,7 @@ def reopen(arguments: str) -> Folder:
     return Folder(**json.loads(arguments))
 
 
+MAX_SHOWN = 20  # classes in a message
 SIDECARS = (".cpg", ".dbf", ".prj", ".qix", ".sbn", ".sbx", ".shx", ".qml", ".xml")  # beside a Shapefile or layer
 
 
@@ -358,6 +377,46 @@ def check_names(names: Sequence[str], header: ImageHeader) -> None:
             kind="invalid_value",
             key="data.band_names",
             value=list(names),
+        )
+
+
+def check_category(category: str | None, classes: Sequence[str | int] | None) -> None:
+    """Raise a UserError where the attribute of the class or the list of classes is missing, or a class is repeated."""
+    if (category is None) != (not classes):
+        given, missing = (
+            ("data.category", "data.classes") if category is not None else ("data.classes", "data.category")
+        )
+        raise UserError(
+            f"{given} needs {missing}: the attribute of the labels with the class, and the list of classes; set both",
+            kind="missing_value",
+            key=missing,
+        )
+    if classes and len({str(name) for name in classes}) < len(classes):
+        raise UserError(
+            f"invalid data.classes={list(classes)}: a class is given twice; list each once",
+            kind="invalid_value",
+            key="data.classes",
+            value=list(classes),
+        )
+
+
+def check_classes(classes: Sequence[str], found: Mapping[str, int], path: Path) -> None:
+    """Raise a UserError for a class that no label has.
+
+    Args:
+        classes: that are listed
+        found: class → number of labels
+        path: of the labels
+    """
+    if missing := [name for name in classes if not found.get(name)]:
+        known = [name for name in sorted(found) if name]
+        shown = ", ".join(known[:MAX_SHOWN]) + (f" and {len(known) - MAX_SHOWN} more" if len(known) > MAX_SHOWN else "")
+        raise UserError(
+            f"data.classes has {', '.join(missing)}, a class that no label of {path} has; choose from "
+            f"{shown or 'other values: data.category is empty everywhere'}",
+            kind="not_found",
+            key="data.classes",
+            value=missing[0],
         )
 
 

@@ -76,7 +76,8 @@ def labels_in_mask(labels: Labels | None, min_area: float, pixel_size: float) ->
     if labels is None:
         return Labels(np.empty(0, dtype=object), np.empty(0))
     is_in_mask = shapely.area(labels.polygons) * pixel_size**2 >= min_area
-    return Labels(labels.polygons[is_in_mask], labels.heights[is_in_mask])
+    classes = None if labels.classes is None else labels.classes[is_in_mask]
+    return Labels(labels.polygons[is_in_mask], labels.heights[is_in_mask], classes)
 
 
 def polygons_in_mask(labels: Labels | None, min_area: float, pixel_size: float) -> np.ndarray:

@@ -12,7 +12,7 @@ import geopandas
 import numpy as np
 import pyogrio
 import shapely
-from jaxtyping import Float64, Shaped
+from jaxtyping import Float64, Int64, Shaped
 from pyarrow import parquet
 from pyogrio.errors import DataLayerError, DataSourceError, FieldError
 
@@ -32,12 +32,15 @@ class LabelColumns:
         height: attribute with the height in m; None for no heights
         category: attribute with the class; None for one class
         confidence: attribute with the confidence of proposals; None for none
+        classes: values of `category` in the order of their numbers in the labels, from 1; buildings of others are left
+            out
     """
 
     where: str | None = None
     height: str | None = None
     category: str | None = None
     confidence: str | None = None
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +54,7 @@ class Buildings:
         crs: as geopandas knows it
         notes: what was changed or left out while reading, a line each
         confidences: NaN where unknown
+        classes: names of the classes in the order of their numbers in the labels; none for one class
     """
 
     polygons: Shaped[np.ndarray, "n"]
@@ -59,6 +63,7 @@ class Buildings:
     crs: Any
     notes: tuple[str, ...]
     confidences: Float64[np.ndarray, "n"]
+    classes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.polygons)
@@ -71,6 +76,11 @@ class Buildings:
         """Return the same buildings in another CRS, "EPSG:<code>"; vertices move, edges stay straight."""
         moved = geopandas.GeoSeries(self.polygons, crs=self.crs).to_crs(crs).to_numpy()
         return replace(self, polygons=make_polygons_valid(moved)[0], crs=crs)
+
+    @cached_property
+    def _class_numbers(self) -> Int64[np.ndarray, "n"]:
+        number = {name: i for i, name in enumerate(self.classes, start=1)}
+        return np.array([number[category] for category in self.categories], dtype=np.int64)
 
     def within(self, bounds: Bounds) -> Shaped[np.ndarray, "_"]:
         """Return the indices of the buildings that share ground with a rectangle, in their order."""
@@ -91,14 +101,15 @@ class Buildings:
         kept = (shapely.get_type_id(parts) == shapely.GeometryType.POLYGON) & (shapely.area(parts) > 0)
         west, _, _, north = bounds
         pixels = shapely.transform(parts[kept], lambda xy: (xy - (west, north)) / (pixel_size, -pixel_size))
-        return Labels(pixels, self.heights[near][building[kept]])
+        rows = near[building[kept]]
+        return Labels(pixels, self.heights[rows], self._class_numbers[rows] if self.classes else None)
 
 
 def read_buildings(path: Path, columns: LabelColumns) -> Buildings:
     """Read the buildings of a vector file.
 
-    Features without a geometry are left out, invalid polygons are repaired, and each part of a MultiPolygon is a
-    building; `notes` count them.
+    Features without a geometry and those of other classes are left out, invalid polygons are repaired, and each part of
+    a MultiPolygon is a building; `notes` count them.
 
     Args:
         path: of any format that pyogrio reads, or GeoParquet; of a file with several layers the first
@@ -134,18 +145,22 @@ def read_buildings(path: Path, columns: LabelColumns) -> Buildings:
     valid, repaired = make_polygons_valid(shapely.force_2d(geometries[~is_missing]))
     parts, feature = shapely.get_parts(valid, return_index=True)
     rows = np.flatnonzero(~is_missing)[feature]
+    categories = categories_of(frame, columns.category)[rows]
+    is_listed = np.isin(categories, columns.classes) if columns.classes else np.ones(len(parts), dtype=bool)
     notes = (
         (int(is_missing.sum()), "feature", "without a geometry: left out"),
         (repaired, "invalid polygon", "repaired"),
         (len(parts) - len(valid), "part", "after the first of a MultiPolygon: a building each"),
+        (int((~is_listed).sum()), "building", "of a class that data.classes does not list: left out"),
     )
     return Buildings(
-        parts,
-        numbers_of(frame, columns.height, path, "heights in m")[rows],
-        categories_of(frame, columns.category)[rows],
+        parts[is_listed],
+        numbers_of(frame, columns.height, path, "heights in m")[rows][is_listed],
+        categories[is_listed],
         frame.crs,
         tuple(f"{path}: {counted(number, noun)} {what}" for number, noun, what in notes if number),
-        numbers_of(frame, columns.confidence, path, "confidences")[rows],
+        numbers_of(frame, columns.confidence, path, "confidences")[rows][is_listed],
+        columns.classes,
     )
 
 
@@ -220,10 +235,22 @@ def numbers_of(frame: geopandas.GeoDataFrame, column: str | None, path: Path, wh
 
 
 def categories_of(frame: geopandas.GeoDataFrame, column: str | None) -> Shaped[np.ndarray, "n"]:
-    """Return the classes of features as text, "" where there is none."""
+    """Return the classes of features as text, "" where there is none; whole numbers without decimals."""
     if column is None:
         return np.full(len(frame), "", dtype=object)
-    return np.array(["" if value is None or value != value else str(value) for value in frame[column]], dtype=object)
+    return np.array([category_text(value) for value in frame[column].tolist()], dtype=object)
+
+
+def category_text(value: Any) -> str:
+    """Return the value of an attribute as text: a column of whole numbers with gaps is read as one of floats."""
+    if value is None or value != value:
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def count_categories(path: Path, columns: LabelColumns) -> Counter[str]:
+    """Return the number of features of each class in a vector file; errors of `read_buildings`."""
+    return Counter(categories_of(read_frame(path, columns), columns.category).tolist())
 
 
 def make_polygons_valid(polygons: Sequence[Any] | Shaped[np.ndarray, "n"]) -> tuple[Shaped[np.ndarray, "n"], int]:

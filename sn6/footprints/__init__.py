@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import numpy as np
 import shapely
-from jaxtyping import Float64, Shaped
+from jaxtyping import Float64, Int64, Shaped
 from shapely import MultiPolygon, Polygon
 
 Polygons: TypeAlias = Sequence[Polygon | MultiPolygon] | Shaped[np.ndarray, "_"]
@@ -23,10 +23,12 @@ class Footprints:
     Attributes:
         polygons: shapely Polygons in pixels, in an array of dtype object
         confidences: of each polygon, from 0 to 1
+        classes: number of the class of each polygon, from 1; None where there is one class
     """
 
     polygons: Shaped[np.ndarray, "n"]
     confidences: Float64[np.ndarray, "n"]
+    classes: Int64[np.ndarray, "n"] | None = None
 
     def __len__(self) -> int:
         return len(self.polygons)
@@ -39,10 +41,12 @@ class Labels:
     Attributes:
         polygons: shapely Polygons in pixels, in an array of dtype object; they may overlap and have holes
         heights: mean height of each building in m, NaN where unknown
+        classes: number of the class of each building, from 1; None where there is one class
     """
 
     polygons: Shaped[np.ndarray, "n"]
     heights: Float64[np.ndarray, "n"]
+    classes: Int64[np.ndarray, "n"] | None = None
 
     def __len__(self) -> int:
         return len(self.polygons)

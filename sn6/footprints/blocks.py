@@ -1,6 +1,7 @@
 """Compute the footprints of maps that do not fit in memory, block by block."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from scipy.sparse.csgraph import connected_components
 
 from sn6.footprints import Footprints
 from sn6.footprints.polygonize import Regions, trace_regions
-from sn6.footprints.polygonizer import Maps, Polygonizer
+from sn6.footprints.polygonizer import Maps, Polygonizer, class_probabilities
 
 Read = Callable[[slice, slice], tuple[Maps, Bool[np.ndarray, "_ _"]]]  # rows, columns → maps, valid
 
@@ -47,7 +48,8 @@ def footprints_by_blocks(
             is_cut = touches(open_sides, components, count)[components]
             regions = polygonizer.regions(maps, np.where(is_cut, 0, components), pixel_size)
             yield regions.moved(left, top).footprints(min_area, simplify, pixel_size)
-            parts, numbers = trace_regions(np.where(is_cut, components, 0), maps["mask"][0], 0, open_sides)
+            classes = class_probabilities(maps)
+            parts, numbers = trace_regions(np.where(is_cut, components, 0), maps["mask"][0], 0, open_sides, classes)
             cut.add_block(parts.moved(left, top), numbers, left, -1 in open_sides)
         joined = cut.finish_row()
         if not polygonizer.divides:
@@ -87,7 +89,8 @@ class CutRegions:
     """
 
     def __init__(self, width: int) -> None:
-        self.parts = Regions(np.empty(0, dtype=object), np.empty(0, dtype=np.int64), np.empty(0))
+        nothing = np.empty(0, dtype=object), np.empty(0, dtype=np.int64), np.empty(0), np.empty((0, 0))
+        self.parts = Regions(*nothing)
         self.pairs = np.empty((2, 0), dtype=np.int64)  # of parts that share a side of a pixel
         # number of the part at each pixel along the edges that are still open, from 1; 0 where there is none
         self.above = np.zeros(width, dtype=np.int64)  # last pixel row of the row of blocks above
@@ -99,7 +102,7 @@ class CutRegions:
     ) -> None:
         """Keep the cut regions of the next block, and their numbers along its edges."""
         part = np.where(numbers > 0, numbers.astype(np.int64) + len(self.parts), 0)
-        self.parts = concatenate([self.parts, regions])
+        self.parts = concatenate([self.parts, regions]) if len(self.parts) else regions
         columns = slice(left, left + numbers.shape[1])
         self._link(self.above[columns], part[0])
         if left:
@@ -129,7 +132,7 @@ class CutRegions:
 
 def concatenate(regions: list[Regions]) -> Regions:
     """Concatenate lists of regions."""
-    return Regions(*(np.concatenate([getattr(one, key) for one in regions]) for key in ("polygons", "sizes", "sums")))
+    return Regions(*(np.concatenate([getattr(one, key.name) for one in regions]) for key in fields(Regions)))
 
 
 def unite(parts: Regions, region_of_part: Int64[np.ndarray, " parts"], count: int) -> Regions:
@@ -140,5 +143,7 @@ def unite(parts: Regions, region_of_part: Int64[np.ndarray, " parts"], count: in
     polygons = np.array([group[0] if len(group) == 1 else shapely.union_all(group) for group in groups], dtype=object)
     sizes = np.bincount(region_of_part, weights=parts.sizes, minlength=count).astype(np.int64)
     sums = np.bincount(region_of_part, weights=parts.sums, minlength=count).astype(np.float64)
+    class_sums = np.zeros((count, parts.class_sums.shape[1]))
+    np.add.at(class_sums, region_of_part, parts.class_sums)
     # After `normalize` a ring begins at a corner that `simplify` keeps.
-    return Regions(shapely.simplify(shapely.normalize(polygons), 0, preserve_topology=False), sizes, sums)
+    return Regions(shapely.simplify(shapely.normalize(polygons), 0, preserve_topology=False), sizes, sums, class_sums)

@@ -1,7 +1,7 @@
 """Convert labelled regions to polygons: their outlines along the pixel edges, simplified."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,26 +22,29 @@ class Regions:
         polygons: shapely Polygons in pixels
         sizes: number of pixels of each region
         sums: sum of the building probabilities of its pixels
+        class_sums: sums of the probabilities of each class; k = 0 where there is one class
     """
 
     polygons: Shaped[np.ndarray, "n"]
     sizes: Int64[np.ndarray, "n"]
     sums: Float64[np.ndarray, "n"]
+    class_sums: Float64[np.ndarray, "n k"]
 
     def __len__(self) -> int:
         return len(self.polygons)
 
     def __getitem__(self, chosen: Shaped[np.ndarray, " k"]) -> "Regions":
-        return Regions(self.polygons[chosen], self.sizes[chosen], self.sums[chosen])
+        return Regions(self.polygons[chosen], self.sizes[chosen], self.sums[chosen], self.class_sums[chosen])
 
     def moved(self, right: int, down: int) -> "Regions":
         """Return the regions moved by whole pixels."""
-        return Regions(shapely.transform(self.polygons, lambda xy: xy + np.array([right, down])), self.sizes, self.sums)
+        return replace(self, polygons=shapely.transform(self.polygons, lambda xy: xy + np.array([right, down])))
 
     def footprints(self, min_area: float, simplify: float, pixel_size: float) -> Footprints:
         """Convert the regions of at least the minimum area to footprints.
 
-        The confidence is the mean probability of the region's pixels.
+        The confidence is the mean probability of the region's pixels; the class is that of the highest mean
+        probability, of equal ones the first.
 
         Args:
             min_area: m²; a region of exactly this area is kept
@@ -50,7 +53,8 @@ class Regions:
         """
         large = self[self.sizes * pixel_size**2 >= min_area]
         polygons = simplify_polygons(large.polygons, simplify / pixel_size, min_area / pixel_size**2)
-        return Footprints(polygons, large.sums / large.sizes)
+        classes = large.class_sums.argmax(axis=1) + 1 if large.class_sums.shape[1] else None
+        return Footprints(polygons, large.sums / large.sizes, classes)
 
 
 def trace_regions(
@@ -58,6 +62,7 @@ def trace_regions(
     probability: Float32[np.ndarray, "height width"],
     min_pixels: float,
     open_sides: Sequence[Any] = (),
+    classes: Float32[np.ndarray, "k height width"] | None = None,
 ) -> tuple[Regions, Int32[np.ndarray, "height width"]]:
     """Return the regions of more than `min_pixels` − 1 pixels, and the number of the region at each pixel, from 1.
 
@@ -67,6 +72,7 @@ def trace_regions(
         min_pixels: minimum number of pixels, not necessarily an integer
         open_sides: indices into the map, such as `np.s_[0]` for its first row, beyond which it continues; a region
             of any size that touches one is kept
+        classes: probability of each class; None where there is one class
     """
     pixels = np.flatnonzero(labels)  # a small part of a tile: the rest is not visited again
     label = labels.ravel()[pixels]
@@ -78,8 +84,15 @@ def trace_regions(
     number = np.where(kept, np.cumsum(kept), 0).astype(np.int32)[label]
     regions = np.zeros_like(labels)
     regions.ravel()[pixels] = number
-    sums = np.bincount(number, weights=probability.ravel()[pixels], minlength=kept.sum() + 1)[1:]
-    return Regions(_outlines(regions)[0], sizes[kept], sums.astype(np.float64)), regions  # bincount of nothing is int
+
+    def sums(values: Float32[np.ndarray, "height width"]) -> Float64[np.ndarray, " n"]:
+        of_regions = np.bincount(number, weights=values.ravel()[pixels], minlength=kept.sum() + 1)[1:]
+        return of_regions.astype(np.float64)  # bincount of nothing is int
+
+    class_sums = np.empty((int(kept.sum()), 0 if classes is None else len(classes)))
+    for column, values in enumerate(() if classes is None else classes):
+        class_sums[:, column] = sums(values)
+    return Regions(_outlines(regions)[0], sizes[kept], sums(probability), class_sums), regions
 
 
 def simplify_polygons(polygons: Shaped[np.ndarray, "n"], tolerance: float, min_area: float) -> Shaped[np.ndarray, "n"]:

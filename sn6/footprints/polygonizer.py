@@ -69,7 +69,8 @@ class Polygonizer(ABC):
             pixel_size: m
 
         Returns:
-            Footprints of at least the minimum area. The confidence is the mean probability of the region's pixels.
+            Footprints of at least the minimum area. The confidence is the mean probability of the region's pixels, the
+            class, where there is a map `classes`, that of the highest mean probability.
         """
         components, _ = ndimage.label(self.is_building(maps, valid))  # 4-connected by default
         return self.regions(maps, components, pixel_size).footprints(self.min_area, self.simplify, pixel_size)
@@ -91,7 +92,8 @@ class Polygonizer(ABC):
     def regions(self, maps: Maps, components: Int32[np.ndarray, "height width"], pixel_size: float) -> Regions:
         """Return the regions of the buildings in numbered components, with few that are below the minimum area."""
         labels = self.split(maps, components, pixel_size)
-        return trace_regions(labels, maps["mask"][0], self.min_area / pixel_size**2)[0]
+        classes = class_probabilities(maps)
+        return trace_regions(labels, maps["mask"][0], self.min_area / pixel_size**2, classes=classes)[0]
 
     @abstractmethod
     def split(
@@ -109,8 +111,9 @@ class Polygonizer(ABC):
         """
 
     def missing(self, heads: Collection[str]) -> list[str]:
-        """Return what it needs and the heads lack: names of maps."""
-        return [name for name in self.needs if name not in heads]
+        """Return what it needs and the heads lack: names of maps; `classes` gives the mask too."""
+        given = {*heads, "mask"} if "classes" in heads else heads
+        return [name for name in self.needs if name not in given]
 
     def check_heads(self, heads: Collection[str], key: str) -> None:
         """Raise a UserError if it needs a map that the heads lack.
@@ -135,3 +138,8 @@ class Polygonizer(ABC):
     def __str__(self) -> str:
         """Return the operating point in words, for titles: `probability > 0.4, at least 20 m²`."""
         return f"probability > {self.threshold:g}, at least {self.min_area:g} m²"
+
+
+def class_probabilities(maps: Maps) -> Float32[np.ndarray, "k height width"] | None:
+    """Return the probabilities of the classes of buildings, without the background; None where there is one class."""
+    return maps["classes"][1:] if "classes" in maps else None

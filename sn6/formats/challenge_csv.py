@@ -6,9 +6,9 @@ Each row is a building; a tile without buildings has one row with `POLYGON EMPTY
 """
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO
 
@@ -32,6 +32,7 @@ from sn6.formats.outlines import (
 from sn6.formats.writer import FootprintWriter
 
 CHALLENGE_GRID = 0.5  # m; size of the pixels in which the challenge's tables give polygons
+CATEGORY = "Category"  # column of our own, which the organisers' scorer ignores
 NO_BUILDING = "POLYGON EMPTY"  # as is the BuildingId -1 (or -1.0, as pandas writes it): the row only names its tile
 
 
@@ -40,23 +41,32 @@ class ChallengeCSVWriter(FootprintWriter):
 
     A tile without footprints has a row as well: a tile without a row is not scored. Numbers are written with all
     digits, so that the file has the same score as the footprints. The corners of the tiles are not written. A tile may
-    be written in several consecutive pieces, none of them empty.
+    be written in several consecutive pieces, none of them empty. With several classes the column `Category` has the
+    name of each footprint's class.
     """
 
     def _begin(self, stack: ExitStack) -> None:
         self._image_id, self._next = "", 0
-        self._file.write(b"ImageId,BuildingId,PolygonWKT_Pix,Confidence\n")
+        columns = ["ImageId", "BuildingId", "PolygonWKT_Pix", "Confidence", *([CATEGORY] if self.classes else [])]
+        self._file.write(f"{','.join(columns)}\n".encode())
 
     def write(self, image_id: str, corner: Corner, footprints: Footprints) -> None:
         outlines = shapely.to_wkt(footprints.polygons, rounding_precision=-1)
         first = self._next if image_id == self._image_id else 0
         self._image_id, self._next = image_id, first + len(footprints)
-        rows = enumerate(zip(outlines, footprints.confidences.tolist(), strict=True), start=first)
-        lines = [f'{image_id},{i},"{wkt}",{confidence}\n' for i, (wkt, confidence) in rows]
-        self._file.write("".join(lines or [f'{image_id},-1,"{NO_BUILDING}",0\n']).encode())
+        ends = [f",{quoted(name)}\n" for name in self.categories(footprints)] or ["\n"] * len(footprints)
+        rows = enumerate(zip(outlines, footprints.confidences.tolist(), ends, strict=True), start=first)
+        lines = [f'{image_id},{i},"{wkt}",{confidence}{end}' for i, (wkt, confidence, end) in rows]
+        empty = f'{image_id},-1,"{NO_BUILDING}",0{"," if self.classes else ""}\n'
+        self._file.write("".join(lines or [empty]).encode())
 
     def _end(self) -> None:
         pass
+
+
+def quoted(text: str) -> str:
+    """Return a text as a field of a CSV."""
+    return '"' + text.replace('"', '""') + '"'
 
 
 def read_labels(path: Path) -> dict[str, Labels]:
@@ -68,13 +78,22 @@ def read_labels(path: Path) -> dict[str, Labels]:
     return {tile: Labels(*parts(rows)) for tile, rows in read_truth_csv(path).by_tile()}
 
 
-def read_proposals(path: Path) -> dict[str, Footprints]:
+def read_proposals(path: Path, classes: Sequence[str] = ()) -> dict[str, Footprints]:
     """Read proposals tile by tile in the order of the file, which decides ties; each part of a MultiPolygon is one.
 
+    Args:
+        path: file to read
+        classes: names of the classes in the column `Category`; none leaves the column out
+
     Raises:
-        UserError: as `read_proposals_csv`
+        UserError: as `read_proposals_csv`; with classes, the column is missing or names another one
     """
-    return {tile: Footprints(*parts(rows)) for tile, rows in read_proposals_csv(path).by_tile()}
+    proposals = {tile: Footprints(*parts(rows)) for tile, rows in read_proposals_csv(path).by_tile()}
+    if not classes:
+        return proposals
+    numbers = concatenate(_outlines(table, table.classes(classes)) for table in _read_tables(path))
+    classes_of_tiles = {tile: parts(rows)[1].astype(np.int64) for tile, rows in numbers.by_tile()}
+    return {tile: replace(found, classes=classes_of_tiles[tile]) for tile, found in proposals.items()}
 
 
 def read_truth_csv(path: Path) -> Outlines:
@@ -137,6 +156,16 @@ class _Table:
             text = self.column("Confidence")[row]
             raise self.error(row, f"invalid Confidence {text}: must be a finite number", text)
         return confidences
+
+    def classes(self, names: Sequence[str]) -> Float64[np.ndarray, " rows"]:
+        """Return the number of the class of each row, from 1, 0 where there is no building."""
+        texts, no_building = self.column(CATEGORY), self.no_building()
+        for row, text in enumerate(texts):
+            if text not in names and not no_building[row]:
+                raise self.error(row, f"unknown {CATEGORY} {_short(text)}; known: {', '.join(names)}", text)
+        return np.array(
+            [0 if none else names.index(text) + 1 for text, none in zip(texts, no_building, strict=True)], float
+        )
 
     def no_building(self) -> Bool[np.ndarray, " rows"]:
         """Return which rows only name their tile."""

@@ -1,6 +1,7 @@
 """Read and write footprints as GeoJSON in metres: one collection for all tiles, or labels with one file per tile.
 
-A feature has the properties `image_id`, `confidence` (0 to 1) and `area_m2`. Two members of the collection make it
+A feature has the properties `image_id`, `confidence` (0 to 1) and `area_m2`, and with several classes `category`, the
+name of its class. Two members of the collection make it
 possible to score the file: `tiles` maps the image id of every evaluated tile to its west and north edge in metres,
 `pixel_size` is the size of a pixel in the units of the CRS.
 """
@@ -36,9 +37,11 @@ class GeoJSONWriter(GroundWriter):
 
     def _add(self, image_id: str, footprints: Footprints, areas: Float64[np.ndarray, "n"]) -> None:
         geometries = shapely.to_geojson(footprints.polygons)
-        rows = zip(geometries, footprints.confidences.tolist(), areas.tolist(), strict=True)
-        for geometry, confidence, area in rows:
-            properties = json.dumps({"image_id": image_id, "confidence": confidence, "area_m2": area})
+        columns = {"confidence": footprints.confidences.tolist(), "area_m2": areas.tolist()}
+        if self.classes:
+            columns["category"] = self.categories(footprints)
+        for geometry, *values in zip(geometries, *columns.values(), strict=True):
+            properties = json.dumps({"image_id": image_id} | dict(zip(columns, values, strict=True)))
             feature = f'{{"type": "Feature", "properties": {properties}, "geometry": {geometry}}}'
             self._file.write((self._separator + feature).encode())
             self._separator = ",\n"

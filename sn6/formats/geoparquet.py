@@ -1,6 +1,7 @@
 """Read and write footprints as GeoParquet 1.1: a table with a CRS that QGIS, geopandas and DuckDB open.
 
-Columns: `image_id`, `confidence` (0 to 1), `area_m2` and `geometry` (WKB, metres). The metadata of the file contain
+Columns: `image_id`, `confidence` (0 to 1), `area_m2`, with several classes `category`, the name of the class, and
+`geometry` (WKB, metres). The metadata of the file contain
 under the key `sn6` the members `tiles` and `pixel_size` of `sn6.formats.geojson`, so that the file can be scored.
 """
 
@@ -25,9 +26,7 @@ from sn6.formats.outlines import CHUNK, Outlines, concatenate, read_error
 from sn6.formats.writer import GroundWriter
 
 KEY = b"sn6"  # of the evaluated tiles in the metadata of the file
-SCHEMA = pa.schema(
-    {"image_id": pa.string(), "confidence": pa.float64(), "area_m2": pa.float64(), "geometry": pa.binary()}
-)
+COLUMNS = {"image_id": pa.string(), "confidence": pa.float64(), "area_m2": pa.float64()}
 GROUP = 16_384  # footprints per row group
 
 
@@ -35,7 +34,9 @@ class GeoParquetWriter(GroundWriter):
     """Write a GeoParquet table; memory contains one row group and the names of the tiles."""
 
     def _begin(self, stack: ExitStack) -> None:
-        self._parquet = stack.enter_context(pq.ParquetWriter(self._file, SCHEMA, compression="zstd"))
+        categories = {"category": pa.string()} if self.classes else {}
+        self._schema = pa.schema(COLUMNS | categories | {"geometry": pa.binary()})
+        self._parquet = stack.enter_context(pq.ParquetWriter(self._file, self._schema, compression="zstd"))
         self._rows: list[pa.RecordBatch] = []
         self._bounds = np.array([np.inf, np.inf, -np.inf, -np.inf])
 
@@ -50,12 +51,14 @@ class GeoParquetWriter(GroundWriter):
             "area_m2": areas,
             "geometry": shapely.to_wkb(footprints.polygons),
         }
-        self._rows.append(pa.RecordBatch.from_pydict(columns, schema=SCHEMA))
+        if self.classes:
+            columns["category"] = self.categories(footprints)
+        self._rows.append(pa.RecordBatch.from_pydict(columns, schema=self._schema))
         if sum(len(rows) for rows in self._rows) >= GROUP:
             self._flush()
 
     def _flush(self) -> None:
-        self._parquet.write_table(pa.Table.from_batches(self._rows, schema=SCHEMA))
+        self._parquet.write_table(pa.Table.from_batches(self._rows, schema=self._schema))
         self._rows = []
 
     def _end(self) -> None:

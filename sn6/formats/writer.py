@@ -1,7 +1,7 @@
 """Write footprints tile by tile into a file that appears only when it is complete."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -26,10 +26,12 @@ class FootprintWriter(ABC):
 
     Args:
         path: file to write; its folder is created
+        classes: names of the classes of the footprints, in the order of their numbers; none for one class
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, classes: Sequence[str] = ()) -> None:
         self.path = path
+        self.classes = tuple(classes)
 
     def __enter__(self: Writer) -> Writer:
         with ExitStack() as stack:
@@ -47,6 +49,13 @@ class FootprintWriter(ABC):
     def _end_if_complete(self, kind: type[BaseException] | None, *_: Any) -> None:
         if kind is None:
             self._end()
+
+    def categories(self, footprints: Footprints) -> list[str]:
+        """Return the name of the class of each footprint; none for one class."""
+        if not self.classes:
+            return []
+        assert footprints.classes is not None, "footprints of several classes have classes"
+        return [self.classes[number - 1] for number in footprints.classes.tolist()]
 
     @abstractmethod
     def write(self, image_id: str, corner: Corner, footprints: Footprints) -> None:
@@ -76,10 +85,11 @@ class GroundWriter(FootprintWriter):
         path: file to write; its folder is created
         crs: of the file, as "EPSG:<code>", see `common_crs`; None for images without a CRS
         pixel_size: of the tiles, in the units of the CRS
+        classes: names of the classes of the footprints, in the order of their numbers; none for one class
     """
 
-    def __init__(self, path: Path, crs: str | None, pixel_size: float) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, crs: str | None, pixel_size: float, classes: Sequence[str] = ()) -> None:
+        super().__init__(path, classes)
         self.crs = crs
         self.pixel_size = pixel_size
         self._tiles: dict[str, Corner] | None = {}

@@ -3,6 +3,7 @@
 import torch
 from jaxtyping import Float
 from scipy.special import expit
+from scipy.special import softmax as softmax_of_array
 from torch import Tensor, nn
 
 from sn6.errors import UserError, locate_error
@@ -108,3 +109,10 @@ def sigmoid(logits: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     if logits.device.type == "cpu":
         return torch.from_numpy(expit(logits.detach().float().numpy()))
     return torch.sigmoid(logits.float())
+
+
+def softmax(logits: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
+    """Return the probabilities of classes from their logits in float32, on a CPU by SciPy as `sigmoid` does."""
+    if logits.device.type == "cpu":
+        return torch.from_numpy(softmax_of_array(logits.detach().float().numpy(), axis=1))
+    return torch.softmax(logits.float(), dim=1)

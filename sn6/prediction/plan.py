@@ -30,6 +30,7 @@ class Plan:
         batch: number of windows per forward pass
         folder: folder of unfinished results
         rasters: folder of the probability rasters, None for none
+        classes: names of the classes of the footprints, in the order of their numbers; none for one class
     """
 
     checkpoints: tuple[Path, ...]
@@ -42,6 +43,7 @@ class Plan:
     batch: int
     folder: Path
     rasters: Path | None
+    classes: tuple[str, ...] = ()
 
     def mosaic(self, number: int) -> Mosaic:
         """Return the mosaic of the outputs for an image."""

@@ -5,24 +5,23 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 from rasterio.transform import from_origin
-from scipy.special import expit
 
+from sn6.footprints.blocks import Read
 from sn6.formats.geotiff import write_geotiff
 from sn6.prediction.images import Image
-from sn6.prediction.mosaic import Mosaic
 
 STEPS, NODATA = 254, 255  # a stored 254 is probability 1; the file's scale tells readers to divide
 BLOCK = 256  # pixels
 CHUNK = 1024  # rows and columns in memory at a time, a multiple of BLOCK
 
 
-def write_probability(path: Path, image: Image, mosaic: Mosaic) -> None:
+def write_probability(path: Path, image: Image, read: Read) -> None:
     """Write probabilities in steps of 1/254 as bytes, in the image's own frame, tiled and compressed; 255 is nodata.
 
     Args:
         path: file to write
         image: image whose grid the file gets
-        mosaic: outputs for the image, in the frame of the network, first those of the mask
+        read: function that returns the maps of a rectangle of the image in the frame of the network
     """
     profile = {
         "dtype": "uint8",
@@ -44,11 +43,11 @@ def write_probability(path: Path, image: Image, mosaic: Mosaic) -> None:
             for left in range(0, image.width, CHUNK):
                 rows = slice(top, min(top + CHUNK, image.height))
                 columns = slice(left, min(left + CHUNK, image.width))
-                raster.write(quantised_probabilities(image, mosaic, rows, columns)[None], top, left)
+                raster.write(quantised_probabilities(image, read, rows, columns)[None], top, left)
 
 
-def quantised_probabilities(image: Image, mosaic: Mosaic, rows: slice, columns: slice) -> UInt8[np.ndarray, "h w"]:
+def quantised_probabilities(image: Image, read: Read, rows: slice, columns: slice) -> UInt8[np.ndarray, "h w"]:
     """Return the bytes of a rectangle in the image's own frame."""
-    logits = mosaic.read(*image.to_file(rows, columns))[0]
-    stored = np.where(np.isnan(logits), NODATA, np.rint(expit(logits) * STEPS)).astype(np.uint8)
+    maps, valid = read(*image.to_file(rows, columns))
+    stored = np.where(valid, np.rint(maps["mask"][0] * STEPS), NODATA).astype(np.uint8)
     return stored[::-1, ::-1] if image.rotated else stored

@@ -42,9 +42,9 @@ def write_footprints(out: Path, plan: Plan) -> int:
     """Write `proposals.csv`, `footprints.geojson` and `footprints.parquet`, and return the number of footprints."""
     count, frame = 0, frame_of(plan)
     with (
-        ChallengeCSVWriter(out / "proposals.csv") as csv,
-        GeoJSONWriter(out / "footprints.geojson", *frame) as geojson,
-        GeoParquetWriter(out / "footprints.parquet", *frame) as geoparquet,
+        ChallengeCSVWriter(out / "proposals.csv", plan.classes) as csv,
+        GeoJSONWriter(out / "footprints.geojson", *frame, plan.classes) as geojson,
+        GeoParquetWriter(out / "footprints.parquet", *frame, plan.classes) as geoparquet,
     ):
         for number, image in enumerate(plan.images):
             for chunk in read_part(plan.part(number)):
@@ -63,6 +63,7 @@ def frame_of(plan: Plan) -> tuple[str | None, float]:
 def write_merged(out: Path, plan: Plan) -> int:
     """Write `merged.geojson` and `merged.parquet`, one footprint per building, and return their number.
 
+    The class of a building that tile edges cut is that of its most confident part.
     `sn6.footprints.merging` has the rules. The footprints of all images are in memory at the same time.
     """
     chunks = [(i, image, chunk) for i, image in enumerate(plan.images) for chunk in read_part(plan.part(i))]
@@ -73,18 +74,21 @@ def write_merged(out: Path, plan: Plan) -> int:
         [to_crs(to_ground(chunk.polygons, image.corner, image.pixel), image.crs, crs) for _, image, chunk in chunks]
     )
     confidences = np.concatenate([chunk.confidences for _, _, chunk in chunks])
+    classes = [chunk.classes for _, _, chunk in chunks if chunk.classes is not None]  # of all chunks or of none
     kept = suppress_overlaps(polygons, confidences, numbers, cut)
     polygons, confidences, best = join_halves(polygons[kept], confidences[kept], cut[kept])
     numbers = numbers[kept][best]
+    class_of_building = np.concatenate(classes)[kept][best] if classes else None
     with (
-        GeoJSONWriter(out / "merged.geojson", crs, pixel) as geojson,
-        GeoParquetWriter(out / "merged.parquet", crs, pixel) as geoparquet,
+        GeoJSONWriter(out / "merged.geojson", crs, pixel, plan.classes) as geojson,
+        GeoParquetWriter(out / "merged.parquet", crs, pixel, plan.classes) as geoparquet,
     ):
         for number, indices in group_by_image(numbers):
             image = plan.images[number]
             corners = np.tile(np.array(image.corner, dtype=np.float64), (len(indices), 1))
             on_ground = to_crs(polygons[indices], crs, image.crs)
-            merged = Footprints(to_pixels(on_ground, corners, image.pixel), confidences[indices])
+            of_image = None if class_of_building is None else class_of_building[indices]
+            merged = Footprints(to_pixels(on_ground, corners, image.pixel), confidences[indices], of_image)
             for writer in (geojson, geoparquet):
                 writer.write(image.image_id, image.corner, merged, image.crs, image.pixel)
     return len(polygons)

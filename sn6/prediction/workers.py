@@ -6,6 +6,7 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
 from multiprocessing.forkserver import ensure_running
@@ -53,11 +54,12 @@ class Worker:
     def finish(self, number: int) -> list[int]:
         """Write the footprints of an image whose windows are all predicted, and delete its outputs."""
         image, mosaic = self.plan.images[number], self.plan.mosaic(number)
-        if self.plan.rasters is not None:
-            write_probability(self.plan.rasters / f"{image.image_id}.tif", image, mosaic)
         size, read = (image.height, image.width), partial(read_maps, mosaic, self.ensemble.heads)
+        if self.plan.rasters is not None:
+            write_probability(self.plan.rasters / f"{image.image_id}.tif", image, read)
         chunks = footprints_by_blocks(read, *size, self.plan.polygonizer, image.pixel_metres)
-        write_part(self.plan.part(number), (within_area(to_file_frame(chunk, image), image) for chunk in chunks))
+        in_file = (within_area(to_file_frame(chunk, image), image) for chunk in chunks)
+        write_part(self.plan.part(number), in_file, bool(self.ensemble.heads.class_names))
         shutil.rmtree(mosaic.folder)
         return []
 
@@ -73,13 +75,14 @@ def to_file_frame(footprints: Footprints, image: Image) -> Footprints:
     """Rotate footprints back by 180° if the network saw the image rotated."""
     if not image.rotated:
         return footprints
-    return Footprints(rotate_polygons(footprints.polygons, image.height, image.width), footprints.confidences)
+    return replace(footprints, polygons=rotate_polygons(footprints.polygons, image.height, image.width))
 
 
 def within_area(footprints: Footprints, image: Image) -> Footprints:
     """Return the footprints, in the frame of the file, whose centroid is on the ground to predict."""
     kept = image.is_in_area(footprints.polygons)
-    return Footprints(footprints.polygons[kept], footprints.confidences[kept])
+    classes = None if footprints.classes is None else footprints.classes[kept]
+    return Footprints(footprints.polygons[kept], footprints.confidences[kept], classes)
 
 
 worker: Worker  # of this process

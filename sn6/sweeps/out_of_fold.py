@@ -136,6 +136,7 @@ def make_plan(folds: FoldRuns, number: int, network: TrainedNetwork, options: Op
         1,
         folds.folder,
         None,
+        network.heads.class_names,
     )
     digest = sha256(json.dumps(plan.settings(), sort_keys=True).encode()).hexdigest()[:16]
     return Plan(**vars(plan) | {"folder": folds.folder / UNFINISHED / f"fold{run.fold}-{digest}"})
@@ -203,9 +204,10 @@ def calibrate(
 def write_footprints(folds: FoldRuns, pooled: Sequence[PooledTile], point: Choice | Polygonizer) -> None:
     """Write the footprints of all tiles, each at its operating point: of its half, or that of all."""
     crs = common_crs(one.plan.images[one.number].crs for one in pooled)
+    classes = pooled[0].plan.classes
     with (
-        ChallengeCSVWriter(folds.proposals) as table,
-        GeoJSONWriter(folds.folder / "footprints.geojson", crs, folds.data_set.pixel_size) as collection,
+        ChallengeCSVWriter(folds.proposals, classes) as table,
+        GeoJSONWriter(folds.folder / "footprints.geojson", crs, folds.data_set.pixel_size, classes) as collection,
     ):
         for one in track(pooled, f"writing the footprints of {counted(len(pooled), 'tile')}"):
             polygonizer = point.cross_fitted[one.tile] if isinstance(point, Choice) else point

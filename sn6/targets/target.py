@@ -7,12 +7,12 @@ from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int32, UInt8
+from jaxtyping import Bool, Float32, Float64, Int32, Int64, UInt8
 
 from sn6.errors import UserError
 
 STEPS = 255  # of a stored layer between the ends of its range
-Activation = Literal["sigmoid", "linear"]
+Activation = Literal["sigmoid", "softmax", "linear"]
 Interpolation = Literal["nearest", "bilinear"]
 Position = tuple[bool, int]  # whether it is flipped left-right, then number of rotations by 90°
 FLIP: Position = (True, 0)
@@ -27,12 +27,15 @@ class TileLabels:
         valid: false on nodata, where `instances` may have a building all the same
         heights: mean height in m of the building of each number, NaN where unknown; the first entry is not used
         pixel_size: in m
+        classes: class of the building of each number, from 1; the first entry is not used; None where there is one
+            class
     """
 
     instances: Int32[np.ndarray, "h w"]
     valid: Bool[np.ndarray, "h w"]
     heights: Float64[np.ndarray, " n"]
     pixel_size: float
+    classes: Int64[np.ndarray, " n"] | None = None
 
     @cached_property  # shared by the targets of a tile
     def observed(self) -> Int32[np.ndarray, "h w"]:
@@ -52,7 +55,7 @@ class Target(ABC):
 
     Attributes:
         channels: number k of channels of the map
-        activation: what makes the map from the output of a network that learns it
+        activation: what makes the map from the outputs of a network that learns it; "softmax" is over its channels
         stored_range: lowest and highest value, if the layer is rounded to 255 steps between them, in one byte a pixel;
             None keeps it as it is, and only then may it contain NaN
         is_length: whether the values are lengths on the ground, which grow with the scale of an image
@@ -67,6 +70,11 @@ class Target(ABC):
     is_length: ClassVar[bool] = False
     interpolation: ClassVar[Interpolation] = "nearest"
     needs_building_fraction: ClassVar[bool] = False
+
+    @property
+    def outputs(self) -> int:
+        """Return the number of channels of a network that learns the map; by default that of the map."""
+        return self.channels
 
     @abstractmethod
     def tile(self, labels: TileLabels) -> Float32[np.ndarray, "k h w"]:

@@ -86,7 +86,7 @@ def check_polygons(values: Mapping[str, Any]) -> None:
     """
     polygonizer = build_polygonizer(values["polygons"], "polygons")
     polygonizer.check_heads(tuple(values["heads"]), "polygons")
-    for head in polygonizer.needs:
+    for head in (name for name in polygonizer.needs if name in values["heads"]):
         target = values["heads"][head]["target"]
         for key in target.keys() & vars(polygonizer).keys():
             if (value := getattr(polygonizer, key)) != target[key]:

@@ -32,6 +32,8 @@ class DataSource:
     ] = None
     where: Annotated[str | None, "of labels=: condition on the attributes, such as 'height > 2'"] = None
     height: Annotated[str | None, "of labels=: attribute with the height in m"] = None
+    category: Annotated[str | None, "of labels=: attribute with the class"] = None
+    classes: Annotated[list[str] | None, "of labels=: classes of category= that are buildings; null is all"] = None
     area: Annotated[Path | None, "of images=: polygons of the ground where the labels are complete"] = None
     pixel_size: Annotated[PositiveFloat | None, "of images=, m: resamples while reading; null is their own"] = None
     tile_size: Annotated[PositiveInt | None, "of images=, pixels: largest edge of the tiles; null is 1024"] = None

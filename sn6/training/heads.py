@@ -11,7 +11,8 @@ from sn6.cli import check_arguments
 from sn6.config.targets import import_target, make_object
 from sn6.data.dataset import SAMPLE_KEYS
 from sn6.errors import UserError
-from sn6.heads import MASK, Head
+from sn6.heads import CLASSES, MASK, Head
+from sn6.targets.classes import Classes
 from sn6.targets.mask import Mask
 from sn6.targets.target import Target
 from sn6.training.loss import make_loss
@@ -54,10 +55,10 @@ def head_errors(values: Mapping[str, Any]) -> Iterator[UserError]:
     if "heads" not in values:
         return  # is one of the keys that are required
     heads = values["heads"]
-    if not isinstance(heads, Mapping) or MASK not in heads:
+    if not isinstance(heads, Mapping) or not {MASK, CLASSES} & set(heads):
         yield UserError(
             f"heads.{MASK} is missing: the footprints and the score are made from the mask; leave out the override "
-            "that removes it, or write defaults: [mask] into your file of heads",
+            "that removes it, write defaults: [mask] into your file of heads, or choose heads=classes",
             kind="missing_value",
             key=f"heads.{MASK}",
         )
@@ -126,6 +127,9 @@ def class_errors(values: Mapping[str, Any], name: str) -> Iterator[UserError]:
     elif name == MASK and found is not Mask:
         message = "is not sn6.targets.mask.Mask, which the score needs; give your head another name"
         yield UserError(f"{key}={target} {message}", kind="invalid_value", key=key, value=target)
+    elif name == CLASSES and found is not Classes:
+        message = "is not sn6.targets.classes.Classes, which footprints have their classes from; give your head another"
+        yield UserError(f"{key}={target} {message} name", kind="invalid_value", key=key, value=target)
     if not isclass(import_target(loss, of_loss.removesuffix("._target_"))):
         message = "names a function, but a loss is a class derived from torch.nn.Module; correct it"
         yield UserError(f"{of_loss}={loss} {message}", kind="invalid_value", key=of_loss)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int32
 from torch import Tensor, nn
 
@@ -129,9 +130,14 @@ def example_outputs(target: Target, maps: Float[Tensor, "b k h w"]) -> tuple[Ten
     """Return the right outputs of a head for these maps, and wrong ones: name of the wrong pixels → outputs."""
     if target.activation == "linear":
         return maps, {"all pixels, too high": maps + 1, "all pixels, too low": maps - 1}
-    right = torch.logit(maps, eps=float(torch.sigmoid(torch.tensor(-LOGIT))))
+    if target.activation == "softmax":
+        right = LOGIT * F.one_hot(maps[:, 0].long(), target.outputs).movedim(-1, 1).float()
+        opposite = right.roll(1, dims=1)  # those of the next class
+    else:
+        right = torch.logit(maps, eps=float(torch.sigmoid(torch.tensor(-LOGIT))))
+        opposite = -right
     high = maps > 0.5
-    wrong = {"background": torch.where(high, right, -right), "buildings": torch.where(high, -right, right)}
+    wrong = {"background": torch.where(high, right, opposite), "buildings": torch.where(high, opposite, right)}
     return right, {name: outputs for name, outputs in wrong.items() if not torch.equal(outputs[0], right[0])}
 
 
@@ -150,7 +156,8 @@ def example_maps(targets: Any, instances: Int32[np.ndarray, "h w"]) -> dict[str,
         message = "loss: targets must be a dict of names and objects of sn6.targets.target.Target"
         raise UserError(message, kind="invalid_value", key="loss._target_")
     mask = (instances > 0).astype(np.float32)[None]
-    labels = TileLabels(instances, np.ones(instances.shape, dtype=bool), np.full(instances.max() + 1, 10.0), 0.5)
+    numbers, valid = instances.max() + 1, np.ones(instances.shape, dtype=bool)
+    labels = TileLabels(instances, valid, np.full(numbers, 10.0), 0.5, np.ones(numbers, dtype=np.int64))
     layers, maps = tile_layers(targets, labels), {}
     for name, target in targets.items():
         layer = target.decode(torch.from_numpy(layers[name]))

@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from sn6.callbacks.polygon_f1 import PolygonF1
+from sn6.callbacks.polygon_f1 import LOGGED_OF_CLASS, PolygonF1
 from sn6.checkpoints.architecture import PRETRAINED_ARGUMENTS
 from sn6.checkpoints.heads import build_heads, check_same_heads, target_nodes
 from sn6.checkpoints.init_options import INIT_KEYS, check_classes, network_arguments, resolve_options
@@ -125,7 +125,9 @@ def initial_weights(values: dict[str, Any]) -> tuple[InitialWeights | None, dict
 
 def check_selection(values: dict[str, Any]) -> None:
     """Raise a UserError if a score that is not logged chooses the epoch or the learning rate, or no tile is scored."""
-    trainer, choices = values["trainer"], tuple(f"val/{key}" for key in PolygonF1.logged)
+    trainer, classes = values["trainer"], build_heads(target_nodes(values["heads"])).class_names
+    of_classes = (f"{key}_{name}" for name in classes for key in LOGGED_OF_CLASS)
+    choices = tuple(f"val/{key}" for key in (*PolygonF1.logged, *of_classes))
     nodes = {f"callbacks.{name}": values["callbacks"].get(name) or {} for name in ("checkpoint", "early_stopping")}
     for where, node in (nodes | {"schedule": values["schedule"]}).items():
         monitor = node.get("monitor")

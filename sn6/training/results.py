@@ -87,12 +87,14 @@ def build_metrics(
     is_trained = trainer.max_epochs != 0
     return {
         "test": as_scores(polygon_f1.scores)
-        | {"scored_on": scored_on(trainer, datamodule), "oracle": polygon_f1.oracle},
+        | {"scored_on": scored_on(trainer, datamodule), "oracle": polygon_f1.oracle}
+        | by_class(polygon_f1.class_scores),
         "validation": as_scores(validation["scores"])
         | {
             "epoch": validation["epoch"] if is_trained else None,
             "selected_by": getattr(trainer.checkpoint_callback, "monitor", None) if is_trained else None,
-        },
+        }
+        | by_class(validation.get("classes", {})),
         "operating_point": polygon_f1.polygonizer.to_dict()
         | {"calibrated_on": "validation tiles" if choice else None}
         | (choice.to_dict() if choice else {"f1": None, "halves": None}),
@@ -107,6 +109,11 @@ def as_scores(scores: dict[str, float]) -> dict[str, float]:
     keys = ("f1", "precision", "recall", "iou", "loss", "tp", "fp", "fn")
     tiles = {"tiles": scores["scored_tiles"]}
     return {key: scores[key] for key in keys} | tiles | {key: scores[key] for key in INSTANCE_SCORES}
+
+
+def by_class(scores: dict[str, dict[str, float]]) -> dict[str, dict[str, dict[str, float]]]:
+    """Return the scores of each class of buildings under the key `classes`; nothing where there is one class."""
+    return {"classes": scores} if scores else {}
 
 
 def describe_data(datamodule: TileDataModule) -> dict[str, Any]:

@@ -22,10 +22,11 @@ from sn6.checkpoints.run_files import BEST
 from sn6.config.targets import import_target, is_switched_off, make_object
 from sn6.data.augment import Augmentation
 from sn6.data.datamodule import TileDataModule, per_device_batch_size
+from sn6.datasets.declaration import DataSet
 from sn6.datasets.from_config import module_node, open_data_set
 from sn6.errors import UserError, first_line
 from sn6.files import write_text
-from sn6.heads import HeadLosses
+from sn6.heads import CLASSES, HeadLosses, Heads
 from sn6.models.first_layer import FirstLayer
 from sn6.segmenter import Segmenter
 from sn6.simulation.archive import make_archive, settings_of
@@ -135,9 +136,11 @@ def make_modules(config: ResolvedConfig, resumes: bool) -> tuple[Segmenter, Tile
     """
     tree = config.tree
     heads = make_heads(config.to_dict())
-    augmentation, targets = make_augmentation(tree.augmentation), HeadLosses(heads).targets
+    losses, augmentation = HeadLosses(heads), make_augmentation(tree.augmentation)
     data = config.to_dict()["data"]
-    made = {"data_set": open_data_set(data), "augmentation": augmentation, "targets": targets}
+    data_set = open_data_set(data)
+    check_classes(losses.heads, data_set)
+    made = {"data_set": data_set, "augmentation": augmentation, "targets": losses.targets}
     datamodule = make_object(module_node(data), "data", **made)
     bands = list(datamodule.source.bands)
     if len(bands) != tree.model.in_channels:
@@ -172,6 +175,19 @@ def make_modules(config: ResolvedConfig, resumes: bool) -> tuple[Segmenter, Tile
         config=portable(config.to_dict()),
     )
     return segmenter, datamodule
+
+
+def check_classes(heads: Heads, data_set: DataSet) -> None:
+    """Raise a UserError if the head of the classes learns others than the labels have."""
+    if heads.class_names and heads.class_names != data_set.classes:
+        labelled = f"are of {', '.join(data_set.classes)}" if data_set.classes else "have no classes"
+        raise UserError(
+            f"heads.{CLASSES} learns {', '.join(heads.class_names)}, but the labels of the data {labelled}; set "
+            "data.classes and data.category, and leave out the names of the head",
+            kind="conflict",
+            key=f"heads.{CLASSES}",
+            value=list(heads.class_names),
+        )
 
 
 def make_augmentation(node: DictConfig) -> Augmentation:
