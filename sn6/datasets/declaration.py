@@ -19,6 +19,7 @@ from sn6.footprints import Labels
 
 Split = Literal["train", "test_public"]
 DECIBELS = Units()
+WORLD = "EPSG:6933"  # metres everywhere on earth, of equal area: in it tiles of several UTM zones are compared
 Bounds: TypeAlias = tuple[float, float, float, float]  # west, south, east, north in metres of the tile's CRS
 
 
@@ -115,7 +116,7 @@ class DataSet(ABC):
         name: of the data set
         root: folder that holds it, and its cache `.sn6`
         products: by name
-        crs: of the bounds of its tiles, as "EPSG:<code>"
+        crs: of its tiles, or of most of them where they are in several, as "EPSG:<code>"
         pixel_size: m, of samples and labels
         splits: of its tiles
     """
@@ -240,15 +241,20 @@ class DataSet(ABC):
         """Return the files of the labels of all tiles, those of the training tiles first."""
 
     @property
-    @abstractmethod
     def has_test_labels(self) -> bool:
         """Return whether the labels of the test tiles are known."""
+        return False
 
     @property
-    @abstractmethod
     def label_format(self) -> str:
         """Return in which coordinates labels are to be given, for a message."""
+        return "a vector file with its CRS"
 
-    @abstractmethod
     def missing_orientation(self, tile: Tile) -> UserError:
         """Return the error of a tile whose look direction is needed and not known."""
+        return UserError(
+            f"the look direction of the tile {tile.image_id} is not known; set data.orient=false",
+            kind="missing_value",
+            key="data.orient",
+            value=True,
+        )

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float32
 from pydantic import Field, PositiveFloat, PositiveInt
 from rasterio.warp import transform_bounds
 
-from sn6.datasets.declaration import DataSet, Product, Split, Tile
+from sn6.datasets.declaration import WORLD, DataSet, Product, Split, Tile
 from sn6.datasets.image_files import ImageHeader, find_files, read_headers
 from sn6.datasets.placed_image import PlacedImage
 from sn6.datasets.radar_units import UnitName, Units
@@ -25,7 +25,6 @@ from sn6.footprints import Labels
 from sn6.targets.rasterize import rasterize_instances
 
 PRODUCT = "images"
-WORLD = "EPSG:6933"  # metres everywhere on earth, of equal area: in it tiles of several UTM zones are compared
 DIRECTIONS = {"north": 0, "south": 1}
 
 
@@ -186,7 +185,8 @@ class Folder(DataSet):
     def buildings_in(self, path: Path, crs: str) -> Buildings:
         """Return the buildings of a file in a CRS."""
         if (path, crs) not in self._read:
-            self._read[path, crs] = read_buildings(path, self.columns).to_crs(crs)
+            is_of_one_image = path != self.label_path
+            self._read[path, crs] = read_buildings(path, self.columns, may_be_empty=is_of_one_image).to_crs(crs)
         return self._read[path, crs]
 
     def area_in(self, crs: str) -> Buildings:
@@ -241,16 +241,6 @@ class Folder(DataSet):
     def label_tables(self) -> tuple[Path, ...]:
         """Return the files of the labels."""
         return tuple(self.input_files(PRODUCT)["labels of train"])
-
-    @property
-    def has_test_labels(self) -> bool:
-        """Return that there are no test tiles."""
-        return False
-
-    @property
-    def label_format(self) -> str:
-        """Return in which coordinates labels are to be given."""
-        return "a vector file with its CRS"
 
 
 SIDECARS = (".cpg", ".dbf", ".prj", ".qix", ".sbn", ".sbx", ".shx", ".qml", ".xml")  # beside a Shapefile or layer
