@@ -129,6 +129,11 @@ class DataSet(ABC):
     splits: ClassVar[tuple[Split, ...]] = ("train",)
 
     @property
+    def frame(self) -> str:
+        """Return the CRS of the bounds of its tiles."""
+        return self.crs
+
+    @property
     def radar(self) -> str | None:
         """Return the name of its radar product; None where all are optical."""
         return next((name for name, product in self.products.items() if not product.optical), None)

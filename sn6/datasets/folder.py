@@ -100,6 +100,11 @@ class Folder(DataSet):
         arguments = {key: data[key] for key in signature(cls).parameters if key in data}
         return len(cls(**arguments).products[PRODUCT].bands)
 
+    @cached_property
+    def frame(self) -> str:
+        """Return the CRS of the bounds of its tiles: their own, or one for the world where they are in several."""
+        return self.crs if all(header.grid.crs == self.crs for header in self.headers) else WORLD
+
     def products_of(self, split: Split) -> dict[str, tuple[str, ...]]:
         """Return the names of the products of each tile by image id."""
         return dict.fromkeys(self.places, (PRODUCT,)) if split == "train" else {}
@@ -123,10 +128,10 @@ class Folder(DataSet):
             )
         header, rows, columns = self.places[image_id]
         placed = header.grid.bounds(rows, columns)
-        is_one_zone = all(other.grid.crs == self.crs for other in self.headers)
-        bounds = placed if is_one_zone else transform_bounds(header.grid.crs, WORLD, *placed)
+        crs = header.grid.crs
+        bounds = placed if crs == self.frame else transform_bounds(crs, self.frame, *placed)
         direction = self.directions.get(Path(header.path).stem)
-        return Tile(image_id, split, header.path, direction, bounds, (PRODUCT,), placed, header.grid.crs)
+        return Tile(image_id, split, header.path, direction, bounds, (PRODUCT,), placed, crs)
 
     def image_path(self, tile: Tile, product: str) -> Path:
         """Return the file of an image."""

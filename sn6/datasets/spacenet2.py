@@ -69,6 +69,7 @@ class SpaceNet2(DataSet):
     name = "SpaceNet 2"
     products = PRODUCTS
     pixel_size = PIXEL
+    frame = WORLD
 
     def __init__(self, root: str | None) -> None:
         if root is None:
@@ -135,7 +136,7 @@ class SpaceNet2(DataSet):
             )
         grid = self.grids[image_id]
         placed = grid.bounds(slice(0, grid.height), slice(0, grid.width))
-        bounds = transform_bounds(grid.crs, WORLD, *placed)
+        bounds = transform_bounds(grid.crs, self.frame, *placed)
         return Tile(image_id, split, image_id.rpartition("_")[0], None, bounds, names, placed, grid.crs)
 
     def image_path(self, tile: Tile, product: str) -> Path:

@@ -22,13 +22,14 @@ from sn6.checkpoints.run_files import BEST
 from sn6.config.targets import import_target, is_switched_off, make_object
 from sn6.data.augment import Augmentation
 from sn6.data.datamodule import TileDataModule, per_device_batch_size
-from sn6.datasets.from_config import module_node, open_data_set
+from sn6.datasets.from_config import further_nodes, module_node, open_data_set
 from sn6.errors import UserError, first_line
 from sn6.files import write_text
 from sn6.heads import HeadLosses
 from sn6.models.first_layer import FirstLayer
 from sn6.segmenter import Segmenter
 from sn6.simulation.archive import make_archive, settings_of
+from sn6.targets.target import Target
 from sn6.training.devices import SyncBatchNorm, has_batch_norm, on_gpu, stop_all_ranks_on_error
 from sn6.training.external_launcher import check_world_size
 from sn6.training.heads import make_heads
@@ -135,9 +136,7 @@ def make_modules(config: ResolvedConfig, resumes: bool) -> tuple[Segmenter, Tile
     tree = config.tree
     heads = make_heads(config.to_dict())
     augmentation, targets = make_augmentation(tree.augmentation), HeadLosses(heads).targets
-    data = config.to_dict()["data"]
-    made = {"data_set": open_data_set(data), "augmentation": augmentation, "targets": targets}
-    datamodule = make_object(module_node(data), "data", **made)
+    datamodule = make_datamodule(config.to_dict()["data"], augmentation, targets)
     bands = list(datamodule.source.bands)
     if len(bands) != tree.model.in_channels:
         raise UserError(
@@ -171,6 +170,27 @@ def make_modules(config: ResolvedConfig, resumes: bool) -> tuple[Segmenter, Tile
         config=portable(config.to_dict()),
     )
     return segmenter, datamodule
+
+
+def make_datamodule(
+    data: Mapping[str, Any], augmentation: Augmentation, targets: Mapping[str, Target]
+) -> TileDataModule:
+    """Make the data that a network is trained on, with the further data of its node.
+
+    Args:
+        data: the node `data` of a config
+        augmentation: of the training crops
+        targets: maps that the losses need, by name
+    """
+    made = {"augmentation": augmentation, "targets": targets}
+    further = {
+        name: (make_object(module_node(node), "data", data_set=open_data_set(node), **made), weight)
+        for name, (node, weight) in further_nodes(data).items()
+    }
+    module: TileDataModule = make_object(
+        module_node(data), "data", data_set=open_data_set(data), further=further, **made
+    )
+    return module
 
 
 def make_augmentation(node: DictConfig) -> Augmentation:
