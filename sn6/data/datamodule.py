@@ -302,8 +302,14 @@ class TileDataModule(LightningDataModule):
             "building_fraction": self.statistics.building_fraction,
             "partition": self.partition,
             "fold": self.fold_index,
-            "training_area": [list(tile.bounds) for tile in self.fold.train],  # metres
+            "training_area": [list(tile.bounds) for tile in self._trained_on()],  # metres
+            "training_crs": self.data_set.frame,
         } | ({"further": self._further_statistics()} if self.further else {})
+
+    def _trained_on(self) -> list[Tile]:
+        """Return the training tiles, with those of further data whose bounds are in the same CRS."""
+        others = [other for other, _ in self.further.values() if other.data_set.frame == self.data_set.frame]
+        return [tile for module in (self, *others) for tile in module.fold.train]
 
     def _further_statistics(self) -> dict[str, dict[str, list[float]]]:
         """Return the normalisation of each of the further data."""

@@ -22,6 +22,9 @@ class Ground:
     bounds: Float[np.ndarray, "n 4"]
     crs: str
 
+    def __len__(self) -> int:
+        return len(self.bounds)
+
     def overlapping(self, others: "Ground") -> Bool[np.ndarray, " n"]:
         """Return which rectangles overlap any of the others by more than a centimetre.
 

@@ -84,7 +84,9 @@ def train(config: ResolvedConfig) -> dict[str, Any]:
             best, choice = fit_and_score(trainer, segmenter, datamodule, path, timing)
     metrics = build_metrics(trainer, datamodule, best, choice, timing)
     if config.weights is not None:
-        metrics["weights"] = provenance(config.weights, datamodule.fold, tree.model.weights_fold)
+        metrics["weights"] = provenance(
+            config.weights, datamodule.fold, datamodule.data_set.frame, tree.model.weights_fold
+        )
     if trainer.is_global_zero:
         write_artifacts(tree.name, trainer, datamodule, best, choice)
         log_checkpoint(trainer.loggers, best)
@@ -153,7 +155,8 @@ def make_modules(config: ResolvedConfig, resumes: bool) -> tuple[Segmenter, Tile
         rank_zero_only(log.info)("%s has no %s of the experiment; left out", type(network).__name__, ", ".join(ignored))
     if config.weights is not None:
         rows = config.weights.load_into(network, datamodule.source, tree.model.adapt, tree.model.reset_head)
-        rank_zero_only(log.info)("%s: %s", config.weights.where, summary(rows))
+        trained_on = "".join(f"; trained on {words}" for words in config.weights.differences(datamodule.source))
+        rank_zero_only(log.info)("%s: %s%s", config.weights.where, summary(rows), trained_on)
     if tree.compile:
         network.compile()  # in place: the names of the weights stay
     segmenter = Segmenter(
