@@ -5,9 +5,11 @@ import pickle
 import shutil
 
 import numpy as np
+import pyogrio
 import pytest
 import rasterio
 import shapely
+from helpers.commands import read_metrics
 from helpers.errors import user_error
 from rasterio.transform import from_origin
 from rasterio.warp import transform
@@ -176,6 +178,26 @@ def test_folds_divide_the_ground_of_all_zones(cities, fold):
     assert len(data.statistics.mean) == 8
     batch = next(iter(data.train_dataloader()))
     assert batch["image"].shape == (8, 8, 64, 64)
+
+
+def test_a_run_by_the_command_line(cities, sn6_run, tmp_path):
+    """Of one city, whose footprints are in its zone."""
+    city = "AOI_5_Khartoum"
+    short = ("model.width=4", "model.depth=2", "data.crop=64", "data.num_workers=0", "trainer.max_epochs=1")
+    quick = ("trainer.limit_train_batches=1", "callbacks.image_logging.tiles=0", "~callbacks.progress_bar")
+    trainer = ("trainer.accelerator=cpu", "trainer.precision=32-true", "+trainer.enable_progress_bar=false")
+    root = cities / f"SN2_buildings_train_{city}"
+    done = sn6_run("data=spacenet2", f"data.root={root}", "model=unet", "name=it", *short, *quick, *trainer)
+    assert done.status == 0, done.err
+    metrics = read_metrics(tmp_path / "outputs/it")
+    assert metrics["data"]["bands"] == [1, 2, 3]
+    footprints = pyogrio.read_info(tmp_path / "outputs/it/footprints.geojson")
+    assert footprints["crs"] == CITIES[city][2]
+    west, north, _ = CITIES[city]
+    (x,), (y,) = transform("EPSG:4326", CITIES[city][2], [west], [north])
+    if footprints["features"]:
+        bounds = pyogrio.read_bounds(tmp_path / "outputs/it/footprints.geojson")[1]
+        assert (np.abs(bounds - np.array([[x, y, x, y]]).T) < 1000).all()
 
 
 def test_wrong_input_is_one_line(cities, tmp_path):

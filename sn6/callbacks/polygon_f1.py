@@ -214,7 +214,7 @@ class PolygonF1(Callback):
         """Write the proposals: each rank those of its tiles, which the first one joins in the order of the tiles."""
         folder, tiles = Path(trainer.default_root_dir), self.dataset.tiles
         data_set = self.dataset.data_set
-        corners = {tile.image_id: (tile.bounds[0], tile.bounds[3]) for tile in tiles}
+        corners = {tile.image_id: tile.corner for tile in tiles}
         with ChallengeCSVWriter(folder / f"proposals.part{trainer.global_rank}.csv") as part:
             for index, result in self.results.items():
                 part.write(tiles[index].image_id, corners[tiles[index].image_id], result.footprints)

@@ -236,14 +236,14 @@ class DataSet(ABC):
         """Return the files besides the images that a run on `product` depends on, by the name of their part."""
 
     @property
-    @abstractmethod
     def command_keys(self) -> dict[str, Any]:
         """Return the keys by which other commands find its images, such as `root`."""
+        return {"images": self.root}
 
     @property
-    @abstractmethod
     def label_tables(self) -> tuple[Path, ...]:
-        """Return the files of the labels of all tiles, those of the training tiles first."""
+        """Return the files of the labels of all tiles, of the training tiles first; none where each has its own."""
+        return ()
 
     @property
     def has_test_labels(self) -> bool:

@@ -181,16 +181,6 @@ class SpaceNet2(DataSet):
         """Return the files besides the images that a run depends on."""
         return {"labels of train": [self.label_path(image_id) for image_id in self.files]}
 
-    @property
-    def command_keys(self) -> dict[str, Any]:
-        """Return the keys by which other commands find its images."""
-        return {"images": self.root}
-
-    @property
-    def label_tables(self) -> tuple[Path, ...]:
-        """Return no table: each tile has a file of its own."""
-        return ()
-
 
 def find_images(root: Path) -> dict[str, dict[str, Path]]:
     """Return image id → product → file of the training tiles below a folder, in the order of `PRODUCTS`."""

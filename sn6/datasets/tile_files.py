@@ -25,17 +25,17 @@ class TileFiles(DataSet):
     def path_of(self, split: Split, product: str, image_id: str) -> Path:
         """Return the path of a GeoTIFF."""
 
-    @abstractmethod
     def strip_of(self, image_id: str) -> str:
-        """Return the pass of the sensor that imaged a tile."""
+        """Return the pass of the sensor that imaged a tile: one of its own, unless a subclass knows better."""
+        return image_id
 
-    @abstractmethod
     def orientation_of(self, strip: str) -> int | None:
-        """Return the look direction of a pass, see `Tile`."""
+        """Return the look direction of a pass, see `Tile`: unknown, unless a subclass knows it."""
+        return None
 
-    @abstractmethod
     def folder_of(self, split: Split) -> Path:
         """Return the folder of a split, for messages."""
+        return self.root
 
     def image_path(self, tile: Tile, product: str) -> Path:
         """Return the GeoTIFF of an image."""
@@ -112,6 +112,7 @@ class TileFiles(DataSet):
             raise UserError(
                 f"{path} is broken or truncated ({first_line(error)}); download it again", kind="unreadable", key=path
             ) from None
+        pixels, valid = declared.units.to_decibels(pixels, valid)
         return select_bands(to_label_grid(pixels, declared), bands), to_label_grid(valid[None], declared)[0]
 
 
