@@ -11,8 +11,8 @@ MUL             C B G Y R RE NIR1 NIR2   uint16  162×162   1.2 m
 
 Images are in degrees, about 200 m wide; here all products of a tile are warped to one grid of 0.3 m in the UTM zone of
 the tile, that of its first product. The boxes of neighbouring tiles in metres overlap by some metres, so that a fold
-drops the training tiles beside its validation tiles. Labels are one GeoJSON for each tile, in degrees, empty where there
-is no building. The labels of the test tiles are not published.
+drops the training tiles beside its validation tiles. Labels are one GeoJSON for each tile, in degrees, empty where it
+has no building. The labels of the test tiles are not published.
 
 Source: Van Etten, Lindenbaum and Bacastow 2018, "SpaceNet: A Remote Sensing Dataset and Challenge Series",
 https://arxiv.org/abs/1807.01232; the published tarballs (CC BY-SA 4.0).
