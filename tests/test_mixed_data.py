@@ -257,6 +257,7 @@ def test_a_killed_run_resumes_to_the_same_bits(towns, tmp_path):
         assert run_and_stop(overrides(towns), tmp_path / name, stop) == (-9 if stop else 0), log_of(tmp_path / name)
     assert run_and_stop(overrides(towns), tmp_path / "killed") == 0, log_of(tmp_path / "killed")
     assert_same_run(tmp_path / "killed/outputs/it", tmp_path / "whole/outputs/it")
+    assert "far, 5 tiles, weight 0.5" in log_of(tmp_path / "whole")
     metrics = read_metrics(tmp_path / "whole/outputs/it")
     assert metrics["data"]["further"] == {"far": {"tiles": 5, "weight": 0.5}}
 
