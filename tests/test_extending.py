@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.towns import write_town
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -23,9 +24,10 @@ SHORT = (
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, archive_root):
-    """The files of the document, and the archive that its commands name."""
+    """The files of the document, and the archive and the harbour that its commands name."""
     folder = tmp_path_factory.mktemp("extending")
     (folder / "archive").symlink_to(archive_root)
+    write_town(folder / "harbour", bands=2)
     for kind, text in BLOCKS:
         name = re.match(r"# (\S+)\n", text)
         if kind in ("python", "yaml") and name:

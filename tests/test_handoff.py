@@ -174,8 +174,10 @@ def test_the_weights_decide_the_width_and_no_imagenet_weights_are_fetched(sn6_ru
     model = yaml.safe_load((tmp_path / "outputs/it/config.yaml").read_text())["model"]
     assert (model["width"], model["encoder"], model["pretrained"]) == (4, "vgg11", None)
     by_model = [line.replace("callbacks.sar_handoff.weights", "model.weights") for line in open_keys]
-    assert sn6_run(*by_model, "name=model").status == 0
-    assert yaml.safe_load((tmp_path / "outputs/model/config.yaml").read_text())["model"] | {"weights": None} == model
+    assert_fails(sn6_run(*by_model, "name=model"), "missing_value", "model.adapt")  # they are of optical images
+    assert sn6_run(*by_model, "name=model", "model.adapt=mean").status == 0
+    by_file = {"weights": None, "adapt": None}
+    assert yaml.safe_load((tmp_path / "outputs/model/config.yaml").read_text())["model"] | by_file == model
     assert_fails(sn6_run(*open_keys, "name=wide", "model.width=8"), "mismatch", "model.width", 8)
     both = sn6_run(*open_keys, "name=both", f"model.weights={eo_run}")
     assert_fails(both, "conflict", "callbacks.sar_handoff.weights")

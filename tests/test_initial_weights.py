@@ -14,7 +14,7 @@ from sn6.checkpoints.metadata import ForeignMetadata
 from sn6.checkpoints.weights_file import read_weights
 from sn6.data.folds import Fold, make_fold
 from sn6.datasets.declaration import Tile
-from sn6.datasets.spacenet6 import SpaceNet6
+from sn6.datasets.spacenet6 import CRS, SpaceNet6
 
 REAL = Path(__file__).parents[2] / "shared" / "real" / "train_tiles.csv"
 OPEN = [line for line in small_run() if not line.startswith(("model.width", "model.pretrained"))]
@@ -119,7 +119,7 @@ def test_a_run_starts_from_the_folder_of_another(sn6_run, archive_root, tmp_path
     assert sn6_run(*run, "data=eo").status == 0
     weights, _ = read_weights(tmp_path / "outputs/it/weights.safetensors")
     again = [line for line in run if not line.startswith("model.width")]
-    done = sn6_run(*again, "name=again", f"model.weights={tmp_path}/outputs/it")
+    done = sn6_run(*again, "name=again", f"model.weights={tmp_path}/outputs/it", "model.adapt=mean")
     assert done.status == 0, done.err
     ended = torch.load(tmp_path / "outputs/again/checkpoints/last.ckpt", weights_only=True)["state_dict"]
     assert all(torch.equal(ended[f"network.{name}"], tensor) for name, tensor in weights.items())
@@ -220,6 +220,6 @@ def test_real_tiles_of_column_4_in_the_training_area_of_the_baseline():
         image_id, x, y = row[names[0]], float(row[names[1]]), float(row[names[2]])
         tiles.append(Tile(image_id, "train", "strip", 0, (x, y - 450, x + 450, y), ()))
     fold: Fold = make_fold(tiles, 4, None)
-    weights = provenance(InitialWeights("model.weights", Path("w.pth"), {}, ForeignMetadata()), fold, 4)
+    weights = provenance(InitialWeights("model.weights", Path("w.pth"), {}, ForeignMetadata()), fold, CRS, 4)
     assert len(fold.test) == 705
     assert weights["scored_tiles_in_training_area"] == round(0.468 * 705)

@@ -16,7 +16,8 @@ from sn6.checkpoints.run_files import EO_WEIGHTS
 from sn6.checkpoints.transfer import relative_change
 from sn6.checkpoints.weights_file import SUFFIX, read_weights, write_weights
 from sn6.data.datamodule import TileDataModule
-from sn6.data.folds import count_overlapping
+from sn6.data.folds import bounds_of
+from sn6.data.ground import Ground
 from sn6.errors import UserError
 from sn6.files import write_csv
 from sn6.models.first_layer import Adapt
@@ -117,11 +118,12 @@ def check_encoder(network: nn.Module) -> None:
 
 def check_leakage(given: InitialWeights, datamodule: TileDataModule) -> None:
     """Raise a UserError if the training area of the weights overlaps tiles that this run validates or tests on."""
-    area, about = training_area(given.metadata, datamodule.fold, None), given.metadata
+    crs, about = datamodule.data_set.frame, given.metadata
+    area = training_area(about, datamodule.fold, crs, None)
     if not len(area):
         log.warning("%s has no metadata about its training area; scores may be too high", given.file)
     for use, tiles in (("validation", datamodule.fold.validation), ("test", datamodule.fold.test)):
-        if overlapping := count_overlapping(tiles, area):
+        if overlapping := int(Ground(bounds_of(tiles), crs).overlapping(area).sum()):
             raise UserError(
                 f"{given.file}: its training area overlaps {overlapping} of {len(tiles)} {use} tiles of this run (it "
                 f"has fold {getattr(about, 'fold', None)} of {getattr(about, 'partition', None)}, this run "

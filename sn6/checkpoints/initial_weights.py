@@ -6,17 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
 from torch import Tensor, nn
 
 from sn6.checkpoints.heads import MASK_ONLY
 from sn6.checkpoints.loading import find_weights, read_checkpoint
 from sn6.checkpoints.metadata import CheckpointMetadata, ForeignMetadata
 from sn6.checkpoints.transfer import TransferredTensor, transfer_weights
-from sn6.data.folds import Fold, count_overlapping, squares_outside_column
+from sn6.data.folds import Fold, bounds_of, squares_outside_column
+from sn6.data.ground import Ground
+from sn6.data.partitions import PARTITIONS
 from sn6.data.source import Source
+from sn6.errors import UserError
 from sn6.models.first_layer import Adapt
 
+PIXEL_TOLERANCE = 0.01  # relative difference of pixel sizes that are equal to a network
 MODEL_KEY, HANDOFF_KEY = "model.weights", "callbacks.sar_handoff.weights"  # the keys that name weights
 
 
@@ -55,13 +58,39 @@ class InitialWeights:
     def load_into(
         self, network: nn.Module, source: Source, adapt: Adapt | None, reset_head: bool
     ) -> list[TransferredTensor]:
-        """Copy them into a network that is going to see `source`; see `transfer_weights`."""
-        about = self.metadata
+        """Copy them into a network that is going to see `source`; see `transfer_weights`.
+
+        Raises:
+            UserError: those of `transfer_weights`, and where they were trained on other images and `adapt` is None
+        """
+        about, node = self.metadata, self.key.rpartition(".")[0]
         before = about.to_source().band_names if isinstance(about, CheckpointMetadata) else []
-        bands = before, source.band_names
-        return transfer_weights(
-            network, self.weights, bands, adapt, reset_head, self.where, node=self.key.rpartition(".")[0]
-        )
+        if adapt is None and (found := self.differences(source)):
+            raise UserError(
+                f"{self.where} was trained on {', '.join(found)}; set {node}.adapt=mean|repeat|names to fine-tune it",
+                kind="missing_value",
+                key=f"{node}.adapt",
+            )
+        return transfer_weights(network, self.weights, (before, source.band_names), adapt, reset_head, self.where, node)
+
+    def differences(self, source: Source) -> list[str]:
+        """Return what of their images differs from those of a run, in words; none where the file does not say.
+
+        The SAR hand-off is made for images of another sensor and with other bands: of these only the size of the pixels
+        counts, and `transfer_weights` compares the numbers of bands.
+        """
+        if not isinstance(self.metadata, CheckpointMetadata):
+            return []
+        before = self.metadata.to_source()
+        one, two = before.product, source.product
+        differ = []
+        if abs(one.grid - two.grid) > PIXEL_TOLERANCE * two.grid:
+            differ.append(f"pixels of {one.grid:g} m instead of {two.grid:g} m")
+        if self.key == MODEL_KEY and before.band_names != source.band_names:
+            differ.append(f"the bands {', '.join(before.band_names)} instead of {', '.join(source.band_names)}")
+        if self.key == MODEL_KEY and one.sensor != two.sensor:
+            differ.append(f"{one.sensor} instead of {two.sensor} images")
+        return differ
 
 
 def read_initial_weights(path: str, key: str, inside: Sequence[str]) -> InitialWeights:
@@ -79,32 +108,49 @@ def summary(rows: Sequence[TransferredTensor]) -> str:
 
 
 def training_area(
-    metadata: CheckpointMetadata | ForeignMetadata, fold: Fold, unseen_column: int | None
-) -> Float64[np.ndarray, "n 4"]:
+    metadata: CheckpointMetadata | ForeignMetadata, fold: Fold, crs: str, unseen_column: int | None
+) -> Ground:
     """Return the squares that weights were trained on: those of their metadata, else outside `unseen_column`.
 
     Args:
         metadata: of the weights
         fold: the run's, whose tiles stand for those of the weights
+        crs: of the bounds of these tiles
         unseen_column: column of easting that they were not trained on, None where it is not known
 
     Returns:
-        West, south, east and north of each square in metres; empty where nothing is known.
+        The squares; none where nothing is known.
     """
     if isinstance(metadata, CheckpointMetadata) and metadata.training_area:
-        return np.array(metadata.training_area, dtype=np.float64).reshape(-1, 4)
+        return Ground(np.array(metadata.training_area, dtype=np.float64).reshape(-1, 4), metadata.training_crs)
     if unseen_column is None:
-        return np.zeros((0, 4))
+        return Ground(np.zeros((0, 4)), crs)
     tiles = [tile for tile in (*fold.train, *fold.validation, *fold.test, *fold.dropped) if tile.split == "train"]
-    return squares_outside_column(tiles, unseen_column)
+    return Ground(squares_outside_column(tiles, unseen_column), crs)
 
 
-def provenance(given: InitialWeights, fold: Fold, unseen_column: int | None) -> dict[str, Any]:
-    """Return for metrics.json what the weights are, and how many scored tiles overlap their training area."""
-    area = training_area(given.metadata, fold, unseen_column)
-    overlapping = count_overlapping(fold.test, area) if len(area) else None
+def unseen_part(metadata: CheckpointMetadata | ForeignMetadata, unseen_column: int | None) -> str:
+    """Return the part of the ground that weights were not trained on, in words; arguments of `training_area`."""
+    if isinstance(metadata, CheckpointMetadata) and metadata.fold is not None and metadata.partition != "columns":
+        noun = PARTITIONS[metadata.partition].noun
+        return f"{noun} {metadata.fold} (data.partition={metadata.partition} data.fold={metadata.fold})"
+    column = getattr(metadata, "fold", None)
+    column = unseen_column if column is None else column
+    return f"column {column} of easting (data.fold={column})"
+
+
+def provenance(given: InitialWeights, fold: Fold, crs: str, unseen_column: int | None) -> dict[str, Any]:
+    """Return for metrics.json what the weights are, and how many scored tiles overlap their training area.
+
+    Args:
+        given: the weights
+        fold: of the run
+        crs: of the bounds of its tiles
+        unseen_column: see `training_area`
+    """
+    area = training_area(given.metadata, fold, crs, unseen_column)
+    overlapping = int(Ground(bounds_of(fold.test), crs).overlapping(area).sum()) if len(area) else None
     about, scored = given.metadata, len(fold.test)
-    column = about.fold if isinstance(about, CheckpointMetadata) and about.fold is not None else unseen_column
     if overlapping is None:
         note = "the training area of these weights is not known; the score may be too high"
     elif overlapping == 0:
@@ -112,8 +158,8 @@ def provenance(given: InitialWeights, fold: Fold, unseen_column: int | None) -> 
     else:
         note = (
             f"{overlapping} of the {scored} scored tiles overlap the training area of these weights, so the score is "
-            f"too high; they were not trained on column {column} of easting (data.fold={column}), except for tiles "
-            "that reach over its edge"
+            f"too high; they were not trained on {unseen_part(about, unseen_column)}, except for tiles that reach over "
+            "its edge"
         )
     return {
         "file": str(given.file),

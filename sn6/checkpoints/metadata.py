@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from rasterio.crs import CRS
 
 from sn6.checkpoints.heads import CLASSES_TARGET, MASK_ONLY, build_heads, foreign_heads
 from sn6.checkpoints.init_options import MAX_MULTIPLE
@@ -62,6 +63,12 @@ def check_dtype(name: str) -> str:
         is_number = False
     if not is_number:
         raise ValueError(f"{name!r} is no data type of pixels")
+    return name
+
+
+def check_crs(name: str) -> str:
+    """Return the name of a CRS; raise a ValueError for one that does not exist."""
+    CRS.from_string(name)
     return name
 
 
@@ -149,6 +156,7 @@ class CheckpointMetadata(Model):
         partition: how the ground was divided
         fold: the part that validated
         training_area: west, south, east and north of the training tiles in metres; None where it is not known
+        training_crs: of the training area; that of SpaceNet 6 in files of sn6 0.3 and before
         epoch: of the weights, from 0
         versions: package → version that wrote the file
         score: of the epoch
@@ -172,6 +180,7 @@ class CheckpointMetadata(Model):
     partition: PartitionName = "columns"
     fold: Index | None = None
     training_area: tuple[tuple[Finite, Finite, Finite, Finite], ...] | None = None
+    training_crs: Annotated[str, Field(pattern=r"^EPSG:\d{1,6}$"), AfterValidator(check_crs)] = spacenet6.CRS
     epoch: Annotated[int, Field(strict=True, ge=0)] | None = None
     versions: dict[str, str | None] = {}
     score: dict[str, Finite] = {}

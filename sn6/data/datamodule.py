@@ -15,8 +15,10 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 from sn6.config.types import MAY_CHANGE, PER_STAGE
 from sn6.data.augment import Augmentation
 from sn6.data.dataset import CropDataset, TileDataset, check_target_names
-from sn6.data.folds import Fold, check_footprints, make_fold, with_product
+from sn6.data.folds import Fold, bounds_of, check_footprints, make_fold, select_tiles, with_product
+from sn6.data.ground import Ground
 from sn6.data.limits import limited_tiles
+from sn6.data.mixture import MixedCrops, check_same_samples
 from sn6.data.normalization import Nodata, Statistics, measure_statistics
 from sn6.data.partitions import PARTITIONS, PartitionName
 from sn6.data.reader import NO_TARGETS
@@ -38,8 +40,13 @@ log = logging.getLogger(__name__)
 class TileDataModule(LightningDataModule):
     """Load training crops, and whole tiles for validation and test. conf/data documents the arguments.
 
+    With further data, each batch has crops of all, normalised by the statistics of their own training tiles. Validation
+    and test are of the data itself; training tiles of the further data that overlap these are left out.
+
     Args:
         data_set: not a key of conf/data, but made from those that its class has as arguments
+        further: name → other data to train on, and how many of its crops an epoch has for each crop of the data; made
+            from the key of this name
         augmentation: of the training crops; not a key of conf/data, but the group conf/augmentation
         targets: maps that the losses of the heads need, by name; not a key of the config
 
@@ -70,6 +77,7 @@ class TileDataModule(LightningDataModule):
         seed: int = 0,
         store: Literal["disk", "device"] | None = None,
         store_root: Annotated[str | None, MAY_CHANGE] = None,
+        further: Mapping[str, tuple["TileDataModule", float]] | None = None,
         augmentation: Augmentation | None = None,
         targets: Mapping[str, Target] = NO_TARGETS,
     ) -> None:
@@ -87,6 +95,9 @@ class TileDataModule(LightningDataModule):
         self.seed, self.targets = seed, targets
         self.store_on, self.store_root = store, Path(store_root) if store_root is not None else None
         self.store: Store | None = None
+        self.further = dict(further or {})
+        for name, (other, _) in self.further.items():
+            check_same_samples(self.source, other.source, f"data.further.{name}")
         self.train_tiles: TileDataset | None = None
         self.limits: dict[Pass, int | float] = {}
         self.repeats_epoch = False
@@ -109,16 +120,48 @@ class TileDataModule(LightningDataModule):
         if self.train_tiles is not None:
             return
         self.fold, self.scored_on = self._fold()
-        self.statistics = self._statistics()
-        if self.store_on is not None:
-            folder = store_folder(self.data_set.root, self.store_root)
-            self.store = Store(self.data_set, self.source, folder, self.targets)
-            self.store.prepare([*self.fold.train, *self.fold.validation, *self.fold.test])
-        self.train_tiles = self._dataset(self.fold.train)
+        self._prepare([*self.fold.train, *self.fold.validation, *self.fold.test])
         self.validation_tiles = self._dataset(self.fold.validation)
         self.test_tiles = self._dataset(self.fold.test)
         for use in PASSES:  # a limit that leaves nothing is found before the training
             self.scored_tiles(use)
+        held_out = Ground(bounds_of([*self.fold.validation, *self.fold.test]), self.data_set.frame)
+        for name, (other, _) in self.further.items():
+            other.setup_training(held_out, f"data.further.{name}")
+
+    def setup_training(self, held_out: Ground, key: str) -> None:
+        """Read the index and the labels, make the fold, and measure the training tiles that are not held out.
+
+        Args:
+            held_out: ground of the tiles that validate and test the training
+            key: of this data in the config, for messages
+
+        Raises:
+            UserError: no tile is left to train with
+        """
+        fold, _ = self._fold()
+        is_held_out = Ground(bounds_of(fold.train), self.data_set.frame).overlapping(held_out)
+        if number := int(is_held_out.sum()):
+            log.info("%s: %d training tiles overlap validation or test tiles of data; left out", key, number)
+        train = select_tiles(fold.train, ~is_held_out)
+        if not train:
+            raise UserError(
+                f"{key} has no tile to train with: all of its {number} training tiles overlap validation or test tiles "
+                f"of data; leave out {key}",
+                kind="conflict",
+                key=key,
+            )
+        self.fold = replace(fold, train=train)
+        self._prepare(train)
+
+    def _prepare(self, tiles: list[Tile]) -> None:
+        """Measure the training tiles of the fold, and put `tiles` into the store."""
+        self.statistics = self._statistics()
+        if self.store_on is not None:
+            folder = store_folder(self.data_set.root, self.store_root)
+            self.store = Store(self.data_set, self.source, folder, self.targets)
+            self.store.prepare(tiles)
+        self.train_tiles = self._dataset(self.fold.train)
 
     def _statistics(self) -> Statistics:
         """Return the given mean and std, or measure them; the building fraction only where a target uses it."""
@@ -169,23 +212,37 @@ class TileDataModule(LightningDataModule):
         """Load random crops; `batch_size` is the total over all devices."""
         rank, ranks = self._rank()
         batch_size = per_device_batch_size(self.batch_size, ranks)
+        device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
+        parts = [self._crops(device), *(other._crops(device) for other, _ in self.further.values())]
+        crops = MixedCrops(parts, self.draws) if self.further else parts[0]
+        sampler = EpochSampler(sum(self.draws), self.batch_size, self.seed, rank, ranks, self.repeats_epoch)
+        if self.store is not None:
+            return ResumableLoader(crops, batch_size=batch_size, sampler=sampler, collate_fn=identity)
+        return self._loader(ResumableLoader, crops, batch_size, sampler, identity if self.further else None)
+
+    def _crops(self, device: torch.device) -> CropDataset | StoredCrops:
+        """Return the dataset of the training crops; from a store it makes batches on `device`."""
         assert self.train_tiles is not None
         options = (self.crop, self.crops_per_tile, self.augmentation, self.seed, self.prefer_buildings)
         crops = CropDataset(self.train_tiles, *options)
-        sampler = EpochSampler(len(crops), self.batch_size, self.seed, rank, ranks, self.repeats_epoch)
         if self.store is None:
-            return self._loader(ResumableLoader, crops, batch_size, sampler)
-        device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
+            return crops
         batches = StoredCrops(crops, self.store, device)
         if self.store_on == "device":
             batches.load_to_device()
-        return ResumableLoader(batches, batch_size=batch_size, sampler=sampler, collate_fn=identity)
+        return batches
+
+    @property
+    def draws(self) -> list[int]:
+        """Return the number of training crops of an epoch: of the data, then of each of the further data."""
+        assert self.train_tiles is not None
+        own = len(self.train_tiles) * self.crops_per_tile
+        return [own, *(max(1, round(own * weight)) for _, weight in self.further.values())]
 
     @property
     def batches_per_epoch(self) -> int:
         """Return the number of training batches, each over all devices."""
-        assert self.train_tiles is not None
-        return EpochSampler(len(self.train_tiles) * self.crops_per_tile, self.batch_size, self.seed).batches
+        return EpochSampler(sum(self.draws), self.batch_size, self.seed).batches
 
     def val_dataloader(self) -> DataLoader:
         """Load the whole tiles of the validation part."""
@@ -217,7 +274,9 @@ class TileDataModule(LightningDataModule):
             len(tiles), self.eval_batch_size, self.limits.get(use, 1.0), f"trainer.limit_{use}_batches"
         )
 
-    def _loader(self, kind: type[DataLoader], dataset: Any, batch_size: int, sampler: Any) -> DataLoader:
+    def _loader(
+        self, kind: type[DataLoader], dataset: Any, batch_size: int, sampler: Any, collate: Any = None
+    ) -> DataLoader:
         return kind(
             dataset,
             batch_size=batch_size,
@@ -226,6 +285,7 @@ class TileDataModule(LightningDataModule):
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
             worker_init_fn=start_loader_worker,
+            collate_fn=collate,
         )
 
     def _rank(self) -> tuple[int, int]:
@@ -242,8 +302,19 @@ class TileDataModule(LightningDataModule):
             "building_fraction": self.statistics.building_fraction,
             "partition": self.partition,
             "fold": self.fold_index,
-            "training_area": [list(tile.bounds) for tile in self.fold.train],  # metres
-        }
+            "training_area": [list(tile.bounds) for tile in self._trained_on()],  # metres
+            "training_crs": self.data_set.frame,
+        } | ({"further": self._further_statistics()} if self.further else {})
+
+    def _trained_on(self) -> list[Tile]:
+        """Return the training tiles, with those of further data whose bounds are in the same CRS."""
+        others = [other for other, _ in self.further.values() if other.data_set.frame == self.data_set.frame]
+        return [tile for module in (self, *others) for tile in module.fold.train]
+
+    def _further_statistics(self) -> dict[str, dict[str, list[float]]]:
+        """Return the normalisation of each of the further data."""
+        every = {name: other.statistics for name, (other, _) in self.further.items()}
+        return {name: {"mean": list(one.mean), "std": list(one.std)} for name, one in every.items()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Compare the normalisation of a checkpoint with that of the training tiles; all else follows from the config.
@@ -251,15 +322,20 @@ class TileDataModule(LightningDataModule):
         Raises:
             UserError: the pixels of the training tiles are not those that the checkpoint was trained on
         """
+        self._check_pixels(state_dict, "data")
+        for name, (other, _) in self.further.items():
+            other._check_pixels(state_dict["further"][name], f"data.further.{name}")
+
+    def _check_pixels(self, saved: Mapping[str, Any], node: str) -> None:
         for key in ("mean", "std"):
-            before, now = state_dict[key], getattr(self.statistics, key)
+            before, now = saved[key], getattr(self.statistics, key)
             if not np.allclose(before, now, rtol=SAME_STATISTICS):
                 raise UserError(
-                    f"data.root={self.data_set.root} has other pixels than the run was trained on: the {key} of the "
+                    f"{node}.root={self.data_set.root} has other pixels than the run was trained on: the {key} of the "
                     f"training tiles is {[round(x, 4) for x in now]}, was {[round(x, 4) for x in before]}; give a copy "
                     "of the same archive, or set resume=false to start over",
                     kind="conflict",
-                    key="data.root",
+                    key=f"{node}.root",
                     value=str(self.data_set.root),
                 )
 

@@ -20,6 +20,7 @@ from sn6.footprints import Labels
 
 Split = Literal["train", "test_public"]
 DECIBELS = Units()
+WORLD = "EPSG:6933"  # metres everywhere on earth, of equal area: in it tiles of several UTM zones are compared
 Bounds: TypeAlias = tuple[float, float, float, float]  # west, south, east, north in metres of the tile's CRS
 
 
@@ -118,7 +119,7 @@ class DataSet(ABC):
         name: of the data set
         root: folder that holds it, and its cache `.sn6`
         products: by name
-        crs: of the bounds of its tiles, as "EPSG:<code>"
+        crs: of its tiles, or of most of them where they are in several, as "EPSG:<code>"
         pixel_size: m, of samples and labels
         splits: of its tiles
         path_keys: arguments that say where it is; a copy at another path is the same data set
@@ -137,6 +138,11 @@ class DataSet(ABC):
     label_key: ClassVar[str] = "data.root"
     partition: ClassVar[Literal["columns", "ten_columns", "blocks"]] = "blocks"
     classes: tuple[str, ...] = ()
+
+    @property
+    def frame(self) -> str:
+        """Return the CRS of the bounds of its tiles."""
+        return self.crs
 
     @property
     def radar(self) -> str | None:
@@ -271,16 +277,16 @@ class DataSet(ABC):
         """Return the files besides the images that a run on `product` depends on, by the name of their part."""
 
     @property
-    @abstractmethod
     def command_keys(self) -> dict[str, Any]:
         """Return the keys by which other commands find its images, such as `root`."""
+        return {"images": self.root}
 
     @property
-    @abstractmethod
     def label_tables(self) -> tuple[Path, ...]:
         """Return the tables that give the labels tile by tile, those of the training tiles first; none where labels are
         found by their place.
         """
+        return ()
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -288,15 +294,20 @@ class DataSet(ABC):
         return ()
 
     @property
-    @abstractmethod
     def has_test_labels(self) -> bool:
         """Return whether the labels of the test tiles are known."""
+        return False
 
     @property
-    @abstractmethod
     def label_format(self) -> str:
         """Return in which coordinates labels are to be given, for a message."""
+        return "a vector file with its CRS"
 
-    @abstractmethod
     def missing_orientation(self, tile: Tile) -> UserError:
         """Return the error of a tile whose look direction is needed and not known."""
+        return UserError(
+            f"the look direction of the tile {tile.image_id} is not known; set data.orient=false",
+            kind="missing_value",
+            key="data.orient",
+            value=True,
+        )

@@ -20,7 +20,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from rasterio.warp import transform_bounds
 
 from sn6.datasets.cache import Fingerprint, fingerprint, image_fingerprint
-from sn6.datasets.declaration import DataSet, Product, Split, Tile
+from sn6.datasets.declaration import WORLD, DataSet, Product, Split, Tile
 from sn6.datasets.image_files import ImageHeader, find_files, image_names, read_headers
 from sn6.datasets.placed_image import PlacedImage
 from sn6.datasets.radar_units import MIN_DECIBELS, UnitName, Units, check_decibels
@@ -30,7 +30,6 @@ from sn6.footprints import Labels
 from sn6.targets.rasterize import rasterize_instances
 
 PRODUCT = "images"
-WORLD = "EPSG:6933"  # metres everywhere on earth, of equal area: in it tiles of several UTM zones are compared
 DIRECTIONS = {"north": 0, "south": 1}
 log = logging.getLogger(__name__)
 STORED_DECIBELS = (MIN_DECIBELS, MIN_DECIBELS + 256)  # in steps of 1/256 dB
@@ -129,6 +128,11 @@ class Folder(DataSet):
         arguments = {key: data[key] for key in signature(cls).parameters if key in data}
         return len(cls(**arguments).products[PRODUCT].bands)
 
+    @cached_property
+    def frame(self) -> str:
+        """Return the CRS of the bounds of its tiles: their own, or one for the world where they are in several."""
+        return self.crs if all(header.grid.crs == self.crs for header in self.headers) else WORLD
+
     def products_of(self, split: Split) -> dict[str, tuple[str, ...]]:
         """Return the names of the products of each tile by image id."""
         return dict.fromkeys(self.places, (PRODUCT,)) if split == "train" else {}
@@ -161,10 +165,10 @@ class Folder(DataSet):
             )
         header, rows, columns = self.places[image_id]
         placed = header.grid.bounds(rows, columns)
-        is_one_zone = all(other.grid.crs == self.crs for other in self.headers)
-        bounds = placed if is_one_zone else transform_bounds(header.grid.crs, WORLD, *placed)
+        crs = header.grid.crs
+        bounds = placed if crs == self.frame else transform_bounds(crs, self.frame, *placed)
         direction = self.directions.get(Path(header.path).stem)
-        return Tile(image_id, split, header.path, direction, bounds, (PRODUCT,), placed, header.grid.crs)
+        return Tile(image_id, split, header.path, direction, bounds, (PRODUCT,), placed, crs)
 
     def image_path(self, tile: Tile, product: str) -> Path:
         """Return the file of an image."""
@@ -247,7 +251,8 @@ class Folder(DataSet):
     def buildings_in(self, path: Path, crs: str) -> Buildings:
         """Return the buildings of a file in a CRS."""
         if (path, crs) not in self._read:
-            buildings = read_buildings(path, self.columns)
+            is_of_one_image = path != self.label_path
+            buildings = read_buildings(path, self.columns, may_be_empty=is_of_one_image)
             for note in buildings.notes:
                 log.info("%s", note)
             self._read[path, crs] = buildings.to_crs(crs)
@@ -315,16 +320,6 @@ class Folder(DataSet):
         for path in self.label_files:
             self.buildings_in(path, self.crs)
         return tuple(note for (path, _), read in self._read.items() if path != self.area_path for note in read.notes)
-
-    @property
-    def has_test_labels(self) -> bool:
-        """Return that there are no test tiles."""
-        return False
-
-    @property
-    def label_format(self) -> str:
-        """Return in which coordinates labels are to be given."""
-        return "a vector file with the right CRS"
 
 
 @lru_cache(maxsize=1)

@@ -1,9 +1,11 @@
-"""Make the data set that a config describes.
+"""Make the data sets that a config describes.
 
 The node `data` of a config has the arguments of two classes beside each other: those of `data.dataset._target_`, which
-say what is on disk, and those of the LightningDataModule, which say how samples are made from it.
+say what is on disk, and those of the LightningDataModule, which say how samples are made from it. A node of
+`data.further` is like it; what it lacks of the latter is that of `data`.
 """
 
+import math
 from collections.abc import Mapping
 from inspect import signature
 from typing import Any
@@ -12,7 +14,9 @@ from sn6.config.targets import import_target, make_object
 from sn6.datasets.declaration import DataSet
 from sn6.errors import UserError
 
-NODE, TARGET = "dataset", "_target_"
+NODE, FURTHER, WEIGHT, TARGET = "dataset", "further", "weight", "_target_"
+OWN_KEYS = ("product", "bands", "mean", "std")  # of the LightningDataModule, which further data do not take from `data`
+FURTHER_KEYS = (*OWN_KEYS, "partition", "fold", "prefer_buildings", "orient", "nodata", "min_area")  # may be their own
 SPACENET6 = {TARGET: "sn6.datasets.spacenet6.SpaceNet6"}  # of runs of sn6 0.3 and before
 
 
@@ -62,7 +66,43 @@ def path_keys(data: Mapping[str, Any]) -> tuple[str, ...]:
 def module_node(data: Mapping[str, Any]) -> dict[str, Any]:
     """Return `_target_` and arguments of the LightningDataModule; those of the data set are left out."""
     of_data_set = data_set_node(data)
-    return {key: value for key, value in data.items() if key == TARGET or key not in {NODE, *of_data_set}}
+    others = {NODE, FURTHER, *of_data_set} - {"_target_"}
+    return {key: value for key, value in data.items() if key not in others}
+
+
+def further_nodes(data: Mapping[str, Any]) -> dict[str, tuple[dict[str, Any], float]]:
+    """Return a node like `data` for each of the further data by its name, and how many crops for each one of `data`.
+
+    Raises:
+        UserError: a node names no data set, or has a key that all data share
+    """
+    shared = {key: value for key, value in module_node(data).items() if key not in (*OWN_KEYS, "test_column")}
+    result = {}
+    for name, given in (data.get(FURTHER) or {}).items():
+        key, node = f"data.{FURTHER}.{name}", dict(given) if isinstance(given, Mapping) else {}
+        if NODE not in node:
+            raise UserError(
+                f"{key} names no data set; add one by +data@{key}=folder, or another file of conf/data/",
+                kind="missing_value",
+                key=f"{key}.{NODE}",
+            )
+        weight = node.pop(WEIGHT, 1.0)
+        if isinstance(weight, bool) or not (isinstance(weight, int | float) and 0 < weight < math.inf):
+            raise UserError(
+                f"invalid {key}.{WEIGHT}={weight}: must be a number above 0",
+                kind="invalid_value",
+                key=f"{key}.{WEIGHT}",
+                value=weight,
+            )
+        known = [WEIGHT, *signature(import_target(node[NODE]["_target_"], f"{key}.{NODE}")).parameters, *FURTHER_KEYS]
+        for unknown in sorted(node.keys() - {NODE, *known}):
+            raise UserError(
+                f"unknown key '{key}.{unknown}'; its keys: {', '.join(known)}",
+                kind="unknown_key",
+                key=f"{key}.{unknown}",
+            )
+        result[str(name)] = (shared | node, float(weight))
+    return result
 
 
 def open_data_set(data: Mapping[str, Any]) -> DataSet:

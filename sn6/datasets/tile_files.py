@@ -27,17 +27,17 @@ class TileFiles(DataSet):
     def path_of(self, split: Split, product: str, image_id: str) -> Path:
         """Return the path of a GeoTIFF."""
 
-    @abstractmethod
     def strip_of(self, image_id: str) -> str:
-        """Return the pass of the sensor that imaged a tile."""
+        """Return the pass of the sensor that imaged a tile: one of its own, unless a subclass knows better."""
+        return image_id
 
-    @abstractmethod
     def orientation_of(self, strip: str) -> int | None:
-        """Return the look direction of a pass, see `Tile`."""
+        """Return the look direction of a pass, see `Tile`: unknown, unless a subclass knows it."""
+        return None
 
-    @abstractmethod
     def folder_of(self, split: Split) -> Path:
         """Return the folder of a split, for messages."""
+        return self.root
 
     def image_path(self, tile: Tile, product: str) -> Path:
         """Return the GeoTIFF of an image."""
@@ -126,11 +126,12 @@ class TileFiles(DataSet):
         try:
             with open_raster(path, TILE_DRIVER) as source:
                 check_header(source, declared, self.crs, path)
-                return read_window(source, source.indexes, window, declared.nodata)
+                pixels, valid = read_window(source, source.indexes, window, declared.nodata)
         except RasterioError as error:
             raise UserError(
                 f"{path} is broken or truncated ({first_line(error)}); download it again", kind="unreadable", key=path
             ) from None
+        return declared.units.to_decibels(pixels, valid)
 
 
 def select_bands(pixels: Shaped[np.ndarray, "c h w"], bands: Sequence[int]) -> Shaped[np.ndarray, "_ h w"]:

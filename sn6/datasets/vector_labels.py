@@ -105,7 +105,7 @@ class Buildings:
         return Labels(pixels, self.heights[rows], self._class_numbers[rows] if self.classes else None)
 
 
-def read_buildings(path: Path, columns: LabelColumns) -> Buildings:
+def read_buildings(path: Path, columns: LabelColumns, may_be_empty: bool = False) -> Buildings:
     """Read the buildings of a vector file.
 
     Features without a geometry and those of other classes are left out, invalid polygons are repaired, and each part of
@@ -114,9 +114,10 @@ def read_buildings(path: Path, columns: LabelColumns) -> Buildings:
     Args:
         path: of any format that pyogrio reads, or GeoParquet; of a file with several layers the first
         columns: which features and attributes are read
+        may_be_empty: whether it may have no building, as that of a single image
 
     Raises:
-        UserError: it cannot be read, has no CRS, no feature, geometries that are no polygons, no such attribute, or a
+        UserError: it cannot be read, has no CRS, no building, geometries that are no polygons, no such attribute, or a
             height or confidence that is no number
     """
     frame = read_frame(path, columns)
@@ -137,7 +138,7 @@ def read_buildings(path: Path, columns: LabelColumns) -> Buildings:
             key=path,
             value=sorted(others),
         )
-    if not kinds:
+    if not kinds and not may_be_empty:
         condition = f" where {columns.where}" if columns.where else ""
         raise UserError(
             f"{path} has no building{condition}; give another file or condition", kind="wrong_data", key=path

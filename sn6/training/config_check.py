@@ -14,7 +14,7 @@ from sn6.cli import check_arguments, has_signature
 from sn6.config.moved_keys import MOVED, moved_key
 from sn6.config.targets import import_target
 from sn6.config.types import OPTION_NAMES, RunOptions
-from sn6.datasets.from_config import data_set_node, module_node
+from sn6.datasets.from_config import data_set_node, further_nodes, module_node
 from sn6.errors import UserError, joined
 from sn6.simulation.archive import settings_of
 from sn6.training.heads import head_errors, parts_of_heads
@@ -70,6 +70,9 @@ def check_types(values: Mapping[str, Any]) -> None:
             node = parts_of_heads(values)
         if group == "data":
             errors += check_node(data_set_node(node), group)
+            for name, (further, _) in further_nodes(node).items():
+                errors += check_node(data_set_node(further), f"data.further.{name}")
+                errors += check_node(module_node(further), f"data.further.{name}", ("data_set",))
             node, given = module_node(node), ("data_set",)
         if group == "polygons":
             polygonizer_class(node, group)

@@ -47,6 +47,11 @@ def print_start(trainer: Trainer, segmenter: Segmenter, datamodule: TileDataModu
         "tiles": ", ".join(f"{len(tiles)} {use}" for use, tiles in used),
         "length": planned_training(trainer, datamodule),
     }
+    if datamodule.further:
+        lines["further"] = "; ".join(
+            f"{name}, {counted(len(other.fold.train), 'tile')}, weight {weight:g}"
+            for name, (other, weight) in datamodule.further.items()
+        )
     log.info("%s", "\n".join(f"{key:<10}{text}" for key, text in lines.items()))
 
 

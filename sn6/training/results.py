@@ -119,6 +119,9 @@ def by_class(scores: dict[str, dict[str, float]]) -> dict[str, dict[str, dict[st
 def describe_data(datamodule: TileDataModule) -> dict[str, Any]:
     """Return what a training saw, for its metrics.json."""
     fold, source = datamodule.fold, datamodule.source
+    further = {
+        name: {"tiles": len(other.fold.train), "weight": weight} for name, (other, weight) in datamodule.further.items()
+    }
     return {
         "tiles": {
             "train": len(fold.train),
@@ -132,7 +135,7 @@ def describe_data(datamodule: TileDataModule) -> dict[str, Any]:
         "product": source.product.name,
         "bands": list(source.bands),
         "simulated": is_simulated(datamodule.data_set.root),
-    }
+    } | ({"further": further} if further else {})
 
 
 def scored_on(trainer: Trainer, datamodule: TileDataModule) -> str:

@@ -23,13 +23,14 @@ from sn6.config.targets import import_target, is_switched_off, make_object
 from sn6.data.augment import Augmentation
 from sn6.data.datamodule import TileDataModule, per_device_batch_size
 from sn6.datasets.declaration import DataSet
-from sn6.datasets.from_config import module_node, open_data_set
+from sn6.datasets.from_config import further_nodes, module_node, open_data_set
 from sn6.errors import UserError, first_line
 from sn6.files import write_text
 from sn6.heads import CLASSES, HeadLosses, Heads
 from sn6.models.first_layer import FirstLayer
 from sn6.segmenter import Segmenter
 from sn6.simulation.archive import make_archive, settings_of
+from sn6.targets.target import Target
 from sn6.training.devices import SyncBatchNorm, has_batch_norm, on_gpu, stop_all_ranks_on_error
 from sn6.training.external_launcher import check_world_size
 from sn6.training.heads import make_heads
@@ -85,7 +86,9 @@ def train(config: ResolvedConfig) -> dict[str, Any]:
             best, choice = fit_and_score(trainer, segmenter, datamodule, path, timing)
     metrics = build_metrics(trainer, datamodule, best, choice, timing)
     if config.weights is not None:
-        metrics["weights"] = provenance(config.weights, datamodule.fold, tree.model.weights_fold)
+        metrics["weights"] = provenance(
+            config.weights, datamodule.fold, datamodule.data_set.frame, tree.model.weights_fold
+        )
     if trainer.is_global_zero:
         write_artifacts(tree.name, trainer, datamodule, best, choice)
         log_checkpoint(trainer.loggers, best)
@@ -137,11 +140,8 @@ def make_modules(config: ResolvedConfig, resumes: bool) -> tuple[Segmenter, Tile
     tree = config.tree
     heads = make_heads(config.to_dict())
     losses, augmentation = HeadLosses(heads), make_augmentation(tree.augmentation)
-    data = config.to_dict()["data"]
-    data_set = open_data_set(data)
-    check_classes(losses.heads, data_set)
-    made = {"data_set": data_set, "augmentation": augmentation, "targets": losses.targets}
-    datamodule = make_object(module_node(data), "data", **made)
+    datamodule = make_datamodule(config.to_dict()["data"], augmentation, losses.targets)
+    check_classes(losses.heads, datamodule.data_set)
     bands = list(datamodule.source.bands)
     if len(bands) != tree.model.in_channels:
         raise UserError(
@@ -158,7 +158,8 @@ def make_modules(config: ResolvedConfig, resumes: bool) -> tuple[Segmenter, Tile
         rank_zero_only(log.info)("%s has no %s of the experiment; left out", type(network).__name__, ", ".join(ignored))
     if config.weights is not None:
         rows = config.weights.load_into(network, datamodule.source, tree.model.adapt, tree.model.reset_head)
-        rank_zero_only(log.info)("%s: %s", config.weights.where, summary(rows))
+        trained_on = "".join(f"; trained on {words}" for words in config.weights.differences(datamodule.source))
+        rank_zero_only(log.info)("%s: %s%s", config.weights.where, summary(rows), trained_on)
     if tree.compile:
         network.compile()  # in place: the names of the weights stay
     segmenter = Segmenter(
@@ -188,6 +189,27 @@ def check_classes(heads: Heads, data_set: DataSet) -> None:
             key=f"heads.{CLASSES}",
             value=list(heads.class_names),
         )
+
+
+def make_datamodule(
+    data: Mapping[str, Any], augmentation: Augmentation, targets: Mapping[str, Target]
+) -> TileDataModule:
+    """Make the data that a network is trained on, with the further data of its node.
+
+    Args:
+        data: the node `data` of a config
+        augmentation: of the training crops
+        targets: maps that the losses need, by name
+    """
+    made = {"augmentation": augmentation, "targets": targets}
+    further = {
+        name: (make_object(module_node(node), "data", data_set=open_data_set(node), **made), weight)
+        for name, (node, weight) in further_nodes(data).items()
+    }
+    module: TileDataModule = make_object(
+        module_node(data), "data", data_set=open_data_set(data), further=further, **made
+    )
+    return module
 
 
 def make_augmentation(node: DictConfig) -> Augmentation:
