@@ -31,7 +31,7 @@ class Product:
     Attributes:
         name: of the product
         bands: names in their order on disk
-        dtype: of the pixels on disk
+        dtype: of the pixels on disk, or as they are read where that interpolates
         pixel_size: m, on disk
         sensor: radar, with values in decibels, or optical, with counts
         nodata: pixels that have this value in every band have no data; None where only the files say what has none

@@ -40,13 +40,13 @@ from sn6.footprints import Labels
 PIXEL = 0.3  # metres; the grid of every sample
 NODATA = 0  # in every product
 MULTISPECTRAL = ("C", "B", "G", "Y", "R", "RE", "NIR1", "NIR2")  # coastal, blue, green, yellow, red, red edge
-PRODUCTS = {
+PRODUCTS = {  # uint16 on disk, interpolated while they are read
     product.name: product
     for product in (
-        Product("RGB-PanSharpen", ("R", "G", "B"), "uint16", PIXEL, "optical", NODATA),
-        Product("MUL-PanSharpen", MULTISPECTRAL, "uint16", PIXEL, "optical", NODATA),
-        Product("PAN", ("PAN",), "uint16", PIXEL, "optical", NODATA),
-        Product("MUL", MULTISPECTRAL, "uint16", PIXEL, "optical", NODATA),  # interpolated from 1.2 m
+        Product("RGB-PanSharpen", ("R", "G", "B"), "float32", PIXEL, "optical", NODATA),
+        Product("MUL-PanSharpen", MULTISPECTRAL, "float32", PIXEL, "optical", NODATA),
+        Product("PAN", ("PAN",), "float32", PIXEL, "optical", NODATA),
+        Product("MUL", MULTISPECTRAL, "float32", PIXEL, "optical", NODATA),  # interpolated from 1.2 m
     )
 }
 # AOI_2_Vegas_Train/RGB-PanSharpen/RGB-PanSharpen_AOI_2_Vegas_img1.tif of the tarballs
