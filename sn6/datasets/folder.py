@@ -10,7 +10,6 @@ from contextlib import suppress
 from functools import cached_property, lru_cache
 from hashlib import blake2b
 from inspect import signature
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,9 +20,11 @@ from rasterio.warp import transform_bounds
 
 from sn6.datasets.cache import Fingerprint, fingerprint, image_fingerprint
 from sn6.datasets.declaration import WORLD, DataSet, Product, Split, Tile
-from sn6.datasets.image_files import ImageHeader, find_files, image_names, read_headers
+from sn6.datasets.folder_checks import check_agreement, check_category, check_classes, check_names
+from sn6.datasets.image_files import ImageHeader, find_files, read_headers
 from sn6.datasets.placed_image import PlacedImage
 from sn6.datasets.radar_units import MIN_DECIBELS, UnitName, Units, check_decibels
+from sn6.datasets.tiling import cut_into_tiles
 from sn6.datasets.vector_labels import Buildings, LabelColumns, count_categories, read_buildings
 from sn6.errors import UserError
 from sn6.footprints import Labels
@@ -328,7 +329,6 @@ def reopen(arguments: str) -> Folder:
     return Folder(**json.loads(arguments))
 
 
-MAX_SHOWN = 20  # classes in a message
 SIDECARS = (".cpg", ".dbf", ".prj", ".qix", ".sbn", ".sbx", ".shx", ".qml", ".xml")  # beside a Shapefile or layer
 
 
@@ -338,98 +338,8 @@ def common_folder(files: Sequence[str]) -> Path:
     return Path(os.path.commonpath([path.parent for path in local])) if local else Path()
 
 
-def check_agreement(headers: Sequence[ImageHeader]) -> None:
-    """Raise a UserError where images have other numbers of bands, descriptions or pixel sizes than the first."""
-    first = headers[0]
-    for other in headers[1:]:
-        for what, one, two in (
-            ("bands", len(first.bands), len(other.bands)),
-            ("descriptions of bands", first.names, other.names),
-            ("a pixel size of", round(first.grid.pixel_size, 4), round(other.grid.pixel_size, 4)),
-        ):
-            if one != two:
-                advice = "set data.pixel_size" if what.startswith("a pixel") else "give images of one product"
-                raise UserError(
-                    f"{other.path} has {what} {two}, but {first.path} has {one}; {advice}",
-                    kind="conflict",
-                    key=other.path,
-                    value=two,
-                )
-
-
 def names_of_bands(header: ImageHeader) -> tuple[str, ...]:
     """Return the names of bands: their descriptions, or band1, band2, ... where one is missing or repeated."""
     if all(header.names) and len(set(header.names)) == len(header.names):
         return header.names
     return tuple(f"band{number}" for number in range(1, len(header.bands) + 1))
-
-
-def check_names(names: Sequence[str], header: ImageHeader) -> None:
-    """Raise a UserError unless there is one name for each band."""
-    if len(names) != len(header.bands) or len(set(names)) != len(names):
-        raise UserError(
-            f"invalid data.band_names={list(names)}: {header.path} has {len(header.bands)} bands, each with a name",
-            kind="invalid_value",
-            key="data.band_names",
-            value=list(names),
-        )
-
-
-def check_category(category: str | None, classes: Sequence[str | int] | None) -> None:
-    """Raise a UserError where the attribute of the class or the list of classes is missing, or a class is repeated."""
-    if (category is None) != (not classes):
-        given, missing = (
-            ("data.category", "data.classes") if category is not None else ("data.classes", "data.category")
-        )
-        raise UserError(
-            f"{given} needs {missing}: the attribute of the labels with the class, and the list of classes; set both",
-            kind="missing_value",
-            key=missing,
-        )
-    if classes and len({str(name) for name in classes}) < len(classes):
-        raise UserError(
-            f"invalid data.classes={list(classes)}: a class is given twice; list each once",
-            kind="invalid_value",
-            key="data.classes",
-            value=list(classes),
-        )
-
-
-def check_classes(classes: Sequence[str], found: Mapping[str, int], path: Path) -> None:
-    """Raise a UserError for a class that no label has.
-
-    Args:
-        classes: that are listed
-        found: class → number of labels
-        path: of the labels
-    """
-    if missing := [name for name in classes if not found.get(name)]:
-        known = [name for name in sorted(found) if name]
-        shown = ", ".join(known[:MAX_SHOWN]) + (f" and {len(known) - MAX_SHOWN} more" if len(known) > MAX_SHOWN else "")
-        raise UserError(
-            f"data.classes has {', '.join(missing)}, a class that no label of {path} has; choose from "
-            f"{shown or 'other values: data.category is empty everywhere'}",
-            kind="not_found",
-            key="data.classes",
-            value=missing[0],
-        )
-
-
-def cut_into_tiles(headers: Sequence[ImageHeader], tile_size: int) -> dict[str, tuple[ImageHeader, slice, slice]]:
-    """Return image id → image, rows and columns of each tile: as few as have at most `tile_size` rows and columns."""
-    names = image_names([header.path for header in headers])
-    places: dict[str, tuple[ImageHeader, slice, slice]] = {}
-    for header in headers:
-        name = names[header.path]
-        down, across = parts_of(header.grid.height, tile_size), parts_of(header.grid.width, tile_size)
-        for i, rows in enumerate(down):
-            for j, columns in enumerate(across):
-                image_id = name if len(down) == len(across) == 1 else f"{name}_r{i}_c{j}"
-                places[image_id] = (header, rows, columns)
-    return places
-
-
-def parts_of(length: int, most: int) -> list[slice]:
-    """Return the parts of a length, as few as are at most `most` long, of about equal lengths."""
-    edges = np.linspace(0, length, -(-length // most) + 1).round().astype(int).tolist()
-    return [slice(start, stop) for start, stop in pairwise(edges)]
