@@ -331,11 +331,11 @@ class TileDataModule(LightningDataModule):
             before, now = saved[key], getattr(self.statistics, key)
             if not np.allclose(before, now, rtol=SAME_STATISTICS):
                 raise UserError(
-                    f"{node}.root={self.data_set.root} has other pixels than the run was trained on: the {key} of the "
+                    f"{node}: {self.data_set.root} has other pixels than the run was trained on: the {key} of the "
                     f"training tiles is {[round(x, 4) for x in now]}, was {[round(x, 4) for x in before]}; give a copy "
-                    "of the same archive, or set resume=false to start over",
+                    "of the same images, or set resume=false to start over",
                     kind="conflict",
-                    key=f"{node}.root",
+                    key=f"{node}.{self.data_set.path_keys[0]}",
                     value=str(self.data_set.root),
                 )
 
