@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sn6.datasets.declaration import DataSet, Tile
     from sn6.sweeps.fold_runs import FoldRuns
 
+MIN_WIDTH = 100  # characters of the table; rich takes 80 where the output is not a terminal
 LOOK_DIRECTIONS = {0: "north", 1: "south", None: None}  # side that the tile was imaged from
 FOR_LAYERS = "is for layers that name no tiles (image_id)"
 
@@ -348,7 +349,9 @@ def report(card: dict[str, Any], notes: list[str], ground: str = "all tiles", mi
     """Print the notes, the score as a table, and the interval; arguments as of `score_table`, `describe_instances`."""
     for note in notes:
         print(f"note: {note}")
-    Console().print(score_table(card, ground))
+    console = Console()
+    console.width = max(console.width, MIN_WIDTH)
+    console.print(score_table(card, ground))
     print(describe_instances(card["instances"], min_iou))
     if card["interval"]:
         low, high = card["interval"]["f1"]

@@ -44,7 +44,8 @@ def draw_overview(data_set: DataSet, tile: Tile, product: str | None, path: Path
     if radar is not None:
         bands = data_set.products[radar].bands
         decibels, valid = data_set.read(tile, radar, data_set.products[radar].numbers)
-        for name, band in (*zip(bands, decibels, strict=True), ("span", span(decibels))):
+        more = [("span", span(decibels))] if len(bands) > 1 else []
+        for name, band in (*zip(bands, decibels, strict=True), *more):
             low, high = contrast(band, valid)
             pictures[f"{name}, {low:.0f} to {high:.0f} dB"] = grey(band, valid)
         if set(COMPOSITE) <= set(bands):
