@@ -308,6 +308,15 @@ def test_an_area_without_proposals_scores_0(layers, tmp_path, sn6_command):
     assert card["instances"]["ap50"] == 0
 
 
+@pytest.mark.parametrize("writer", [GeoJSONWriter, GeoParquetWriter])
+def test_a_map_without_footprints_scores_0(layers, tmp_path, sn6_command, writer):
+    path = tmp_path / ("none.geojson" if writer is GeoJSONWriter else "none.parquet")
+    with writer(path, ZONE, 0.5) as file:
+        file.write("a", (WEST, SOUTH), Footprints(np.empty(0, dtype=object), np.empty(0)))
+    card, _ = score(sn6_command, layers[0], path)
+    assert (card["overall"]["tp"], card["overall"]["fp"], card["overall"]["fn"]) == (0, 0, 4)
+
+
 def test_proposals_beyond_the_ground_truth_are_told(layers, sn6_command):
     card, _ = score(sn6_command, *layers)
     assert [note for note in card["notes"] if note.startswith(f"{layers[1]}: 1 of 4 ")]

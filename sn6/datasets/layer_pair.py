@@ -56,7 +56,8 @@ def read_layers(
             different ground, an area without a building of the ground truth
     """
     true = read_buildings(truth, columns)
-    proposed = read_buildings(proposals, LabelColumns(confidence=confidence or own_confidence(proposals)))
+    of_proposals = LabelColumns(confidence=confidence or own_confidence(proposals))
+    proposed = read_buildings(proposals, of_proposals, may_be_empty=True)
     check_confidences(proposed, proposals)
     crs = metric_crs(true, truth)
     ground = None
@@ -155,6 +156,8 @@ def on_ground(
         crs: WKT
         area: in this CRS; None for everywhere
     """
+    if not len(buildings):
+        return buildings.polygons, np.zeros(0, dtype=np.int64)
     own = CRS.from_user_input(buildings.crs)
     place_in(own, *centre_of(buildings), path)
     polygons = (buildings if own == CRS.from_wkt(crs) else buildings.to_crs(crs)).polygons.copy()
@@ -188,8 +191,8 @@ def bounding_box(polygons: Shaped[np.ndarray, "n"]) -> shapely.Geometry:
 def check_same_ground(
     truth: Path, buildings: Shaped[np.ndarray, "n"], proposals: Path, footprints: Shaped[np.ndarray, "m"]
 ) -> None:
-    """Raise a UserError where the bounding boxes of the two layers share no ground."""
-    if not shapely.intersects(bounding_box(buildings), bounding_box(footprints)):
+    """Raise a UserError where the bounding boxes of two layers with polygons share no ground."""
+    if len(footprints) and not shapely.intersects(bounding_box(buildings), bounding_box(footprints)):
         raise UserError(
             f"{proposals} is on other ground than {truth}; give layers of the same ground, or correct their CRS",
             kind="wrong_data",
