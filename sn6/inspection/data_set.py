@@ -75,7 +75,7 @@ def inspect_tile(task: Task) -> InspectedTile:
             faults.append(Fault(kind, path, str(error).removeprefix(f"{path}: ")))
     faults += image_faults(data_set, images, tile.image_id)
     if labels is None and tile.split == "train" and not faults:
-        faults.append(Fault("no labels", tile.image_id, "no file has labels of this tile"))
+        faults.append(Fault("no labels", tile.image_id, "no file has labels of this tile, or it is outside of area="))
     buildings = None if labels is None else len(labels)
     return InspectedTile(tile.split, tile.image_id, tile.strip, images, buildings, 0, faults)
 
