@@ -7,9 +7,18 @@ import numpy as np
 import pytest
 from helpers.errors import user_error
 
-from sn6.data.folds import bounds_of, count_overlapping, make_fold, overlaps_any, squares_outside_column
+from sn6.data.datamodule import TileDataModule
+from sn6.data.folds import (
+    bounds_of,
+    count_overlapping,
+    make_fold,
+    overlaps_any,
+    squares_outside_column,
+    with_fraction,
+)
 from sn6.data.partitions import PARTITIONS, assign_blocks, assign_columns, assign_ten_columns
 from sn6.datasets.declaration import Tile
+from sn6.datasets.spacenet6 import SpaceNet6
 
 PUBLISHED = Path(__file__).parents[2] / "shared" / "real" / "train_tiles.csv"
 needs_published = pytest.mark.skipif(not PUBLISHED.exists(), reason="the table of the published tiles is missing")
@@ -86,6 +95,33 @@ def test_training_and_validation_tiles_do_not_overlap(strips, fold):
     parts = make_fold(strips, fold, None)
     assert_valid(parts, strips)
     assert overlaps(parts.dropped, parts.validation).any(axis=1).all()  # no tile is dropped without a reason
+
+
+def test_a_fraction_of_the_training_tiles(strips):
+    fold = make_fold(strips, 4, None)
+    ids = {part: [t.image_id for t in getattr(fold, part)] for part in ("train", "validation", "test", "dropped")}
+    smaller = set()
+    for fraction in (0.001, 0.1, 0.25, 1.0):
+        kept = with_fraction(fold, fraction, seed=3)
+        train = [t.image_id for t in kept.train]
+        assert len(train) == max(1, round(fraction * len(ids["train"])))
+        assert train == [one for one in ids["train"] if one in set(train)]  # in their order
+        assert smaller <= set(train)
+        smaller = set(train)
+        assert [t.image_id for t in kept.validation] == ids["validation"]
+        assert sorted(t.image_id for t in kept.dropped) == sorted({*ids["dropped"], *ids["train"]} - set(train))
+    quarters = [{t.image_id for t in with_fraction(fold, 0.25, seed).train} for seed in range(5)]
+    assert len(set(map(frozenset, quarters))) > 1
+
+
+def test_a_run_reads_no_other_training_tile_than_those_of_its_fraction(archive_root):
+    radar = TileDataModule(SpaceNet6(archive_root), product="SAR-Intensity", fold=0, train_fraction=0.5, num_workers=0)
+    whole = TileDataModule(SpaceNet6(archive_root), product="SAR-Intensity", fold=0, num_workers=0)
+    for data in (whole, radar):
+        data.setup("fit")
+    assert len(radar.train_tiles) == round(len(whole.train_tiles) / 2) < len(whole.train_tiles)
+    assert len(radar.validation_tiles) == len(whole.validation_tiles)
+    assert radar.statistics != whole.statistics  # of its own tiles
 
 
 def test_no_other_tile_overlaps_the_test_column(strips):

@@ -1,5 +1,6 @@
 """conf/experiment: the published recipes against their numbers, at full size and, with scale=small, in a run."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from torch import nn
 
+import benchmarks.heads
+from benchmarks import ablation, optical
 from sn6.checkpoints.architecture import build_network
 from sn6.checkpoints.init_options import network_arguments
 from sn6.checkpoints.loading import build_on_meta
@@ -229,3 +232,20 @@ def test_a_recipe_runs_at_a_small_scale(sn6_run, archive_root, tmp_path, name):
     assert done.status == 0, done.err
     assert (tmp_path / "outputs/it/metrics.json").exists()
     assert (tmp_path / "outputs/it/footprints.geojson").exists()
+
+
+def benchmark_rows() -> dict[str, tuple[str, ...]]:
+    ours = {f"ablation: {name}": row for name, row in ablation.recipes_of(Path("weights.pth")).items()}
+    heads = {f"heads: {name}": (*benchmarks.heads.SHARED, *row) for name, row in benchmarks.heads.RECIPES.items()}
+    return ours | heads | {f"optical: {name}": row for name, row in optical.recipes_of(0.1).items()}
+
+
+@pytest.mark.parametrize("row", benchmark_rows())
+def test_the_rows_of_the_benchmarks_are_configs(row):
+    overrides = benchmark_rows()[row]
+    with initialize_config_dir(str(CONF), **VERSION_BASE):
+        values = to_plain(compose("config", ["name=a", "folder=f", "run_folder=f", "data.root=r", *overrides]))
+        stages = stage_configs(values, overrides) if values["stages"] else {"": values}
+    for config in stages.values():
+        check_types(config)
+        assert config["data"]["fold"] == 0 or not row.startswith("heads")

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 from sn6.config.types import MAY_CHANGE, PER_STAGE
 from sn6.data.augment import Augmentation
 from sn6.data.dataset import CropDataset, TileDataset, check_target_names
-from sn6.data.folds import Fold, bounds_of, check_footprints, make_fold, select_tiles, with_product
+from sn6.data.folds import Fold, bounds_of, check_footprints, make_fold, select_tiles, with_fraction, with_product
 from sn6.data.ground import Ground
 from sn6.data.limits import limited_tiles
 from sn6.data.mixture import MixedCrops, check_same_samples
@@ -63,6 +63,7 @@ class TileDataModule(LightningDataModule):
         partition: PartitionName = "columns",
         fold: int = 4,
         test_column: int | None = None,
+        train_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0,
         crop: PositiveInt = 512,
         crops_per_tile: PositiveInt = 1,
         prefer_buildings: Annotated[float, Field(ge=0, le=1)] = 0.0,
@@ -88,6 +89,7 @@ class TileDataModule(LightningDataModule):
         check_band_statistics(mean, std, len(self.source.bands))
         check_target_names(targets)
         self.partition, self.fold_index, self.test_column = partition, fold, test_column
+        self.train_fraction = train_fraction
         self.crop, self.crops_per_tile, self.augmentation = crop, crops_per_tile, augmentation or Augmentation()
         self.prefer_buildings = prefer_buildings
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
@@ -189,7 +191,8 @@ class TileDataModule(LightningDataModule):
         if self.test_column is None and self.data_set.has_test_labels:
             test = self._labelled(self.data_set.tiles("test_public", index))
         all_products = make_fold(tiles, self.fold_index, self.test_column, test, self.partition)
-        fold, noun = with_product(all_products, product), PARTITIONS[self.partition].noun
+        fold = with_fraction(with_product(all_products, product), self.train_fraction, self.seed)
+        noun = PARTITIONS[self.partition].noun
         if self.test_column is not None:
             return fold, f"test {noun} {self.test_column}"
         if test and not self.source.product.optical:

@@ -114,6 +114,19 @@ def with_product(fold: Fold, product: str) -> Fold:
     return replace(fold, train=train, validation=validation, test=test)
 
 
+def with_fraction(fold: Fold, fraction: float, seed: int) -> Fold:
+    """Keep a fraction of the training tiles, at least one, in their order; the others count as dropped.
+
+    With the same seed, the tiles of a smaller fraction are among those of a greater one.
+    """
+    number = max(round(fraction * len(fold.train)), 1)
+    kept = set(np.random.default_rng(seed).permutation(len(fold.train))[:number].tolist())
+    parts: tuple[list[Tile], list[Tile]] = ([], [])
+    for index, tile in enumerate(fold.train):
+        parts[index not in kept].append(tile)
+    return replace(fold, train=parts[0], dropped=[*fold.dropped, *parts[1]])
+
+
 def check_footprints(data_set: DataSet, tiles: Sequence[Tile]) -> None:
     """Raise a UserError where no footprint is on a tile.
 

@@ -1,0 +1,58 @@
+"""Compare radar networks from scratch with those that learn from optical tiles first, where radar tiles are few.
+
+Both take the same number of steps in all: half of those with the optical tiles are optical. All training tiles have an
+optical image, a fraction of them a radar image.
+
+python -m benchmarks.optical             (--help lists its keys)
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, PositiveInt
+
+from benchmarks.recipes import Recipes, compare
+from sn6.cli import run_command
+
+SHARED = ("experiment=sn6", "scale=small", "model=resunet", "data.fold=0", "data.store=disk")
+CROPS_PER_TILE = 20  # with all tiles: an epoch is as long with fewer of them
+STEPS, EPOCHS = 960, 3
+Fraction = Annotated[float, Field(gt=0, le=1)]
+
+
+def optical(
+    root: Annotated[Path, "the archive; if it is missing, `medium` with seed 0 is simulated"] = Path(
+        "outputs/medium_archive"
+    ),
+    out: Annotated[Path, "folder of the runs and the figures"] = Path("outputs/optical"),
+    fractions: Annotated[tuple[Fraction, ...], "of the radar tiles that train; each has a table"] = (0.25, 0.1),
+    seeds: Annotated[PositiveInt, "runs of each recipe"] = 3,
+    parallel: Annotated[PositiveInt, "runs at a time, which share the cores of the CPU"] = 2,
+) -> None:
+    """Train with each fraction from scratch and after an optical stage; print the scores with their differences.
+
+    Raises:
+        UserError: a run failed
+    """
+    for fraction in fractions:
+        title = f"radar on {fraction:.0%} of the tiles, {STEPS} steps in all"
+        compare(recipes_of(fraction), root, out / f"{fraction:g}", seeds, parallel, title)
+
+
+def recipes_of(fraction: float) -> Recipes:
+    """Return the overrides of the two recipes."""
+    few = [f"data.train_fraction={fraction}", f"data.crops_per_tile={round(CROPS_PER_TILE / fraction)}"]
+    radar = ["data=sar", *few, "callbacks.sar_handoff.weights=${run_folder}/eo"]
+    return {
+        "radar only": (*SHARED, *few, *length(STEPS)),
+        "optical first": (*SHARED, f"stages={{eo: ['data=eo'], sar: {radar}}}", *length(STEPS // 2)),
+    }
+
+
+def length(steps: int) -> tuple[str, str]:
+    """Return the overrides for a number of steps in a stage."""
+    return f"trainer.max_steps={steps}", f"trainer.limit_train_batches={steps // EPOCHS}"
+
+
+if __name__ == "__main__":
+    run_command(optical, "benchmarks.optical")
