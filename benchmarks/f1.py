@@ -9,7 +9,7 @@ import shapely
 from benchmarks.comparison import NotRun, Row, medians, require
 from benchmarks.street_map import shifted, street_map
 from sn6.footprints import Footprints
-from sn6.metrics.matching import MIN_AREA, MIN_IOU, Counts, match_tile
+from sn6.metrics.matching import CHALLENGE_MIN_AREA, MIN_IOU, Counts, match_tile
 
 Tile = tuple[np.ndarray, Footprints]  # buildings and proposals
 Count = Callable[[np.ndarray, Footprints], Counts]
@@ -56,11 +56,11 @@ def sn6_counts(truth: np.ndarray, proposed: Footprints) -> Counts:
 
 def loop_counts(truth: np.ndarray, proposed: Footprints) -> Counts:
     """Apply the rules proposal by proposal, each to the buildings that a tree finds near it."""
-    buildings = [polygon for polygon in truth if polygon.area >= MIN_AREA]
+    buildings = [polygon for polygon in truth if polygon.area >= CHALLENGE_MIN_AREA]
     tree, free, tp, fp = shapely.STRtree(buildings), set(range(len(buildings))), 0, 0
     for number in np.argsort(-proposed.confidences, kind="stable"):
         proposal = proposed.polygons[number]
-        if proposal.area < MIN_AREA:
+        if proposal.area < CHALLENGE_MIN_AREA:
             continue
         near = [i for i in sorted(tree.query(proposal)) if i in free]
         best = max(near, key=lambda i, proposal=proposal: iou(buildings[i], proposal), default=None)
@@ -77,9 +77,11 @@ def frame_counts(truth: np.ndarray, proposed: Footprints) -> Counts:
     from geopandas import GeoDataFrame
 
     free = GeoDataFrame(geometry=truth)
-    free = free[free.area >= MIN_AREA]
+    free = free[free.area >= CHALLENGE_MIN_AREA]
     proposals = GeoDataFrame({"confidence": proposed.confidences}, geometry=proposed.polygons)
-    proposals = proposals[proposals.area >= MIN_AREA].sort_values("confidence", ascending=False, kind="stable")
+    proposals = proposals[proposals.area >= CHALLENGE_MIN_AREA].sort_values(
+        "confidence", ascending=False, kind="stable"
+    )
     tp = fp = 0
     for _, proposal in proposals.iterrows():
         near = free.iloc[free.sindex.query(proposal.geometry)].sort_index()

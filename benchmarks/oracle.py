@@ -33,7 +33,7 @@ from sn6.footprints.polygonizer import Polygonizer
 from sn6.footprints.threshold import Threshold
 from sn6.footprints.watershed import SeededWatershed
 from sn6.metrics.label_matching import match_labels
-from sn6.metrics.matching import MIN_AREA, Counts
+from sn6.metrics.matching import CHALLENGE_MIN_AREA, Counts
 from sn6.simulation.archive import make_archive, settings_of
 from sn6.targets.centre import Centre
 from sn6.targets.contact import Contact
@@ -120,7 +120,9 @@ def oracle(
         for recipe, error in counts:
             counts[recipe, error] += count_found(RECIPES[recipe], labels, ERRORS[error], seed=number)
     console = Console(width=None if sys.stdout.isatty() else 160)
-    console.print(table_of(counts, f"F1 of {buildings} buildings of at least {MIN_AREA:g} px² on {tiles} tiles"))
+    console.print(
+        table_of(counts, f"F1 of {buildings} buildings of at least {CHALLENGE_MIN_AREA:g} px² on {tiles} tiles")
+    )
     console.print(table_of_times())
     for name, recipe in RECIPES.items():
         f1 = counts[name, "exact"].f1
@@ -132,14 +134,14 @@ def labels_of(root: Path, tiles: int) -> Iterator[TileLabels]:
     archive = SpaceNet6(root)
     for tile in archive.tiles("train", PRODUCT)[:tiles]:
         _, valid = archive.read(tile, PRODUCT, [1])
-        yield rasterize_labels(archive.labels(tile), valid, MIN_AREA * PIXEL**2, PIXEL)
+        yield rasterize_labels(archive.labels(tile), valid, CHALLENGE_MIN_AREA * PIXEL**2, PIXEL)
 
 
 def large_buildings(labels: TileLabels) -> tuple[np.ndarray, np.ndarray]:
     """Return the observed instances (h, w) that count, of 80 px or more, and their numbers."""
     sizes = np.bincount(labels.observed.ravel())
     sizes[0] = 0
-    counted = sizes >= MIN_AREA
+    counted = sizes >= CHALLENGE_MIN_AREA
     return np.where(counted, np.arange(len(sizes), dtype=np.int32), 0)[labels.observed], np.flatnonzero(counted)
 
 
@@ -152,7 +154,7 @@ def count_found(recipe: Recipe, labels: TileLabels, error: Error, seed: int) -> 
         maps["mask"] = maps["mask"] * (1 - maps["contact"])
     truth, numbers = large_buildings(labels)
     proposed = recipe.polygonizer.instances(maps, labels.valid, labels.pixel_size)
-    return match_labels(proposed, truth, len(numbers), [MIN_AREA])[0]
+    return match_labels(proposed, truth, len(numbers), [CHALLENGE_MIN_AREA])[0]
 
 
 def with_error(layer: np.ndarray, target: Target, error: Error, rng: np.random.Generator) -> np.ndarray:

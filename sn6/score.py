@@ -23,9 +23,9 @@ from sn6.formats.evaluation import EvaluatedPolygons, all_tiles, check_tiles, ma
 from sn6.formats.files import names_tiles, read_proposals, read_truth
 from sn6.formats.outlines import Outlines, pack_rows, select_tiles
 from sn6.metrics.ground_score import score_ground
-from sn6.metrics.matching import MIN_IOU
+from sn6.metrics.matching import MIN_AREA, MIN_IOU
 from sn6.metrics.score_tables import FOLD_COLUMNS, describe_instances, fold_rows, fold_table, score_table
-from sn6.metrics.scorecard import MIN_AREA, ScoredTile, by_fold, scorecard
+from sn6.metrics.scorecard import ScoredTile, by_fold, scorecard
 from sn6.progress import track
 
 if TYPE_CHECKING:

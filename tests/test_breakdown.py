@@ -4,9 +4,12 @@ import random
 
 import numpy as np
 import pytest
+from shapely import box
 
+from sn6.footprints import Footprints, Labels
 from sn6.metrics.breakdown import bin_names, bins, bootstrap_f1, by_group, central, resampled_f1, spatial_blocks
 from sn6.metrics.matching import Counts
+from sn6.metrics.scorecard import score_tile
 
 
 def test_a_value_belongs_to_the_bin_that_starts_with_it():
@@ -72,3 +75,10 @@ def test_tiles_with_their_corners_in_one_square_are_one_block():
     assert blocks[0] == blocks[1] == blocks[4]
     assert len({blocks[0], blocks[2], blocks[3]}) == 3
     assert sorted(set(blocks)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("pixel_size", "counted"), [(0.5, 0), (0.99, 0), (1.0, 1), (10.0, 1)])
+def test_buildings_count_from_20_square_metres_at_any_pixel_size(pixel_size, counted):
+    buildings = np.array([box(0, 0, 4, 5)], dtype=object)
+    tile = score_tile("a", None, Labels(buildings, np.zeros(1)), Footprints(buildings, np.ones(1)), None, pixel_size)
+    assert tile.counts == Counts(counted, 0, 0)

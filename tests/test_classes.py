@@ -330,7 +330,7 @@ def test_a_class_is_scored_by_its_own_buildings_and_pixels():
     for x, ours, theirs in ((0, 1, 1), (20, 2, 1), (40, 2, 2), (60, 0, 2)):
         predicted[:, x : x + 10], truth[:, x : x + 10] = ours, theirs
     valid[:, 5:10] = False  # half of the first house
-    house, shed = (count_class(number, predicted, truth, valid, proposed, labels) for number in (1, 2))
+    house, shed = (count_class(number, predicted, truth, valid, proposed, labels, pixel_size=0.5) for number in (1, 2))
     assert house.counts == Counts(tp=1, fp=0, fn=1)
     assert shed.counts == Counts(tp=1, fp=1, fn=1)
     assert (house.intersection, house.union) == (50, 150)

@@ -16,7 +16,7 @@ from sn6.data.cross_fitting import Half
 from sn6.data.dataset import TileDataset
 from sn6.footprints.polygonizer import Maps, Polygonizer
 from sn6.metrics.label_matching import match_labels
-from sn6.metrics.matching import MIN_AREA, Counts
+from sn6.metrics.matching import MIN_AREA, Counts, counted_area
 from sn6.metrics.point_table import PointTable
 from sn6.targets.rasterize import rasterize_instances
 
@@ -70,7 +70,7 @@ class PointSearch:
         pixel_size = self.dataset.source.product.grid
         counts: list[Counts] = []
         for polygonizer, points in groupby(self.points, lambda point: replace(point, min_area=0.0)):
-            min_pixels = [point.min_area / pixel_size**2 for point in points]
+            min_pixels = [max(point.min_area, MIN_AREA) / pixel_size**2 for point in points]
             counts += match_labels(polygonizer.instances(maps, valid, pixel_size), truth, buildings, min_pixels)
         return index, counts
 
@@ -135,6 +135,6 @@ def label_image(dataset: TileDataset, index: int, height: int, width: int) -> tu
     Only buildings that are large enough to count are in it.
     """
     polygons = dataset.labels(index).polygons
-    counted_ones = polygons[shapely.area(polygons) >= MIN_AREA]
+    counted_ones = polygons[shapely.area(polygons) >= counted_area(dataset.source.product.grid)]
     image = rasterize_instances(counted_ones, height, width)
     return image[::-1, ::-1] if dataset.is_rotated(index) else image, len(counted_ones)

@@ -181,7 +181,7 @@ class PolygonF1(Callback):
     ) -> list[ClassCounts]:
         predicted, labels = maps[CLASSES].argmax(axis=0), self.dataset.labels(index)
         return [
-            count_class(number, predicted, truth, valid, footprints, labels)
+            count_class(number, predicted, truth, valid, footprints, labels, self.dataset.source.product.grid)
             for number, _ in enumerate(self.class_names, start=1)
         ]
 

@@ -12,7 +12,7 @@ from jaxtyping import Bool
 from sn6.data.dataset import TileDataset
 from sn6.footprints import Footprints, rotate_polygons
 from sn6.footprints.polygonizer import Maps, Polygonizer
-from sn6.metrics.matching import Match, match_tile
+from sn6.metrics.matching import Match, counted_area, match_tile
 
 MAX_QUEUED = 8  # tiles that a device may be ahead of the thread that scores them
 P = ParamSpec("P")
@@ -46,10 +46,12 @@ def score_tile(
         valid: false on nodata
         polygonizer: from maps to footprints
     """
-    footprints, truth = polygonizer(maps, valid, dataset.source.product.grid), dataset.labels(index).polygons
+    pixel_size = dataset.source.product.grid
+    footprints, truth = polygonizer(maps, valid, pixel_size), dataset.labels(index).polygons
     if dataset.is_rotated(index):
         footprints = replace(footprints, polygons=rotate_polygons(footprints.polygons, *valid.shape))
-    return TileResult(footprints, truth, match_tile(truth, footprints.polygons, footprints.confidences))
+    match = match_tile(truth, footprints.polygons, footprints.confidences, counted_area(pixel_size))
+    return TileResult(footprints, truth, match)
 
 
 def maps_of_batch(outputs: Mapping[str, Any], batch: Mapping[str, Any]) -> Iterator[tuple[int, Maps, np.ndarray]]:

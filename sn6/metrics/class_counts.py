@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from sn6.footprints import Footprints, Labels
-from sn6.metrics.matching import Counts, match_tile
+from sn6.metrics.matching import Counts, counted_area, match_tile
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ def count_class(
     valid: Bool[np.ndarray, "h w"],
     proposed: Footprints,
     labels: Labels,
+    pixel_size: float,
 ) -> ClassCounts:
     """Count one class on a tile.
 
@@ -41,12 +42,16 @@ def count_class(
         valid: false on nodata
         proposed: proposals with their classes, in the frame of the labels
         labels: all buildings with their classes
+        pixel_size: m
     """
     assert proposed.classes is not None
     assert labels.classes is not None
     ours, theirs = (predicted == number) & valid, (truth == number) & valid
     of_proposals, of_buildings = proposed.classes == number, labels.classes == number
     match = match_tile(
-        labels.polygons[of_buildings], proposed.polygons[of_proposals], proposed.confidences[of_proposals]
+        labels.polygons[of_buildings],
+        proposed.polygons[of_proposals],
+        proposed.confidences[of_proposals],
+        counted_area(pixel_size),
     )
     return ClassCounts(int((ours & theirs).sum()), int((ours | theirs).sum()), match.counts)

@@ -50,7 +50,7 @@ class InstanceCounts:
 
 @dataclass(frozen=True, eq=False)
 class Instances:
-    """How the proposals of a tile divide its buildings. Only polygons of at least 80 px² count, on both sides.
+    """How the proposals of a tile divide its buildings. Only polygons that are large enough count, on both sides.
 
     Attributes:
         touching_truths: buildings that are at most `TOUCHING` from another label polygon of the tile, of any size; all

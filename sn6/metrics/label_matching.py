@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int32
 
-from sn6.metrics.matching import MIN_AREA, MIN_IOU, Counts
+from sn6.metrics.matching import MIN_IOU, Counts
 
 
 def match_labels(
@@ -13,8 +13,8 @@ def match_labels(
 ) -> list[Counts]:
     """Count the proposals that match a building for each minimum area, by the IoU of their pixels.
 
-    The IoU must be above 0.5, so that a region matches at most one other. Proposals of fewer than 80 px never count, as
-    in `sn6.metrics.matching.match_tile`, from which the counts differ where buildings overlap, or an IoU is near 0.5.
+    The IoU must be above 0.5, so that a region matches at most one other. The counts differ from those of
+    `sn6.metrics.matching.match_tile` where buildings overlap, or an IoU is near 0.5.
 
     Args:
         proposals: number of the proposal at each pixel, from 1; 0 is background
@@ -31,7 +31,7 @@ def match_labels(
     is_match = overlaps > MIN_IOU * (sizes[proposal] + truth_sizes[truth] - overlaps)
     matched = sizes[proposal[is_match]]
     counts = []
-    for smallest in (max(MIN_AREA, pixels) for pixels in min_pixels):
+    for smallest in min_pixels:
         tp = int((matched >= smallest).sum())
         counts.append(Counts(tp, int((sizes[1:] >= smallest).sum()) - tp, buildings - tp))
     return counts

@@ -8,7 +8,7 @@ from jaxtyping import Float64, Int64
 from sn6.footprints import Footprints, Labels
 from sn6.metrics.boundary_iou import boundary_ious
 from sn6.metrics.instances import Instances, compare_instances
-from sn6.metrics.matching import MIN_AREA, MIN_IOU, Match, make_valid, match_tile
+from sn6.metrics.matching import MIN_IOU, Match, make_valid, match_tile
 
 BOUNDARY = 1.5  # m, the width of the band along an outline of which the boundary IoU is
 
@@ -59,7 +59,7 @@ class MatchedPolygons:
 
 
 def match_polygons(
-    truth: Labels, proposed: Footprints, pixel_size: float, min_area: float = MIN_AREA, min_iou: float = MIN_IOU
+    truth: Labels, proposed: Footprints, pixel_size: float, min_area: float, min_iou: float = MIN_IOU
 ) -> MatchedPolygons:
     """Match proposals with buildings, and measure the pairs; arguments as of `match_tile` and `compare_instances`."""
     match = match_tile(truth.polygons, proposed.polygons, proposed.confidences, min_area, min_iou)

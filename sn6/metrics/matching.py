@@ -10,7 +10,8 @@ import shapely
 from jaxtyping import Bool, Float, Float64, Int64, Shaped
 from shapely.geometry.base import BaseGeometry
 
-MIN_AREA = 80.0  # px², 20 m² at 0.5 m; smaller polygons do not count
+MIN_AREA = 20.0  # m²; smaller polygons do not count
+CHALLENGE_MIN_AREA = 80.0  # px², the same at the challenge's pixel size of 0.5 m
 MIN_IOU = 0.5  # a match must be above it
 
 
@@ -83,11 +84,16 @@ class Match:
         return Counts(int(self.true_positives.sum()), int(self.false_positives.sum()), int(self.false_negatives.sum()))
 
 
+def counted_area(pixel_size: float) -> float:
+    """Return the area in px² from which polygons count where a pixel has this size in m."""
+    return MIN_AREA / pixel_size**2
+
+
 def match_tile(
     truths: Shaped[np.ndarray, "truths"],
     proposals: Shaped[np.ndarray, "proposals"],
     confidences: Float[np.ndarray, "proposals"],
-    min_area: float = MIN_AREA,
+    min_area: float = CHALLENGE_MIN_AREA,
     min_iou: float = MIN_IOU,
 ) -> Match:
     """Match each proposal, in order of decreasing confidence, with the unmatched building of the highest IoU.

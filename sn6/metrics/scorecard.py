@@ -24,9 +24,8 @@ from sn6.metrics.breakdown import (
 )
 from sn6.metrics.instances import InstanceCounts
 from sn6.metrics.matched_polygons import MatchedPolygons, match_polygons
-from sn6.metrics.matching import MIN_IOU, Counts
+from sn6.metrics.matching import MIN_AREA, MIN_IOU, Counts, counted_area
 
-MIN_AREA = 20.0  # m², that of the challenge at its pixel size
 AREAS = (20, 40, 80, 160, 320, 640)  # m²
 HEIGHTS = (0, 3, 6, 12, 24, 48)  # m
 LEVEL = 0.95  # of the confidence interval
@@ -92,7 +91,9 @@ def score_tile(
         valid: false on nodata; None where unknown
         pixel_size: m
     """
-    return summarize(image_id, corner, match_polygons(truth, proposed, pixel_size), valid, pixel_size)
+    return summarize(
+        image_id, corner, match_polygons(truth, proposed, pixel_size, counted_area(pixel_size)), valid, pixel_size
+    )
 
 
 def summarize(

@@ -7,7 +7,7 @@ import numpy as np
 from sn6.datasets.declaration import DataSet, Tile
 from sn6.errors import UserError
 from sn6.footprints import Footprints
-from sn6.metrics.matching import match_tile
+from sn6.metrics.matching import counted_area, match_tile
 from sn6.plots.proposals import proposals_figure, tile_figure
 from sn6.plots.rendering import COMPOSITE, composite, contrast, grey, render_background, span
 from sn6.plots.tiles import TileView, overview_figure, save_figure
@@ -76,7 +76,8 @@ def draw_proposals(data_set: DataSet, tile: Tile, product: str | None, proposals
     if truth is None:
         save_figure(proposals_figure(view, proposals), path)
         return
-    match = match_tile(truth.polygons, proposals.polygons, proposals.confidences)
+    smallest = counted_area(data_set.pixel_size)
+    match = match_tile(truth.polygons, proposals.polygons, proposals.confidences, smallest)
     save_figure(tile_figure(view, truth.polygons, proposals.polygons, match), path)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from sn6.datasets.declaration import DataSet, Split, Tile
 from sn6.errors import UserError, counted
 from sn6.footprints import Footprints
-from sn6.metrics.matching import Counts, match_tile
+from sn6.metrics.matching import Counts, counted_area, match_tile
 from sn6.progress import track
 
 CRITERIA = ("even", "worst", "best")
@@ -120,7 +120,8 @@ def rank_by_f1(data_set: DataSet, tiles: Sequence[Tile], proposals: Mapping[str,
     for index, tile in enumerate(with_progress(tiles)):
         truth, proposed = data_set.labels(tile), proposals[tile.image_id]
         if truth is not None:
-            counts = match_tile(truth.polygons, proposed.polygons, proposed.confidences).counts
+            smallest = counted_area(data_set.pixel_size)
+            counts = match_tile(truth.polygons, proposed.polygons, proposed.confidences, smallest).counts
             if counts != Counts():
                 ranks.append((-counts.f1, counts.fp + counts.fn, -counts.tp, index))
     return [tiles[index] for *_, index in sorted(ranks)]

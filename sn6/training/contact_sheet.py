@@ -9,7 +9,7 @@ from sn6.callbacks.polygon_f1 import polygon_f1_of
 from sn6.callbacks.run_progress import count_scored
 from sn6.data.datamodule import TileDataModule
 from sn6.formats.challenge_csv import read_proposals
-from sn6.metrics.matching import Counts, match_tile
+from sn6.metrics.matching import Counts, counted_area, match_tile
 from sn6.metrics.tile_table import COLUMNS, UNSEEN
 from sn6.plots.contact_sheet import Panel, contact_sheet
 from sn6.plots.rendering import render_background
@@ -40,7 +40,7 @@ def draw_contact_sheet(name: str, trainer: Trainer, datamodule: TileDataModule) 
     for index in drawn:
         tile, source, truth = tiles.tiles[index], tiles.source, tiles.labels(index).polygons
         proposed = proposals[tile.image_id]
-        match = match_tile(truth, proposed.polygons, proposed.confidences)
+        match = match_tile(truth, proposed.polygons, proposed.confidences, counted_area(source.product.grid))
         image, valid = datamodule.data_set.read(tile, source.product.name, source.bands)
         picture = render_background(image, valid, source.band_names)
         name_of_tile, pixel_size = f"tile {number_of(tile.image_id)}", source.product.grid
