@@ -93,6 +93,7 @@ def test_a_fold_that_does_not_exist(sn6_run, archive_root):
         ("augmentation=flip", "unknown_value", "augmentation"),
         ("data.augmentation=dihedral", "unknown_key", "data.augmentation"),
         ("~augmentation", "missing_value", "augmentation._target_"),
+        ("+trainer.fast_dev_run=true", "conflict", "trainer.fast_dev_run"),
         ("trainer.precision=bf8", "invalid_value", "trainer.precision"),
         ("seed=a", "invalid_value", "seed"),
         ("name=..", "invalid_value", "name"),

@@ -79,7 +79,20 @@ def check_types(values: Mapping[str, Any]) -> None:
         errors += check_node(node, group, given)
     if errors := [*errors, *missing_tensorboard(values["logger"] or {})]:
         raise joined(errors, "config")
+    check_trial_run(values["trainer"])
     check_polygons(values)
+
+
+def check_trial_run(trainer: Mapping[str, Any]) -> None:
+    """Raise a UserError for Lightning's trial run, which writes none of the checkpoints that a result is made from."""
+    if trainer.get("fast_dev_run"):
+        limits = "trainer.max_epochs=1 trainer.limit_train_batches=1 trainer.limit_val_batches=1"
+        raise UserError(
+            f"trainer.fast_dev_run leaves no checkpoint to score; set {limits} trainer.limit_test_batches=1 instead",
+            kind="conflict",
+            key="trainer.fast_dev_run",
+            value=trainer["fast_dev_run"],
+        )
 
 
 def check_polygons(values: Mapping[str, Any]) -> None:
