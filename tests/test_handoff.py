@@ -141,7 +141,13 @@ def test_weights_and_metadata_of_an_eo_run(eo_run):
     best = torch.load(eo_run / "checkpoints/best.ckpt", weights_only=True)
     assert all(torch.equal(best["state_dict"][f"network.{name}"], tensor) for name, tensor in weights.items())
     assert metadata["network"]["width"] == 4
-    assert metadata["source"] == {"product": "PS-RGB", "bands": [3, 1, 1, 2], "orient": True, "min_area": 20.0}
+    source = metadata["source"]
+    assert source | {"product": source["product"]["name"]} == {
+        "product": "PS-RGB",
+        "bands": [3, 1, 1, 2],
+        "orient": True,
+        "min_area": 20.0,
+    }
     assert len(metadata["mean"]) == len(metadata["std"]) == 4
     metrics = read_metrics(eo_run)
     assert len(metadata["training_area"]) == metrics["data"]["tiles"]["train"]

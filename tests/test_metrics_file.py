@@ -51,7 +51,8 @@ def test_the_test_scores_are_those_of_the_proposals(calibrated, bright_root, sn6
     assert test["tp"] + test["fn"] > 0  # whether any is matched after so few steps depends on the machine
     for key in ("f1", "precision", "recall"):
         assert test[key] == pytest.approx(getattr(counts_of(overall), key))
-    assert {key: test[key] for key in card["instances"]} == pytest.approx(card["instances"])
+    scored = {key: value for key, value in card["instances"].items() if key != "boundary_iou"}  # not while training
+    assert {key: test[key] for key in scored} == pytest.approx(scored)
     for part, scores in card["by_neighbours"].items():
         assert {key: test[f"{part}_{key}"] for key in scores} == pytest.approx(scores)
 

@@ -112,7 +112,7 @@ def test_a_fold_that_does_not_exist(sn6_run, archive_root):
         ("~callbacks.polygon_f1", "missing_value", "callbacks.polygon_f1"),
         ("~callbacks.checkpoint", "missing_value", "callbacks.checkpoint"),
         ("data.crop=[1", "invalid_value", "data.crop"),
-        ("data.bands=[1,2,3]", "conflict", "model.in_channels"),
+        ("model.in_channels=3", "conflict", "model.in_channels"),
         ("objective=val_F1", "invalid_value", "objective"),
         ("callbacks.checkpoint.monitor=val/F1", "unknown_value", "callbacks.checkpoint.monitor"),
         ("polygons.threshold=1.5", "invalid_value", "polygons.threshold"),
