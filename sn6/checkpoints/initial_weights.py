@@ -19,7 +19,7 @@ from sn6.data.source import Source
 from sn6.errors import UserError
 from sn6.models.first_layer import Adapt
 
-PIXEL_TOLERANCE = 0.01  # relative difference of pixel sizes that are equal to a network
+SIZE_TOLERANCE = 0.01  # relative difference of pixel sizes that are equal to a network
 MODEL_KEY, HANDOFF_KEY = "model.weights", "callbacks.sar_handoff.weights"  # the keys that name weights
 
 
@@ -84,7 +84,7 @@ class InitialWeights:
         before = self.metadata.to_source()
         one, two = before.product, source.product
         differ = []
-        if abs(one.grid - two.grid) > PIXEL_TOLERANCE * two.grid:
+        if abs(one.grid - two.grid) > SIZE_TOLERANCE * two.grid:
             differ.append(f"pixels of {one.grid:g} m instead of {two.grid:g} m")
         if self.key == MODEL_KEY and before.band_names != source.band_names:
             differ.append(f"the bands {', '.join(before.band_names)} instead of {', '.join(source.band_names)}")

@@ -12,7 +12,7 @@ from sn6.data.source import Source
 from sn6.data.stored_crops import StoredCrops
 from sn6.errors import UserError
 
-PIXEL_TOLERANCE = 1e-3  # relative difference of pixel sizes that are equal
+SIZE_TOLERANCE = 1e-3  # relative difference of pixel sizes that are equal
 
 
 class MixedCrops(Dataset):
@@ -81,7 +81,7 @@ def check_same_samples(source: Source, other: Source, key: str) -> None:
             value=list(other.bands),
         )
     one, two = source.product.grid, other.product.grid
-    if abs(one - two) > PIXEL_TOLERANCE * one:
+    if abs(one - two) > SIZE_TOLERANCE * one:
         raise UserError(
             f"{key} has a pixel size of {two:g} m, but data has {one:g} m; set {key}.pixel_size={one:g} where its data "
             "set has this key, or data.pixel_size",

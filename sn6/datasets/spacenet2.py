@@ -37,16 +37,16 @@ from sn6.datasets.vector_labels import LabelColumns, read_buildings
 from sn6.errors import UserError
 from sn6.footprints import Labels
 
-PIXEL = 0.3  # metres; the grid of every sample
+GRID = 0.3  # metres; the grid of every sample
 NODATA = 0  # in every product
 MULTISPECTRAL = ("C", "B", "G", "Y", "R", "RE", "NIR1", "NIR2")  # coastal, blue, green, yellow, red, red edge
 PRODUCTS = {  # uint16 on disk, interpolated while they are read
     product.name: product
     for product in (
-        Product("RGB-PanSharpen", ("R", "G", "B"), "float32", PIXEL, "optical", NODATA),
-        Product("MUL-PanSharpen", MULTISPECTRAL, "float32", PIXEL, "optical", NODATA),
-        Product("PAN", ("PAN",), "float32", PIXEL, "optical", NODATA),
-        Product("MUL", MULTISPECTRAL, "float32", PIXEL, "optical", NODATA),  # interpolated from 1.2 m
+        Product("RGB-PanSharpen", ("R", "G", "B"), "float32", GRID, "optical", NODATA),
+        Product("MUL-PanSharpen", MULTISPECTRAL, "float32", GRID, "optical", NODATA),
+        Product("PAN", ("PAN",), "float32", GRID, "optical", NODATA),
+        Product("MUL", MULTISPECTRAL, "float32", GRID, "optical", NODATA),  # interpolated from 1.2 m
     )
 }
 # AOI_2_Vegas_Train/RGB-PanSharpen/RGB-PanSharpen_AOI_2_Vegas_img1.tif of the tarballs
@@ -69,7 +69,7 @@ class SpaceNet2(DataSet):
 
     name = "SpaceNet 2"
     products = PRODUCTS
-    pixel_size = PIXEL
+    pixel_size = GRID
     frame = WORLD
 
     def __init__(self, root: str | None) -> None:
@@ -97,7 +97,7 @@ class SpaceNet2(DataSet):
     def grids(self) -> dict[str, Grid]:
         """Return the grid of each tile by its image id."""
         first = {image_id: next(iter(files.items())) for image_id, files in self.files.items()}
-        headers = read_headers(self.root, [str(path) for _, path in first.values()], PIXEL)
+        headers = read_headers(self.root, [str(path) for _, path in first.values()], GRID)
         for (product, _), header in zip(first.values(), headers, strict=True):
             check_bands(header, PRODUCTS[product])
         return {image_id: header.grid for image_id, header in zip(first, headers, strict=True)}
@@ -122,7 +122,7 @@ class SpaceNet2(DataSet):
                 value=product,
             )
         path = self.image_path(tiles[0], product)
-        check_bands(read_header(str(path), PIXEL), PRODUCTS[product])
+        check_bands(read_header(str(path), GRID), PRODUCTS[product])
         return tiles
 
     def tile(self, split: Split, image_id: str) -> Tile:
@@ -158,7 +158,7 @@ class SpaceNet2(DataSet):
         if tile.image_id not in self._labels and self.has_labels(tile):
             buildings = read_buildings(self.label_path(tile.image_id), LabelColumns(), may_be_empty=True)
             in_zone = buildings.to_crs(tile.crs or self.crs)
-            self._labels[tile.image_id] = in_zone.labels(tile.placed or tile.bounds, PIXEL)
+            self._labels[tile.image_id] = in_zone.labels(tile.placed or tile.bounds, GRID)
         return self._labels.get(tile.image_id)
 
     @cached_property
