@@ -83,6 +83,7 @@ def overrides_of(world, *more):
     return [*RUN, *data, "data.tile_size=64", "data.num_workers=0", "heads=classes", *more]
 
 
+@pytest.mark.slow
 def test_a_run_with_classes_resumes_and_predicts(world, monkeypatch, sn6_command):
     monkeypatch.chdir(world)
     overrides = overrides_of(world, "data.category=kind", "data.classes=[house,shed]")

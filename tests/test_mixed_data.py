@@ -224,7 +224,7 @@ def test_a_checkpoint_of_other_pixels_is_refused(towns):
     state = data.state_dict()
     data.load_state_dict(state)
     state["further"]["far"]["mean"] = [0.0]
-    with user_error("conflict", key="data.further.far.root"):
+    with user_error("conflict", key="data.further.far.images"):
         data.load_state_dict(state)
 
 
@@ -251,6 +251,7 @@ def overrides(towns):
     ]
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_bits(towns, tmp_path):
     for name, stop in (("whole", None), ("killed", "SIGKILL it 1 2")):
         (tmp_path / name).mkdir()

@@ -36,6 +36,7 @@ def tiny(tmp_path_factory):
     return inspect(root)
 
 
+@pytest.mark.slow
 def test_a_simulated_archive_is_near_the_published_one(tmp_path):
     """Twelve tiles: the gains of their three passes move all percentiles together, what they show a part of them."""
     simulate(tmp_path / "archive", tiles=12, test_tiles=0, size=900)

@@ -17,7 +17,7 @@ def test_the_span_is_the_total_power():
 def test_the_composite_is_hh_vv_vh_from_10_to_60_decibels():
     """Three pixels of HH, HV, VH, VV; the last one is nodata."""
     decibels = np.array([[10, 99, 60, 35], [5, 0, 22.5, 70], [50, 50, 50, 50]], np.float32).T[:, None]
-    colours = composite(decibels, np.array([[True, True, False]]))
+    colours = composite(decibels, np.array([[True, True, False]]), ("HH", "HV", "VH", "VV"))
     assert colours.shape == (1, 3, 3)
     np.testing.assert_allclose(colours[0], [[0, 0.5, 1], [0, 1, 0.25], [0, 0, 0]])
 

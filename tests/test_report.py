@@ -133,7 +133,7 @@ def test_a_panel_has_the_outlines_of_its_match():
     proposals = np.array([box(1, 0, 21, 20), box(60, 60, 80, 80)], dtype=object)
     match = match_tile(truth, proposals, np.array([0.9, 0.8]))
     picture = np.zeros((90, 90), dtype=np.float32)
-    figure = contact_sheet([Panel("tile 7", picture, truth, proposals, match)], "a run")
+    figure = contact_sheet([Panel("tile 7", picture, 0.5, truth, proposals, match)], "a run")
     drawn = {
         to_hex(collection.get_edgecolor()[0]): [path.get_extents().extents.tolist() for path in collection.get_paths()]
         for collection in figure.axes[0].collections

@@ -71,6 +71,7 @@ def medium():
     return [(tile, cut_footprints(scene, tile)) for tile in planned[:16]]
 
 
+@pytest.mark.slow
 def test_a_tile_has_about_63_label_rows():
     """Over the ground of two medium archives; a dense centre has hundreds, a park has one row without a polygon."""
     numbers = []
