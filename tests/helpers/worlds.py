@@ -21,12 +21,14 @@ class World:
         buildings: in `crs`
         crs: of the images
         pixel_size: m
+        area: where its labels are complete; None for all of the images
     """
 
     keys: dict[str, str]
     buildings: geopandas.GeoDataFrame
     crs: str
     pixel_size: float
+    area: shapely.Geometry | None = None
 
     def of_run(self) -> list[str]:
         """Return the overrides of a run on it."""
@@ -34,7 +36,7 @@ class World:
 
     def arguments(self) -> dict[str, object]:
         """Return the keys as Python values."""
-        return {key: yaml.safe_load(value) if key != "images" else value for key, value in self.keys.items()}
+        return {key: yaml.safe_load(value) for key, value in self.keys.items()}
 
     def of_command(self) -> list[str]:
         """Return the keys of the other commands."""
@@ -143,7 +145,13 @@ def decibel_world(folder: Path, rows: int = 4000, columns: int = 6000) -> World:
     )
     images = f"[{folder / 'north'},{folder / 'south'},{folder / 'large'}]"
     keys = {"images": images, "labels": str(folder / "buildings.parquet"), "area": str(folder / "done.gpkg")}
-    return World(keys | {"category": "kind", "classes": "[house,shed,hall]"}, everything, crs, pixel)
+    keys |= {"category": "kind", "classes": "[house,shed,hall]"}
+    return World(keys, everything, crs, pixel, shapely.union_all(boxes))
+
+
+def small_decibel_world(folder: Path) -> World:
+    """The same with a large image of 1000 × 1500 pixels."""
+    return decibel_world(folder, rows=1000, columns=1500)
 
 
 def optical_world(folder: Path) -> World:
