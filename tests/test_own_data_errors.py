@@ -101,3 +101,15 @@ def test_units_that_give_impossible_decibels(fails, tmp_path):
 def test_a_place_that_cannot_be_divided(fails, tmp_path):
     one = next(iter(sorted((tmp_path / "world").glob("*.tiff"))))
     fails("not_found", "data.fold", images=one, tile_size=1024)
+
+
+def test_a_run_without_its_images(sn6_run, tmp_path):
+    assert_fails(
+        sn6_run("data=folder", f"data.labels={tmp_path}/a.gpkg", *small_run("unet")), "missing_value", "data.images"
+    )
+
+
+def test_a_key_of_data_without_its_group(sn6_run, tmp_path):
+    done = sn6_run("data=folder", f"images={tmp_path}", *small_run("unet"))
+    assert_fails(done, "unknown_key", "images")
+    assert "'data.images'" in done.err

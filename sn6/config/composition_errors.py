@@ -137,6 +137,10 @@ def explain_unknown(key: str, config: DictConfig) -> str:
         return f"unknown key {key!r}; did you mean the group {name}={'|'.join(choices)}?"
     if name == "_target_":
         return f"unknown key {key!r}; +{key}=... adds it"
+    tree: Any = OmegaConf.to_container(config, resolve=False)
+    owners = [group for group, node in tree.items() if isinstance(node, dict) and key in node]  # none of a dotted key
+    if owners:
+        return f"unknown key {key!r}; did you mean '{owners[0]}.{key}'?"
     beside = keys_beside(key, config)
     node = OmegaConf.select(config, parent) if parent else None
     if not isinstance(node, DictConfig) or "_target_" not in node:

@@ -17,6 +17,7 @@ from sn6.errors import UserError
 NODE, FURTHER, WEIGHT, TARGET = "dataset", "further", "weight", "_target_"
 OWN_KEYS = ("product", "bands", "mean", "std")  # of the LightningDataModule, which further data do not take from `data`
 FURTHER_KEYS = (*OWN_KEYS, "partition", "fold", "prefer_buildings", "orient", "nodata", "min_area")  # may be their own
+MISSING = "???"  # of a key without a value, as OmegaConf writes it
 SPACENET6 = {TARGET: "sn6.datasets.spacenet6.SpaceNet6"}  # of runs of sn6 0.3 and before
 
 
@@ -27,11 +28,20 @@ def data_set_node(data: Mapping[str, Any]) -> dict[str, Any]:
         data: the node `data` of a config
 
     Raises:
-        UserError: the class cannot be imported, or is no data set
+        UserError: the class cannot be imported, or is no data set, or an argument is missing that it needs
     """
     target = dict(data.get(NODE) or SPACENET6)
     parameters = signature(data_set_class(target[TARGET], f"data.{NODE}.{TARGET}")).parameters
-    return target | {key: value for key, value in data.items() if key in parameters}
+    node = target | {key: value for key, value in data.items() if key in parameters}
+    for name, parameter in parameters.items():
+        is_needed = parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD
+        if is_needed and node.get(name, MISSING) == MISSING:
+            raise UserError(
+                f"data.{name} is missing, which {target[TARGET].rpartition('.')[2]} needs; set data.{name}=...",
+                kind="missing_value",
+                key=f"data.{name}",
+            )
+    return node
 
 
 def data_set_class(name: str, key: str) -> type[DataSet]:
