@@ -128,10 +128,16 @@ def with_fraction(fold: Fold, fraction: float, seed: int) -> Fold:
 
 
 def check_footprints(data_set: DataSet, tiles: Sequence[Tile]) -> None:
-    """Raise a UserError where no footprint is on a tile.
+    """Raise a UserError where there is no tile with labels, or no footprint is on one.
 
     The first footprint on its tile ends the search: usually only one tile is looked at.
     """
+    if not tiles:
+        raise UserError(
+            f"no training tile of {data_set.root} has labels; set {data_set.label_key} to labels of this ground",
+            kind="wrong_data",
+            key=data_set.label_key,
+        )
     number = 0
     for tile in tiles:
         labels = data_set.labels(tile)
