@@ -20,7 +20,7 @@ ROWS = {  # what differs → overrides
     "mask alone": ("heads=mask", "polygons=threshold"),
     "no augmentation": ("augmentation=none",),
     "weights not averaged": ("callbacks.ema.decay=null",),
-    "twice the steps": ("trainer.max_epochs=6", "trainer.max_steps=1920", "trainer.check_val_every_n_epoch=2"),
+    "twice the steps": ("trainer.max_epochs=12", "trainer.max_steps=3840", "trainer.check_val_every_n_epoch=6"),
     "optical first": ("stages={eo: ['data=eo'], sar: ['data=sar', 'callbacks.sar_handoff.weights=${run_folder}/eo']}",),
 }
 

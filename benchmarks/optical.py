@@ -1,11 +1,14 @@
 """Compare radar networks from scratch with those that learn from optical tiles first, where radar tiles are few.
 
-Both take the same number of steps in all: half of those with the optical tiles are optical. All training tiles have an
-optical image, a fraction of them a radar image.
+All take the same number of steps in all: half of those with the optical tiles are optical. All training tiles have an
+optical image, a fraction of them a radar image. `half the steps` is what the radar stage reaches without the optical
+one: it separates what the optical weights give from what their steps cost. The other rows change what may go wrong when
+the weights change hands: the learning rate, the first layer and its statistics, the last layers.
 
 python -m benchmarks.optical             (--help lists its keys)
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +19,13 @@ from sn6.cli import run_command
 
 SHARED = ("experiment=sn6", "scale=small", "model=resunet", "data.fold=0", "data.store=disk")
 CROPS_PER_TILE = 20  # with all tiles: an epoch is as long with fewer of them
-STEPS, EPOCHS = 960, 3
+STEPS, EPOCHS = 1920, 6
+CHANGES = {  # what differs in the radar stage after an optical one → overrides
+    "optical first": (),
+    "a third of the learning rate": ("optimizer.lr=3e-4",),
+    "three times the learning rate": ("optimizer.lr=3e-3",),
+    "last layers anew": ("callbacks.sar_handoff.reset_head=true",),
+}
 Fraction = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -29,7 +38,7 @@ def optical(
     seeds: Annotated[PositiveInt, "runs of each recipe"] = 3,
     parallel: Annotated[PositiveInt, "runs at a time, which share the cores of the CPU"] = 2,
 ) -> None:
-    """Train with each fraction from scratch and after an optical stage; print the scores with their differences.
+    """Train with each fraction from scratch and after an optical stage, and print the scores with their differences.
 
     Raises:
         UserError: a run failed
@@ -40,13 +49,19 @@ def optical(
 
 
 def recipes_of(fraction: float) -> Recipes:
-    """Return the overrides of the two recipes."""
-    few = [f"data.train_fraction={fraction}", f"data.crops_per_tile={round(CROPS_PER_TILE / fraction)}"]
-    radar = ["data=sar", *few, "callbacks.sar_handoff.weights=${run_folder}/eo"]
-    return {
+    """Return the overrides of every row, the reference first."""
+    few = (f"data.train_fraction={fraction}", f"data.crops_per_tile={round(CROPS_PER_TILE / fraction)}")
+    radar_only = {
         "radar only": (*SHARED, *few, *length(STEPS)),
-        "optical first": (*SHARED, f"stages={{eo: ['data=eo'], sar: {radar}}}", *length(STEPS // 2)),
+        "half the steps": (*SHARED, *few, *length(STEPS // 2)),
     }
+    return radar_only | {name: optical_first(few, changes) for name, changes in CHANGES.items()}
+
+
+def optical_first(few: Sequence[str], changes: Sequence[str]) -> tuple[str, ...]:
+    """Return the overrides of an optical and a radar stage; `changes` are those of the radar stage."""
+    radar = ["data=sar", *few, "callbacks.sar_handoff.weights=${run_folder}/eo", *changes]
+    return (*SHARED, f"stages={{eo: ['data=eo'], sar: {radar}}}", *length(STEPS // 2))
 
 
 def length(steps: int) -> tuple[str, str]:

@@ -8,6 +8,7 @@ synchronised before the clock is read.
 
 import logging
 import time
+from collections.abc import Callable
 from functools import partial
 from itertools import chain, islice, repeat
 from pathlib import Path
@@ -18,6 +19,7 @@ from lightning import Callback, Trainer
 from pydantic import NonNegativeInt, PositiveInt
 from rich.console import Console
 from rich.table import Table
+from torch import nn
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -29,7 +31,9 @@ from sn6.datasets.spacenet6 import SpaceNet6
 from sn6.heads import mask_head
 from sn6.losses import FocalDice
 from sn6.models.fcn import FCN8s
+from sn6.models.resunet import ResUNet
 from sn6.models.ternausnet import TernausNet
+from sn6.models.timm_unet import TimmUNet
 from sn6.models.unet import UNet
 from sn6.processes import keep_freed_memory
 from sn6.schedules import constant
@@ -37,7 +41,7 @@ from sn6.segmenter import Segmenter
 from sn6.simulation.archive import make_archive, settings_of
 from sn6.training.devices import fastest_precision
 
-NETWORKS = {"ternausnet": TernausNet, "unet": UNet, "fcn8s": FCN8s}
+NETWORKS = {"ternausnet": TernausNet, "unet": UNet, "fcn8s": FCN8s, "resunet": ResUNet}
 WARM_UP = 5  # batches that are not measured
 log = logging.getLogger("lightning.pytorch")
 
@@ -45,8 +49,9 @@ log = logging.getLogger("lightning.pytorch")
 def throughput(
     root: Annotated[Path, "an archive of 24 tiles, simulated if it is missing"] = Path("outputs/throughput"),
     model: Annotated[
-        Literal["ternausnet", "unet", "fcn8s"], "the network, with its published number of filters"
+        Literal["ternausnet", "unet", "fcn8s", "resunet", "timm_unet"], "the network, with its default number of filters"
     ] = "ternausnet",
+    encoder: Annotated[str, "of timm_unet, by timm's name, from scratch"] = "resnet34",
     store: Annotated[Literal["disk", "device"] | None, "null: workers decode GeoTIFFs"] = "disk",
     workers: Annotated[NonNegativeInt, "worker processes that decode GeoTIFFs"] = 2,
     crop: Annotated[PositiveInt, "edge length in pixels"] = 512,
@@ -76,11 +81,13 @@ def throughput(
     epochs = chain.from_iterable(repeat(loader))
     loader_only = rate(epochs, steps, batch_size, device)
     batch = next(iter(loader))
-    flops = flops_of(NETWORKS[model](), batch["image"][:1])
+    make_network = partial(TimmUNet, encoder=encoder) if model == "timm_unet" else NETWORKS[model]
+    flops = flops_of(make_network(), batch["image"][:1])
     constant_batch = ConstantBatch(batch, **options, batch_size=batch_size)
-    step_only = train(model, constant_batch, precision, steps, compile)
-    both = train(model, data, precision, steps, compile)
-    title = f"{model}, crops of {crop} pixels, {precision}, {device_name(device)}"
+    step_only = train(make_network, constant_batch, precision, steps, compile)
+    both = train(make_network, data, precision, steps, compile)
+    name = f"{model} with {encoder}" if model == "timm_unet" else model
+    title = f"{name}, crops of {crop} pixels, {precision}, {device_name(device)}"
     table = Table("what", "crops per second", title=title)
     table.add_row("the loader only", f"{loader_only:.1f}")
     table.add_row("the step only", f"{step_only:.1f}")
@@ -143,10 +150,12 @@ def make_trainer(precision: str, steps: int, *callbacks: Callback) -> Trainer:
     )
 
 
-def train(model: str, data: TileDataModule, precision: str, steps: int, compile: bool) -> float:
+def train(
+    make_network: Callable[[], nn.Module], data: TileDataModule, precision: str, steps: int, compile: bool
+) -> float:
     """Train a network, and return crops per second."""
     torch.manual_seed(0)
-    network = NETWORKS[model]()
+    network = make_network()
     if compile:
         network.compile()
     clock = Clock()
@@ -167,7 +176,7 @@ def rate(batches: Any, steps: int, batch_size: int, device: torch.device) -> flo
     return steps * batch_size / (time.perf_counter() - started)
 
 
-def flops_of(network: torch.nn.Module, image: torch.Tensor) -> int:
+def flops_of(network: nn.Module, image: torch.Tensor) -> int:
     """Count the floating point operations of the forward pass of one crop; a multiplication and an addition are two."""
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
