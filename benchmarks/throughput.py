@@ -49,7 +49,8 @@ log = logging.getLogger("lightning.pytorch")
 def throughput(
     root: Annotated[Path, "an archive of 24 tiles, simulated if it is missing"] = Path("outputs/throughput"),
     model: Annotated[
-        Literal["ternausnet", "unet", "fcn8s", "resunet", "timm_unet"], "the network, with its default number of filters"
+        Literal["ternausnet", "unet", "fcn8s", "resunet", "timm_unet"],
+        "the network, with its default number of filters",
     ] = "ternausnet",
     encoder: Annotated[str, "of timm_unet, by timm's name, from scratch"] = "resnet34",
     store: Annotated[Literal["disk", "device"] | None, "null: workers decode GeoTIFFs"] = "disk",

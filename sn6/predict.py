@@ -86,6 +86,15 @@ def predict(
     merge: Annotated[bool, "write one footprint per building of overlapping images, to merged.geojson and .parquet"] = (
         False
     ),
+    revisits: Annotated[
+        bool, "fuse images that overlap on the ground: footprints are made from the mean of all looks at a pixel"
+    ] = False,
+    fade: Annotated[
+        float,
+        Field(ge=0, allow_inf_nan=False),
+        "m over which the weight of a look falls to 0 towards the border of its image and nodata, with revisits=true",
+    ] = 16.0,
+    balance: Annotated[bool, "looks from the north and from the south count equally in all, with revisits=true"] = True,
     probability: Annotated[bool, "write a GeoTIFF of the probability for each image, to probability/"] = False,
     pictures: Annotated[NonNegativeInt, "number of images to draw, to pictures/"] = 0,
 ) -> None:
@@ -104,7 +113,10 @@ def predict(
     from sn6.checkpoints.run_files import FINAL_WEIGHTS
     from sn6.prediction.area import restrict
     from sn6.prediction.ensemble import Averaging
+    from sn6.prediction.fused_sides import check_sides
+    from sn6.prediction.fusion import Fusion
     from sn6.prediction.inputs import find_images
+    from sn6.prediction.map_grid import Layout
     from sn6.prediction.networks import (
         averaged_point,
         common_polygonizer,
@@ -132,7 +144,10 @@ def predict(
     options = ReadOptions(rotate, as_tuple(bands), check_values, given_units(product, units, scale, offset), nodata)
     found = find_images(root, split, as_tuple(tiles), as_tuple(images), first.source, options)
     found = found if aoi is None else restrict(found, aoi)
+    is_fused = revisits and bool(Layout(tuple(found)).maps)
     fields = {"threshold": threshold, "min_area": min_area, "simplify": simplify}
+    if is_fused and root is not None:
+        check_sides(Layout(tuple(found)), [network.training_area for network in networks])
     plan = Plan(
         files,
         allowed,
@@ -144,18 +159,22 @@ def predict(
         out / UNFINISHED,
         out / "probability" if probability else None,
         first.heads.class_names,
+        Fusion(fade, balance) if is_fused else None,
+        merge,
     )
     warnings: list[str | None] = [*placement_notes(found, product)]
+    if revisits and not is_fused:
+        warnings.append("revisits=true changes nothing: no two images overlap on the ground")
     warnings += [compare_values(found, networks) if check_values else None]
     warnings += [folds.averaging_warning(flips, scales) if folds else averaged_point(networks, plan.polygonizer)]
-    settings = plan.settings() | {"merge": merge, "pictures": pictures}
+    settings = plan.settings() | {"pictures": pictures}
     if claim_folder(out, settings):
         print(f"{out} is finished; choose another out= to predict again")
     else:
         for warning in filter(None, warnings):
             Console(stderr=True, soft_wrap=True).print(warning, markup=False, highlight=False)
         process_with_progress(plan, used)
-        counts = write_results(out, plan, merge, pictures, first.source)
+        counts = write_results(out, plan, pictures, first.source)
         seconds = round(time.monotonic() - started, 1)
         mark_finished(out, settings, counts | {"seconds": seconds})
         print(f"{counted(counts['footprints'], 'footprint')} in {counted(counts['images'], 'image')}, {seconds} s")

@@ -122,7 +122,7 @@ def training_area(
         The squares; none where nothing is known.
     """
     if isinstance(metadata, CheckpointMetadata) and metadata.training_area:
-        return Ground(np.array(metadata.training_area, dtype=np.float64).reshape(-1, 4), metadata.training_crs)
+        return metadata.to_training_area()
     if unseen_column is None:
         return Ground(np.zeros((0, 4)), crs)
     tiles = [tile for tile in (*fold.train, *fold.validation, *fold.test, *fold.dropped) if tile.split == "train"]

@@ -13,6 +13,7 @@ from sn6.checkpoints.heads import CLASSES_TARGET, MASK_ONLY, build_heads, foreig
 from sn6.checkpoints.init_options import MAX_MULTIPLE
 from sn6.checkpoints.polygonizer import build_polygonizer, is_own_polygonizer
 from sn6.config.types import MAX_WINDOW
+from sn6.data.ground import Ground
 from sn6.data.normalization import Nodata, Statistics
 from sn6.data.partitions import PartitionName
 from sn6.data.source import Source
@@ -248,6 +249,11 @@ class CheckpointMetadata(Model):
     def to_statistics(self) -> Statistics:
         """Return its normalisation."""
         return Statistics(self.mean, self.std, self.building_fraction)
+
+    def to_training_area(self) -> Ground:
+        """Return the squares that it was trained on; none where they are not known."""
+        squares = np.array(self.training_area or (), dtype=np.float64).reshape(-1, 4)
+        return Ground(squares, self.training_crs)
 
     def to_polygonizer(self) -> Polygonizer:
         """Return its polygonizer at its operating point; import the class where it is of another package."""

@@ -24,14 +24,20 @@ class Footprints:
         polygons: shapely Polygons in pixels, in an array of dtype object
         confidences: of each polygon, from 0 to 1
         classes: number of the class of each polygon, from 1; None where there is one class
+        looks: number of images that each polygon is made from; None where it is one
     """
 
     polygons: Shaped[np.ndarray, "n"]
     confidences: Float64[np.ndarray, "n"]
     classes: Int64[np.ndarray, "n"] | None = None
+    looks: Int64[np.ndarray, "n"] | None = None
 
     def __len__(self) -> int:
         return len(self.polygons)
+
+    def __getitem__(self, chosen: Shaped[np.ndarray, " k"]) -> "Footprints":
+        classes, looks = (None if column is None else column[chosen] for column in (self.classes, self.looks))
+        return Footprints(self.polygons[chosen], self.confidences[chosen], classes, looks)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,8 +1,8 @@
 """Read and write footprints as GeoJSON in metres: one collection for all tiles, or labels with one file per tile.
 
-A feature has the properties `image_id`, `confidence` (0 to 1) and `area_m2`, and with several classes `category`, the
-name of its class. Two members of the collection make it
-possible to score the file: `tiles` maps the image id of every evaluated tile to its west and north edge in metres,
+A feature has the properties `image_id`, `confidence` (0 to 1) and `area_m2`, with several classes `category`, the name
+of its class, and where images were fused `looks`, their number. Two members of the collection make it possible to score
+the file: `tiles` maps the image id of every evaluated tile to its west and north edge in metres,
 `pixel_size` is the size of a pixel in the units of the CRS.
 """
 
@@ -40,6 +40,8 @@ class GeoJSONWriter(GroundWriter):
         columns = {"confidence": footprints.confidences.tolist(), "area_m2": areas.tolist()}
         if self.classes:
             columns["category"] = self.categories(footprints)
+        if self.has_looks:
+            columns["looks"] = self.numbers_of_looks(footprints)
         for geometry, *values in zip(geometries, *columns.values(), strict=True):
             properties = json.dumps({"image_id": image_id} | dict(zip(columns, values, strict=True)))
             feature = f'{{"type": "Feature", "properties": {properties}, "geometry": {geometry}}}'

@@ -1,8 +1,8 @@
 """Read and write footprints as GeoParquet 1.1: a table with a CRS that QGIS, geopandas and DuckDB open.
 
-Columns: `image_id`, `confidence` (0 to 1), `area_m2`, with several classes `category`, the name of the class, and
-`geometry` (WKB, metres). The metadata of the file contain
-under the key `sn6` the members `tiles` and `pixel_size` of `sn6.formats.geojson`, so that the file can be scored.
+Columns: `image_id`, `confidence` (0 to 1), `area_m2`, with several classes `category`, the name of the class, where
+images were fused `looks`, their number, and `geometry` (WKB, metres). The metadata of the file contain under the key
+`sn6` the members `tiles` and `pixel_size` of `sn6.formats.geojson`, so that the file can be scored.
 """
 
 import json
@@ -34,8 +34,10 @@ class GeoParquetWriter(GroundWriter):
     """Write a GeoParquet table; memory contains one row group and the names of the tiles."""
 
     def _begin(self, stack: ExitStack) -> None:
-        categories = {"category": pa.string()} if self.classes else {}
-        self._schema = pa.schema(COLUMNS | categories | {"geometry": pa.binary()})
+        further = ({"category": pa.string()} if self.classes else {}) | (
+            {"looks": pa.int64()} if self.has_looks else {}
+        )
+        self._schema = pa.schema(COLUMNS | further | {"geometry": pa.binary()})
         self._parquet = stack.enter_context(pq.ParquetWriter(self._file, self._schema, compression="zstd"))
         self._rows: list[pa.RecordBatch] = []
         self._bounds = np.array([np.inf, np.inf, -np.inf, -np.inf])
@@ -53,6 +55,8 @@ class GeoParquetWriter(GroundWriter):
         }
         if self.classes:
             columns["category"] = self.categories(footprints)
+        if self.has_looks:
+            columns["looks"] = self.numbers_of_looks(footprints)
         self._rows.append(pa.RecordBatch.from_pydict(columns, schema=self._schema))
         if sum(len(rows) for rows in self._rows) >= GROUP:
             self._flush()

@@ -86,12 +86,16 @@ class GroundWriter(FootprintWriter):
         crs: of the file, as "EPSG:<code>", see `common_crs`; None for images without a CRS
         pixel_size: of the tiles, in the units of the CRS
         classes: names of the classes of the footprints, in the order of their numbers; none for one class
+        has_looks: whether footprints have a number of looks
     """
 
-    def __init__(self, path: Path, crs: str | None, pixel_size: float, classes: Sequence[str] = ()) -> None:
+    def __init__(
+        self, path: Path, crs: str | None, pixel_size: float, classes: Sequence[str] = (), has_looks: bool = False
+    ) -> None:
         super().__init__(path, classes)
         self.crs = crs
         self.pixel_size = pixel_size
+        self.has_looks = has_looks
         self._tiles: dict[str, Corner] | None = {}
 
     def write(
@@ -123,6 +127,11 @@ class GroundWriter(FootprintWriter):
     def evaluated_tiles(self) -> dict[str, Any]:
         """Return the members `pixel_size` and `tiles` of the file: `tiles` maps image ids to corners."""
         return {} if self._tiles is None else {"pixel_size": self.pixel_size, "tiles": self._tiles}
+
+    def numbers_of_looks(self, footprints: Footprints) -> list[int]:
+        """Return the number of looks of each footprint."""
+        assert footprints.looks is not None, "footprints of several images have a number of looks"
+        return footprints.looks.tolist()
 
     @abstractmethod
     def _add(self, image_id: str, footprints: Footprints, areas: Float64[np.ndarray, "n"]) -> None:

@@ -50,6 +50,7 @@ class Image:
         pixel_metres: pixel size in m for areas and tolerances; without a CRS that of the training tiles
         crs: "EPSG:<code>", None without CRS
         rotated: whether the network sees the image rotated by 180°
+        from_south: whether it was imaged from the south, as far as that is known
         repeat: how often a pixel of `raster` is repeated along both axes: 2 for products of 1 m
         warped_from: pixel size in m of a file that is warped to other pixels while it is read; None where it is not
         area: geometry of the ground to predict, in its CRS, as WKB; None for all
@@ -66,6 +67,7 @@ class Image:
     pixel_metres: float
     crs: str | None
     rotated: bool = False
+    from_south: bool = False
     repeat: int = 1
     warped_from: float | None = None
     area: bytes | None = None

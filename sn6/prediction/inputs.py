@@ -103,4 +103,5 @@ def tile_image(data_set: DataSet, tile: Tile, source: Source) -> Image:
         pixel_metres=product.grid,
         crs=tile.crs or data_set.crs,
         rotated=is_rotated(data_set, tile, source),
+        from_south=tile.orientation == 1,
     )

@@ -14,6 +14,7 @@ from sn6.checkpoints.heads import foreign_heads
 from sn6.checkpoints.loading import build_on_meta, check_fits, read_checkpoint
 from sn6.checkpoints.metadata import CheckpointMetadata, ForeignMetadata, Precision, unusable_metadata
 from sn6.checkpoints.polygonizer import is_own_polygonizer, target_of
+from sn6.data.ground import Ground
 from sn6.data.normalization import Nodata, Statistics
 from sn6.data.source import Source
 from sn6.errors import UserError, first_line
@@ -42,6 +43,7 @@ class TrainedNetwork:
         window: edge length and overlap of the windows of its run in pixels; None if it predicted whole tiles
         flips: whether its run averaged the outputs with those of flipped tiles
         precision: precision of its run
+        training_area: squares of its training tiles; None or no squares where they are not known
     """
 
     network: nn.Module
@@ -55,6 +57,7 @@ class TrainedNetwork:
     window: tuple[int, int] | None
     flips: bool
     precision: Precision
+    training_area: Ground | None = None
 
 
 def load_network(path: Path, allow: Sequence[str] = ()) -> TrainedNetwork:
@@ -90,6 +93,7 @@ def load_network(path: Path, allow: Sequence[str] = ()) -> TrainedNetwork:
         (metadata.window, metadata.window_overlap or 0) if metadata.window else None,
         metadata.flips,
         metadata.precision or "32-true",
+        metadata.to_training_area(),
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from hashlib import file_digest, sha256
 from itertools import groupby, islice
 from pathlib import Path
@@ -9,7 +10,10 @@ from typing import Any
 
 from sn6.footprints.polygonizer import Polygonizer
 from sn6.prediction.ensemble import Averaging
+from sn6.prediction.fused_map import FusedMaps
+from sn6.prediction.fusion import Fusion
 from sn6.prediction.images import Image
+from sn6.prediction.map_grid import Layout
 from sn6.prediction.mosaic import Mosaic, Region
 
 Batch = tuple[tuple[int, Region], ...]  # windows of one size: number of the image, rows and columns
@@ -31,6 +35,8 @@ class Plan:
         folder: folder of unfinished results
         rasters: folder of the probability rasters, None for none
         classes: names of the classes of the footprints, in the order of their numbers; none for one class
+        fusion: how images that overlap are fused; None to predict each by itself
+        merge: whether to write one footprint for each building of overlapping images too
     """
 
     checkpoints: tuple[Path, ...]
@@ -44,6 +50,27 @@ class Plan:
     folder: Path
     rasters: Path | None
     classes: tuple[str, ...] = ()
+    fusion: Fusion | None = None
+    merge: bool = False
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Return the maps on which images are fused, none without fusion."""
+        return Layout(self.images if self.fusion is not None else ())
+
+    @property
+    def fused(self) -> FusedMaps:
+        """Return the stored blocks of the maps."""
+        return FusedMaps(self.folder, self.layout)
+
+    @property
+    def maps_to_merge(self) -> range:
+        """Return the numbers of the maps that are converted to footprints as a whole."""
+        return range(len(self.layout.maps) if self.merge else 0)
+
+    def map_part(self, number: int) -> Path:
+        """Return the file of the footprints of a map; it exists when the map is finished."""
+        return self.folder / f"map{number}.parquet"
 
     def mosaic(self, number: int) -> Mosaic:
         """Return the mosaic of the outputs for an image."""
@@ -62,7 +89,7 @@ class Plan:
         return [region for region in mosaic.regions() if not mosaic.path(region).exists()]
 
     def batches(self, numbers: list[int]) -> Iterator[Batch]:
-        """Yield batches of missing windows in the order of the images; windows of a batch have the same size."""
+        """Yield batches of missing windows in the order given; windows of a batch have the same size."""
         windows = ((number, region) for number in numbers for region in self.missing(number))
         for _, same_size in groupby(windows, lambda window: [side.stop - side.start for side in window[1]]):
             while batch := tuple(islice(same_size, self.batch)):
@@ -86,4 +113,6 @@ class Plan:
             "polygonizer": f"{type(self.polygonizer).__module__}.{type(self.polygonizer).__qualname__}",
             **asdict(self.polygonizer),
             "probability": self.rasters is not None,
+            "revisits": None if self.fusion is None else asdict(self.fusion),
+            "merge": self.merge,
         }

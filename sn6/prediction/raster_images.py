@@ -135,6 +135,7 @@ def raster_image(path: str, image_id: str, source: Source, options: ReadOptions)
         pixel_metres=product.grid if crs is None else pixel,
         crs=crs,
         rotated=options.rotate,
+        from_south=options.rotate,
         repeat=product.repeat,
         warped_from=warped_from,
     )

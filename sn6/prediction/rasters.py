@@ -1,6 +1,7 @@
-"""Write the probability of building as a GeoTIFF with the grid of its image."""
+"""Write the probability of building with the grid of its image, and the number of looks, as GeoTIFFs."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -8,7 +9,9 @@ from rasterio.transform import from_origin
 
 from sn6.footprints.blocks import Read
 from sn6.formats.geotiff import write_geotiff
+from sn6.prediction.fused_map import FusedMaps, intersection, relative
 from sn6.prediction.images import Image
+from sn6.prediction.map_grid import MapGrid
 
 STEPS, NODATA = 254, 255  # a stored 254 is probability 1; the file's scale tells readers to divide
 BLOCK = 256  # pixels
@@ -23,18 +26,7 @@ def write_probability(path: Path, image: Image, read: Read) -> None:
         image: image whose grid the file gets
         read: function that returns the maps of a rectangle of the image in the frame of the network
     """
-    profile = {
-        "dtype": "uint8",
-        "count": 1,
-        "height": image.height,
-        "width": image.width,
-        "nodata": NODATA,
-        "tiled": True,
-        "blockxsize": BLOCK,
-        "blockysize": BLOCK,
-        "compress": "deflate",
-        "BIGTIFF": "IF_SAFER",
-    }
+    profile = profile_of("uint8", image.height, image.width) | {"nodata": NODATA}
     if image.pixel != 1 or image.corner != (0, 0):
         profile["transform"] = from_origin(*image.corner, image.pixel, image.pixel)
     with write_geotiff(path, crs=image.crs, **profile) as raster:
@@ -44,6 +36,42 @@ def write_probability(path: Path, image: Image, read: Read) -> None:
                 rows = slice(top, min(top + CHUNK, image.height))
                 columns = slice(left, min(left + CHUNK, image.width))
                 raster.write(quantised_probabilities(image, read, rows, columns)[None], top, left)
+
+
+def write_looks_of_map(path: Path, maps: FusedMaps, number: int, grid: MapGrid) -> None:
+    """Write the number of looks at each pixel of a map, tiled and compressed; 0 is no look.
+
+    Args:
+        path: file to write
+        maps: whose blocks are all fused
+        number: of the map
+        grid: of the map
+    """
+    profile = profile_of("uint16", grid.height, grid.width) | {"nodata": 0}
+    profile["transform"] = from_origin(*grid.corner, grid.pixel, grid.pixel)
+    with write_geotiff(path, crs=grid.crs, **profile) as raster:
+        raster.dataset.descriptions = ("number of looks",)
+        for block in maps.layout.blocks:
+            if block.map != number:
+                continue
+            rows, columns = intersection(block.rectangle, (slice(0, grid.height), slice(0, grid.width)))
+            looks = np.load(maps.path(block), mmap_mode="r")[-1:, *relative((rows, columns), block.rectangle)]
+            raster.write(looks.astype(np.uint16), rows.start, columns.start)
+
+
+def profile_of(dtype: str, height: int, width: int) -> dict[str, Any]:
+    """Return what all rasters of a prediction have in common."""
+    return {
+        "dtype": dtype,
+        "count": 1,
+        "height": height,
+        "width": width,
+        "tiled": True,
+        "blockxsize": BLOCK,
+        "blockysize": BLOCK,
+        "compress": "deflate",
+        "BIGTIFF": "IF_SAFER",
+    }
 
 
 def quantised_probabilities(image: Image, read: Read, rows: slice, columns: slice) -> UInt8[np.ndarray, "h w"]:

@@ -1,7 +1,10 @@
 """Write the files of a prediction from the partial results of its images."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import shapely
@@ -13,26 +16,28 @@ from sn6.footprints.merging import join_halves, suppress_overlaps
 from sn6.formats.challenge_csv import ChallengeCSVWriter
 from sn6.formats.geojson import GeoJSONWriter
 from sn6.formats.geoparquet import GeoParquetWriter
-from sn6.formats.writer import common_crs, to_crs
+from sn6.formats.writer import GroundWriter, common_crs, to_crs
 from sn6.prediction.images import Image
+from sn6.prediction.map_grid import box_of
 from sn6.prediction.partial_results import read_part
 from sn6.prediction.pictures import draw_pictures
 from sn6.prediction.plan import Plan
+from sn6.prediction.rasters import write_looks_of_map
 
 
-def write_results(out: Path, plan: Plan, merge: bool, pictures: int, source: Source) -> dict[str, int]:
+def write_results(out: Path, plan: Plan, pictures: int, source: Source) -> dict[str, int]:
     """Write all files of a prediction and return the number of images and footprints.
 
     Args:
         out: folder to write to
-        plan: a plan whose images are finished
-        merge: whether to write merged footprints too
+        plan: a plan whose steps are all done
         pictures: number of images to draw
         source: product and bands of the images
     """
     counts = {"images": len(plan.images), "footprints": write_footprints(out, plan)}
-    if merge:
+    if plan.merge:
         counts["merged"] = write_merged(out, plan)
+        write_looks(out, plan)
     if pictures:
         draw_pictures(out / "pictures", plan, source, pictures)
     return counts
@@ -40,19 +45,41 @@ def write_results(out: Path, plan: Plan, merge: bool, pictures: int, source: Sou
 
 def write_footprints(out: Path, plan: Plan) -> int:
     """Write `proposals.csv`, `footprints.geojson` and `footprints.parquet`, and return the number of footprints."""
-    count, frame = 0, frame_of(plan)
+    count = 0
     with (
         ChallengeCSVWriter(out / "proposals.csv", plan.classes) as csv,
-        GeoJSONWriter(out / "footprints.geojson", *frame, plan.classes) as geojson,
-        GeoParquetWriter(out / "footprints.parquet", *frame, plan.classes) as geoparquet,
+        ground_writers(out, "footprints", plan) as files,
     ):
         for number, image in enumerate(plan.images):
             for chunk in read_part(plan.part(number)):
                 count += len(chunk)
                 csv.write(image.image_id, image.corner, chunk)
-                for writer in (geojson, geoparquet):
+                for writer in files:
                     writer.write(image.image_id, image.corner, chunk, image.crs, image.pixel)
     return count
+
+
+def write_merged(out: Path, plan: Plan) -> int:
+    """Write `merged.geojson` and `merged.parquet`, one footprint per building, and return their number."""
+    count = 0
+    with ground_writers(out, "merged", plan) as files:
+        for number, footprints in merged_footprints(plan) if plan.fusion is None else mapped_footprints(plan):
+            count += len(footprints)
+            image = plan.images[number]
+            for writer in files:
+                writer.write(image.image_id, image.corner, footprints, image.crs, image.pixel)
+    return count
+
+
+@contextmanager
+def ground_writers(out: Path, name: str, plan: Plan) -> Iterator[tuple[GroundWriter, ...]]:
+    """Open the GeoJSON and the GeoParquet file of a name."""
+    options: tuple[Any, ...] = (*frame_of(plan), plan.classes, plan.fusion is not None)
+    with (
+        GeoJSONWriter(out / f"{name}.geojson", *options) as geojson,
+        GeoParquetWriter(out / f"{name}.parquet", *options) as geoparquet,
+    ):
+        yield geojson, geoparquet
 
 
 def frame_of(plan: Plan) -> tuple[str | None, float]:
@@ -60,8 +87,8 @@ def frame_of(plan: Plan) -> tuple[str | None, float]:
     return common_crs(image.crs for image in plan.images), plan.images[0].pixel
 
 
-def write_merged(out: Path, plan: Plan) -> int:
-    """Write `merged.geojson` and `merged.parquet`, one footprint per building, and return their number.
+def merged_footprints(plan: Plan) -> Iterator[tuple[int, Footprints]]:
+    """Yield the number of an image with its footprints, one per building of all images.
 
     The class of a building that tile edges cut is that of its most confident part.
     `sn6.footprints.merging` has the rules. The footprints of all images are in memory at the same time.
@@ -69,7 +96,7 @@ def write_merged(out: Path, plan: Plan) -> int:
     chunks = [(i, image, chunk) for i, image in enumerate(plan.images) for chunk in read_part(plan.part(i))]
     numbers = np.repeat([i for i, _, _ in chunks], [len(chunk) for _, _, chunk in chunks])
     cut = np.concatenate([touches_edge(chunk.polygons, image) for _, image, chunk in chunks])
-    crs, pixel = frame_of(plan)
+    crs, _ = frame_of(plan)
     polygons = np.concatenate(
         [to_crs(to_ground(chunk.polygons, image.corner, image.pixel), image.crs, crs) for _, image, chunk in chunks]
     )
@@ -79,19 +106,56 @@ def write_merged(out: Path, plan: Plan) -> int:
     polygons, confidences, best = join_halves(polygons[kept], confidences[kept], cut[kept])
     numbers = numbers[kept][best]
     class_of_building = np.concatenate(classes)[kept][best] if classes else None
-    with (
-        GeoJSONWriter(out / "merged.geojson", crs, pixel, plan.classes) as geojson,
-        GeoParquetWriter(out / "merged.parquet", crs, pixel, plan.classes) as geoparquet,
-    ):
-        for number, indices in group_by_image(numbers):
-            image = plan.images[number]
-            corners = np.tile(np.array(image.corner, dtype=np.float64), (len(indices), 1))
-            on_ground = to_crs(polygons[indices], crs, image.crs)
-            of_image = None if class_of_building is None else class_of_building[indices]
-            merged = Footprints(to_pixels(on_ground, corners, image.pixel), confidences[indices], of_image)
-            for writer in (geojson, geoparquet):
-                writer.write(image.image_id, image.corner, merged, image.crs, image.pixel)
-    return len(polygons)
+    for number, indices in group_by_image(numbers):
+        on_ground = to_crs(polygons[indices], crs, plan.images[number].crs)
+        of_image = None if class_of_building is None else class_of_building[indices]
+        yield number, in_pixels(Footprints(on_ground, confidences[indices], of_image), plan.images[number])
+
+
+def mapped_footprints(plan: Plan) -> Iterator[tuple[int, Footprints]]:
+    """Yield the number of an image with its footprints, one per building of all looks.
+
+    A footprint belongs to the image with the nearest centre of those that see a point inside it.
+    """
+    layout = plan.layout
+    for number, grid in enumerate(layout.maps):
+        on_map = layout.images_on(number)
+        for chunk in read_part(plan.map_part(number)):
+            on_ground = replace(chunk, polygons=to_ground(chunk.polygons, grid.corner, grid.pixel))
+            owners = np.array(on_map)[nearest_image(on_ground.polygons, [plan.images[i] for i in on_map])]
+            for image, indices in group_by_image(owners):
+                yield image, in_pixels(on_ground[indices], plan.images[image])
+    for number in range(len(plan.images)):
+        if layout.place(number) is None:
+            yield from ((number, chunk) for chunk in read_part(plan.part(number)))
+
+
+def nearest_image(polygons: np.ndarray, images: Sequence[Image]) -> np.ndarray:
+    """Return for each polygon (n) the index of the image whose centre is nearest, of those that see a point of it (n).
+
+    Args:
+        polygons: in the CRS of the images
+        images: at least one has the point of each polygon
+    """
+    boxes = np.array([box_of(image) for image in images])
+    points = shapely.point_on_surface(polygons)
+    point, box = shapely.STRtree(boxes).query(points, predicate="intersects")
+    distance = shapely.distance(points[point], shapely.centroid(boxes)[box])
+    order = np.lexsort((box, distance, point))
+    return box[order][np.searchsorted(point[order], np.arange(len(points)))]
+
+
+def in_pixels(footprints: Footprints, image: Image) -> Footprints:
+    """Return footprints on the ground in pixels of an image."""
+    corners = np.tile(np.array(image.corner, dtype=np.float64), (len(footprints), 1))
+    return replace(footprints, polygons=to_pixels(footprints.polygons, corners, image.pixel))
+
+
+def write_looks(out: Path, plan: Plan) -> None:
+    """Write the number of images at each pixel of a map, to `looks.tif`, or `looks0.tif`, ... of several maps."""
+    for number, grid in enumerate(plan.layout.maps):
+        name = "looks.tif" if len(plan.layout.maps) == 1 else f"looks{number}.tif"
+        write_looks_of_map(out / name, plan.fused, number, grid)
 
 
 def group_by_image(numbers: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

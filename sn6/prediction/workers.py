@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import replace
@@ -14,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float32
 
 from sn6.errors import UserError
 from sn6.footprints import Footprints, rotate_polygons
@@ -22,13 +21,17 @@ from sn6.footprints.blocks import footprints_by_blocks
 from sn6.footprints.polygonizer import Maps
 from sn6.heads import Heads
 from sn6.prediction.ensemble import Ensemble
+from sn6.prediction.fused_view import FusedView, image_of_map, with_looks
 from sn6.prediction.images import Image
-from sn6.prediction.mosaic import Mosaic
+from sn6.prediction.map_grid import Block
 from sn6.prediction.networks import load_networks
 from sn6.prediction.partial_results import write_part
 from sn6.prediction.plan import Batch, Plan
 from sn6.prediction.rasters import write_probability
+from sn6.prediction.schedule import Schedule, Step, steps_of
 from sn6.processes import WorkerPool, end_with_parent, interrupts_blocked, keep_freed_memory
+
+ReadOutputs = Callable[[slice, slice], Float32[np.ndarray, "k h w"]]  # rows, columns → outputs, NaN on nodata
 
 
 class Worker:
@@ -43,30 +46,79 @@ class Worker:
         self.plan = plan
         self.ensemble = Ensemble(load_networks(plan.checkpoints, plan.allow), device, plan.averaging)
 
-    def predict(self, batch: Batch) -> list[int]:
-        """Write the outputs for windows and return the numbers of their images."""
+    def predict(self, batch: Batch) -> Batch:
+        """Write the outputs for windows, and return them."""
         inputs = [self.plan.images[number].read(*region) for number, region in batch]
         outputs = self.ensemble.outputs([pixels for pixels, _ in inputs], [valid for _, valid in inputs])
         for (number, region), of_window in zip(batch, outputs, strict=True):
             self.plan.mosaic(number).write(region, of_window)
-        return [number for number, _ in batch]
+        return batch
 
-    def finish(self, number: int) -> list[int]:
-        """Write the footprints of an image whose windows are all predicted, and delete its outputs."""
+    def run(self, step: Step) -> Step:
+        """Do a step, and return it."""
+        if step.kind == "fuse":
+            self.fuse(step.key)
+        elif step.kind == "finish":
+            self.finish(step.key)
+        else:
+            self.finish_map(step.key)
+        return step
+
+    def fuse(self, block: Block) -> None:
+        """Write the mean outputs of the looks at a block whose images are all predicted."""
+        assert self.plan.fusion is not None
+        self.plan.fused.write(block, self.plan.mosaic, self.ensemble.heads, self.plan.fusion)
+
+    def finish(self, number: int) -> None:
+        """Write the footprints of an image whose windows are all predicted and fused, and delete its outputs."""
         image, mosaic = self.plan.images[number], self.plan.mosaic(number)
-        size, read = (image.height, image.width), partial(read_maps, mosaic, self.ensemble.heads)
+        if self.plan.layout.place(number) is not None:
+            chunks = self.fused_footprints(number)
+        elif self.has_looks:
+            chunks = (
+                replace(chunk, looks=np.ones(len(chunk), np.int64)) for chunk in self.footprints(image, mosaic.read)
+            )
+        else:
+            chunks = self.footprints(image, mosaic.read)
+        in_file = (within_area(chunk, image) for chunk in chunks)
+        write_part(self.plan.part(number), in_file, bool(self.ensemble.heads.class_names), self.has_looks)
+        shutil.rmtree(mosaic.folder)
+
+    def footprints(self, image: Image, read_outputs: ReadOutputs) -> Iterator[Footprints]:
+        """Yield the footprints of an image in the frame of its file, and write its probability."""
+        read = partial(read_maps, read_outputs, self.ensemble.heads)
         if self.plan.rasters is not None:
             write_probability(self.plan.rasters / f"{image.image_id}.tif", image, read)
-        chunks = footprints_by_blocks(read, *size, self.plan.polygonizer, image.pixel_metres)
-        in_file = (within_area(to_file_frame(chunk, image), image) for chunk in chunks)
-        write_part(self.plan.part(number), in_file, bool(self.ensemble.heads.class_names))
-        shutil.rmtree(mosaic.folder)
-        return []
+        size = image.height, image.width
+        for chunk in footprints_by_blocks(read, *size, self.plan.polygonizer, image.pixel_metres):
+            yield to_file_frame(chunk, image)
+
+    def fused_footprints(self, number: int) -> Iterator[Footprints]:
+        """Yield the footprints of an image from the looks of all at its own valid pixels, with the number of looks."""
+        view = FusedView(self.plan, number, self.ensemble.heads)
+        for chunk in self.footprints(view.image, view.read):
+            yield view.to_image(chunk)
+
+    def finish_map(self, number: int) -> None:
+        """Write the footprints of a map whose blocks are all fused."""
+        fused, heads, image = self.plan.fused, self.ensemble.heads, image_of_map(self.plan, number)
+
+        def read(rows: slice, columns: slice) -> Float32[np.ndarray, "k h w"]:
+            return fused.read(number, rows, columns, heads.channels)
+
+        chunks = (within_area(chunk, image) for chunk in self.footprints(image, read))
+        counted = (with_looks(chunk, fused, number) for chunk in chunks)
+        write_part(self.plan.map_part(number), counted, bool(heads.class_names), has_looks=True)
+
+    @property
+    def has_looks(self) -> bool:
+        """Return whether footprints say how many looks they are made from."""
+        return self.plan.fusion is not None
 
 
-def read_maps(mosaic: Mosaic, heads: Heads, rows: slice, columns: slice) -> tuple[Maps, Bool[np.ndarray, "h w"]]:
-    """Return the maps of a rectangle of an image, and where they are valid."""
-    outputs = mosaic.read(rows, columns)
+def read_maps(read: ReadOutputs, heads: Heads, rows: slice, columns: slice) -> tuple[Maps, Bool[np.ndarray, "h w"]]:
+    """Return the maps of a rectangle, and where they are valid."""
+    outputs = read(rows, columns)
     maps = heads.activate(heads.split(torch.from_numpy(outputs)[None]))
     return {name: pixels[0].numpy() for name, pixels in maps.items()}, ~np.isnan(outputs[0])
 
@@ -80,9 +132,7 @@ def to_file_frame(footprints: Footprints, image: Image) -> Footprints:
 
 def within_area(footprints: Footprints, image: Image) -> Footprints:
     """Return the footprints, in the frame of the file, whose centroid is on the ground to predict."""
-    kept = image.is_in_area(footprints.polygons)
-    classes = None if footprints.classes is None else footprints.classes[kept]
-    return Footprints(footprints.polygons[kept], footprints.confidences[kept], classes)
+    return footprints[image.is_in_area(footprints.polygons)]
 
 
 worker: Worker  # of this process
@@ -99,14 +149,14 @@ def start_worker(plan: Plan, device: str, devices: Any = None) -> None:
     worker = Worker(plan, device)
 
 
-def predict(batch: Batch) -> list[int]:
+def predict(batch: Batch) -> Batch:
     """Call `Worker.predict` of this process."""
     return worker.predict(batch)
 
 
-def finish(number: int) -> list[int]:
-    """Call `Worker.finish` of this process."""
-    return worker.finish(number)
+def run(step: Step) -> Step:
+    """Call `Worker.run` of this process."""
+    return worker.run(step)
 
 
 class SameThread(Executor):
@@ -137,42 +187,59 @@ def start_executor(plan: Plan, devices: list[str]) -> Executor:
 
 
 def process_all(plan: Plan, devices: list[str], report: Callable[[int, int], None]) -> None:
-    """Predict and finish every image that is not finished yet; each window is predicted once, on any free device.
+    """Do all steps that are not done yet; each window is predicted once, on any free device.
 
     Args:
         plan: the work
         devices: such as ["cuda:0", "cuda:1"]
-        report: called with the number of predicted windows and the number of all windows
+        report: called with the number of windows and blocks that are done, and that of all of them
 
     Raises:
         UserError: an image cannot be read, or the memory of a device is too small
     """
-    numbers = [number for number in range(len(plan.images)) if not plan.part(number).exists()]
+    waits = steps_of(plan)
+    schedule = Schedule(waits)
+    numbers = plan.layout.in_order({step.key for others in waits.values() for step in others if step.kind == "outputs"})
     remaining = {number: len(plan.missing(number)) for number in numbers}
-    total = sum(remaining.values())
-    ready = deque(number for number in numbers if not remaining[number])
+    total, done = sum(remaining.values()) + sum(step.kind == "fuse" for step in waits), 0
     batches = plan.batches(numbers)
-    running: set[Future[list[int]]] = set()
+    running: set[Future[Step | Batch]] = set()
     with start_executor(plan, devices) as pool:
         while True:
-            while len(running) < 2 * len(devices) and (task := next_task(pool, ready, batches)) is not None:
+            while len(running) < 2 * len(devices) and (task := next_task(pool, schedule, batches)) is not None:
                 running.add(task)
             if not running:
                 return
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            for number in (number for future in done for number in future.result()):
-                remaining[number] -= 1
-                if not remaining[number]:
-                    ready.append(number)
-            report(total - sum(remaining.values()), total)
+            finished, running = wait(running, return_when=FIRST_COMPLETED)
+            for result in (future.result() for future in finished):
+                if isinstance(result, Step):
+                    done += result.kind == "fuse"
+                    schedule.complete(result)
+                    delete_used_blocks(plan, result)
+                    continue
+                done += len(result)
+                for number, _ in result:
+                    remaining[number] -= 1
+                    if not remaining[number]:
+                        schedule.complete(Step("outputs", number))
+            report(done, total)
 
 
-def next_task(pool: Executor, ready: deque[int], batches: Iterator[Batch]) -> Future[list[int]] | None:
-    """Submit the next task: images that are ready to finish come first, so that few logits are on disk."""
-    if ready:
-        return pool.submit(finish, ready.popleft())
+def next_task(pool: Executor, schedule: Schedule, batches: Iterator[Batch]) -> Future[Any] | None:
+    """Submit the next task: steps that are ready come first, so that few outputs are on disk."""
+    if schedule.ready:
+        return pool.submit(run, schedule.ready.popleft())
     batch = next(batches, None)
     return None if batch is None else pool.submit(predict, batch)
+
+
+def delete_used_blocks(plan: Plan, step: Step) -> None:
+    """Delete the blocks that no image needs any more after a step, unless maps are made from them."""
+    if step.kind != "finish" or plan.merge:
+        return
+    for block in plan.layout.blocks_of(step.key):
+        if all(plan.part(number).exists() for number in plan.layout.images_of(block)):
+            plan.fused.path(block).unlink(missing_ok=True)
 
 
 def list_devices(device: str, count: int) -> list[str]:

@@ -65,7 +65,7 @@ class PooledTile(NamedTuple):
     def maps(self) -> tuple[Maps, Bool[np.ndarray, "h w"]]:
         """Return the maps of the tile and where they are valid, in the sensor's frame."""
         image = self.plan.images[self.number]
-        return read_maps(self.plan.mosaic(self.number), self.heads, slice(0, image.height), slice(0, image.width))
+        return read_maps(self.plan.mosaic(self.number).read, self.heads, slice(0, image.height), slice(0, image.width))
 
 
 def write_out_of_fold(folds: FoldRuns, options: Options) -> str:

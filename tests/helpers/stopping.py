@@ -182,7 +182,7 @@ def predict_main(overrides: list[str], steps: int) -> None:
 
         return call
 
-    workers.predict, workers.finish = kill_at_step(workers.predict), kill_at_step(workers.finish)
+    workers.predict, workers.run = kill_at_step(workers.predict), kill_at_step(workers.run)
     sys.argv = ["sn6.predict", *overrides]
     run_command(predict, "sn6.predict")
 

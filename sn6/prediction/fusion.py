@@ -1,0 +1,108 @@
+"""Average what several images show of the same ground, before the activation of the heads."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int64
+
+LEAST = 1e-3  # of a weight: at a border the only look at a pixel has to count
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """How the looks at a pixel are weighted.
+
+    Attributes:
+        fade: m; the weight of a look falls to 0 over this distance from the border of its image and from larger
+            nodata; 0 gives all of its pixels the same weight
+        balance: the looks from the north and those from the south count equally together, whatever their numbers
+    """
+
+    fade: float
+    balance: bool
+
+
+class LookMean:
+    """The weighted mean of looks at a rectangle, which are added one by one.
+
+    The sums are of float64, so that the mean of equal values is that value to the last bit of float32.
+
+    Args:
+        channels: of the outputs
+        height: of the rectangle
+        width: of the rectangle
+        balance: see `Fusion`
+    """
+
+    def __init__(self, channels: int, height: int, width: int, balance: bool) -> None:
+        sides = 2 if balance else 1
+        self.sums = np.zeros((sides, channels, height, width))
+        self.weights = np.zeros((sides, height, width))
+        self.greatest = np.zeros((sides, height, width))
+        self.looks = np.zeros((height, width), dtype=np.int64)
+
+    def add(
+        self,
+        place: tuple[slice, slice],
+        outputs: Float32[np.ndarray, "k h w"],
+        weights: Float32[np.ndarray, "h w"],
+        from_south: bool,
+    ) -> None:
+        """Add a look.
+
+        Args:
+            place: its rows and columns in the rectangle
+            outputs: of the network, in the frame of the map; NaN where the look has no data
+            weights: 0 where it has no data
+            from_south: whether it was imaged from the south
+        """
+        side = int(from_south) % len(self.sums)
+        seen = weights > 0
+        self.sums[side, :, *place] += np.where(seen, outputs, 0) * weights.astype(np.float64)
+        self.weights[side, *place] += weights
+        greatest = self.greatest[side, *place]
+        np.maximum(greatest, weights, out=greatest)
+        self.looks[place] += seen
+
+    def result(self) -> tuple[Float32[np.ndarray, "k h w"], Int64[np.ndarray, "h w"]]:
+        """Return the mean, NaN where there is no look, and the number of looks at each pixel.
+
+        A balanced mean is that of the means of both sides, each with the greatest weight of its looks: one side alone
+        where the other has none, and no step where the last look of a side fades out.
+        """
+        means = np.divide(self.sums, self.weights[:, None], out=self.sums, where=self.weights[:, None] > 0)
+        total = self.greatest.sum(axis=0)
+        mean = np.full(means.shape[1:], np.nan)
+        np.divide((means * self.greatest[:, None]).sum(axis=0), total, out=mean, where=total > 0)
+        return mean.astype(np.float32), self.looks
+
+
+def look_weights(valid: Bool[np.ndarray, "h w"], reach: int) -> Float32[np.ndarray, "h w"]:
+    """Return the weight of each pixel of a look: 2·s - 1, where s is the share of valid pixels around it.
+
+    Around are the (2·reach + 1)² pixels of the square that it is the middle of; beyond the array there are none. So the
+    weight is 1 at `reach` pixels from a straight border, and about 0 at it; single pixels of nodata hardly change it.
+    It is at least `LEAST` on valid pixels, and 0 on others.
+    """
+    side = 2 * reach + 1
+    sums = np.pad(valid, ((reach + 1, reach), (reach + 1, reach))).astype(np.int32).cumsum(0).cumsum(1)
+    share = (sums[side:, side:] - sums[side:, :-side] - sums[:-side, side:] + sums[:-side, :-side]) / side**2
+    return (np.clip(2 * share - 1, LEAST, 1) * valid).astype(np.float32)
+
+
+def interpolate(values: Float32[np.ndarray, "k h w"], down: float, right: float) -> Float32[np.ndarray, "k _ _"]:
+    """Move values by a fraction of a pixel, down and to the right, by bilinear interpolation.
+
+    Args:
+        values: with one more row at the top where `down` is above 0, and one more column on the left for `right`
+        down: from 0 to less than 1
+        right: from 0 to less than 1
+
+    Returns:
+        The values without the additional row and column; NaN where one of the pixels that they are made from is NaN.
+    """
+    if down:
+        values = np.float32(down) * values[:, :-1] + np.float32(1 - down) * values[:, 1:]
+    if right:
+        values = np.float32(right) * values[:, :, :-1] + np.float32(1 - right) * values[:, :, 1:]
+    return values

@@ -1,0 +1,66 @@
+"""Order the steps of a prediction: which wait for which, and which are ready."""
+
+from collections import defaultdict, deque
+from collections.abc import Mapping, Set
+from typing import Any, Literal, NamedTuple
+
+from sn6.prediction.plan import Plan
+
+
+class Step(NamedTuple):
+    """A step after the windows of an image are predicted.
+
+    Attributes:
+        kind: "outputs" of an image are complete, which is no work of its own; "fuse" a block; "finish" an image; "map"
+        key: number of the image or map, or the block
+    """
+
+    kind: Literal["outputs", "fuse", "finish", "map"]
+    key: Any
+
+
+class Schedule:
+    """Tell which steps are ready.
+
+    Args:
+        waits: step → those that have to be done before it; a step that is nowhere a key is done elsewhere
+    """
+
+    def __init__(self, waits: Mapping[Step, Set[Step]]) -> None:
+        self.remaining = {step: len(others) for step, others in waits.items()}
+        self.followers: dict[Step, list[Step]] = defaultdict(list)
+        for step, others in waits.items():
+            for other in others:
+                self.followers[other].append(step)
+        self.ready = deque(step for step, count in self.remaining.items() if not count)
+
+    def complete(self, step: Step) -> None:
+        """Mark a step as done: those that waited only for it are ready."""
+        for follower in self.followers.pop(step, []):
+            self.remaining[follower] -= 1
+            if not self.remaining[follower]:
+                self.ready.append(follower)
+
+
+def steps_of(plan: Plan) -> dict[Step, set[Step]]:
+    """Return the steps of a plan that are not done yet, each with those that it waits for.
+
+    A block is fused when all of its images are predicted, an image is finished when all of its blocks are fused, and a
+    map when all of its blocks are.
+    """
+    layout = plan.layout
+    unfinished = [number for number in range(len(plan.images)) if not plan.part(number).exists()]
+    maps = [number for number in plan.maps_to_merge if not plan.map_part(number).exists()]
+    wanted = {block for number in unfinished for block in layout.blocks_of(number)}
+    wanted |= {block for block in layout.blocks if block.map in maps}
+    blocks = sorted(block for block in wanted if not plan.fused.path(block).exists())
+    images = sorted({*unfinished, *(number for block in blocks for number in layout.images_of(block))})
+    outputs = {number: Step("outputs", number) for number in images if plan.missing(number)}
+    fuse = {block: Step("fuse", block) for block in blocks}
+    waits = {fuse[block]: {outputs[one] for one in layout.images_of(block) if one in outputs} for block in blocks}
+    for number in unfinished:
+        of_blocks = {fuse[block] for block in layout.blocks_of(number) if block in fuse}
+        waits[Step("finish", number)] = of_blocks | {outputs[one] for one in (number,) if one in outputs}
+    for number in maps:
+        waits[Step("map", number)] = {step for block, step in fuse.items() if block.map == number}
+    return waits
