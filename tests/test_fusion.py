@@ -9,7 +9,7 @@ import pytest
 import rasterio
 import shapely
 import torch
-from helpers.commands import assert_fails
+from helpers.commands import assert_fails, read_metrics, small_run
 from helpers.handmade import write_tif
 from helpers.networks import METADATA, normalised, random_network, texture, write_network
 from helpers.stopping import predict_and_stop
@@ -21,6 +21,7 @@ from sn6.datasets.radar_units import Units
 from sn6.datasets.spacenet6 import SpaceNet6
 from sn6.formats.challenge_csv import read_proposals
 from sn6.heads import Heads
+from sn6.metrics.matching import Counts, match_tile
 from sn6.prediction import map_grid
 from sn6.prediction.fused_map import FusedMaps
 from sn6.prediction.fusion import Fusion, interpolate, look_weights
@@ -373,3 +374,27 @@ def test_tiles_that_the_network_was_trained_on_are_not_fused_with_others(sn6_com
 
 def shared(one, other):
     return shapely.area(shapely.intersection(shapely.box(*one.bounds), shapely.box(*other.bounds)))
+
+
+def test_a_run_scores_its_test_tiles_with_all_looks(sn6_run, sn6_command, archive_root, tmp_path):
+    options = [line for line in small_run(model="unet") if not line.startswith("trainer.limit_test")]
+    more = ["polygons.threshold=0.3", "polygons.min_area=4", "callbacks.calibration=null", f"data.root={archive_root}"]
+    done = sn6_run(*options, *more, "test.revisits=true", "test.fade=4")
+    assert done.status == 0, done.err
+    run = tmp_path / "outputs/it"
+    scores = read_metrics(run)["test"]["revisits"]
+    fused = ("revisits=true", "fade=4", f"root={archive_root}", "device=cpu")
+    assert sn6_command("predict", f"checkpoint={run}", *fused, f"out={tmp_path}/out").status == 0
+    for name in ("proposals.csv", "footprints.geojson"):
+        assert (run / "revisits" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
+    assert (run / "proposals.csv").read_bytes() != (tmp_path / "out/proposals.csv").read_bytes()
+    archive, total = SpaceNet6(archive_root), Counts()
+    tiles = archive.tiles("test_public", "SAR-Intensity")
+    for tile in tiles:
+        proposals = read_proposals(tmp_path / "out/proposals.csv")[tile.image_id]
+        total += match_tile(archive.labels(tile).polygons, proposals.polygons, proposals.confidences).counts
+    assert (scores["tp"], scores["fp"], scores["fn"]) == (total.tp, total.fp, total.fn)
+    assert scores["touching_fn"] + scores["alone_fn"] == scores["fn"]
+    area = sum(shared(one, other) for one in tiles for other in tiles) / shared(tiles[0], tiles[0])
+    assert scores["looks"] == pytest.approx(area / len(tiles))
+    assert not (run / "revisits/unfinished").exists()

@@ -1,6 +1,6 @@
 """Types of the keys outside the config groups, and marks for keys that resuming and stages treat apart."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Annotated, Any, Literal
 
@@ -65,6 +65,18 @@ class RunOptions:
     window_overlap: NonNegativeInt = 128
     flips: bool = False
     compile: bool = False
+    test: Annotated[dict[str, Any], MAY_CHANGE] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TestOptions:
+    """The keys of `test` in conf/config.yaml."""
+
+    __test__ = False  # for pytest
+
+    revisits: bool = False
+    fade: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 16.0
+    balance: bool = True
 
 
 OPTION_NAMES = tuple(RunOptions.__dataclass_fields__)

@@ -130,6 +130,14 @@ class Layout:
         rows, columns = self.rectangle(number)
         return [Block(place.map, row, column) for row in block_numbers(rows) for column in block_numbers(columns)]
 
+    def mean_looks(self, number: int) -> float:
+        """Return the mean number of images over the ground of an image, itself among them."""
+        place, box = self.place(number), box_of(self.images[number])
+        if place is None:
+            return 1.0
+        boxes = np.array([box_of(self.images[other]) for other in self.images_on(place.map)])
+        return float(shapely.area(shapely.intersection(boxes, box)).sum() / box.area)
+
     @cached_property
     def _of_blocks(self) -> dict[Block, list[int]]:
         of_blocks = defaultdict(list)

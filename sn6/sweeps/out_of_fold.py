@@ -7,6 +7,7 @@ resumes.
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -139,7 +140,7 @@ def make_plan(folds: FoldRuns, number: int, network: TrainedNetwork, options: Op
         network.heads.class_names,
     )
     digest = sha256(json.dumps(plan.settings(), sort_keys=True).encode()).hexdigest()[:16]
-    return Plan(**vars(plan) | {"folder": folds.folder / UNFINISHED / f"fold{run.fold}-{digest}"})
+    return replace(plan, folder=folds.folder / UNFINISHED / f"fold{run.fold}-{digest}")
 
 
 def check_space(folder: Path, plans: Sequence[Plan], heads: Heads) -> None:

@@ -13,7 +13,7 @@ from sn6.checkpoints.polygonizer import build_polygonizer, polygonizer_class
 from sn6.cli import check_arguments, has_signature
 from sn6.config.moved_keys import MOVED, moved_key
 from sn6.config.targets import import_target
-from sn6.config.types import OPTION_NAMES, RunOptions
+from sn6.config.types import OPTION_NAMES, RunOptions, TestOptions
 from sn6.datasets.from_config import data_set_node, further_nodes, module_node
 from sn6.errors import UserError, joined
 from sn6.simulation.archive import settings_of
@@ -56,6 +56,8 @@ def check_types(values: Mapping[str, Any]) -> None:
     groups = {key: node for key, node in values.items() if key not in OPTION_NAMES and isinstance(node, dict | None)}
     options = {key: value for key, value in values.items() if key not in groups}
     _, errors = check_arguments(RunOptions, options, "", strict=True)
+    if isinstance(options["test"], dict):
+        errors += check_arguments(TestOptions, options["test"], "test.", strict=True)[1]
     if isinstance(options["simulation"], dict):
         errors += check_arguments(settings_of, options["simulation"], "simulation.", strict=True)[1]
     for group, node in groups.items():

@@ -11,10 +11,7 @@ from lightning import Trainer
 from rich.console import Console
 from rich.table import Table
 
-from sn6.checkpoints.architecture import foreign_targets
-from sn6.checkpoints.heads import foreign_heads, target_nodes
-from sn6.checkpoints.init_options import network_arguments
-from sn6.checkpoints.polygonizer import build_polygonizer, field_values, is_own_polygonizer, target_of
+from sn6.checkpoints.polygonizer import build_polygonizer, field_values
 from sn6.data.datamodule import TileDataModule
 from sn6.datasets.from_config import open_data_set
 from sn6.errors import counted
@@ -22,6 +19,7 @@ from sn6.metrics.instances import TOUCHING
 from sn6.segmenter import Segmenter, steps_of
 from sn6.training.contact_sheet import CONTACT_SHEET
 from sn6.training.environment import device_name
+from sn6.training.foreign_classes import foreign_classes
 
 WIDTH = 300  # characters, so that no row is cut
 FOOTNOTES = (
@@ -104,6 +102,11 @@ def table_of(metrics: Mapping[str, Mapping[str, Any]]) -> str:
         scores = (*(test[key] for key in ("f1", "precision", "recall")), test["oracle"]["f1"])
         scores += tuple(test[key] for key in ("touching_f1", "alone_f1"))
         table.add_row(name, *(f"{score:.3f}" for score in scores), str(test["tiles"]), test["scored_on"])
+        if fused := test.get("revisits"):
+            scores = tuple(fused[key] for key in ("f1", "precision", "recall"))
+            scores += (test["oracle"]["f1"], fused["touching_f1"], fused["alone_f1"])
+            numbers = (*(f"{score:.3f}" for score in scores), str(fused["tiles"]))
+            table.add_row("  all looks", *numbers, f"{fused['looks']:.1f} looks at each")
     console = Console(file=io.StringIO(), width=WIDTH)
     with console.capture() as capture:
         console.print(table, highlight=False)
@@ -124,8 +127,7 @@ def next_commands(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list
     found, has_test_images = data_set.command_keys, data_set.has_product("test_public", product)
     # the ground truth of the archive has more tiles than were scored, which strict leaves out
     strict = {} if metrics["test"]["scored_on"] == "test tiles" else {"strict": "true"}
-    foreign = [*foreign_targets(network_arguments(config["model"])), *foreign_heads(target_nodes(config["heads"]))]
-    foreign += [] if is_own_polygonizer(config["polygons"]) else [target_of(config["polygons"])]
+    foreign = foreign_classes(config)
     allow = {"allow": foreign[0] if len(foreign) == 1 else f"[{','.join(foreign)}]"} if foreign else {}
     proposals = folder / "proposals.csv"
     commands: dict[str, dict[str, Any]] = {

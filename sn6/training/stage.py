@@ -43,6 +43,7 @@ from sn6.training.report import print_name, print_start
 from sn6.training.resolved_config import ResolvedConfig
 from sn6.training.results import best_checkpoint, build_metrics, timed, write_artifacts
 from sn6.training.resume import METRICS_FILE, check_same_run, finished_metrics, last_checkpoint
+from sn6.training.revisits import score_revisits
 from sn6.training.run_inputs import write_inputs
 from sn6.training.run_paths import portable
 from sn6.training.saved_config import CONFIG_FILE
@@ -84,7 +85,11 @@ def train(config: ResolvedConfig) -> dict[str, Any]:
             write_text(folder / CONFIG_FILE, OmegaConf.to_yaml(OmegaConf.create(portable(config.to_dict()))))
         with stop_all_ranks_on_error(trainer), memory_errors(trainer, segmenter, datamodule):
             best, choice = fit_and_score(trainer, segmenter, datamodule, path, timing)
+            with timed(timing, "revisits"):
+                fused = score_revisits(trainer, datamodule, best, config.to_dict()) if tree.test.revisits else None
     metrics = build_metrics(trainer, datamodule, best, choice, timing)
+    if fused is not None:
+        metrics["test"]["revisits"] = fused
     if config.weights is not None:
         metrics["weights"] = provenance(
             config.weights, datamodule.fold, datamodule.data_set.frame, tree.model.weights_fold
