@@ -56,13 +56,15 @@ def datamodule(root, store, **more):
     return data
 
 
-def assert_same_batch(batch, expected, image_tolerance=0.0):
-    """Assert that two batches are equal, their images up to `image_tolerance`."""
+def assert_same_batch(batch, expected, image_tolerance=0.0, weight_tolerance=0.0):
+    """Assert that two batches are equal, their images up to `image_tolerance`, their weights to a relative one."""
     assert batch.keys() == expected.keys() == {"image", "mask", "valid", "weight", "image_id", "index"}
     assert batch["image_id"] == expected["image_id"]
     for key in ("mask", "valid", "weight", "index"):
         assert batch[key].dtype == expected[key].dtype
+    for key in ("mask", "valid", "index"):
         assert torch.equal(batch[key], expected[key]), key
+    torch.testing.assert_close(batch["weight"], expected["weight"], rtol=weight_tolerance, atol=0)
     assert batch["image"].dtype == torch.float32
     torch.testing.assert_close(batch["image"], expected["image"], rtol=0, atol=image_tolerance)
 
@@ -123,7 +125,7 @@ def test_crops_on_a_gpu_are_equal_to_those_on_the_cpu(fine_root, tmp_path, case,
         batch = on_gpu.__getitems__(list(islice(draws, len(expected["index"]))))
         assert all(value.is_cuda for value in batch.values() if isinstance(value, torch.Tensor))
         on_cpu = {key: value.cpu() if isinstance(value, torch.Tensor) else value for key, value in batch.items()}
-        assert_same_batch(on_cpu, expected, 1e-5)
+        assert_same_batch(on_cpu, expected, 1e-5, 1e-5)
 
 
 def test_no_geotiff_is_read_for_a_crop(archive_root, tmp_path):
