@@ -4,7 +4,7 @@ Files that name tiles are scored tile by tile, other layers in one pass over the
 """
 
 import json
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,16 +16,18 @@ from rich.console import Console
 
 from sn6.cli import run_command
 from sn6.errors import UserError, counted
-from sn6.files import write_csv, write_text
+from sn6.files import read_json, write_csv, write_text
 from sn6.footprints.ground import TileGrid
 from sn6.formats.challenge_csv import CHALLENGE_GRID
 from sn6.formats.evaluation import EvaluatedPolygons, all_tiles, check_tiles, match_tiles, tile_notes
 from sn6.formats.files import names_tiles, read_proposals, read_truth
 from sn6.formats.outlines import Outlines, pack_rows, select_tiles
 from sn6.metrics.ground_score import score_ground
+from sn6.metrics.looks import Looks, looks_of
 from sn6.metrics.matching import MIN_AREA, MIN_IOU
 from sn6.metrics.score_tables import FOLD_COLUMNS, describe_instances, fold_rows, fold_table, score_table
 from sn6.metrics.scorecard import ScoredTile, by_fold, scorecard
+from sn6.prediction.output_folder import METADATA_FILE
 from sn6.progress import track
 
 if TYPE_CHECKING:
@@ -103,9 +105,10 @@ def score(
 
     Breakdowns: F1 of the buildings that touch another (within 0.5 m) and of those that stand alone, where a false
     positive counts with the building that it overlaps most, or as standing alone; recall by area, height and distance
-    to nodata of the building; precision by area and distance of the proposal; F1 by look direction and strip. The
-    interval needs the positions of the tiles, from root=... or from a GeoJSON or GeoParquet of sn6: a CSV does not
-    contain them.
+    to nodata of the building; precision by area and distance of the proposal; F1 by look direction and strip. Beside
+    the prediction.json of a fused prediction (revisits=true) and with root=..., also recall, precision and F1 by the
+    number of its tiles that see the building or the proposal, with or without nodata there. The interval needs the
+    positions of the tiles, from root=... or from a GeoJSON or GeoParquet of sn6: a CSV does not contain them.
 
     Without tiles, that is where a layer has no attribute image_id, both layers are scored in one pass over the ground,
     in any format with a CRS: polygons of at least min_area=20 m² are matched by the same rule where their IoU is above
@@ -274,8 +277,8 @@ def match_files(
     grid, pixel_size = None, CHALLENGE_GRID
     if data_set is not None:
         pixel_size = data_set.pixel_size
-        corners = {image_id: (tile.bounds[0], tile.bounds[3]) for image_id, tile in tiles.items()}
-        grid = TileGrid(corners, data_set.crs, pixel_size)
+        on_grid = {image_id: (tile.bounds[0], tile.bounds[3]) for image_id, tile in tiles.items()}
+        grid = TileGrid(on_grid, data_set.crs, pixel_size)
 
     def read_valid(image_id: str) -> np.ndarray | None:
         if data_set is None or data_set.radar is None or image_id not in tiles:
@@ -290,11 +293,27 @@ def match_files(
         path, outlines = find_labels(data_set, tiles, proposed.outlines)
     true = EvaluatedPolygons(path, outlines if selected is None else select_tiles(outlines, selected), strict)
     check_tiles(true, proposed)
-    known = {name: corner for side in (true, proposed) for name, corner in side.outlines.tiles.items() if corner}
-    matching = match_tiles(true, proposed, known | dict(grid.corners if grid else {}), read_valid, pixel_size)
+    corners = {name: corner for side in (true, proposed) for name, corner in side.outlines.tiles.items() if corner}
+    looks = fused_looks(proposals, [tiles[name] for name in proposed.outlines.tiles if name in tiles])
+    corners |= dict(grid.corners if grid else {})
+    matching = match_tiles(true, proposed, corners, read_valid, pixel_size, looks)
     tiles_to_match = len(all_tiles(true, proposed))
     scored = [*track(matching, f"matching {counted(tiles_to_match, 'tile')}", tiles_to_match)]
     return scored, [*tile_notes(true, proposed), *true.notes(), *proposed.notes()]
+
+
+def fused_looks(proposals: Path, tiles: Sequence["Tile"]) -> Looks | None:
+    """Return the looks of a prediction that has fused its images; None for other proposals.
+
+    Args:
+        proposals: a file, beside the `prediction.json` of sn6.predict if it is of a prediction
+        tiles: its tiles, as far as they are known
+    """
+    metadata = proposals.parent / METADATA_FILE
+    if not tiles or not metadata.exists():
+        return None
+    is_fused = read_json(metadata).get("settings", {}).get("revisits") is not None
+    return looks_of([tile.bounds for tile in tiles]) if is_fused else None
 
 
 def open_folder(root: Path | None, truth: Path | None) -> "DataSet | None":

@@ -13,6 +13,7 @@ from sn6.errors import UserError, counted
 from sn6.footprints import Footprints, Labels
 from sn6.footprints.ground import Corner
 from sn6.formats.outlines import Outlines, Rows, parts
+from sn6.metrics.looks import Looks
 from sn6.metrics.matching import make_valid
 from sn6.metrics.scorecard import ScoredTile, score_tile
 
@@ -131,6 +132,7 @@ def match_tiles(
     corners: Mapping[str, Corner],
     read_valid: Callable[[str], Bool[np.ndarray, "h w"] | None],
     pixel_size: float,
+    looks: Looks | None = None,
 ) -> Iterator[ScoredTile]:
     """Match the tiles of both files; by the organisers' rules only those that the proposals name.
 
@@ -142,8 +144,11 @@ def match_tiles(
         corners: image id → corner of the tile, where known
         read_valid: function that returns the mask of valid pixels of a tile, None where it is unknown
         pixel_size: m
+        looks: of the prediction; None where each tile was predicted by itself
     """
     for image_id in all_tiles(truth, proposals):
         labels, footprints = Labels(*truth.polygons(image_id)), Footprints(*proposals.polygons(image_id))
         if not truth.strict or image_id in proposals.outlines.tiles:
-            yield score_tile(image_id, corners.get(image_id), labels, footprints, read_valid(image_id), pixel_size)
+            looks_here = looks if image_id in proposals.outlines.tiles else None
+            corner, valid = corners.get(image_id), read_valid(image_id)
+            yield score_tile(image_id, corner, labels, footprints, valid, pixel_size, looks_here)

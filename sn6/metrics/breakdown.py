@@ -117,6 +117,14 @@ def resampled_f1(
         blocks: number of the spatial block of each tile, from 0
         resamples: number of resampled scores
     """
+    tp, fp, fn = np.moveaxis(resampled_counts(counts, blocks, resamples), -1, 0)
+    return 2 * tp / np.maximum(2 * tp + fp + fn, 1)
+
+
+def resampled_counts(
+    counts: Int[np.ndarray, "*runs tiles 3"], blocks: Int[np.ndarray, " tiles"], resamples: int
+) -> Int64[np.ndarray, "*runs {resamples} 3"]:
+    """Sum the counts of resampled blocks; arguments as of `resampled_f1`."""
     number = int(blocks.max()) + 1
     order = np.argsort(blocks, kind="stable")
     summed = np.insert(counts[..., order, :].cumsum(axis=-2), 0, 0, axis=-2)
@@ -124,8 +132,7 @@ def resampled_f1(
     generator = np.random.default_rng(0)
     sizes = [min(DRAWN_AT_ONCE, resamples - start) for start in range(0, resamples, DRAWN_AT_ONCE)]
     drawn = (generator.multinomial(number, np.full(number, 1 / number), size=size) for size in sizes)
-    tp, fp, fn = np.moveaxis(np.concatenate([times @ pooled for times in drawn], axis=-2), -1, 0)
-    return 2 * tp / np.maximum(2 * tp + fp + fn, 1)
+    return np.concatenate([times @ pooled for times in drawn], axis=-2)
 
 
 def central(values: Float[np.ndarray, " n"], level: float) -> tuple[float, float]:

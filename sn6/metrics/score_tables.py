@@ -16,6 +16,7 @@ HEADINGS = {
     "by_area": "by area",
     "by_height": "by height",
     "by_nodata_distance": "by distance to nodata",
+    "by_looks": "by number of looks",
     "by_look_direction": "by look direction (from)",
 }
 COLUMNS = {  # key in score.json → format
@@ -54,7 +55,7 @@ def score_table(card: dict[str, Any], ground: str = "all tiles") -> Table:
         card: of `sn6.metrics.scorecard.scorecard`
         ground: name of the row of all counts
     """
-    caption = "buildings by their own area, height and distance; proposals by theirs"
+    caption = "buildings by their own area, height, distance and looks; proposals by theirs"
     table = Table(title="polygon F1", caption=caption, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in ("", "buildings", "matched", "recall", "proposals", "TP", "precision", "F1"):
         table.add_column(column, justify="right" if column else "left", no_wrap=True)

@@ -1,7 +1,8 @@
-"""Compute a score overall and by neighbours, area, height, look direction, nodata and strip, as in score.json."""
+"""Compute a score overall and in its breakdowns, by area, look direction, nodata, looks and more, as in score.json."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import harmonic_mean
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from sn6.metrics.breakdown import (
     spatial_blocks,
 )
 from sn6.metrics.instances import InstanceCounts
+from sn6.metrics.looks import NAMES, Looks
 from sn6.metrics.matched_polygons import MatchedPolygons, match_polygons
 from sn6.metrics.matching import MIN_AREA, MIN_IOU, Counts, counted_area
 
@@ -39,12 +41,14 @@ class Properties:
         areas: m²
         heights: m, NaN where unknown
         nodata_bins: distance to nodata as an index into `sn6.metrics.nodata_distance.NAMES`; None where unknown
+        look_bins: number of looks as an index into `sn6.metrics.looks.NAMES`, -1 for none of them; None where unknown
         matched: whether each is part of a matched pair
     """
 
     areas: Float64[np.ndarray, "n"]
     heights: Float64[np.ndarray, "n"]
     nodata_bins: Int64[np.ndarray, "n"] | None
+    look_bins: Int64[np.ndarray, "n"] | None
     matched: Bool[np.ndarray, "n"]
 
 
@@ -80,6 +84,7 @@ def score_tile(
     proposed: Footprints,
     valid: Bool[np.ndarray, "h w"] | None,
     pixel_size: float,
+    looks: Looks | None = None,
 ) -> ScoredTile:
     """Match the proposals of a tile with its ground truth.
 
@@ -90,10 +95,10 @@ def score_tile(
         proposed: proposals
         valid: false on nodata; None where unknown
         pixel_size: m
+        looks: of the prediction; None where each tile was predicted by itself
     """
-    return summarize(
-        image_id, corner, match_polygons(truth, proposed, pixel_size, counted_area(pixel_size)), valid, pixel_size
-    )
+    matched = match_polygons(truth, proposed, pixel_size, counted_area(pixel_size))
+    return summarize(image_id, corner, matched, valid, pixel_size, looks)
 
 
 def summarize(
@@ -102,39 +107,49 @@ def summarize(
     matched: MatchedPolygons,
     valid: Bool[np.ndarray, "h w"] | None,
     pixel_size: float,
+    looks: Looks | None = None,
 ) -> ScoredTile:
     """Count the matched polygons of a tile or a square of ground; arguments as of `score_tile`."""
     truth, proposed, match = matched.truth, matched.proposed, matched.match
     buildings, proposals = match.truths_counted, match.proposals_counted
-    unknown = np.full(proposals.sum(), np.nan)
+
+    def look_bins(polygons: Shaped[np.ndarray, "n"]) -> Int64[np.ndarray, "n"] | None:
+        return None if looks is None or corner is None else looks.bins(polygons, corner, pixel_size)
+
+    of_buildings, of_proposals = truth.polygons[buildings], proposed.polygons[proposals]
     return ScoredTile(
         image_id,
         corner,
         match.counts,
         matched.instances.counts(match),
         float(matched.boundary_ious.sum()),
-        properties(
-            truth.polygons[buildings], truth.heights[buildings], ~match.false_negatives[buildings], valid, pixel_size
+        Properties(
+            shapely.area(of_buildings) * pixel_size**2,
+            truth.heights[buildings],
+            nodata_bins(of_buildings, valid, pixel_size),
+            look_bins(of_buildings),
+            ~match.false_negatives[buildings],
         ),
-        properties(proposed.polygons[proposals], unknown, match.true_positives[proposals], valid, pixel_size),
+        Properties(
+            shapely.area(of_proposals) * pixel_size**2,
+            np.full(len(of_proposals), np.nan),
+            nodata_bins(of_proposals, valid, pixel_size),
+            look_bins(of_proposals),
+            match.true_positives[proposals],
+        ),
         proposed.confidences[proposals],
     )
 
 
-def properties(
-    polygons: Shaped[np.ndarray, "n"],
-    heights: Float64[np.ndarray, "n"],
-    matched: Bool[np.ndarray, "n"],
-    valid: Bool[np.ndarray, "h w"] | None,
-    pixel_size: float,
-) -> Properties:
-    """Compute the properties of the polygons of one side that count."""
-    nodata_bins = None
-    if valid is not None:
-        from sn6.metrics.nodata_distance import distance_bin  # imports SciPy, which takes longer than a small score
+def nodata_bins(
+    polygons: Shaped[np.ndarray, "n"], valid: Bool[np.ndarray, "h w"] | None, pixel_size: float
+) -> Int64[np.ndarray, "n"] | None:
+    """Return `distance_bin` of polygons; None where nodata is unknown."""
+    if valid is None:
+        return None
+    from sn6.metrics.nodata_distance import distance_bin  # imports SciPy, which takes longer than a small score
 
-        nodata_bins = distance_bin(polygons, valid, pixel_size)
-    return Properties(shapely.area(polygons) * pixel_size**2, heights, nodata_bins, matched)
+    return distance_bin(polygons, valid, pixel_size)
 
 
 def scorecard(
@@ -169,6 +184,7 @@ def scorecard(
         "by_height": by_height(tiles),
         "by_look_direction": by_group([look_directions.get(tile.image_id) for tile in tiles], counts),
         "by_nodata_distance": by_nodata_distance(tiles),
+        "by_looks": by_looks(tiles),
         "by_strip": by_group([strips.get(tile.image_id) for tile in tiles], counts),
         "interval": interval(tiles, block_size, resamples),
     }
@@ -203,13 +219,30 @@ def by_nodata_distance(tiles: Sequence[ScoredTile]) -> dict[str, Rates]:
     known = [tile for tile in tiles if tile.buildings.nodata_bins is not None]
     if not known:
         return {}
-    from sn6.metrics.nodata_distance import NAMES
+    from sn6.metrics import nodata_distance
 
     def bin_of(side: Properties) -> Int64[np.ndarray, "_"]:
         assert side.nodata_bins is not None
         return side.nodata_bins
 
-    return two_sided(known, NAMES, bin_of)
+    return two_sided(known, nodata_distance.NAMES, bin_of)
+
+
+def by_looks(tiles: Sequence[ScoredTile]) -> dict[str, Rates]:
+    """Compute the recall by the number of looks at the building, and the precision by that of looks at the proposal.
+
+    F1 is their harmonic mean: nearly all pairs are in one bin, as a proposal covers most of the building it matches.
+    """
+    known = [tile for tile in tiles if tile.buildings.look_bins is not None]
+    if not known:
+        return {}
+
+    def bin_of(side: Properties) -> Int64[np.ndarray, "_"]:
+        assert side.look_bins is not None
+        return side.look_bins
+
+    figures = two_sided(known, NAMES, bin_of)
+    return {name: one | {"f1": harmonic_mean((one["precision"], one["recall"]))} for name, one in figures.items()}
 
 
 def two_sided(

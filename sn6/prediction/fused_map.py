@@ -1,6 +1,6 @@
 """Fuse the stored outputs of overlapping images block by block, and read rectangles of the maps that they make."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil, floor
 from pathlib import Path
@@ -46,18 +46,8 @@ class FusedMaps:
             heads: of the outputs
             fusion: how the looks are weighted
         """
-        mean = LookMean(heads.channels, BLOCK, BLOCK, fusion.balance)
-        for number in self.layout.images_of(block):
-            image, place = self.layout.images[number], self.layout.place(number)
-            assert place is not None
-            shared = intersection(self.layout.rectangle(number), block.rectangle)
-            reach = round(fusion.fade / image.pixel_metres)
-            around = grown(shared, reach)
-            outputs = outputs_on_map(image, place, mosaic_of(number), heads, around)
-            inner = relative(shared, around)
-            weights = look_weights(~np.isnan(outputs[0]), reach)[inner]
-            mean.add(relative(shared, block.rectangle), outputs[:, *inner], weights, image.from_south)
-        outputs, looks = mean.result()
+        numbers = self.layout.images_of(block)
+        outputs, looks = fuse(self.layout, numbers, block.rectangle, mosaic_of, heads, fusion)
         write_array(self.path(block), np.concatenate([outputs, looks[None].astype(np.float32)]))
 
     def read(self, number_of_map: int, rows: slice, columns: slice, channels: int) -> Float32[np.ndarray, "_ h w"]:
@@ -88,6 +78,39 @@ class FusedMaps:
                 values = np.load(self.path(block), mmap_mode="r")[-1]
                 looks[here] = values[rows[here] % BLOCK, columns[here] % BLOCK].astype(np.int64)
         return looks
+
+
+def fuse(
+    layout: Layout,
+    numbers: Sequence[int],
+    rectangle: Rectangle,
+    mosaic_of: Callable[[int], Mosaic],
+    heads: Heads,
+    fusion: Fusion,
+) -> tuple[Float32[np.ndarray, "k h w"], Int64[np.ndarray, "h w"]]:
+    """Return the mean outputs of images at a rectangle, NaN where there is no look, and the number of looks there.
+
+    Args:
+        layout: maps and places of the images
+        numbers: of images on one map, each with pixels in the rectangle, in the order in which they are added
+        rectangle: of their map
+        mosaic_of: number of an image → its stored outputs
+        heads: of the outputs
+        fusion: how the looks are weighted
+    """
+    rows, columns = rectangle
+    mean = LookMean(heads.channels, rows.stop - rows.start, columns.stop - columns.start, fusion.balance)
+    for number in numbers:
+        image, place = layout.images[number], layout.place(number)
+        assert place is not None
+        shared = intersection(layout.rectangle(number), rectangle)
+        reach = round(fusion.fade / image.pixel_metres)
+        around = grown(shared, reach)
+        outputs = outputs_on_map(image, place, mosaic_of(number), heads, around)
+        inner = relative(shared, around)
+        weights = look_weights(~np.isnan(outputs[0]), reach)[inner]
+        mean.add(relative(shared, rectangle), outputs[:, *inner], weights, image.from_south)
+    return mean.result()
 
 
 def outputs_on_map(

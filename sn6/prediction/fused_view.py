@@ -10,6 +10,7 @@ from sn6.footprints import Footprints
 from sn6.heads import Heads
 from sn6.prediction.fused_map import FusedMaps, outputs_on_map
 from sn6.prediction.images import Image
+from sn6.prediction.map_grid import Rectangle
 from sn6.prediction.plan import Plan
 
 
@@ -41,21 +42,27 @@ class FusedView:
         """Read a rectangle of the view: the mean outputs of all looks, NaN where the image itself has no data."""
         top, left = self.rows.start, self.columns.start
         on_map = slice(rows.start + top, rows.stop + top), slice(columns.start + left, columns.stop + left)
-        outputs = self.plan.fused.read(self.place.map, *on_map, self.heads.channels)
-        own = outputs_on_map(
-            self.plan.images[self.number], self.place, self.plan.mosaic(self.number), self.heads, on_map
-        )
-        outputs[:, np.isnan(own[0])] = np.nan
-        return outputs
+        return self.at_own_pixels(self.plan.fused.read(self.place.map, *on_map, self.heads.channels), on_map)
+
+    def at_own_pixels(
+        self, outputs: Float32[np.ndarray, "k h w"], rectangle: Rectangle
+    ) -> Float32[np.ndarray, "k h w"]:
+        """Return the outputs at a rectangle of the map, NaN where the image itself has no data."""
+        image, mosaic = self.plan.images[self.number], self.plan.mosaic(self.number)
+        own = outputs_on_map(image, self.place, mosaic, self.heads, rectangle)
+        return np.where(np.isnan(own[0]), np.float32(np.nan), outputs)
 
     def to_image(self, footprints: Footprints) -> Footprints:
         """Return footprints in pixels of the image, with their number of looks."""
         start = np.array([self.columns.start, self.rows.start])
-        counted = with_looks(footprints, self.plan.fused, self.place.map, start)
-        moved = start - (self.place.column, self.place.row)
-        if not moved.any():
-            return counted
-        return replace(counted, polygons=shapely.transform(counted.polygons, lambda xy: xy + moved))
+        return self.moved(with_looks(footprints, self.plan.fused, self.place.map, start))
+
+    def moved(self, footprints: Footprints) -> Footprints:
+        """Return footprints in pixels of the image."""
+        shift = np.array([self.columns.start - self.place.column, self.rows.start - self.place.row])
+        if not shift.any():
+            return footprints
+        return replace(footprints, polygons=shapely.transform(footprints.polygons, lambda xy: xy + shift))
 
 
 def image_of_map(plan: Plan, number: int) -> Image:
