@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from pydantic import PositiveFloat
 
 from sn6.cli import run_command
-from sn6.datasets.declaration import Tile
+from sn6.datasets.declaration import Split, Tile
 from sn6.datasets.spacenet6 import SpaceNet6
 from sn6.errors import UserError
 from sn6.footprints import Footprints
@@ -25,7 +25,7 @@ from sn6.plots.rendering import render_background
 from sn6.plots.tiles import outline, save_figure
 
 PRODUCT = "SAR-Intensity"
-SPLIT = "test_public"
+SPLIT: Split = "test_public"
 
 
 def looks_picture(

@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from sn6.datasets.declaration import Split
 from sn6.datasets.spacenet6 import SpaceNet6
 from sn6.errors import UserError
 from sn6.metrics.breakdown import central, resampled_f1, spatial_blocks
@@ -36,7 +37,7 @@ BLOCK_SIZE = 450.0  # m, as in sn6.score
 RESAMPLES = 2000
 PARTS = {"all": "", "touching": "touching_", "alone": "alone_"}  # buildings → prefix of the keys in metrics.json
 COST_FILE = "cost.json"
-SPLIT = "test_public"
+SPLIT: Split = "test_public"
 
 Recipes = Mapping[str, Sequence[str]]  # name → overrides
 
@@ -102,7 +103,7 @@ def run_once(folder: Path, arguments: Sequence[str], threads: int) -> None:
         run = subprocess.Popen([sys.executable, "-m", *arguments], env=environment, stdout=log, stderr=log)
         _, status, used = os.wait4(run.pid, 0)
     if status:
-        raise UserError(f"{folder}: the run failed, see log.txt there", kind="failed_run", value=folder)
+        raise UserError(f"{folder}: the run failed, see log.txt there", kind="failed", value=folder)
     cost.write_text(json.dumps({"cpu_seconds": used.ru_utime + used.ru_stime}))
 
 
