@@ -1,4 +1,9 @@
-"""See an image as a part of its map: the mean of all looks at its own valid pixels."""
+"""See an image as a part of its map: the mean of all looks at its own valid pixels.
+
+A registered image is seen on the ground where its georeference places it, and its own valid pixels where its shift
+places them: its footprints are on the map's ground, as labels are, and not on its own displaced buildings. The map, the
+mean of all looks, is the best estimate of the true ground.
+"""
 
 from dataclasses import replace
 
@@ -42,9 +47,9 @@ class FusedView:
         top, left = self.rows.start, self.columns.start
         on_map = slice(rows.start + top, rows.stop + top), slice(columns.start + left, columns.stop + left)
         outputs = self.plan.fused.read(self.place.map, *on_map, self.heads.channels)
-        own = outputs_on_map(
-            self.plan.images[self.number], self.place, self.plan.mosaic(self.number), self.heads, on_map
-        )
+        place = self.plan.registered.place(self.number)
+        assert place is not None
+        own = outputs_on_map(self.plan.images[self.number], place, self.plan.mosaic(self.number), self.heads, on_map)
         outputs[:, np.isnan(own[0])] = np.nan
         return outputs
 
