@@ -99,8 +99,10 @@ class RegistrationRound:
         shifts = refine_shifts(np.array(self.layout.shifts), measurements)
         rows: list[tuple[float, float, float | None]] = []
         for (east, north), one in zip(shifts.tolist(), measurements, strict=True):
-            is_moved = one and one.displacement and not isnan(east)
-            rows.append((east, north, one.displacement.score) if is_moved else (0.0, 0.0, None))
+            if one is None or one.displacement is None or isnan(east):
+                rows.append((0.0, 0.0, None))
+            else:
+                rows.append((east, north, one.displacement.score))
         write_text(self.shifts_file, json.dumps(rows))
         shutil.rmtree(self.folder)
 
