@@ -11,7 +11,7 @@ from rich.console import Console
 from sn6.cli import run_command
 from sn6.datasets.declaration import Split
 from sn6.datasets.radar_units import UnitName
-from sn6.errors import counted
+from sn6.errors import UserError, counted
 from sn6.progress import phase
 
 if TYPE_CHECKING:  # takes seconds to import, and --help does not need it
@@ -95,6 +95,9 @@ def predict(
         "m over which the weight of a look falls to 0 towards the border of its image and nodata, with revisits=true",
     ] = 16.0,
     balance: Annotated[bool, "looks from the north and from the south count equally in all, with revisits=true"] = True,
+    register: Annotated[
+        bool, "move images by up to 3 m onto the mean of the others before they are fused, with revisits=true"
+    ] = False,
     probability: Annotated[bool, "write a GeoTIFF of the probability for each image, to probability/"] = False,
     pictures: Annotated[NonNegativeInt, "number of images to draw, to pictures/"] = 0,
 ) -> None:
@@ -127,10 +130,16 @@ def predict(
     from sn6.prediction.output_folder import UNFINISHED, claim_folder, mark_finished
     from sn6.prediction.plan import Plan
     from sn6.prediction.raster_images import ReadOptions, given_units, placement_notes
-    from sn6.prediction.results import write_results
+    from sn6.prediction.results import registration_note, write_results
     from sn6.prediction.value_check import compare_values
     from sn6.prediction.workers import list_devices
 
+    if register and not revisits:
+        raise UserError(
+            "register=true moves images that are fused; set revisits=true, or leave register=true out",
+            kind="conflict",
+            key="register",
+        )
     started = time.monotonic()
     paths = checkpoint if isinstance(checkpoint, list) else [checkpoint]
     folds = read_folds(paths[0]) if len(paths) == 1 else None
@@ -145,9 +154,8 @@ def predict(
     found = find_images(root, split, as_tuple(tiles), as_tuple(images), first.source, options)
     found = found if aoi is None else restrict(found, aoi)
     is_fused = revisits and bool(Layout(tuple(found)).maps)
+    register = register and is_fused
     fields = {"threshold": threshold, "min_area": min_area, "simplify": simplify}
-    if is_fused and root is not None:
-        check_sides(Layout(tuple(found)), [network.training_area for network in networks])
     plan = Plan(
         files,
         allowed,
@@ -161,7 +169,10 @@ def predict(
         first.heads.class_names,
         Fusion(fade, balance) if is_fused else None,
         merge,
+        register,
     )
+    if is_fused and root is not None:
+        check_sides(plan.layout, [network.training_area for network in networks])
     warnings: list[str | None] = [*placement_notes(found, product)]
     if revisits and not is_fused:
         warnings.append("revisits=true changes nothing: no two images overlap on the ground")
@@ -176,6 +187,8 @@ def predict(
         process_with_progress(plan, used)
         counts = write_results(out, plan, pictures, first.source)
         seconds = round(time.monotonic() - started, 1)
+        if plan.rounds:
+            Console(stderr=True, soft_wrap=True).print(registration_note(plan), markup=False, highlight=False)
         mark_finished(out, settings, counts | {"seconds": seconds})
         print(f"{counted(counts['footprints'], 'footprint')} in {counted(counts['images'], 'image')}, {seconds} s")
         for path in sorted(path for path in out.iterdir() if path.name != UNFINISHED):

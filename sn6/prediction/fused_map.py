@@ -14,7 +14,18 @@ from sn6.data.store_layers import write_array
 from sn6.heads import Heads
 from sn6.prediction.fusion import Fusion, LookMean, interpolate, look_weights
 from sn6.prediction.images import Image
-from sn6.prediction.map_grid import BLOCK, Block, Layout, Place, Rectangle, block_numbers
+from sn6.prediction.map_grid import (
+    BLOCK,
+    Block,
+    Layout,
+    Place,
+    Rectangle,
+    area,
+    block_numbers,
+    grown,
+    intersection,
+    relative,
+)
 from sn6.prediction.mosaic import Mosaic
 from sn6.targets.target import Position
 
@@ -52,11 +63,18 @@ class FusedMaps:
 
     def read(self, number_of_map: int, rows: slice, columns: slice, channels: int) -> Float32[np.ndarray, "_ h w"]:
         """Read a rectangle of a map: the mean outputs of all `channels`, NaN where there is no look."""
-        values = np.full((channels, rows.stop - rows.start, columns.stop - columns.start), np.nan, np.float32)
+        return self.read_with_looks(number_of_map, rows, columns, channels)[0]
+
+    def read_with_looks(
+        self, number_of_map: int, rows: slice, columns: slice, channels: int
+    ) -> tuple[Float32[np.ndarray, "_ h w"], Float32[np.ndarray, "h w"]]:
+        """Read a rectangle of a map: the mean outputs of all `channels`, as `read` does, and the number of looks."""
+        values = np.full((channels + 1, rows.stop - rows.start, columns.stop - columns.start), np.nan, np.float32)
+        values[-1] = 0
         for block, whole in self._parts(number_of_map, (rows, columns)):
             shared = intersection(block.rectangle, (rows, columns))
-            values[:, *relative(shared, (rows, columns))] = whole[:-1, *relative(shared, block.rectangle)]
-        return values
+            values[:, *relative(shared, (rows, columns))] = whole[:, *relative(shared, block.rectangle)]
+        return values[:-1], values[-1]
 
     def _parts(self, number_of_map: int, rectangle: Rectangle) -> Iterator[tuple[Block, Shaped[np.ndarray, "k h w"]]]:
         """Yield the blocks that a rectangle meets and that have an image."""
@@ -92,7 +110,7 @@ def fuse(
 
     Args:
         layout: maps and places of the images
-        numbers: of images on one map, each with pixels in the rectangle, in the order in which they are added
+        numbers: of images on one map, in the order in which they are added
         rectangle: of their map
         mosaic_of: number of an image → its stored outputs
         heads: of the outputs
@@ -104,6 +122,8 @@ def fuse(
         image, place = layout.images[number], layout.place(number)
         assert place is not None
         shared = intersection(layout.rectangle(number), rectangle)
+        if not area(shared):  # a registered image may be moved to the rectangle, but is not
+            continue
         reach = round(fusion.fade / image.pixel_metres)
         around = grown(shared, reach)
         outputs = outputs_on_map(image, place, mosaic_of(number), heads, around)
@@ -136,21 +156,3 @@ def outputs_on_map(
             outputs = heads.transform(turned[None], HALF_TURN)[0].numpy()
         values[:, *relative((stored[0], stored[1]), (wanted[0], wanted[1]))] = outputs
     return interpolate(values, place.row % 1, place.column % 1)
-
-
-def intersection(one: Rectangle, other: Rectangle) -> Rectangle:
-    """Return the rows and columns that two rectangles share."""
-    rows, columns = (slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(one, other, strict=True))
-    return rows, columns
-
-
-def grown(rectangle: Rectangle, pixels: int) -> Rectangle:
-    """Return a rectangle with a number of pixels more on each side."""
-    rows, columns = (slice(side.start - pixels, side.stop + pixels) for side in rectangle)
-    return rows, columns
-
-
-def relative(inner: Rectangle, outer: Rectangle) -> Rectangle:
-    """Return the rows and columns of a rectangle, counted from the corner of another."""
-    rows, columns = (slice(a.start - b.start, a.stop - b.start) for a, b in zip(inner, outer, strict=True))
-    return rows, columns

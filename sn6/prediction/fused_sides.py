@@ -13,7 +13,8 @@ from sn6.prediction.map_grid import Layout, box_of
 def check_sides(layout: Layout, trained_on: Sequence[Ground | None]) -> None:
     """Raise a UserError where an image that networks were trained on would be fused with one that they were not.
 
-    A score of the other image would then be made from outputs for buildings whose labels were learned.
+    A score of the other image would then be made from outputs for buildings whose labels were learned. Images that are
+    registered are fused with others that they may be moved onto, too.
 
     Args:
         layout: the maps of the images
@@ -27,8 +28,10 @@ def check_sides(layout: Layout, trained_on: Sequence[Ground | None]) -> None:
         for area in trained_on:
             seen |= ground.overlapping(area) if area else False
         trained, others = boxes[seen], np.flatnonzero(~seen)
-        other, one = shapely.STRtree(trained).query(boxes[others], predicate="intersects")
-        is_shared = shapely.area(shapely.intersection(boxes[others][other], trained[one])) > 0
+        margin = layout.margin(layout.images_on(number)[0]) * grid.pixel
+        reached = shapely.buffer(boxes[others], 2 * margin, join_style="mitre")  # both may be moved
+        other, one = shapely.STRtree(trained).query(reached, predicate="intersects")
+        is_shared = shapely.area(shapely.intersection(reached[other], trained[one])) > 0
         if is_shared.any():
             mixed = [images[i].image_id for i in np.unique(others[other[is_shared]])]
             raise UserError(

@@ -1,4 +1,9 @@
-"""See an image as a part of its map: the mean of all looks at its own valid pixels."""
+"""See an image as a part of its map: the mean of all looks at its own valid pixels.
+
+A registered image is seen on the ground where its georeference places it, and its own valid pixels where its shift
+places them: its footprints are on the map's ground, as labels are, and not on its own displaced buildings. The map, the
+mean of all looks, is the best estimate of the true ground.
+"""
 
 from dataclasses import replace
 
@@ -48,8 +53,9 @@ class FusedView:
         self, outputs: Float32[np.ndarray, "k h w"], rectangle: Rectangle
     ) -> Float32[np.ndarray, "k h w"]:
         """Return the outputs at a rectangle of the map, NaN where the image itself has no data."""
-        image, mosaic = self.plan.images[self.number], self.plan.mosaic(self.number)
-        own = outputs_on_map(image, self.place, mosaic, self.heads, rectangle)
+        image, place = self.plan.images[self.number], self.plan.registered.place(self.number)
+        assert place is not None
+        own = outputs_on_map(image, place, self.plan.mosaic(self.number), self.heads, rectangle)
         return np.where(np.isnan(own[0]), np.float32(np.nan), outputs)
 
     def to_image(self, footprints: Footprints) -> Footprints:

@@ -1,8 +1,9 @@
 """Place overlapping images on one pixel grid for each CRS, divided into blocks that are fused one at a time."""
 
+import math
 from collections import defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil, floor
 from typing import NamedTuple
@@ -14,8 +15,10 @@ from sn6.prediction.images import Image
 
 BLOCK = 1024  # pixels, edge length
 ROUNDING = 1e-3  # pixels: offsets of less are those of the coordinates' decimals
+MAX_SHIFT = 3.0  # m that registration moves an image
 
 Rectangle = tuple[slice, slice]  # rows and columns, with start and stop
+Shifts = tuple[tuple[float, float], ...]  # m to the east and to the north, of each image
 
 
 class Block(NamedTuple):
@@ -67,11 +70,16 @@ class Layout:
 
     Images without a CRS are on no map, as are those of a CRS and pixel size that no two overlapping images have.
 
+    Images that are registered are placed on their map with their shifts. Grids and blocks do not depend on these: the
+    maps, and the ground of which an image has the blocks, extend by `MAX_SHIFT` to all sides.
+
     Attributes:
         images: all images of a prediction; an image's number is its index here
+        shifts: where registration moves the images, up to `MAX_SHIFT`; None where they are not registered
     """
 
     images: tuple[Image, ...]
+    shifts: Shifts | None = None
 
     @cached_property
     def _numbers(self) -> list[list[int]]:
@@ -86,9 +94,9 @@ class Layout:
     def _placed(self) -> tuple[list[MapGrid], dict[int, Place]]:
         grids, places = [], {}
         for of_map, numbers in enumerate(self._numbers):
-            first = self.images[numbers[0]]
+            first, margin = self.images[numbers[0]], self.margin(numbers[0])
             offsets = {number: offset(self.images[number], first) for number in numbers}
-            top, left = (min(floor(one[axis]) for one in offsets.values()) for axis in (0, 1))
+            top, left = (min(floor(one[axis]) for one in offsets.values()) - margin for axis in (0, 1))
             for number, (row, column) in offsets.items():
                 places[number] = Place(of_map, row - top, column - left)
             sizes = [(self.images[number].height, self.images[number].width) for number in numbers]
@@ -97,7 +105,7 @@ class Layout:
             west, north = first.corner
             corner = west + left * first.pixel, north - top * first.pixel
             assert first.crs is not None
-            size = ceil(max(bottoms)), ceil(max(rights))
+            size = ceil(max(bottoms)) + margin, ceil(max(rights)) + margin
             grids.append(MapGrid(first.crs, corner, first.pixel, first.pixel_metres, *size))
         return grids, places
 
@@ -108,7 +116,30 @@ class Layout:
 
     def place(self, number: int) -> Place | None:
         """Return where an image is; None where it is on no map."""
-        return self._placed[1].get(number)
+        place = self._placed[1].get(number)
+        if place is None or self.shifts is None:
+            return place
+        (east, north), metres = self.shifts[number], self.images[number].pixel_metres
+        return Place(
+            place.map, without_rounding(place.row - north / metres), without_rounding(place.column + east / metres)
+        )
+
+    def image(self, number: int) -> Image:
+        """Return an image with its corner where it is on its map."""
+        image = self.images[number]
+        if self.shifts is None:
+            return image
+        (east, north), units = self.shifts[number], image.pixel / image.pixel_metres
+        return replace(image, corner=(image.corner[0] + east * units, image.corner[1] + north * units))
+
+    def margin(self, number: int) -> int:
+        """Return by how many pixels an image may be moved."""
+        return 0 if self.shifts is None else ceil(MAX_SHIFT / self.images[number].pixel_metres)
+
+    @property
+    def placed(self) -> list[int]:
+        """Return the numbers of the images that are on a map, ascending."""
+        return sorted(self._placed[1])
 
     def images_on(self, number_of_map: int) -> list[int]:
         """Return the numbers of the images that are on a map, ascending."""
@@ -116,18 +147,16 @@ class Layout:
 
     def rectangle(self, number: int) -> Rectangle:
         """Return the pixels of the map whose centres are within those of an image's outermost pixels."""
-        place, image = self._placed[1][number], self.images[number]
-        return (
-            slice(ceil(place.row), floor(place.row + image.height - 1) + 1),
-            slice(ceil(place.column), floor(place.column + image.width - 1) + 1),
-        )
+        place = self.place(number)
+        assert place is not None
+        return pixels_within(place, self.images[number])
 
     def blocks_of(self, number: int) -> list[Block]:
-        """Return the blocks that an image is part of, row by row; none where it is on no map."""
-        place = self.place(number)
+        """Return the blocks that an image is or may be moved to, row by row; none where it is on no map."""
+        place = self._placed[1].get(number)
         if place is None:
             return []
-        rows, columns = self.rectangle(number)
+        rows, columns = grown(pixels_within(place, self.images[number]), self.margin(number))
         return [Block(place.map, row, column) for row in block_numbers(rows) for column in block_numbers(columns)]
 
     def mean_looks(self, number: int) -> float:
@@ -178,8 +207,45 @@ def offset(image: Image, origin: Image) -> tuple[float, float]:
     """Return the rows and columns from the corner of one image to that of another; whole where they almost are."""
     down = (origin.corner[1] - image.corner[1]) / image.pixel
     right = (image.corner[0] - origin.corner[0]) / image.pixel
-    row, column = (float(round(one)) if abs(one - round(one)) < ROUNDING else one for one in (down, right))
-    return row, column
+    return without_rounding(down), without_rounding(right)
+
+
+def without_rounding(pixels: float) -> float:
+    """Return an offset; the whole number where it almost is one."""
+    return float(round(pixels)) if abs(pixels - round(pixels)) < ROUNDING else pixels
+
+
+def pixels_within(place: Place, image: Image) -> Rectangle:
+    """Return the pixels of a map whose centres are within those of the outermost pixels of an image at a place."""
+    return (
+        slice(ceil(place.row), floor(place.row + image.height - 1) + 1),
+        slice(ceil(place.column), floor(place.column + image.width - 1) + 1),
+    )
+
+
+def intersection(one: Rectangle, other: Rectangle) -> Rectangle:
+    """Return the rows and columns that two rectangles share: none (start = stop) where they share no pixel."""
+    starts = [max(a.start, b.start) for a, b in zip(one, other, strict=True)]
+    stops = [min(a.stop, b.stop) for a, b in zip(one, other, strict=True)]
+    rows, columns = (slice(start, max(start, stop)) for start, stop in zip(starts, stops, strict=True))
+    return rows, columns
+
+
+def grown(rectangle: Rectangle, pixels: int) -> Rectangle:
+    """Return a rectangle with a number of pixels more on each side."""
+    rows, columns = (slice(side.start - pixels, side.stop + pixels) for side in rectangle)
+    return rows, columns
+
+
+def relative(inner: Rectangle, outer: Rectangle) -> Rectangle:
+    """Return the rows and columns of a rectangle, counted from the corner of another."""
+    rows, columns = (slice(a.start - b.start, a.stop - b.start) for a, b in zip(inner, outer, strict=True))
+    return rows, columns
+
+
+def area(rectangle: Rectangle) -> int:
+    """Return the number of pixels of a rectangle."""
+    return math.prod(side.stop - side.start for side in rectangle)
 
 
 def block_numbers(pixels: slice) -> range:

@@ -15,7 +15,9 @@ from sn6.prediction.fusion import Fusion
 from sn6.prediction.images import Image
 from sn6.prediction.map_grid import Layout
 from sn6.prediction.mosaic import Mosaic, Region
+from sn6.prediction.registration_round import RegistrationRound, registration_rounds
 
+ROUNDS = 2  # of registration: the second against images that the first has moved
 Batch = tuple[tuple[int, Region], ...]  # windows of one size: number of the image, rows and columns
 
 
@@ -37,6 +39,7 @@ class Plan:
         classes: names of the classes of the footprints, in the order of their numbers; none for one class
         fusion: how images that overlap are fused; None to predict each by itself
         merge: whether to write one footprint for each building of overlapping images too
+        register: whether images that are fused are moved onto each other first
     """
 
     checkpoints: tuple[Path, ...]
@@ -52,15 +55,27 @@ class Plan:
     classes: tuple[str, ...] = ()
     fusion: Fusion | None = None
     merge: bool = False
+    register: bool = False
 
     @cached_property
     def layout(self) -> Layout:
-        """Return the maps on which images are fused, none without fusion."""
-        return Layout(self.images if self.fusion is not None else ())
+        """Return the maps on which images are fused, none without fusion, with the images where their files say."""
+        images = self.images if self.fusion is not None else ()
+        return Layout(images, ((0.0, 0.0),) * len(images) if self.register else None)
+
+    @cached_property
+    def rounds(self) -> tuple[RegistrationRound, ...]:
+        """Return the rounds of registration, none without it."""
+        return registration_rounds(self.folder, self.layout, ROUNDS if self.register else 0)
+
+    @cached_property
+    def registered(self) -> Layout:
+        """Return the maps with the images where registration has moved them; its rounds must be done."""
+        return self.rounds[-1].result if self.rounds else self.layout
 
     @property
     def fused(self) -> FusedMaps:
-        """Return the stored blocks of the maps."""
+        """Return the stored blocks of the maps, to read; registered images are written with `registered`."""
         return FusedMaps(self.folder, self.layout)
 
     @property
@@ -115,4 +130,5 @@ class Plan:
             "probability": self.rasters is not None,
             "revisits": None if self.fusion is None else asdict(self.fusion),
             "merge": self.merge,
+            "register": self.register,
         }

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from math import hypot
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import numpy as np
 import shapely
 
 from sn6.data.source import Source
+from sn6.errors import counted
+from sn6.files import write_csv
 from sn6.footprints import Footprints
 from sn6.footprints.ground import to_ground, to_pixels
 from sn6.footprints.merging import join_halves, suppress_overlaps
@@ -35,6 +38,8 @@ def write_results(out: Path, plan: Plan, pictures: int, source: Source) -> dict[
         source: product and bands of the images
     """
     counts = {"images": len(plan.images), "footprints": write_footprints(out, plan)}
+    if plan.rounds:
+        write_shifts(out, plan)
     if plan.merge:
         counts["merged"] = write_merged(out, plan)
         write_looks(out, plan)
@@ -122,7 +127,7 @@ def mapped_footprints(plan: Plan) -> Iterator[tuple[int, Footprints]]:
         on_map = layout.images_on(number)
         for chunk in read_part(plan.map_part(number)):
             on_ground = replace(chunk, polygons=to_ground(chunk.polygons, grid.corner, grid.pixel))
-            owners = np.array(on_map)[nearest_image(on_ground.polygons, [plan.images[i] for i in on_map])]
+            owners = np.array(on_map)[nearest_image(on_ground.polygons, [plan.registered.image(i) for i in on_map])]
             for image, indices in group_by_image(owners):
                 yield image, in_pixels(on_ground[indices], plan.images[image])
     for number in range(len(plan.images)):
@@ -149,6 +154,31 @@ def in_pixels(footprints: Footprints, image: Image) -> Footprints:
     """Return footprints on the ground in pixels of an image."""
     corners = np.tile(np.array(image.corner, dtype=np.float64), (len(footprints), 1))
     return replace(footprints, polygons=to_pixels(footprints.polygons, corners, image.pixel))
+
+
+def write_shifts(out: Path, plan: Plan) -> None:
+    """Write `shifts.csv`: where registration has moved each image, in m, and the correlation with the others there.
+
+    The score is empty where the image has no reliable shift, and is not moved.
+    """
+    rows = zip(plan.images, plan.rounds[-1].read(), strict=True)
+    write_csv(
+        out / "shifts.csv",
+        ("image_id", "east_m", "north_m", "score"),
+        ((image.image_id, f"{east:.3f}", f"{north:.3f}", score) for image, (east, north, score) in rows),
+    )
+
+
+def registration_note(plan: Plan) -> str:
+    """Return a line on the largest shift of a registration, and on the images that have none."""
+    shifts = plan.rounds[-1].read()
+    sizes = [hypot(east, north) for east, north, _ in shifts]
+    largest = max(range(len(sizes)), key=sizes.__getitem__)
+    unknown = sum(score is None for _, _, score in shifts)
+    return (
+        f"register=true: the largest shift is {sizes[largest]:.2f} m, of {plan.images[largest].image_id}; "
+        f"{unknown} of {counted(len(shifts), 'image')} without a reliable one"
+    )
 
 
 def write_looks(out: Path, plan: Plan) -> None:

@@ -11,11 +11,12 @@ class Step(NamedTuple):
     """A step after the windows of an image are predicted.
 
     Attributes:
-        kind: "outputs" of an image are complete, which is no work of its own; "fuse" a block; "finish" an image; "map"
-        key: number of the image or map, or the block
+        kind: "outputs" of an image are complete, which is no work of its own; "fuse" a block; "finish" an image; "map";
+            of a round of registration: "average" a block, "measure" an image, "solve" for all shifts
+        key: number of the image or map, or the block; of a registration its round, or (round, block or image)
     """
 
-    kind: Literal["outputs", "fuse", "finish", "map"]
+    kind: Literal["outputs", "fuse", "finish", "map", "average", "measure", "solve"]
     key: Any
 
 
@@ -46,7 +47,7 @@ def steps_of(plan: Plan) -> dict[Step, set[Step]]:
     """Return the steps of a plan that are not done yet, each with those that it waits for.
 
     A block is fused when all of its images are predicted, an image is finished when all of its blocks are fused, and a
-    map when all of its blocks are.
+    map when all of its blocks are. With registration no block is fused before the shifts of all images are known.
     """
     layout = plan.layout
     unfinished = [number for number in range(len(plan.images)) if not plan.part(number).exists()]
@@ -57,10 +58,48 @@ def steps_of(plan: Plan) -> dict[Step, set[Step]]:
     images = sorted({*unfinished, *(number for block in blocks for number in layout.images_of(block))})
     outputs = {number: Step("outputs", number) for number in images if plan.missing(number)}
     fuse = {block: Step("fuse", block) for block in blocks}
-    waits = {fuse[block]: {outputs[one] for one in layout.images_of(block) if one in outputs} for block in blocks}
+    waits = registration_steps(plan, outputs)
+    solved = {step for step in waits if step == Step("solve", len(plan.rounds) - 1)}
+    for block in blocks:
+        waits[fuse[block]] = solved | {outputs[one] for one in layout.images_of(block) if one in outputs}
     for number in unfinished:
         of_blocks = {fuse[block] for block in layout.blocks_of(number) if block in fuse}
         waits[Step("finish", number)] = of_blocks | {outputs[one] for one in (number,) if one in outputs}
     for number in maps:
         waits[Step("map", number)] = {step for block, step in fuse.items() if block.map == number}
+    return waits
+
+
+def registration_steps(plan: Plan, outputs: Mapping[int, Step]) -> dict[Step, set[Step]]:
+    """Return the steps of the registration that are not done yet, each with those that it waits for.
+
+    A block is averaged when all of its images are predicted and the round before is solved; an image is measured when
+    all of its blocks are averaged; a round is solved when all images are measured.
+
+    Args:
+        plan: with or without registration
+        outputs: number of an image that is not predicted yet → when it is
+    """
+    waits: dict[Step, set[Step]] = {}
+    before: set[Step] = set()
+    for number, one in enumerate(plan.rounds):
+        if one.shifts_file.exists():
+            continue
+        average = {
+            block: Step("average", (number, block))
+            for block in plan.layout.blocks
+            if not one.averages_file(block).exists()
+        }
+        for block, step in average.items():
+            waits[step] = before | {outputs[image] for image in plan.layout.images_of(block) if image in outputs}
+        measure = {
+            image: Step("measure", (number, image))
+            for image in plan.layout.placed
+            if not one.measurement_file(image).exists()
+        }
+        for image, step in measure.items():
+            waits[step] = {average[block] for block in plan.layout.blocks_of(image) if block in average}
+        solve = Step("solve", number)
+        waits[solve] = set(measure.values())
+        before = {solve}
     return waits

@@ -31,6 +31,7 @@ from sn6.prediction.rasters import write_probability
 from sn6.prediction.schedule import Schedule, Step, steps_of
 from sn6.processes import WorkerPool, end_with_parent, interrupts_blocked, keep_freed_memory
 
+COUNTED = ("fuse", "average", "measure")  # kinds of steps in the progress that is shown, beside windows
 ReadOutputs = Callable[[slice, slice], Float32[np.ndarray, "k h w"]]  # rows, columns → outputs, NaN on nodata
 
 
@@ -60,14 +61,29 @@ class Worker:
             self.fuse(step.key)
         elif step.kind == "finish":
             self.finish(step.key)
-        else:
+        elif step.kind == "map":
             self.finish_map(step.key)
+        else:
+            self.register(step)
         return step
+
+    def register(self, step: Step) -> None:
+        """Do a step of the registration."""
+        heads = self.ensemble.heads
+        if step.kind == "solve":
+            self.plan.rounds[step.key].solve()
+            return
+        number, key = step.key
+        if step.kind == "average":
+            self.plan.rounds[number].average(key, self.plan.mosaic, heads)
+        else:
+            self.plan.rounds[number].measure(key, self.plan.mosaic(key), heads)
 
     def fuse(self, block: Block) -> None:
         """Write the mean outputs of the looks at a block whose images are all predicted."""
         assert self.plan.fusion is not None
-        self.plan.fused.write(block, self.plan.mosaic, self.ensemble.heads, self.plan.fusion)
+        maps = replace(self.plan.fused, layout=self.plan.registered)
+        maps.write(block, self.plan.mosaic, self.ensemble.heads, self.plan.fusion)
 
     def finish(self, number: int) -> None:
         """Write the footprints of an image whose windows are all predicted and fused, and delete its outputs."""
@@ -192,7 +208,7 @@ def process_all(plan: Plan, devices: list[str], report: Callable[[int, int], Non
     Args:
         plan: the work
         devices: such as ["cuda:0", "cuda:1"]
-        report: called with the number of windows and blocks that are done, and that of all of them
+        report: called with the number of windows, blocks and measurements that are done, and that of all of them
 
     Raises:
         UserError: an image cannot be read, or the memory of a device is too small
@@ -201,7 +217,7 @@ def process_all(plan: Plan, devices: list[str], report: Callable[[int, int], Non
     schedule = Schedule(waits)
     numbers = plan.layout.in_order({step.key for others in waits.values() for step in others if step.kind == "outputs"})
     remaining = {number: len(plan.missing(number)) for number in numbers}
-    total, done = sum(remaining.values()) + sum(step.kind == "fuse" for step in waits), 0
+    total, done = sum(remaining.values()) + sum(step.kind in COUNTED for step in waits), 0
     batches = plan.batches(numbers)
     running: set[Future[Step | Batch]] = set()
     with start_executor(plan, devices) as pool:
@@ -213,7 +229,7 @@ def process_all(plan: Plan, devices: list[str], report: Callable[[int, int], Non
             finished, running = wait(running, return_when=FIRST_COMPLETED)
             for result in (future.result() for future in finished):
                 if isinstance(result, Step):
-                    done += result.kind == "fuse"
+                    done += result.kind in COUNTED
                     schedule.complete(result)
                     delete_used_blocks(plan, result)
                     continue
