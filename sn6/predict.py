@@ -56,7 +56,9 @@ def predict(
     ] = None,
     aoi: Annotated[Path | None, "polygon layer of the ground to predict; null is all of the images"] = None,
     rotate: Annotated[
-        bool, "rotate the images= by 180° for the network, because they were imaged from the south"
+        bool | list[str],
+        "rotate the images= by 180° for the network, because they were imaged from the south: true for all of them, or "
+        "names or patterns [a,b] of some",
     ] = False,
     check_values: Annotated[
         bool, "refuse values and band names that differ from those that the network was trained on"
@@ -150,7 +152,8 @@ def predict(
     flips = first.flips if flips is None else flips
     used = list_devices(device, devices) * processes
     product = first.source.product
-    options = ReadOptions(rotate, as_tuple(bands), check_values, given_units(product, units, scale, offset), nodata)
+    rotated = rotate if isinstance(rotate, bool) else tuple(rotate)
+    options = ReadOptions(rotated, as_tuple(bands), check_values, given_units(product, units, scale, offset), nodata)
     found = find_images(root, split, as_tuple(tiles), as_tuple(images), first.source, options)
     found = found if aoi is None else restrict(found, aoi)
     is_fused = revisits and bool(Layout(tuple(found)).maps)

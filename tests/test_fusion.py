@@ -316,6 +316,20 @@ def test_several_processes_give_the_same_bytes(sn6_predict, strip, tmp_path):
     assert written[1] == written[2] == written[3]
 
 
+def test_images_from_both_sides_are_fused_each_in_its_own_rotation(sn6_predict, network, folder, tmp_path):
+    path, pixels = folder
+    options = ("revisits=true", "fade=0", "probability=true", "rotate=[b]", f"out={tmp_path}/out")
+    done = sn6_predict(f"images=[{path}/a.tif,{path}/b.tif]", *options)
+    assert done.status == 0, done.err
+    turned = logits_of(network, pixels["b"][:, ::-1, ::-1].copy())[::-1, ::-1]
+    mean, _ = plain_mean((224, 256), [(0, 0), (32, 64)], [logits_of(network, pixels["a"]), turned])
+    with rasterio.open(tmp_path / "out/probability/b.tif") as raster:
+        probability = raster.read(1, masked=True) / 254
+    valid = (pixels["b"] != 0).any(axis=0)
+    assert np.abs(probability.data - expit(mean[32:, 64:]))[valid].max() <= 0.5 / 254 + 1e-4
+    assert_fails(sn6_predict(f"images={path}", "rotate=[z*]", f"out={tmp_path}/z"), "not_found", "rotate", "z*")
+
+
 def test_images_that_do_not_overlap_are_predicted_as_without(sn6_predict, folder, tmp_path):
     files = f"images=[{folder[0]}/a.tif,{folder[0]}/far.tif]"
     fused = sn6_predict(files, "revisits=true", f"out={tmp_path}/fused")

@@ -1,5 +1,6 @@
 """Open any rasters as images for a network: folders, patterns, files and addresses."""
 
+import fnmatch
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,14 +25,14 @@ class ReadOptions:
     """How to read rasters that are not tiles of an archive.
 
     Attributes:
-        rotate: whether they were imaged from the south
+        rotate: whether they were imaged from the south, or patterns of the names of those that were
         bands: numbers or names of their bands, in the order of the network's; None for those that the network needs
         check_names: whether bands are found by their descriptions, and those that are described as others are an error
         units: of their values; None for those of the training images
         nodata: pixels with this value in all bands have no data; None for that of the training images
     """
 
-    rotate: bool = False
+    rotate: bool | tuple[str, ...] = False
     bands: tuple[str, ...] | None = None
     check_names: bool = True
     units: Units | None = None
@@ -77,9 +78,17 @@ def raster_images(images: Sequence[str], source: Source, options: ReadOptions) -
 
     Raises:
         UserError: there is none; one cannot be opened, has other bands or cannot be placed; two have the same name, or
-            one without a CRS has not the place and pixel size of the others
+            one without a CRS has not the place and pixel size of the others, or a pattern of `rotate` fits none
     """
     names = image_names(find_files(images, "images"), image_id_of)
+    for pattern in options.rotate if isinstance(options.rotate, tuple) else ():
+        if not fnmatch.filter(names.values(), pattern):
+            raise UserError(
+                f"rotate={pattern} fits no image; give names or patterns, such as {next(iter(names.values()))} or *_south*",
+                kind="not_found",
+                key="rotate",
+                value=pattern,
+            )
     opened = [raster_image(file, name, source, options) for file, name in names.items()]
     for image in opened:
         if None in (image.crs, opened[0].crs) and (image.crs, image.pixel) != (opened[0].crs, opened[0].pixel):
@@ -123,6 +132,7 @@ def raster_image(path: str, image_id: str, source: Source, options: ReadOptions)
     units = product.units if options.units is None else options.units
     nodata = product.nodata if options.nodata is None else options.nodata
     pixel = grid.pixel_size / product.repeat
+    from_south = is_from_south(image_id, options.rotate)
     return Image(
         image_id,
         path,
@@ -134,11 +144,20 @@ def raster_image(path: str, image_id: str, source: Source, options: ReadOptions)
         pixel,
         pixel_metres=product.grid if crs is None else pixel,
         crs=crs,
-        rotated=options.rotate,
-        from_south=options.rotate,
+        rotated=from_south,
+        from_south=from_south,
         repeat=product.repeat,
         warped_from=warped_from,
     )
+
+
+def is_from_south(image_id: str, rotate: bool | tuple[str, ...]) -> bool:
+    """Return whether an image is among those that were imaged from the south.
+
+    >>> is_from_south("pass_3", ("pass_3", "south_*")), is_from_south("pass_4", ("pass_3", "south_*"))
+    (True, False)
+    """
+    return rotate if isinstance(rotate, bool) else any(fnmatch.fnmatchcase(image_id, pattern) for pattern in rotate)
 
 
 def placement_notes(images: Sequence[Image], product: Product) -> list[str]:
