@@ -302,6 +302,7 @@ def strip(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_several_processes_give_the_same_bytes(sn6_predict, strip, tmp_path):
     options = (f"images={strip}", "revisits=true", "merge=true", "window=96", "overlap=32", "probability=true")
     names = ("proposals.csv", "footprints.geojson", "merged.geojson", "footprints.parquet", "merged.parquet")

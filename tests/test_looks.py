@@ -131,6 +131,7 @@ def test_the_mean_number_of_looks_is_that_of_the_tiles_that_see_a_pixel(root, me
     assert (measured[0][0, :, :, -2] == measured[0][0, :, :, -1]).all()
 
 
+@pytest.mark.slow
 def test_an_interrupted_measurement_resumes_in_several_processes(root, weights, measured, monkeypatch):
     counts, out = measured
     for number in (3, 7):
@@ -142,6 +143,7 @@ def test_an_interrupted_measurement_resumes_in_several_processes(root, weights, 
     assert (out / "counts4.npy").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_the_benchmark_prints_a_table_and_draws_a_figure(root, weights, tmp_path, monkeypatch, capsys):
     def run(*options):
         argv = ["benchmarks.looks", f"checkpoint=[{weights},{weights}]", f"allow={ALLOW}", f"out={tmp_path}/out"]

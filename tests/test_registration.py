@@ -317,6 +317,7 @@ def options(folders):
     return f"images={folders}/wrong", "revisits=true", "merge=true", "register=true", "window=160", "overlap=32"
 
 
+@pytest.mark.slow
 def test_several_processes_give_the_same_bytes(sn6_predict, options, tmp_path):
     for processes in (1, 2):
         done = sn6_predict(*options, f"out={tmp_path}/{processes}", f"processes={processes}")
