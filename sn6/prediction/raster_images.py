@@ -83,8 +83,9 @@ def raster_images(images: Sequence[str], source: Source, options: ReadOptions) -
     names = image_names(find_files(images, "images"), image_id_of)
     for pattern in options.rotate if isinstance(options.rotate, tuple) else ():
         if not fnmatch.filter(names.values(), pattern):
+            first = next(iter(names.values()))
             raise UserError(
-                f"rotate={pattern} fits no image; give names or patterns, such as {next(iter(names.values()))} or *_south*",
+                f"rotate={pattern} fits no image; give names or patterns, such as {first} or *_south*",
                 kind="not_found",
                 key="rotate",
                 value=pattern,
