@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
+from scipy import ndimage
 
 LEAST = 1e-3  # of a weight: at a border the only look at a pixel has to count
 
@@ -84,9 +85,7 @@ def look_weights(valid: Bool[np.ndarray, "h w"], reach: int) -> Float32[np.ndarr
     weight is 1 at `reach` pixels from a straight border, and about 0 at it; single pixels of nodata hardly change it.
     It is at least `LEAST` on valid pixels, and 0 on others.
     """
-    side = 2 * reach + 1
-    sums = np.pad(valid, ((reach + 1, reach), (reach + 1, reach))).astype(np.int32).cumsum(0).cumsum(1)
-    share = (sums[side:, side:] - sums[side:, :-side] - sums[:-side, side:] + sums[:-side, :-side]) / side**2
+    share = ndimage.uniform_filter(valid.astype(np.float32), 2 * reach + 1, mode="constant")
     return (np.clip(2 * share - 1, LEAST, 1) * valid).astype(np.float32)
 
 
