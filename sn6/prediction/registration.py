@@ -24,6 +24,7 @@ MAX_EDGE = 2048  # pixels of an image that are compared, along each axis
 UPSAMPLING = 20  # steps of a displacement in a pixel
 TAPER = 8.0  # m over which the maps fall to 0 towards nodata, so that its border is no feature
 MIN_GROUND = 2500.0  # m² that are compared
+DAMPING = 0.1  # error of a displacement over the size of a shift: shifts that hardly matter to overlaps stay small
 MIN_SCORE = 0.3  # of a displacement; maps of smooth noise reach 0.2 on `MIN_GROUND`, 0.06 on ten times as much
 
 
@@ -125,7 +126,8 @@ def refine_shifts(
     """Return the shifts of images, east and north in m, after a round of measurements.
 
     An image with the displacement d_i to the mean of the others, which cover it by the shares w_ij, satisfies
-    s_i - Σ w_ij s_j = d_i; the least-squares solution for all images is added to the earlier shifts.
+    s_i - Σ w_ij s_j = d_i, where s are the shifts that are still missing. The shifts are the least-squares solution for
+    all images with `DAMPING`: along a strip, whose tiles share little ground, errors would add up without it.
 
     Args:
         earlier: shifts with which the images were measured
@@ -141,8 +143,9 @@ def refine_shifts(
         numbers, shares = list(reliable), shares_of(reliable)
         displacements = np.array([one.displacement[:2] for one in reliable.values() if one.displacement])
         system = eye_array(len(numbers), format="csr") - shares
-        solved = np.stack([lsqr(system, axis, atol=1e-9, btol=1e-9)[0] for axis in displacements.T], axis=1)
-        total = around_zero(earlier[numbers] + solved, shares).round(3)
+        wanted = displacements + system @ earlier[numbers]
+        solved = np.stack([lsqr(system, axis, DAMPING, atol=1e-9, btol=1e-9)[0] for axis in wanted.T], axis=1)
+        total = around_zero(solved, shares).round(3)
         is_far = np.hypot(*total.T) > MAX_SHIFT
         if not is_far.any():
             shifts[numbers] = total
