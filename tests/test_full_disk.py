@@ -51,7 +51,7 @@ def probability(path):
     grid = Grid("EPSG:32631", 5e5, 5.7e6, 0.5, 400, 200)
     raster = PlacedImage(str(path), grid, (1,), False, Units(), None)
     image = Image("a", str(path), raster, (1,), 400, 200, (5e5, 5.7e6), 0.5, 0.5, grid.crs)
-    write_probability(path, image, partial(read_maps, mosaic, Heads({"mask": Mask()})))
+    write_probability(path, image, partial(read_maps, mosaic.read, Heads({"mask": Mask()})))
 
 
 def logits(path):
