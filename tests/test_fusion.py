@@ -9,7 +9,8 @@ import pytest
 import rasterio
 import shapely
 import torch
-from helpers.commands import assert_fails, read_metrics, small_run
+from helpers.bright import bright_run
+from helpers.commands import assert_fails, read_metrics, small_run, start, wait_for_end
 from helpers.handmade import write_tif
 from helpers.networks import METADATA, normalised, random_network, texture, write_network
 from helpers.stopping import predict_and_stop
@@ -413,3 +414,20 @@ def test_a_run_scores_its_test_tiles_with_all_looks(sn6_run, sn6_command, archiv
     area = sum(shared(one, other) for one in tiles for other in tiles) / shared(tiles[0], tiles[0])
     assert scores["looks"] == pytest.approx(area / len(tiles))
     assert not (run / "revisits/unfinished").exists()
+
+
+@pytest.mark.slow
+def test_two_ranks_and_one_fuse_the_test_tiles_alike(bright_root, tmp_path):
+    """The network is of no package of sn6, so its class has to be allowed too."""
+    written = {}
+    for ranks in (1, 2):
+        folder = tmp_path / str(ranks)
+        folder.mkdir()
+        overrides = [*bright_run(bright_root, tmp_path), "test.revisits=true", f"trainer.devices={ranks}"]
+        status, err = wait_for_end(start(folder, overrides))
+        assert status == 0, err
+        run = folder / "outputs/it"
+        written[ranks] = read_metrics(run)["test"]["revisits"], (run / "revisits/proposals.csv").read_bytes()
+    assert written[1] == written[2]
+    assert written[1][0]["tp"] > 0
+    assert written[1][0]["looks"] > 1
