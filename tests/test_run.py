@@ -172,3 +172,11 @@ def test_names_stay_text(sn6_run, archive_root, tmp_path, name):
     done = sn6_run(*overrides, f"name={name}", f"data.root={archive_root}", "callbacks.calibration=null")
     assert done.status == 0, done.err
     assert [path.name for path in Path("outputs").iterdir()] == [name]
+
+
+def test_a_training_shorter_than_the_interval_of_validations_has_one_at_its_end(sn6_run, archive_root, tmp_path):
+    done = sn6_run(
+        *small_run(), f"data.root={archive_root}", "trainer.max_epochs=2", "trainer.check_val_every_n_epoch=3"
+    )
+    assert done.status == 0, done.err
+    assert read_metrics(tmp_path / "outputs/it")["validation"]["epoch"] == 1

@@ -258,6 +258,8 @@ def make_trainer(config: ResolvedConfig, batch_norm: bool) -> Trainer:
         "use_distributed_sampler": False,  # the datamodule distributes the tiles itself
         "enable_model_summary": False,
     }
+    if trainer.max_epochs and 0 < trainer.max_epochs < (trainer.check_val_every_n_epoch or 0):
+        arguments["check_val_every_n_epoch"] = trainer.max_epochs  # a short training is validated at its end
     try:
         made: Trainer = instantiate(trainer, _convert_="all", **arguments)
     except ValueError as error:  # an accelerator or a strategy that does not exist
