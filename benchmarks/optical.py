@@ -3,21 +3,22 @@
 All take the same number of steps in all: half of those with the optical tiles are optical. All training tiles have an
 optical image, a fraction of them a radar image. `half the steps` is what the radar stage reaches without the optical
 one: it separates what the optical weights give from what their steps cost. The other rows change what may go wrong when
-the weights change hands: the learning rate, the first layer and its statistics, the last layers.
+the weights change hands: the learning rate, the first layer and its statistics, the last layers. All of them start from
+the same optical network of their seed, whose CPU seconds are not in the tables.
 
 python -m benchmarks.optical             (--help lists its keys)
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, PositiveInt
 
-from benchmarks.recipes import Recipes, compare
+from benchmarks.recipes import Recipes, compare, folder_of, run_all
 from sn6.cli import run_command
 
 SHARED = ("experiment=sn6", "scale=small", "model=resunet", "data.fold=0", "data.store=disk")
+OPTICAL = "optical network"
 CROPS_PER_TILE = 20  # with all tiles: an epoch is as long with fewer of them
 STEPS, EPOCHS = 1920, 6
 CHANGES = {  # what differs in the radar stage after an optical one → overrides
@@ -43,25 +44,22 @@ def optical(
     Raises:
         UserError: a run failed
     """
+    run_all({OPTICAL: (*SHARED, "data=eo", *length(STEPS // 2))}, root, out, seeds, parallel)
     for fraction in fractions:
         title = f"radar on {fraction:.0%} of the tiles, {STEPS} steps in all"
-        compare(recipes_of(fraction), root, out / f"{fraction:g}", seeds, parallel, title)
+        compare(recipes_of(fraction, out), root, out / f"{fraction:g}", seeds, parallel, title)
 
 
-def recipes_of(fraction: float) -> Recipes:
-    """Return the overrides of every row, the reference first."""
+def recipes_of(fraction: float, out: Path) -> Recipes:
+    """Return the overrides of every row, the reference first; the optical networks are in `out`."""
     few = (f"data.train_fraction={fraction}", f"data.crops_per_tile={round(CROPS_PER_TILE / fraction)}")
     radar_only = {
         "radar only": (*SHARED, *few, *length(STEPS)),
         "half the steps": (*SHARED, *few, *length(STEPS // 2)),
     }
-    return radar_only | {name: optical_first(few, changes) for name, changes in CHANGES.items()}
-
-
-def optical_first(few: Sequence[str], changes: Sequence[str]) -> tuple[str, ...]:
-    """Return the overrides of an optical and a radar stage; `changes` are those of the radar stage."""
-    radar = ["data=sar", *few, "callbacks.sar_handoff.weights=${run_folder}/eo", *changes]
-    return (*SHARED, f"stages={{eo: ['data=eo'], sar: {radar}}}", *length(STEPS // 2))
+    optical_weights = f"callbacks.sar_handoff.weights={folder_of(out.absolute(), OPTICAL)}/seed_${{seed}}"
+    after_optical = (*SHARED, *few, *length(STEPS // 2), optical_weights)
+    return radar_only | {name: (*after_optical, *changes) for name, changes in CHANGES.items()}
 
 
 def length(steps: int) -> tuple[str, str]:

@@ -60,32 +60,34 @@ class Result:
 
 
 def train_all(recipes: Recipes, root: Path, out: Path, seeds: int, parallel: int) -> dict[str, list[Result]]:
-    """Train every recipe with every seed, `parallel` at a time on one thread each; return their results by recipe."""
+    """Train every recipe with every seed as `run_all`; return their results by recipe."""
+    run_all(recipes, root, out, seeds, parallel)
+    return {name: [read_result(folder_of(out, name, seed)) for seed in range(seeds)] for name in recipes}
+
+
+def run_all(recipes: Recipes, root: Path, out: Path, seeds: int, parallel: int) -> None:
+    """Run every recipe with every seed, `parallel` at a time, which share the cores.
+
+    Raises:
+        UserError: a run failed
+    """
     make_archive(root, settings_of(scale="medium", seed=0))
     jobs = [(name, seed) for seed in range(seeds) for name in recipes]
-    results: dict[tuple[str, int], Result] = {}
     threads = max(1, (os.cpu_count() or 1) // parallel)
     with ThreadPoolExecutor(parallel) as pool:
-        running = {}
+        running = []
         for name, seed in jobs:
             folder = folder_of(out, name, seed)
             overrides = [*recipes[name], f"data.root={root}", f"seed={seed}"]
-            running[pool.submit(train, folder, overrides, threads)] = (name, seed)
+            running.append(pool.submit(run_once, folder, ["sn6.run", f"hydra.run.dir={folder}", *overrides], threads))
         for done in track(as_completed(running), "runs", total=len(jobs), console=Console(stderr=True)):
-            results[running[done]] = done.result()
-    return {name: [results[name, seed] for seed in range(seeds)] for name in recipes}
+            done.result()
 
 
 def folder_of(out: Path, name: str, seed: int | None = None) -> Path:
     """Return the folder of a row, or of the run of a seed."""
     folder = out / name.replace(" ", "_").replace(",", "")
     return folder if seed is None else folder / f"seed_{seed}"
-
-
-def train(folder: Path, overrides: Sequence[str], threads: int) -> Result:
-    """Train and score one run, and read its files; errors of `run_once`."""
-    run_once(folder, ["sn6.run", f"hydra.run.dir={folder}", *overrides], threads)
-    return read_result(folder)
 
 
 def run_once(folder: Path, arguments: Sequence[str], threads: int) -> None:

@@ -237,7 +237,7 @@ def test_a_recipe_runs_at_a_small_scale(sn6_run, archive_root, tmp_path, name):
 def benchmark_rows() -> dict[str, tuple[str, ...]]:
     ours = {f"ablation: {name}": row for name, row in ablation.recipes_of(Path("weights.pth")).items()}
     heads = {f"heads: {name}": (*benchmarks.heads.SHARED, *row) for name, row in benchmarks.heads.RECIPES.items()}
-    return ours | heads | {f"optical: {name}": row for name, row in optical.recipes_of(0.1).items()}
+    return ours | heads | {f"optical: {name}": row for name, row in optical.recipes_of(0.1, Path("optical")).items()}
 
 
 @pytest.mark.parametrize("row", benchmark_rows())
