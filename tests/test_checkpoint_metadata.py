@@ -19,7 +19,7 @@ from sn6.checkpoints.metadata import CheckpointMetadata
 from sn6.checkpoints.run_files import FINAL_WEIGHTS
 from sn6.checkpoints.weights_file import write_weights
 from sn6.models.unet import UNet
-from sn6.prediction.networks import load_network
+from sn6.prediction.networks import default_precision, load_network
 
 VALID = copy.deepcopy(METADATA) | {
     "multiple": 32,
@@ -187,7 +187,7 @@ HUGE = [
 READ = """
 import sys, time
 from pathlib import Path
-from sn6.prediction.networks import load_network
+from sn6.prediction.networks import default_precision, load_network
 from sn6.errors import UserError
 import sn6.models.ternausnet, sn6.models.unet, timm.models.vgg, resource
 memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -285,3 +285,20 @@ def test_statistics_of_the_config_are_checked_as_those_of_a_file(sn6_run, archiv
     others = "data.std=[1,1,1,1]" if key == "mean" else "data.mean=[1,1,1,1]"
     done = sn6_run(*small_run(), f"data.root={archive_root}", others, f"data.{key}=[{values}]")
     assert (done.status, done.error.kind, done.error.key) == (1, "invalid_value", f"data.{key}"), done.err
+
+
+@pytest.mark.parametrize(
+    ("trained", "capabilities", "expected"),
+    [
+        ("bf16-mixed", {"avx512_bf16": True}, "bf16-mixed"),
+        ("bf16-mixed", {"avx2": True}, "32-true"),
+        ("16-mixed", {"avx512_bf16": True}, "32-true"),
+        ("32-true", {"avx2": True}, "32-true"),
+    ],
+)
+def test_a_cpu_predicts_in_bfloat16_only_where_it_has_its_instructions(
+    network, tmp_path, monkeypatch, trained, capabilities, expected
+):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    write_weights(tmp_path / "a.safetensors", network.state_dict(), VALID | {"precision": trained})
+    assert default_precision("cpu", load_network(tmp_path / "a.safetensors")) == expected

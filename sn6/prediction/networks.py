@@ -21,6 +21,7 @@ from sn6.errors import UserError, first_line
 from sn6.footprints.polygonizer import Polygonizer
 from sn6.heads import Heads
 from sn6.models.sliding_window import check_overlap
+from sn6.precision import computes_in_bfloat16
 
 # Default window and overlap in pixels. A pixel changes the logits of a U-Net up to 107 pixels away, of a TernausNet
 # 184 (with VGG-16: 215), of an FCN or a ResUNet 245; encoders with attention see the whole window.
@@ -281,5 +282,6 @@ def window_and_overlap(window: int | None, overlap: int | None, network: Trained
 
 
 def default_precision(device: str, network: TrainedNetwork) -> Precision:
-    """Return the precision of the network's run if the device supports it, else 32-true."""
-    return "32-true" if device == "cpu" and network.precision == "16-mixed" else network.precision
+    """Return the precision of the network's run if the device computes in it, else 32-true."""
+    native = {"32-true": True, "16-mixed": device != "cpu", "bf16-mixed": computes_in_bfloat16(device)}
+    return network.precision if native[network.precision] else "32-true"

@@ -12,6 +12,7 @@ from lightning.pytorch.plugins.layer_sync import TorchSyncBatchNorm
 from torch import distributed, nn
 
 from sn6.errors import UserError, counted
+from sn6.precision import computes_in_bfloat16
 from sn6.signals import FIRST_RANK_ENDS, Stopped
 
 GPU = ("gpu", "cuda")
@@ -22,10 +23,8 @@ FIRST_REPORTS = 3  # seconds that other processes leave the first one to report 
 def fastest_precision(accelerator: str) -> str:
     """Return bf16-mixed where the device computes in it, else 16-mixed on a GPU and 32-true on a CPU."""
     if on_gpu(accelerator):
-        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    native = any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16"))
-    return "bf16-mixed" if native and accelerator in ("auto", "cpu") else "32-true"
+        return "bf16-mixed" if computes_in_bfloat16("cuda") else "16-mixed"
+    return "bf16-mixed" if accelerator in ("auto", "cpu") and computes_in_bfloat16("cpu") else "32-true"
 
 
 def on_gpu(accelerator: str) -> bool:
