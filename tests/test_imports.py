@@ -35,6 +35,7 @@ ORDER = (
     ("config",),
     ("cli",),
     ("progress",),
+    ("precision",),
     ("processes",),
     ("files",),
     ("errors",),
