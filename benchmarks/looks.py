@@ -26,7 +26,6 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.look_subsets import SINGLE, VARIANTS, Measurement, Variant
-from benchmarks.recipes import BLOCK_SIZE, PARTS, RESAMPLES, with_interval
 from sn6.checkpoints.loading import find_weights
 from sn6.checkpoints.run_files import FINAL_WEIGHTS
 from sn6.cli import run_command
@@ -34,6 +33,7 @@ from sn6.datasets.spacenet6 import SpaceNet6
 from sn6.errors import UserError, counted
 from sn6.footprints import Labels
 from sn6.metrics.breakdown import central, resampled_counts, spatial_blocks
+from sn6.metrics.comparison import BLOCK_SIZE, PARTS, RESAMPLES, with_interval
 from sn6.metrics.matching import make_valid
 from sn6.metrics.scorecard import LEVEL
 from sn6.predict import as_tuple
@@ -119,7 +119,7 @@ def measure(
     plan = Plan(
         (checkpoint[0],), checkpoint[1], images, *window, averaging, network.polygonizer, 1, out, None, fusion=fusion
     )
-    claim_folder(out, plan.settings() | {"draws": draws[0], "seed": draws[1]})
+    claim_folder(out, plan.settings() | {"draws": draws[0], "seed_of_draws": draws[1]})
     measurement = Measurement(plan, network.heads, *draws)
     everything = range(len(images))
     tiles = [(number, labels_of(images[number])) for number in everything if not measurement.path(number).exists()]

@@ -3,7 +3,6 @@
 Each run is `python -m sn6.run` in processes of its own. A finished run is only read, and an interrupted one resumes.
 """
 
-import csv
 import json
 import os
 import subprocess
@@ -12,30 +11,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
-from matplotlib.figure import Figure
-from rich import box
+from jaxtyping import Int64
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 from sn6.datasets.declaration import Split
 from sn6.datasets.spacenet6 import SpaceNet6
 from sn6.errors import UserError
-from sn6.metrics.breakdown import central, resampled_f1, spatial_blocks
+from sn6.metrics.breakdown import spatial_blocks
+from sn6.metrics.comparison import BLOCK_SIZE, PARTS, RunResult, as_markdown, comparison_table
 from sn6.metrics.matching import Counts
-from sn6.metrics.scorecard import LEVEL
+from sn6.plots.run_comparison import run_comparison_figure
 from sn6.score import match_files, tiles_of
 from sn6.simulation.archive import make_archive, settings_of
+from sn6.sweeps.compared_runs import TILES_FILE, read_tile_counts
 
 PRODUCT = "SAR-Intensity"
-BLOCK_SIZE = 450.0  # m, as in sn6.score
-RESAMPLES = 2000
-PARTS = {"all": "", "touching": "touching_", "alone": "alone_"}  # buildings → prefix of the keys in metrics.json
 COST_FILE = "cost.json"
 SPLIT: Split = "test_public"
 
@@ -43,18 +37,14 @@ Recipes = Mapping[str, Sequence[str]]  # name → overrides
 
 
 @dataclass(frozen=True, eq=False)
-class Result:
-    """A finished run.
+class Result(RunResult):
+    """A finished run and its cost.
 
     Attributes:
-        test: scores on the test tiles, as in metrics.json
-        counts: true positives, false positives, false negatives of each tile, for each of PARTS
         parameters: of the network, or of all that are averaged
         cpu_seconds: of the whole command, validation and test included
     """
 
-    test: Mapping[str, Any]
-    counts: Int64[np.ndarray, "3 tiles 3"]
     parameters: int
     cpu_seconds: float
 
@@ -144,16 +134,9 @@ def read_result(folder: Path) -> Result:
     """Read the result of the last stage of a finished run."""
     metrics = json.loads((folder / "metrics.json").read_text())
     stage = folder / list(metrics["stages"])[-1] if "stages" in metrics else folder
-    with (stage / "test_tiles.csv").open(newline="") as file:
-        tiles = sorted(csv.DictReader(file), key=lambda tile: tile["image_id"])
-    columns = {
-        prefix: [[int(tile[prefix + kind]) for kind in ("tp", "fp", "fn")] for tile in tiles]
-        for prefix in ("", "touching_")
-    }
-    everything, touching = (np.array(rows) for rows in columns.values())
     state = torch.load(stage / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
     parameters = sum(tensor.numel() for name, tensor in state.items() if name.endswith(("weight", "bias")))
-    counts = np.stack([everything, touching, everything - touching])
+    counts = read_tile_counts(stage / TILES_FILE).counts
     return Result(metrics["test"], counts, parameters, cpu_seconds(folder))
 
 
@@ -161,58 +144,6 @@ def blocks_of(root: Path) -> Int64[np.ndarray, " tiles"]:
     """Return the spatial block of each test tile of an archive, in the order of their image ids."""
     tiles = sorted(SpaceNet6(root).tiles(SPLIT, PRODUCT), key=lambda tile: tile.image_id)
     return spatial_blocks(np.array([(tile.bounds[0], tile.bounds[3]) for tile in tiles]), BLOCK_SIZE)
-
-
-def mean_f1(results: Sequence[Result], blocks: Int64[np.ndarray, " tiles"]) -> Float[np.ndarray, "3 resamples"]:
-    """Return the resampled F1 of each of PARTS, mean over seeds, after that of all blocks in the first column."""
-    counts = np.stack([result.counts for result in results])
-    tp, fp, fn = np.moveaxis(counts.sum(axis=-2), -1, 0)
-    whole = 2 * tp / np.maximum(2 * tp + fp + fn, 1)
-    return np.concatenate([whole[..., None], resampled_f1(counts, blocks, RESAMPLES)], axis=-1).mean(axis=0)
-
-
-def with_interval(values: Float[np.ndarray, " resamples"], sign: str = "") -> str:
-    """Write the first value with the interval of the others."""
-    low, high = central(values[1:], LEVEL)
-    return f"{values[0]:{sign}.3f} ({low:{sign}.3f} to {high:{sign}.3f})"
-
-
-def table_of(results: Mapping[str, Sequence[Result]], blocks: Int64[np.ndarray, " tiles"], title: str) -> Table:
-    """Return the table of scores, means over seeds; the first recipe is what the others are compared with."""
-    differences = [f"difference, {part}" for part in PARTS]
-    header = ["", "F1", "seeds", *differences, "precision", "recall", "recall touching", "recall alone", "pixel IoU"]
-    table = Table(*header, "parameters", "CPU s", title=title, box=box.MARKDOWN)
-    reference = mean_f1(next(iter(results.values())), blocks)
-    for name, runs in results.items():
-        scores = mean_f1(runs, blocks)
-        is_reference = (scores == reference).all()
-        gains = ["" if is_reference else with_interval(gain, "+") for gain in scores - reference]
-        keys = ("precision", "recall", "touching_recall", "alone_recall", "iou")
-        means = [f"{np.mean([run.test[key] for run in runs]):.3f}" if key in runs[0].test else "" for key in keys]
-        seeds = " ".join(f"{run.test['f1']:.3f}" for run in runs)
-        cost = [f"{runs[0].parameters / 1e6:.1f} M", f"{np.mean([run.cpu_seconds for run in runs]):.0f}"]
-        table.add_row(name, with_interval(scores[0]), seeds, *gains, *means, *cost)
-    return table
-
-
-def figure_of(results: Mapping[str, Sequence[Result]], blocks: Int64[np.ndarray, " tiles"]) -> Figure:
-    """Draw F1 of each recipe for each of PARTS: a dot per seed, and the interval of their mean as a bar."""
-    figure = Figure(figsize=(12, 1.2 + 0.45 * len(results)), layout="constrained")
-    panels = figure.subplots(1, len(PARTS), sharey=True)
-    for part, ((name, prefix), axes) in enumerate(zip(PARTS.items(), panels, strict=True)):
-        for y, runs in enumerate(results.values()):
-            scores = mean_f1(runs, blocks)[part]
-            low, high = central(scores[1:], LEVEL)
-            axes.plot([low, high], [y, y], color="tab:orange", linewidth=6, alpha=0.5, solid_capstyle="butt")
-            axes.plot(scores[0], y, "|", color="black", markersize=14)
-            seeds = [run.test[f"{prefix}f1"] for run in runs]
-            axes.plot(seeds, [y] * len(seeds), "o", color="tab:blue")
-        axes.set_title(f"{name} buildings")
-        axes.set_xlabel("polygon F1, test tiles")
-        axes.set_xlim(left=0)
-        axes.set_yticks(range(len(results)), list(results))
-    panels[0].invert_yaxis()
-    return figure
 
 
 def compare(
@@ -235,7 +166,16 @@ def compare(
         results[row] = [average(folder_of(out, row), runs, root, os.cpu_count() or 1)]
     blocks = blocks_of(root)
     number = int(blocks.max()) + 1
-    table = table_of(results, blocks, f"{title}; {seeds} seeds, 95% intervals over {number} blocks of ground")
-    Console(width=None if sys.stdout.isatty() else 260).print(table)
-    figure_of(results, blocks).savefig(out / "recipes.png", dpi=110)
+    print(f"{title}; {seeds} seeds, 95% intervals over {number} blocks of ground")
+    print(as_markdown(with_costs(comparison_table(results, blocks), results)))
+    run_comparison_figure(results, blocks).savefig(out / "recipes.png", dpi=110)
     print(f"runs and figure: {out}")
+
+
+def with_costs(rows: Sequence[Sequence[str]], results: Mapping[str, Sequence[Result]]) -> list[list[str]]:
+    """Add parameters and mean CPU seconds to the rows of a table."""
+    costs = [
+        [f"{runs[0].parameters / 1e6:.1f} M", f"{np.mean([run.cpu_seconds for run in runs]):.0f}"]
+        for runs in results.values()
+    ]
+    return [[*row, *cost] for row, cost in zip(rows, [["parameters", "CPU s"], *costs], strict=True)]

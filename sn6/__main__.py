@@ -10,6 +10,7 @@ COMMANDS = {
     "run": "train a network and score its footprints; -m runs a sweep",
     "predict": "predict footprints of tiles or any GeoTIFF with trained networks",
     "score": "compute the polygon F1 of a file of footprints",
+    "compare": "compare finished runs, with intervals",
     "show": "draw tiles, labels and footprints",
     "simulate": "simulate an archive",
     "download": "download the published archive and weights",

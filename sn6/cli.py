@@ -9,7 +9,7 @@ import difflib
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import is_dataclass
+from dataclasses import dataclass, is_dataclass
 from operator import attrgetter
 from pathlib import Path
 from types import NoneType
@@ -21,6 +21,11 @@ from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 from sn6 import __version__
 from sn6.errors import UserError, joined, one_line_errors
 from sn6.signals import stop_on_signals
+
+
+@dataclass(frozen=True)
+class WithoutKey:
+    """Mark, in `Annotated`, the list whose values may be typed one after another, without its key."""
 
 
 def run_command(command: Callable[..., None], name: str) -> None:
@@ -67,12 +72,18 @@ def with_fields_as_keys(command: Callable[..., None]) -> Callable[..., None]:
 def parse_overrides(command: Callable[..., None], name: str, overrides: list[str]) -> dict[str, Any]:
     """Convert `["root=x", "tiles=3"]` to `{"root": Path("x"), "tiles": 3}` by the types that `command` declares.
 
+    Arguments without `=` are the values of the list that is marked as `WithoutKey`, if there is one.
+
     Raises:
         UserError: an override without `=`, an unknown, repeated or missing key, a value of another type
     """
     parameters = inspect.signature(command).parameters
     hints = get_type_hints(command, include_extras=True)
     given: dict[str, Any] = {}
+    listed = listed_key(hints)
+    if listed is not None and (values := [one for one in overrides if is_value(one, parameters)]):
+        given[listed] = values
+        overrides = [one for one in overrides if one not in values]
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
@@ -93,6 +104,17 @@ def parse_overrides(command: Callable[..., None], name: str, overrides: list[str
             f"{name}: missing {listed}; see `python -m {name} --help`", kind="missing_value", key=missing[0]
         )
     return checked
+
+
+def listed_key(hints: Mapping[str, Any]) -> str | None:
+    """Return the key that is marked as `WithoutKey`, None where there is none."""
+    return next((key for key, hint in hints.items() if WithoutKey() in get_args(hint)[1:]), None)
+
+
+def is_value(argument: str, keys: Iterable[str]) -> bool:
+    """Return whether an argument is a value without its key; a path may have a `=` in it, after a separator."""
+    key, equals, _ = argument.partition("=")
+    return not argument.startswith("-") and (not equals or "/" in key) and key not in keys
 
 
 def parse_value(text: str, hint: Any) -> Any:
@@ -210,7 +232,9 @@ def help_text(command: Callable[..., None], name: str) -> str:
     """Return the docstring of `command`, without its errors, and a line for each key: name, default, help."""
     hints = get_type_hints(command, include_extras=True)
     description = (inspect.getdoc(command) or "").partition("\n\nRaises:")[0]
-    lines = [f"usage: python -m {name} key=value ...", "", description, "", "keys:"]
+    listed = listed_key(hints)
+    values = f"{listed.upper()}... " if listed else ""
+    lines = [f"usage: python -m {name} {values}key=value ...", "", description, "", "keys:"]
     for key, parameter in inspect.signature(command).parameters.items():
         required = parameter.default is parameter.empty
         default = "(required)" if required else "null" if parameter.default is None else shown(parameter.default)

@@ -12,7 +12,7 @@ ROOT = Path(sn6.__file__).parent
 # From the top down; those of one line may not import one another.
 ORDER = (
     ("__main__",),
-    ("run", "predict", "score", "show", "simulate", "download", "check", "statistics"),
+    ("run", "predict", "score", "show", "simulate", "download", "check", "compare", "statistics"),
     ("sweeps",),
     ("training",),
     ("prediction",),

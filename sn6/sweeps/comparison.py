@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 from rich.console import Console
@@ -12,10 +13,12 @@ from rich.table import Table
 from sn6.config.overrides import key_of
 from sn6.errors import counted
 from sn6.files import write_csv
+from sn6.metrics.comparison import with_deviation
 from sn6.sweeps.job_file import JOB_FILE, read_job
 from sn6.sweeps.objective import MINIMIZED
 
-TABLE_FILE, FIGURE_FILE = "sweep.csv", "sweep.png"
+TABLE_FILE, GROUPS_FILE, FIGURE_FILE = "sweep.csv", "sweep_seeds.csv", "sweep.png"
+SEED = "seed"
 ENDED = ("finished", "failed", "stopped")
 log = logging.getLogger(__name__)
 
@@ -91,10 +94,32 @@ def write_comparison(jobs: Sequence[Job], objective: str, folder: Path) -> None:
     for row in rows:
         table.add_row(*map(format_cell, row[:-2]))
     Console(stderr=True).print(table)
+    if SEED in keys:
+        write_groups(jobs, objective, folder)
     finished = [(job.values, job.value) for job in jobs if job.value is not None]
     if finished:
         save_figure(sweep_figure(finished, objective), folder / FIGURE_FILE)
     log.info("%s", folder / TABLE_FILE)
+
+
+def write_groups(jobs: Sequence[Job], objective: str, folder: Path) -> None:
+    """Write `sweep_seeds.csv`, the means of finished jobs that differ in their seed only, and print the table."""
+    groups: dict[tuple[tuple[str, str], ...], list[float]] = {}
+    for job in jobs:
+        if job.value is not None:
+            rest = tuple((key, value) for key, value in job.values.items() if key != SEED)
+            groups.setdefault(rest, []).append(job.value)
+    columns = [key for key in jobs[0].values if key != SEED]
+    rows = [
+        [mean(scores), stdev(scores) if len(scores) > 1 else None, len(scores), *dict(rest).values()]
+        for rest, scores in groups.items()
+    ]
+    write_csv(folder / GROUPS_FILE, [objective, "standard_deviation", "seeds", *columns], rows)
+    table = Table(f"{objective}, mean ± deviation (seeds)", *columns, title=f"{folder}: means over seeds")
+    for rest, scores in groups.items():
+        table.add_row(with_deviation(scores), *dict(rest).values())
+    Console(stderr=True).print(table)
+    log.info("differences with intervals: python -m sn6.compare %s", folder)
 
 
 def format_cell(value: Any) -> str:

@@ -45,11 +45,15 @@ def run_folders(folder: Path) -> list[Path]:
     return [path for path in subfolders if any(any(path.glob(name)) for name in files)]
 
 
-def read_fold_run(folder: Path) -> FoldRun:
-    """Read a run.
+def finished_stage(folder: Path, key: str) -> tuple[Path, Path]:
+    """Return the folder of the last stage of a run, and its checkpoint with the best validation.
+
+    Args:
+        folder: of the run
+        key: that named it, for the message
 
     Raises:
-        UserError: it is not finished, or a file is broken
+        UserError: the run is not finished
     """
     checkpoints = [folder / name for name in FINAL_WEIGHTS if name.endswith(".ckpt")]
     checkpoint = next(filter(Path.exists, checkpoints), None)
@@ -61,9 +65,19 @@ def read_fold_run(folder: Path) -> FoldRun:
             f"{folder} is not finished{f' ({error})' if error else ''}; run the command that made it again, which "
             "resumes it, or delete the folder",
             kind="not_found",
-            key="runs",
+            key=key,
             value=str(folder),
         )
+    return stage, checkpoint
+
+
+def read_fold_run(folder: Path) -> FoldRun:
+    """Read a run.
+
+    Raises:
+        UserError: it is not finished, or a file is broken
+    """
+    stage, checkpoint = finished_stage(folder, "runs")
     config = saved_config(stage)
     missing = [f"data.{key}" for key in DATA_KEYS if key not in config["data"]]
     missing += [] if "polygons" in config else ["polygons"]

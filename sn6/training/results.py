@@ -16,6 +16,7 @@ from sn6.callbacks.logged_media import log_picture, log_table
 from sn6.callbacks.polygon_f1 import polygon_f1_of
 from sn6.checkpoints.torch_file import read_torch_file
 from sn6.data.datamodule import TileDataModule
+from sn6.datasets.declaration import Tile
 from sn6.errors import UserError
 from sn6.files import write_csv
 from sn6.metrics.tile_table import COLUMNS, COUNTS, UNSEEN
@@ -26,7 +27,7 @@ from sn6.training.contact_sheet import CONTACT_SHEET, draw_contact_sheet
 from sn6.training.environment import environment
 from sn6.training.resume import read_best
 
-TILE_COLUMNS = ("image_id", *COLUMNS)
+TILE_COLUMNS = ("image_id", "west", "north", *COLUMNS)
 PART_SCORES = ("f1", "precision", "recall", "tp", "fp", "fn")
 INSTANCE_SCORES = (
     *("ap50", "pq", "matched_iou", "merged", "split"),
@@ -150,7 +151,7 @@ def write_artifacts(name: str, trainer: Trainer, datamodule: TileDataModule, bes
         ("validation", datamodule.fold.validation, validation_of(trainer, best)["by_tile"]),
         ("test", datamodule.fold.test, polygon_f1.by_tile),
     ):
-        rows = tile_rows([tile.image_id for tile in tiles], by_tile)
+        rows = tile_rows(tiles, by_tile)
         write_csv(folder / f"{use}_tiles.csv", TILE_COLUMNS, rows)
         log_table(trainer.loggers, f"{use}/tiles", TILE_COLUMNS, rows)
     if polygon_f1.curve:
@@ -174,10 +175,11 @@ def write_artifacts(name: str, trainer: Trainer, datamodule: TileDataModule, bes
     log_picture(trainer.loggers, "test/contact_sheet", path, trainer.global_step)
 
 
-def tile_rows(image_ids: Sequence[str], by_tile: Tensor) -> list[list[Any]]:
+def tile_rows(tiles: Sequence[Tile], by_tile: Tensor) -> list[list[Any]]:
     """Return a row of TILE_COLUMNS for each tile that was scored; counts are whole numbers."""
     return [
-        [image_id, *(int(value) if key in COUNTS else value for key, value in zip(COLUMNS, row, strict=True))]
-        for image_id, row in zip(image_ids, by_tile.tolist(), strict=True)
+        [tile.image_id, tile.bounds[0], tile.bounds[3]]
+        + [int(value) if key in COUNTS else value for key, value in zip(COLUMNS, row, strict=True)]
+        for tile, row in zip(tiles, by_tile.tolist(), strict=True)
         if row[0] != UNSEEN
     ]
