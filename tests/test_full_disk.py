@@ -51,7 +51,8 @@ def probability(path):
     grid = Grid("EPSG:32631", 5e5, 5.7e6, 0.5, 400, 200)
     raster = PlacedImage(str(path), grid, (1,), False, Units(), None)
     image = Image("a", str(path), raster, (1,), 400, 200, (5e5, 5.7e6), 0.5, 0.5, grid.crs)
-    write_probability(path, image, partial(read_maps, mosaic.read, Heads({"mask": Mask()})))
+    read = partial(read_maps, mosaic.read, Heads({"mask": Mask()}))
+    write_probability(path, image, read, {"mask": ("mask",)})
 
 
 def logits(path):
@@ -87,6 +88,20 @@ def geoparquet(path):
         writer.write("a", (0.0, 0.0), footprints())
 
 
+def geopackage(path):
+    from sn6.formats.gdal_layer import GeoPackageWriter
+
+    with GeoPackageWriter(path, "EPSG:32631", 0.5) as writer:
+        writer.write("a", (0.0, 0.0), footprints())
+
+
+def flatgeobuf(path):
+    from sn6.formats.gdal_layer import FlatGeobufWriter
+
+    with FlatGeobufWriter(path, "EPSG:32631", 0.5) as writer:
+        writer.write("a", (0.0, 0.0), footprints())
+
+
 def picture(path):
     from matplotlib.figure import Figure
 
@@ -117,6 +132,8 @@ WRITERS = {
     "proposals.csv": challenge_csv,
     "footprints.geojson": geojson,
     "footprints.parquet": geoparquet,
+    "footprints.gpkg": geopackage,
+    "footprints.fgb": flatgeobuf,
     "picture.png": picture,
     "table.csv": table,
     "metadata.json": metadata,

@@ -57,7 +57,7 @@ def weights(tmp_path_factory):
 def sn6_predict(sn6_command, weights, tmp_path):
     """`python -m sn6.predict` of the network to <tmp_path>/out."""
     common = (f"checkpoint={weights}", "allow=helpers.bright.FirstBand", f"out={tmp_path}/out", "device=cpu")
-    return lambda *overrides: sn6_command("predict", *common, *overrides)
+    return lambda *overrides: sn6_command("predict", *common, "formats=[csv,geojson,parquet]", *overrides)
 
 
 def scene(crs, grid, size):

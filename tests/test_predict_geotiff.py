@@ -26,7 +26,8 @@ def weights(network, tmp_path_factory):
 @pytest.fixture
 def sn6_predict(sn6_command, weights):
     """`python -m sn6.predict checkpoint=... overrides...` in this process, on the CPU."""
-    return lambda *overrides: sn6_command("predict", f"checkpoint={weights}", *overrides, "device=cpu")
+    common = (f"checkpoint={weights}", "formats=[csv,geojson,parquet]", "device=cpu")
+    return lambda *overrides: sn6_command("predict", *common, *overrides)
 
 
 def plain_logits(network, pixels):

@@ -23,12 +23,13 @@ from sn6.prediction.networks import default_precision, load_network, window_and_
 from sn6.prediction.output_folder import UNFINISHED
 from sn6.prediction.partial_results import read_part
 from sn6.prediction.plan import Plan
-from sn6.prediction.results import write_footprints
+from sn6.prediction.results import Products, write_footprints
 from sn6.prediction.workers import process_all
 from sn6.progress import phase
 from sn6.training.foreign_classes import foreign_classes
 
 FOLDER = "revisits"
+FORMATS = ("csv", "geojson", "parquet")
 log = logging.getLogger(__name__)
 
 
@@ -58,7 +59,7 @@ def score_revisits(
     check_sides(plan.layout, [load_network(Path(best), plan.allow).training_area])
     with phase(f"predicting and fusing {counted(len(plan.images), 'test tile')}") as shown:
         process_all(plan, [str(trainer.strategy.root_device)], shown.update)
-    write_footprints(plan.folder.parent, plan)
+    write_footprints(plan.folder.parent, plan, Products(FORMATS))
     scores = score_parts(plan, datamodule)
     shutil.rmtree(plan.folder)
     return scores

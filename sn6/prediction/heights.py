@@ -1,0 +1,43 @@
+"""Read the heights of footprints from the map of a head that learns them."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from math import ceil, floor
+
+import numpy as np
+import shapely
+from rasterio.features import geometry_mask
+from rasterio.transform import Affine
+
+from sn6.footprints import Footprints
+from sn6.footprints.blocks import Read
+from sn6.heads import Heads
+from sn6.targets.height import UNIT, Height
+
+
+def height_head(heads: Heads) -> str | None:
+    """Return the name of the head that learns heights; None where there is none."""
+    return next((name for name, target in heads.items() if isinstance(target, Height)), None)
+
+
+def with_heights(chunks: Iterator[Footprints], read: Read, name: str) -> Iterator[Footprints]:
+    """Yield footprints with their heights.
+
+    Args:
+        chunks: of footprints in pixels of the maps
+        read: function that returns the maps of a rectangle, and where they are valid
+        name: of the map of heights
+    """
+    for chunk in chunks:
+        heights = [mean_height(polygon, read, name) for polygon in chunk.polygons]
+        yield replace(chunk, heights=np.array(heights, dtype=np.float64))
+
+
+def mean_height(polygon: shapely.Polygon, read: Read, name: str) -> float:
+    """Return the mean height in m at the valid pixels whose centre is in a polygon; NaN where there is none."""
+    left, top, right, bottom = polygon.bounds
+    rows, columns = slice(max(floor(top), 0), ceil(bottom)), slice(max(floor(left), 0), ceil(right))
+    maps, valid = read(rows, columns)
+    to_polygon = Affine.translation(columns.start, rows.start)
+    inside = geometry_mask([polygon], valid.shape, to_polygon, invert=True) & valid
+    return float(maps[name][0][inside].mean()) * UNIT if inside.any() else np.nan
