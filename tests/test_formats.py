@@ -16,6 +16,7 @@ import pyogrio
 import pytest
 import rasterio
 import shapely
+import torch
 from helpers.commands import assert_fails
 from helpers.errors import user_error
 from helpers.networks import random_network, write_network
@@ -26,6 +27,8 @@ from shapely import box
 from sn6.footprints import Footprints
 from sn6.formats.files import WRITERS, check_formats, writer_of
 from sn6.formats.writer import WGS84, Attributes
+from sn6.prediction.heights import with_heights
+from sn6.prediction.raster_images import sensing_time
 
 CRS = "EPSG:32631"
 ON_GROUND = ("gpkg", "geojson", "parquet", "fgb")
@@ -153,9 +156,22 @@ def test_formats_are_known_and_ordered():
 # --- a prediction
 
 
+CONTACT, HEIGHT = 0.25, 7.5  # m; what the network predicts everywhere
+
+
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    return write_network(tmp_path_factory.mktemp("network") / "weights.safetensors", random_network())
+    """A network with the heads mask, contact and height."""
+    network = random_network()
+    head = torch.nn.Conv2d(network.head.in_channels, 3, network.head.kernel_size)
+    with torch.no_grad():
+        head.weight.zero_()
+        head.weight[:1], head.bias[:1] = network.head.weight, network.head.bias
+        head.bias[1:] = torch.tensor([np.log(CONTACT / (1 - CONTACT)), HEIGHT / 10])
+    network.head = head
+    heads = {name: {"_target_": f"sn6.targets.{name}.{name.capitalize()}"} for name in ("mask", "contact", "height")}
+    path = tmp_path_factory.mktemp("network") / "weights.safetensors"
+    return write_network(path, network, network={"classes": 3}, heads=heads)
 
 
 def texture(folder, archive_root):
@@ -163,12 +179,12 @@ def texture(folder, archive_root):
     source = next(archive_root.rglob("test_public/*/SAR-Intensity/*.tif"))
     with rasterio.open(source) as tile:
         pixels = np.tile(tile.read(), (1, 5, 5))
-    for name, column in (("a", 0), ("b", 256)):
-        profile = {"count": 4, "height": 640, "width": 512, "dtype": "float32", "crs": CRS, "nodata": 0}
+    for name, column in (("a", 0), ("b", 64)):
+        profile = {"count": 4, "height": 576, "width": 160, "dtype": "float32", "crs": CRS, "nodata": 0}
         grid = from_origin(591550 + column / 2, 5750000, 0.5, 0.5)
         folder.mkdir(exist_ok=True)
         with rasterio.open(folder / f"{name}.tif", "w", **profile, transform=grid) as file:
-            file.write(pixels[:, :640, column % 128 : column % 128 + 512])
+            file.write(pixels[:, :576, column : column + 160])
             file.update_tags(**({"TIFFTAG_DATETIME": "2019:08:22 07:06:10"} if name == "a" else {}))
 
 
@@ -180,7 +196,7 @@ def predicted(weights, archive_root, tmp_path_factory):
     folder = tmp_path_factory.mktemp("prediction")
     texture(folder / "in", archive_root)
     images = str(folder / "in")
-    predict(checkpoint=weights, images=images, out=folder / "out", device="cpu", probability=True)
+    predict(checkpoint=weights, images=images, out=folder / "out", device="cpu", probability=["mask", "contact"])
     return folder / "out"
 
 
@@ -196,6 +212,8 @@ def test_overlapping_images_give_merged_layers_with_a_style_by_default(predicted
     times = each.groupby("image_id")["time"]
     assert times.first()["a"] == pandas.Timestamp(TIME)
     assert times.count()["b"] == 0
+    for table in (each, merged):
+        assert table["height_m"].to_numpy() == pytest.approx(HEIGHT)
 
 
 def test_the_style_colours_every_confidence(predicted):
@@ -215,13 +233,45 @@ def test_probabilities_are_cloud_optimized_and_scaled(predicted):
         is_valid, errors, warned = cog_validate(path, strict=True, quiet=True)
         assert (is_valid, errors, warned) == (True, [], [])
         with rasterio.open(path) as raster:
-            assert raster.overviews(1) == [2]
+            assert raster.overviews(1) == [2, 4]
+            assert raster.count == 2
             values = raster.read(1, masked=True) * raster.scales[0]
+            contact = raster.read(2, masked=True) * raster.scales[1]
+            assert np.abs(contact - CONTACT).max() < 0.5 / 254 + 1e-6
             assert 0 < values.max() <= 1
             assert raster.crs.to_epsg() == 32631
-            small = raster.read(1, out_shape=(320, 256), masked=True) * raster.scales[0]
-            mean = values.reshape(320, 2, 256, 2).mean(axis=(1, 3))
+            small = raster.read(1, out_shape=(288, 80), masked=True) * raster.scales[0]
+            mean = values.reshape(288, 2, 80, 2).mean(axis=(1, 3))
             assert np.abs(small - mean).max() < 0.01
+
+
+def test_the_height_of_a_footprint_is_the_mean_of_its_own_pixels():
+    heights = np.arange(100, dtype=np.float32).reshape(1, 10, 10)
+    valid = np.ones((10, 10), dtype=bool)
+    valid[2, 3] = False
+
+    def read(rows, columns):
+        return {"roofs": heights[:, rows, columns]}, valid[rows, columns]
+
+    chunk = Footprints(np.array([box(2, 1, 4, 3), box(3, 2, 4, 3)]), np.array([0.5, 0.5]))
+    (with_them,) = with_heights(iter([chunk]), read, "roofs")
+    assert with_them.heights[0] == pytest.approx(10 * (12 + 13 + 22) / 3)
+    assert np.isnan(with_them.heights[1])
+
+
+def test_times_are_those_of_names_and_metadata(tmp_path):
+    path = tmp_path / "SN6_Test_SAR-Intensity_20190804111224_20190804111453_tile_7.tif"
+    profile = {"driver": "GTiff", "count": 1, "height": 4, "width": 4, "dtype": "uint8", "crs": CRS}
+    for target, tags, expected in (
+        (path, {"TIFFTAG_DATETIME": "2020:01:01 00:00:00"}, "2019-08-04T11:12:24Z"),
+        (tmp_path / "a.tif", {"TIFFTAG_DATETIME": "2020:01:02 03:04:05"}, "2020-01-02T03:04:05Z"),
+        (tmp_path / "b.tif", {"TIFFTAG_DATETIME": "yesterday"}, None),
+        (tmp_path / "c.tif", {}, None),
+    ):
+        with rasterio.open(target, "w", **profile, transform=from_origin(5e5, 5.7e6, 1, 1)) as file:
+            file.update_tags(**tags)
+        with rasterio.open(target) as file:
+            assert sensing_time(file, str(target)) == expected
 
 
 def test_wgs84_needs_geojson(sn6_command, weights, predicted, tmp_path):

@@ -26,6 +26,7 @@ from sn6.files import atomic_write
 
 TAGS = ("crs", "transform", "nodata", "scales", "descriptions")  # of a dataset, besides its pixels
 STDERR = 2  # file descriptor
+BLOCK = 256  # pixels, edge length of the blocks of a Cloud Optimized GeoTIFF
 
 
 class GeoTIFFWriter:
@@ -94,8 +95,8 @@ def write_geotiff(path: Path, overviews: Resampling | None = None, **profile: An
 
 
 def copy_cloud_optimized(source: Path, path: Path, overviews: Resampling) -> None:
-    """Write the Cloud Optimized GeoTIFF of a GeoTIFF: blocks of 512 pixels, overviews until one block has all."""
-    options = {"compress": "deflate", "predictor": "yes", "bigtiff": "if_safer"}
+    """Write the Cloud Optimized GeoTIFF of a GeoTIFF, with overviews until one block has all."""
+    options = {"compress": "deflate", "predictor": "yes", "bigtiff": "if_safer", "blocksize": BLOCK}
     with silent_libtiff():
         copy(source, path, driver="COG", overview_resampling=overviews.name.upper(), **options)
 

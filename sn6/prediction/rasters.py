@@ -11,14 +11,13 @@ from rasterio.transform import from_origin
 
 from sn6.errors import UserError
 from sn6.footprints.blocks import Read
-from sn6.formats.geotiff import write_geotiff
+from sn6.formats.geotiff import BLOCK, write_geotiff
 from sn6.heads import CLASSES, MASK, Heads
 from sn6.prediction.fused_map import FusedMaps
 from sn6.prediction.images import Image
 from sn6.prediction.map_grid import MapGrid, intersection, relative
 
 STEPS, NODATA = 254, 255  # a stored 254 is probability 1; the file's scale tells readers to divide
-BLOCK = 256  # pixels
 CHUNK = 1024  # rows and columns in memory at a time, a multiple of BLOCK
 BandNames: TypeAlias = Mapping[str, tuple[str, ...]]  # name of the map → descriptions of its bands
 
