@@ -150,7 +150,7 @@ def predict(
     from sn6.prediction.plan import Plan
     from sn6.prediction.raster_images import ReadOptions, given_units, placement_notes
     from sn6.prediction.rasters import band_names
-    from sn6.prediction.results import Products, check_wgs84, registration_note, write_results
+    from sn6.prediction.results import Products, check_products, registration_note, write_results
     from sn6.prediction.value_check import compare_values
     from sn6.prediction.workers import list_devices
 
@@ -178,10 +178,12 @@ def predict(
     register = register and is_fused
     raster_maps = tuple(probability) if isinstance(probability, list) else (MASK,) if probability else ()
     band_names(first.heads, raster_maps)
-    written = check_formats(as_tuple(formats) or (("csv",) if root is not None else ()) + ("gpkg", "geojson"))
+    default_formats = ("gpkg", "geojson") if root is None else ("csv", "gpkg", "geojson")
+    written = check_formats(default_formats if formats is None else as_tuple(formats) or ())
     products = Products(written, wgs84, pictures, model_id(networks))
-    if wgs84:
-        check_wgs84(products, found)
+    if merge is None:
+        merge = root is None and bool(products.on_ground) and overlap_on_ground(found)
+    check_products(products, found, merge)
     fields = {"threshold": threshold, "min_area": min_area, "simplify": simplify}
     plan = Plan(
         files,
@@ -195,7 +197,7 @@ def predict(
         out / "probability" if raster_maps else None,
         first.heads.class_names,
         Fusion(fade, balance) if is_fused else None,
-        overlap_on_ground(found) if merge is None and root is None else bool(merge),
+        merge,
         register,
         raster_maps,
     )

@@ -253,10 +253,11 @@ def test_the_height_of_a_footprint_is_the_mean_of_its_own_pixels():
     def read(rows, columns):
         return {"roofs": heights[:, rows, columns]}, valid[rows, columns]
 
-    chunk = Footprints(np.array([box(2, 1, 4, 3), box(3, 2, 4, 3)]), np.array([0.5, 0.5]))
-    (with_them,) = with_heights(iter([chunk]), read, "roofs")
+    chunk = Footprints(np.array([box(2, 1, 4, 3), box(3, 2, 4, 3), box(9, 8, 13, 12)]), np.full(3, 0.5))
+    (with_them,) = with_heights(iter([chunk]), read, "roofs", (10, 10))
     assert with_them.heights[0] == pytest.approx(10 * (12 + 13 + 22) / 3)
     assert np.isnan(with_them.heights[1])
+    assert with_them.heights[2] == pytest.approx(10 * (89 + 99) / 2)  # it extends beyond the image
 
 
 def test_times_are_those_of_names_and_metadata(tmp_path):
@@ -274,9 +275,10 @@ def test_times_are_those_of_names_and_metadata(tmp_path):
             assert sensing_time(file, str(target)) == expected
 
 
-def test_wgs84_needs_geojson(sn6_command, weights, predicted, tmp_path):
+def test_what_cannot_be_written_is_refused(sn6_command, weights, predicted, tmp_path):
     common = (f"checkpoint={weights}", f"images={predicted.parent / 'in'}", f"out={tmp_path}/out", "wgs84=true")
     assert_fails(sn6_command("predict", *common, "formats=gpkg"), "conflict", "wgs84")
+    assert_fails(sn6_command("predict", *common[:3], "formats=csv", "merge=true"), "conflict", "merge")
     assert_fails(sn6_command("predict", *common, "probability=[mask,roof]"), "unknown_value", "probability", "roof")
     assert not (tmp_path / "out").exists()
     done = sn6_command("predict", *common, "formats=geojson", "merge=false", "device=cpu")

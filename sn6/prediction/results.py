@@ -42,9 +42,22 @@ class Products:
     pictures: int = 0
     model: str | None = None
 
+    @property
+    def on_ground(self) -> tuple[str, ...]:
+        """Return the formats for GIS, those of files on the ground."""
+        return tuple(name for name in self.formats if writer_of(name).stem is None)
 
-def check_wgs84(products: Products, images: Sequence[Image]) -> None:
-    """Raise a UserError where `wgs84` has nothing to change: there is no GeoJSON, or an image without a CRS."""
+
+def check_products(products: Products, images: Sequence[Image], merge: bool) -> None:
+    """Raise a UserError where merged footprints have no format, or `wgs84` no GeoJSON or an image without a CRS."""
+    if merge and not products.on_ground:
+        raise UserError(
+            "merge=true writes footprints on the ground; add gpkg or another format for GIS to formats=",
+            kind="conflict",
+            key="merge",
+        )
+    if not products.wgs84:
+        return
     if "geojson" not in products.formats:
         raise UserError(
             "wgs84=true is for GeoJSON; add geojson to formats=, or leave wgs84=true out", kind="conflict", key="wgs84"
@@ -87,8 +100,7 @@ def write_footprints(out: Path, plan: Plan, products: Products) -> int:
 def write_merged(out: Path, plan: Plan, products: Products) -> int:
     """Write `merged.*`, one footprint per building, and return their number."""
     chunks = merged_footprints(plan) if plan.fusion is None else mapped_footprints(plan)
-    on_ground = tuple(name for name in products.formats if writer_of(name).stem is None)
-    return write_files(out, "merged", plan, replace(products, formats=on_ground), chunks)
+    return write_files(out, "merged", plan, replace(products, formats=products.on_ground), chunks)
 
 
 def write_files(out: Path, stem: str, plan: Plan, products: Products, chunks: Iterable[tuple[int, Footprints]]) -> int:
@@ -109,7 +121,7 @@ def write_files(out: Path, stem: str, plan: Plan, products: Products, chunks: It
             image = plan.images[number]
             for file in files:
                 file.write(image.image_id, image.corner, chunk, image.crs, image.pixel)
-    if any(file.stem is None for file in files):
+    if products.on_ground:
         write_style(out / f"{stem}.qml")
     return count
 

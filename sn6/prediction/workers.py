@@ -111,7 +111,7 @@ class Worker:
         size = image.height, image.width
         chunks = footprints_by_blocks(read, *size, self.plan.polygonizer, image.pixel_metres)
         if self.heights is not None:
-            chunks = with_heights(chunks, read, self.heights)
+            chunks = with_heights(chunks, read, self.heights, size)
         for chunk in chunks:
             yield to_file_frame(chunk, image)
 
