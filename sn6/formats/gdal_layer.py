@@ -102,7 +102,7 @@ def checksum_of_file(path: Path) -> int | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             info = pyogrio.read_info(path)
-            if info["features"] and not info["capabilities"]["fast_spatial_filter"]:
+            if info["features"] > 0 and not info["capabilities"]["fast_spatial_filter"]:
                 return None
             with pyogrio.open_arrow(path, columns=[], use_pyarrow=True) as (metadata, batches):
                 return sum(checksum(batch[metadata["geometry_name"] or "wkb_geometry"]) for batch in batches)
