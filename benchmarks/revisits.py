@@ -46,7 +46,10 @@ def revisits(
     command = [sys.executable, "-m", "sn6.predict", f"checkpoint={checkpoint}", f"images={folder}/tiles/*.vrt"]
     command += ["check_values=false", f"processes={processes}"]
     rows: dict[str, Usage] = {}
-    for name, options in (("each tile by itself", []), ("all looks fused", ["revisits=true", "merge=true"])):
+    for name, options in (
+        ("each tile by itself", ["merge=false"]),
+        ("all looks fused", ["revisits=true", "merge=true"]),
+    ):
         out = folder / name.replace(" ", "_")
         rows[name] = used = measure_command([*command, *options, f"out={out}"])
         table.add_row(name, f"{used.seconds:.0f}", f"{used.seconds / tiles:.3f}", f"{used.peak / 1e9:.2f}")

@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -86,9 +87,10 @@ def predict(
     ] = None,
     min_area: Annotated[NonNegativeFloat | None, "minimum area in m²; null is the checkpoint's"] = None,
     simplify: Annotated[NonNegativeFloat | None, "tolerance of the outlines in m; null is the checkpoint's"] = None,
-    merge: Annotated[bool, "write one footprint per building of overlapping images, to merged.geojson and .parquet"] = (
-        False
-    ),
+    merge: Annotated[
+        bool | None,
+        "write one footprint per building of overlapping images, to merged.*; null: where images= overlap",
+    ] = None,
     revisits: Annotated[
         bool, "fuse images that overlap on the ground: footprints are made from the mean of all looks at a pixel"
     ] = False,
@@ -101,10 +103,21 @@ def predict(
     register: Annotated[
         bool, "move images by up to 3 m onto the mean of the others before they are fused, with revisits=true"
     ] = False,
-    probability: Annotated[bool, "write a GeoTIFF of the probability for each image, to probability/"] = False,
+    formats: Annotated[
+        list[str] | str | None,
+        "formats of the footprints: [csv,gpkg,geojson,parquet,fgb]; null: gpkg and geojson, of root= csv too",
+    ] = None,
+    wgs84: Annotated[
+        bool, "write the GeoJSON in longitude and latitude (RFC 7946), not in the CRS of the images"
+    ] = False,
+    probability: Annotated[
+        bool | list[str],
+        "write a Cloud Optimized GeoTIFF of the probability for each image, to probability/; a list [mask,contact] of "
+        "heads has a band for each",
+    ] = False,
     pictures: Annotated[NonNegativeInt, "number of images to draw, to pictures/"] = 0,
 ) -> None:
-    """Predict building footprints: proposals.csv for the challenge, footprints.geojson and .parquet for GIS.
+    """Predict building footprints: footprints.gpkg and .geojson for GIS, proposals.csv for the challenge.
 
     checkpoint=outputs/NAME, the folder of runs of different folds, averages the outputs of their networks, at the
     operating point that `python -m sn6.score runs=outputs/NAME` has calibrated on their out-of-fold tiles.
@@ -117,23 +130,27 @@ def predict(
     from sn6.checkpoints.folds_file import read_folds
     from sn6.checkpoints.loading import find_weights
     from sn6.checkpoints.run_files import FINAL_WEIGHTS
+    from sn6.formats.files import check_formats
+    from sn6.heads import MASK
     from sn6.prediction.area import restrict
     from sn6.prediction.ensemble import Averaging
     from sn6.prediction.fused_sides import check_sides
     from sn6.prediction.fusion import Fusion
     from sn6.prediction.inputs import find_images
-    from sn6.prediction.map_grid import Layout
+    from sn6.prediction.map_grid import Layout, overlap_on_ground
     from sn6.prediction.networks import (
         averaged_point,
         common_polygonizer,
         default_precision,
         load_networks,
+        model_id,
         window_and_overlap,
     )
     from sn6.prediction.output_folder import UNFINISHED, claim_folder, mark_finished
     from sn6.prediction.plan import Plan
     from sn6.prediction.raster_images import ReadOptions, given_units, placement_notes
-    from sn6.prediction.results import registration_note, write_results
+    from sn6.prediction.rasters import band_names
+    from sn6.prediction.results import Products, check_products, registration_note, write_results
     from sn6.prediction.value_check import compare_values
     from sn6.prediction.workers import list_devices
 
@@ -159,6 +176,14 @@ def predict(
     found = found if aoi is None else restrict(found, aoi)
     is_fused = revisits and bool(Layout(tuple(found)).maps)
     register = register and is_fused
+    raster_maps = tuple(probability) if isinstance(probability, list) else (MASK,) if probability else ()
+    band_names(first.heads, raster_maps)
+    default_formats = ("gpkg", "geojson") if root is None else ("csv", "gpkg", "geojson")
+    written = check_formats(default_formats if formats is None else as_tuple(formats) or ())
+    products = Products(written, wgs84, pictures, model_id(networks))
+    if merge is None:
+        merge = root is None and bool(products.on_ground) and overlap_on_ground(found)
+    check_products(products, found, merge)
     fields = {"threshold": threshold, "min_area": min_area, "simplify": simplify}
     plan = Plan(
         files,
@@ -169,11 +194,12 @@ def predict(
         folds.polygonizer(first.polygonizer, **fields) if folds else common_polygonizer(networks, **fields),
         batch,
         out / UNFINISHED,
-        out / "probability" if probability else None,
+        out / "probability" if raster_maps else None,
         first.heads.class_names,
         Fusion(fade, balance) if is_fused else None,
         merge,
         register,
+        raster_maps,
     )
     if is_fused and root is not None:
         check_sides(plan.layout, [network.training_area for network in networks])
@@ -182,14 +208,14 @@ def predict(
         warnings.append("revisits=true changes nothing: no two images overlap on the ground")
     warnings += [compare_values(found, networks) if check_values else None]
     warnings += [folds.averaging_warning(flips, scales) if folds else averaged_point(networks, plan.polygonizer)]
-    settings = plan.settings() | {"pictures": pictures}
+    settings = plan.settings() | asdict(products)
     if claim_folder(out, settings):
         print(f"{out} is finished; choose another out= to predict again")
     else:
         for warning in filter(None, warnings):
             Console(stderr=True, soft_wrap=True).print(warning, markup=False, highlight=False)
         process_with_progress(plan, used)
-        counts = write_results(out, plan, pictures, first.source)
+        counts = write_results(out, plan, products, first.source)
         seconds = round(time.monotonic() - started, 1)
         if plan.rounds:
             Console(stderr=True, soft_wrap=True).print(registration_note(plan), markup=False, highlight=False)

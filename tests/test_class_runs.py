@@ -104,6 +104,7 @@ def test_a_run_with_classes_resumes_and_predicts(world, monkeypatch, sn6_command
     options = [
         "flips=true",
         "merge=true",
+        "formats=[csv,geojson,parquet]",
         "probability=true",
         "threshold=0.01",
         "min_area=0",

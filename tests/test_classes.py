@@ -309,10 +309,10 @@ def test_files_have_the_names_of_the_classes(tmp_path):
 
 
 def test_footprints_wait_with_their_classes(tmp_path):
-    write_part(tmp_path / "a.parquet", [FOUND, NOTHING], has_classes=True)
+    write_part(tmp_path / "a.parquet", [FOUND, NOTHING], "classes")
     (chunk,) = read_part(tmp_path / "a.parquet")
     assert chunk.classes.tolist() == [2, 1]
-    write_part(tmp_path / "b.parquet", [NOTHING], has_classes=True)
+    write_part(tmp_path / "b.parquet", [NOTHING], "classes")
     assert next(read_part(tmp_path / "b.parquet")).classes.tolist() == []
     write_part(tmp_path / "c.parquet", [replace(FOUND, classes=None)])
     assert next(read_part(tmp_path / "c.parquet")).classes is None

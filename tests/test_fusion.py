@@ -220,7 +220,8 @@ def weights(network, tmp_path_factory):
 
 @pytest.fixture
 def sn6_predict(sn6_command, weights):
-    return lambda *overrides: sn6_command("predict", f"checkpoint={weights}", *overrides, "device=cpu")
+    common = (f"checkpoint={weights}", "formats=[csv,geojson,parquet]", "device=cpu")
+    return lambda *overrides: sn6_command("predict", *common, *overrides)
 
 
 @pytest.fixture(scope="module")

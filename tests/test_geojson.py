@@ -109,7 +109,12 @@ def test_footprints_are_written_in_metres_and_read_back(tmp_path):
     assert content["pixel_size"] == 0.5
     assert list(content["tiles"].items()) == [(tile, list(corner)) for tile, corner in CORNERS.items()]
     assert [feature["properties"]["image_id"] for feature in content["features"]] == ["b_tile_2"] * 2 + ["a_tile_1"]
-    assert content["features"][1]["properties"] == {"image_id": "b_tile_2", "confidence": 0.5, "area_m2": 100.0}
+    assert content["features"][1]["properties"] == {
+        "id": "b_tile_2_1",
+        "image_id": "b_tile_2",
+        "confidence": 0.5,
+        "area_m2": 100.0,
+    }
     corners = content["features"][1]["geometry"]["coordinates"][0]
     assert sorted(set(map(tuple, corners))) == [
         (591565.0, 5749990.0),

@@ -13,8 +13,8 @@ from shapely import box
 
 from sn6.footprints import Footprints
 from sn6.footprints.ground import TileGrid
-from sn6.formats import geoparquet
-from sn6.formats.geoparquet import GeoParquetWriter, read_geoparquet
+from sn6.formats import geoparquet, layer
+from sn6.formats.geoparquet import EDGES, GeoParquetWriter, read_geoparquet
 
 COURTYARD = shapely.Polygon([(1, 1), (21, 1), (21, 21.5), (1, 21.5)], [[(4, 4), (8, 4), (8, 8), (4, 8)]])
 
@@ -32,14 +32,15 @@ def write_tiles(path, crs="EPSG:32631", pixel_size=0.5):
 
 def test_geopandas_reads_the_footprints_in_metres(tmp_path):
     write_tiles(tmp_path / "new" / "f.parquet")
-    table = geopandas.read_parquet(tmp_path / "new" / "f.parquet")
+    table = geopandas.read_parquet(tmp_path / "new" / "f.parquet").set_index("id")
+    table = table.loc[["b_tile_2_0", "b_tile_2_1", "a_tile_1_0"]]  # they are sorted by place
     assert table.crs.to_epsg() == 32631
     assert table["image_id"].tolist() == ["b_tile_2", "b_tile_2", "a_tile_1"]
     assert table["confidence"].tolist() == [0.1, 1, 0.75]
     assert table["area_m2"].tolist() == pytest.approx([(20 * 20.5 - 16) / 4, 100, 20])
     assert table.area.tolist() == pytest.approx(table["area_m2"].tolist())
-    assert table.geometry[1].equals(box(591565, 5749990, 591575, 5750000))
-    assert len(table.geometry[0].interiors) == 1
+    assert table.geometry.iloc[1].equals(box(591565, 5749990, 591575, 5750000))
+    assert len(table.geometry.iloc[0].interiors) == 1
     assert table.total_bounds.tolist() == [591550.25, 5749545.0, 591575.0, 5750000.0]
 
 
@@ -67,6 +68,7 @@ def test_a_file_is_read_in_chunks_as_at_once(tmp_path, monkeypatch):
         assert outlines.rows("b_tile_2")[0][0].equals(COURTYARD)
         assert [values.tolist() for _, (_, values) in outlines.by_tile()] == [[0.1, 1], [], [0.75]]
     table = geopandas.read_parquet(tmp_path / "f.parquet")
+    table = table.sort_values("id", ascending=False, ignore_index=True)
     table.loc[2, "confidence"] = np.nan
     table.to_parquet(tmp_path / "f.parquet")
     monkeypatch.setattr(geoparquet, "CHUNK", 2)
@@ -81,13 +83,27 @@ def test_no_footprints_give_an_empty_table(tmp_path):
     assert geopandas.read_parquet(tmp_path / "f.parquet").empty
 
 
-def test_row_groups_are_written_while_tiles_are_added(tmp_path, monkeypatch):
-    monkeypatch.setattr(geoparquet, "GROUP", 5)
+def test_a_row_group_holds_footprints_of_one_place(tmp_path, monkeypatch):
+    """Tiles of a square are written in a random order; a Hilbert curve visits its quarters one after another."""
+    monkeypatch.setattr(layer, "GROUP", 16)
+    places = np.random.default_rng(0).permutation([(x, y) for x in range(8) for y in range(8)]).tolist()
     with GeoParquetWriter(tmp_path / "f.parquet", "EPSG:32631", 0.5) as writer:
-        for i in range(12):
-            writer.write(f"tile_{i}", (0.0, 0.0), footprints([0, 0], *[box(0, 0, 10, 10 + i)] * 2))
-    assert pq.read_metadata(tmp_path / "f.parquet").num_row_groups == 4
-    assert geopandas.read_parquet(tmp_path / "f.parquet").area.tolist() == [25 + 2.5 * (i // 2) for i in range(24)]
+        for number, (x, y) in enumerate(places):
+            writer.write(f"tile_{number}", (100.0 * x, 100.0 * y), footprints([number / 64], box(0, 0, 10, 10)))
+    metadata = pq.read_metadata(tmp_path / "f.parquet")
+    assert metadata.num_row_groups == 4
+    column = {metadata.schema.column(i).path: i for i in range(metadata.num_columns)}
+    for group in range(4):
+        statistics = {edge: metadata.row_group(group).column(column[f"bbox.{edge}"]).statistics for edge in EDGES}
+        assert statistics["xmax"].max - statistics["xmin"].min == 305  # half of the square
+        assert statistics["ymax"].max - statistics["ymin"].min == 305
+    table = geopandas.read_parquet(tmp_path / "f.parquet")
+    assert sorted(table["confidence"] * 64) == list(range(64))
+    for row in table.itertuples():
+        x, y = places[round(row.confidence * 64)]
+        assert row.geometry.equals(box(100 * x, 100 * y - 5, 100 * x + 5, 100 * y))
+    near = geopandas.read_parquet(tmp_path / "f.parquet", bbox=(0, 0, 150, 150))
+    assert len(near) == 4
 
 
 def test_an_interrupted_writer_leaves_the_old_file(tmp_path):

@@ -84,7 +84,7 @@ def test_a_world_from_the_check_to_the_score(make, tmp_path):
     command(tmp_path, "sn6.predict", "checkpoint=outputs/mine", f"images={world.keys['images']}", "out=map", *aoi)
     truth = tmp_path / "truth.gpkg"
     world.buildings.to_file(truth)
-    command(tmp_path, "sn6.score", f"truth={truth}", "proposals=map/footprints.parquet", "out=score.json")
+    command(tmp_path, "sn6.score", f"truth={truth}", "proposals=map/footprints.gpkg", "out=score.json")
     score = json.loads((tmp_path / "score.json").read_text(encoding="utf-8"))
     assert score["overall"]["tp"] + score["overall"]["fn"] == len(world.buildings)
 

@@ -23,6 +23,7 @@ from sn6.formats.outlines import parts
 from sn6.metrics.matching import Counts, match_tile
 
 THRESHOLD = 0.33  # of the run; not the default
+FORMATS = "formats=[csv,gpkg,geojson,parquet,fgb]"
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def weights(tmp_path_factory):
 @pytest.fixture
 def sn6_predict(sn6_command, archive_root):
     """`python -m sn6.predict root=... overrides...` in this process, on the CPU."""
-    return lambda *overrides: sn6_command("predict", f"root={archive_root}", *overrides, "device=cpu")
+    return lambda *overrides: sn6_command("predict", f"root={archive_root}", *overrides, FORMATS, "device=cpu")
 
 
 def total_counts(archive_root, footprints):
@@ -79,7 +80,7 @@ def test_each_format_scores_as_the_run_reported(sn6_predict, run_folder, archive
         "prediction.json",
         "proposals.csv",
         "footprints.geojson",
-        "footprints.parquet",
+        *(f"footprints.{name}" for name in ("parquet", "gpkg", "fgb", "qml")),
     }
 
 
@@ -116,6 +117,7 @@ def test_maps_have_the_position_of_their_tiles(sn6_predict, weights, archive_roo
             assert ((stored == raster.nodata) == nodata).all()
             assert raster.profile["tiled"]
             assert raster.profile["compress"] == "deflate"
+            assert raster.overviews(1) == []  # the tile is one block
         footprints = proposals[image_id]
         for polygon, confidence in zip(footprints.polygons, footprints.confidences, strict=True):
             covered = rasterio.features.rasterize([polygon], out_shape=stored.shape).astype(bool) & (stored < 255)
@@ -145,12 +147,12 @@ def test_a_stopped_prediction_resumes(sn6_predict, weights, archive_root, tmp_pa
     """Killed twice between two windows or images, it writes the same files as without a stop."""
     overrides = [f"checkpoint={weights}", "window=96", "overlap=32"]
     assert sn6_predict(*overrides, f"out={tmp_path}/never").status == 0
-    overrides += [f"root={archive_root}", f"out={tmp_path}/twice", "device=cpu"]
+    overrides += [f"root={archive_root}", f"out={tmp_path}/twice", "device=cpu", FORMATS]
     for steps, status in ((3, -9), (5, -9), (999, 0)):
         assert predict_and_stop(overrides, steps) == status
         assert (tmp_path / "twice/proposals.csv").exists() == (status == 0)
-    for name in ("proposals.csv", "footprints.geojson"):
-        assert (tmp_path / "twice" / name).read_text() == (tmp_path / "never" / name).read_text()
+    for name in ("proposals.csv", *(f"footprints.{suffix}" for suffix in ("geojson", "gpkg", "parquet", "fgb"))):
+        assert (tmp_path / "twice" / name).read_bytes() == (tmp_path / "never" / name).read_bytes()
     assert not (tmp_path / "twice/unfinished").exists()
 
 

@@ -57,7 +57,7 @@ def weights(tmp_path_factory):
 def sn6_predict(sn6_command, weights, tmp_path):
     """`python -m sn6.predict` of the network to <tmp_path>/out."""
     common = (f"checkpoint={weights}", "allow=helpers.bright.FirstBand", f"out={tmp_path}/out", "device=cpu")
-    return lambda *overrides: sn6_command("predict", *common, *overrides)
+    return lambda *overrides: sn6_command("predict", *common, "formats=[csv,geojson,parquet]", *overrides)
 
 
 def scene(crs, grid, size):
@@ -294,8 +294,8 @@ def test_an_area_changes_no_footprint_in_it(sn6_predict, area, tmp_path):
     inside = footprints(tmp_path / "out")
     expected = every[every.centroid.x < WEST + 91]
     assert len(inside) == len(expected) > 5
-    for one, other in zip(inside.geometry, expected.geometry, strict=True):
-        assert one.symmetric_difference(other).area < 0.5
+    for one in inside.geometry:
+        assert expected.symmetric_difference(one).area.min() < 0.5
 
 
 def test_areas_that_cannot_be_used_are_an_error(sn6_predict, area, tmp_path):

@@ -26,7 +26,8 @@ def weights(network, tmp_path_factory):
 @pytest.fixture
 def sn6_predict(sn6_command, weights):
     """`python -m sn6.predict checkpoint=... overrides...` in this process, on the CPU."""
-    return lambda *overrides: sn6_command("predict", f"checkpoint={weights}", *overrides, "device=cpu")
+    common = (f"checkpoint={weights}", "formats=[csv,geojson,parquet]", "device=cpu")
+    return lambda *overrides: sn6_command("predict", *common, *overrides)
 
 
 def plain_logits(network, pixels):
@@ -63,7 +64,7 @@ def test_the_operating_point_of_several_checkpoints_is_the_mean_of_theirs(sn6_co
         )
         for number, (threshold, least) in enumerate([(0.66, 2.0), (0.74, 6.0)])
     ]
-    common = ("predict", f"images={area[0]}", "device=cpu")
+    common = ("predict", f"images={area[0]}", "formats=csv", "device=cpu")
     both = sn6_command(*common, f"checkpoint=[{files[0]},{files[1]}]", f"out={tmp_path / 'both'}")
     given = ("threshold=0.7", "min_area=4")
     one = sn6_command(*common, f"checkpoint={files[0]}", *given, f"out={tmp_path / 'one'}")
@@ -121,7 +122,8 @@ def test_an_image_without_crs_gets_footprints_in_pixels(sn6_predict, tmp_path):
     assert table.crs is None
     in_pixels = read_proposals(tmp_path / "out/proposals.csv")["plain"].polygons
     assert len(in_pixels) > 0
-    for ground, polygon in zip(table.geometry, in_pixels, strict=True):
+    in_order = table.set_index("id").geometry[[f"plain_{number}" for number in range(len(table))]]
+    for ground, polygon in zip(in_order, in_pixels, strict=True):
         assert ground.equals(to_ground(np.array([polygon]), (0, 0), 1.0)[0])
 
 

@@ -266,7 +266,8 @@ def weights(tmp_path_factory):
 
 @pytest.fixture
 def sn6_predict(sn6_command, weights):
-    return lambda *overrides: sn6_command("predict", f"checkpoint={weights}", *overrides, "device=cpu")
+    common = (f"checkpoint={weights}", "formats=[csv,geojson,parquet]", "device=cpu")
+    return lambda *overrides: sn6_command("predict", *common, *overrides)
 
 
 CORNERS = {"a": (0, 0), "b": (32, 64), "c": (96, 16), "d": (64, 96)}

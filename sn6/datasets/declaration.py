@@ -212,6 +212,10 @@ class DataSet(ABC):
         """Return in words what a tile was cut from."""
         return tile.strip
 
+    def sensing_time(self, tile: Tile) -> str | None:
+        """Return the time at which a tile was sensed, in ISO 8601, UTC; None where it is not known."""
+        return None
+
     def strips_of(self, split: Split) -> dict[str, int | None]:
         """Return the look direction of each strip of a split by its name."""
         product = self.radar or next(iter(self.products))

@@ -14,6 +14,7 @@ Source: the published tarballs (CC BY-SA 4.0).
 """
 
 import re
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,10 @@ class SpaceNet6(TileFiles):
         times = (":".join((time[:2], time[2:4], time[4:])) for time in (start, end))
         return f"strip {day[:4]}-{day[4:6]}-{day[6:]} {' to '.join(times)} UTC"
 
+    def sensing_time(self, tile: Tile) -> str | None:
+        """Return the start of the pass that imaged a tile, in ISO 8601."""
+        return start_of_pass(tile.strip)
+
     def orientation_of(self, strip: str) -> int | None:
         """Return the look direction of a strip; None where the table lacks it."""
         return self.orientations.get(strip)
@@ -216,6 +221,18 @@ class SpaceNet6(TileFiles):
 def strip_of(image_id: str) -> str:
     """Return the pass of a tile, its start and end in UTC: the first two fields of the image id."""
     return image_id.rpartition("_tile_")[0]
+
+
+def start_of_pass(strip: str) -> str | None:
+    """Return the start of a pass in ISO 8601, from its name; None where that is no time.
+
+    >>> start_of_pass("20190822070610_20190822070846")
+    '2019-08-22T07:06:10Z'
+    """
+    try:
+        return f"{datetime.strptime(strip[:14], '%Y%m%d%H%M%S').isoformat()}Z"
+    except ValueError:
+        return None
 
 
 def split_folder(root: Path, split: Split) -> Path:

@@ -25,19 +25,22 @@ class Footprints:
         confidences: of each polygon, from 0 to 1
         classes: number of the class of each polygon, from 1; None where there is one class
         looks: number of images that each polygon is made from; None where it is one
+        heights: mean height of each polygon in m, NaN where unknown; None where none is predicted
     """
 
     polygons: Shaped[np.ndarray, "n"]
     confidences: Float64[np.ndarray, "n"]
     classes: Int64[np.ndarray, "n"] | None = None
     looks: Int64[np.ndarray, "n"] | None = None
+    heights: Float64[np.ndarray, "n"] | None = None
 
     def __len__(self) -> int:
         return len(self.polygons)
 
     def __getitem__(self, chosen: Shaped[np.ndarray, " k"]) -> "Footprints":
-        classes, looks = (None if column is None else column[chosen] for column in (self.classes, self.looks))
-        return Footprints(self.polygons[chosen], self.confidences[chosen], classes, looks)
+        optional = (self.classes, self.looks, self.heights)
+        of_chosen = (None if column is None else column[chosen] for column in optional)
+        return Footprints(self.polygons[chosen], self.confidences[chosen], *of_chosen)
 
 
 @dataclass(frozen=True, eq=False)

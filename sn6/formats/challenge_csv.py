@@ -45,12 +45,22 @@ class ChallengeCSVWriter(FootprintWriter):
     name of each footprint's class.
     """
 
+    stem = "proposals"
+
     def _begin(self, stack: ExitStack) -> None:
+        self._file = stack.enter_context(self._part.open("wb"))
         self._image_id, self._next = "", 0
         columns = ["ImageId", "BuildingId", "PolygonWKT_Pix", "Confidence", *([CATEGORY] if self.classes else [])]
         self._file.write(f"{','.join(columns)}\n".encode())
 
-    def write(self, image_id: str, corner: Corner, footprints: Footprints) -> None:
+    def write(
+        self,
+        image_id: str,
+        corner: Corner,
+        footprints: Footprints,
+        crs: str | None = None,
+        pixel_size: float | None = None,
+    ) -> None:
         outlines = shapely.to_wkt(footprints.polygons, rounding_precision=-1)
         first = self._next if image_id == self._image_id else 0
         self._image_id, self._next = image_id, first + len(footprints)

@@ -1,10 +1,45 @@
-"""Read files of footprints by their suffix: the challenge's CSV, GeoJSON or GeoParquet."""
+"""Write files of footprints by the name of their format, and read them by their suffix."""
 
+from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 from sn6.errors import UserError
 from sn6.footprints.ground import TileGrid
 from sn6.formats.outlines import Outlines
+from sn6.formats.writer import FootprintWriter
+
+# Name of the format, which is the suffix of its files → its writer, which is imported when it is used.
+WRITERS = {
+    "csv": "sn6.formats.challenge_csv.ChallengeCSVWriter",
+    "gpkg": "sn6.formats.gdal_layer.GeoPackageWriter",
+    "geojson": "sn6.formats.geojson.GeoJSONWriter",
+    "parquet": "sn6.formats.geoparquet.GeoParquetWriter",
+    "fgb": "sn6.formats.gdal_layer.FlatGeobufWriter",
+}
+
+
+def writer_of(name: str) -> type[FootprintWriter]:
+    """Return the writer of a format."""
+    module, _, class_name = WRITERS[name].rpartition(".")
+    return getattr(import_module(module), class_name)
+
+
+def check_formats(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of formats in the order of WRITERS, each once; raise a UserError for none or an unknown one."""
+    for name in names:
+        if name not in WRITERS:
+            raise UserError(
+                f"unknown format {name!r}; choose among {', '.join(WRITERS)}",
+                kind="unknown_value",
+                key="formats",
+                value=name,
+            )
+    if not names:
+        raise UserError(
+            f"formats= is empty; choose among {', '.join(WRITERS)}", kind="missing_value", key="formats", value=[]
+        )
+    return tuple(name for name in WRITERS if name in names)
 
 
 def read_truth(path: Path, grid: TileGrid | None = None) -> Outlines:

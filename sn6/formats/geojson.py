@@ -1,9 +1,11 @@
-"""Read and write footprints as GeoJSON in metres: one collection for all tiles, or labels with one file per tile.
+"""Read and write footprints as GeoJSON: one collection for all tiles, or labels with one file per tile.
 
-A feature has the properties `image_id`, `confidence` (0 to 1) and `area_m2`, with several classes `category`, the name
-of its class, and where images were fused `looks`, their number. Two members of the collection make it possible to score
-the file: `tiles` maps the image id of every evaluated tile to its west and north edge in metres,
-`pixel_size` is the size of a pixel in the units of the CRS.
+In metres it is GeoJSON 2008 with a member `crs`, which QGIS reads; in longitude and latitude it is RFC 7946: no member
+`crs`, exterior rings counterclockwise and interior ones clockwise.
+
+The properties of a feature are the attributes of `sn6.formats.writer.COLUMN_TYPES` that footprints have. Two members of
+the collection make it possible to score the file: `tiles` maps the image id of every evaluated tile to its west and
+north edge in metres, `pixel_size` is the size of a pixel in the units of the CRS.
 """
 
 import json
@@ -14,10 +16,10 @@ from typing import Any
 
 import numpy as np
 import shapely
-from jaxtyping import Float64
+from jaxtyping import Shaped
 
 from sn6.errors import UserError
-from sn6.footprints import Footprints, Labels
+from sn6.footprints import Labels
 from sn6.footprints.ground import Corner, TileGrid
 from sn6.formats.ground_table import GroundTable
 from sn6.formats.outlines import Outlines, parts, read_error
@@ -28,6 +30,7 @@ class GeoJSONWriter(GroundWriter):
     """Write a GeoJSON FeatureCollection; memory contains the footprints of one tile and the names of the others."""
 
     def _begin(self, stack: ExitStack) -> None:
+        self._file = stack.enter_context(self._part.open("wb"))
         members = ['"type": "FeatureCollection"']
         if self.crs not in (None, WGS84):  # which GeoJSON has without a name
             name = f"urn:ogc:def:crs:{self.crs.replace(':', '::')}"
@@ -35,15 +38,11 @@ class GeoJSONWriter(GroundWriter):
         self._file.write(f'{{{", ".join(members)}, "features": ['.encode())
         self._separator = "\n"
 
-    def _add(self, image_id: str, footprints: Footprints, areas: Float64[np.ndarray, "n"]) -> None:
-        geometries = shapely.to_geojson(footprints.polygons)
-        columns = {"confidence": footprints.confidences.tolist(), "area_m2": areas.tolist()}
-        if self.classes:
-            columns["category"] = self.categories(footprints)
-        if self.has_looks:
-            columns["looks"] = self.numbers_of_looks(footprints)
-        for geometry, *values in zip(geometries, *columns.values(), strict=True):
-            properties = json.dumps({"image_id": image_id} | dict(zip(columns, values, strict=True)))
+    def _add(self, polygons: Shaped[np.ndarray, "n"], columns: dict[str, list[Any]]) -> None:
+        if self.crs == WGS84:
+            polygons = shapely.orient_polygons(polygons)
+        for geometry, *values in zip(shapely.to_geojson(polygons), *columns.values(), strict=True):
+            properties = json.dumps(dict(zip(columns, values, strict=True)))
             feature = f'{{"type": "Feature", "properties": {properties}, "geometry": {geometry}}}'
             self._file.write((self._separator + feature).encode())
             self._separator = ",\n"

@@ -1,13 +1,12 @@
 """Read and write footprints as GeoParquet 1.1: a table with a CRS that QGIS, geopandas and DuckDB open.
 
-Columns: `image_id`, `confidence` (0 to 1), `area_m2`, with several classes `category`, the name of the class, where
-images were fused `looks`, their number, and `geometry` (WKB, metres). The metadata of the file contain under the key
-`sn6` the members `tiles` and `pixel_size` of `sn6.formats.geojson`, so that the file can be scored.
+Columns: the attributes of `sn6.formats.writer.COLUMN_TYPES` that footprints have, `geometry` (WKB) and `bbox`, its
+bounds, by which readers skip row groups: rows are sorted by place. The metadata of the file contain under the key `sn6`
+the members `tiles` and `pixel_size` of `sn6.formats.geojson`, so that the file can be scored.
 """
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,69 +15,51 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import shapely
-from jaxtyping import Float64
 
 from sn6.errors import UserError, first_line
-from sn6.footprints import Footprints
 from sn6.footprints.ground import TileGrid
 from sn6.formats.ground_table import GroundTable
+from sn6.formats.layer import GEOMETRY, LayerWriter
 from sn6.formats.outlines import CHUNK, Outlines, concatenate, read_error
-from sn6.formats.writer import GroundWriter
 
 KEY = b"sn6"  # of the evaluated tiles in the metadata of the file
-COLUMNS = {"image_id": pa.string(), "confidence": pa.float64(), "area_m2": pa.float64()}
-GROUP = 16_384  # footprints per row group
+EDGES = ("xmin", "ymin", "xmax", "ymax")
+BBOX = pa.field("bbox", pa.struct([pa.field(edge, pa.float64(), nullable=False) for edge in EDGES]))
 
 
-class GeoParquetWriter(GroundWriter):
-    """Write a GeoParquet table; memory contains one row group and the names of the tiles."""
+class GeoParquetWriter(LayerWriter):
+    """Write a GeoParquet table, a row group for each batch of rows.
 
-    def _begin(self, stack: ExitStack) -> None:
-        further = ({"category": pa.string()} if self.classes else {}) | (
-            {"looks": pa.int64()} if self.has_looks else {}
-        )
-        self._schema = pa.schema(COLUMNS | further | {"geometry": pa.binary()})
-        self._parquet = stack.enter_context(pq.ParquetWriter(self._file, self._schema, compression="zstd"))
-        self._rows: list[pa.RecordBatch] = []
-        self._bounds = np.array([np.inf, np.inf, -np.inf, -np.inf])
+    The metadata are those of the Arrow schema too, which geopandas, dask-geopandas and lonboard read.
+    """
 
-    def _add(self, image_id: str, footprints: Footprints, areas: Float64[np.ndarray, "n"]) -> None:
-        if not len(footprints):
-            return
-        bounds = shapely.total_bounds(footprints.polygons)
-        self._bounds = np.r_[np.minimum(self._bounds, bounds)[:2], np.maximum(self._bounds, bounds)[2:]]
-        columns = {
-            "image_id": [image_id] * len(footprints),
-            "confidence": footprints.confidences,
-            "area_m2": areas,
-            "geometry": shapely.to_wkb(footprints.polygons),
-        }
-        if self.classes:
-            columns["category"] = self.categories(footprints)
-        if self.has_looks:
-            columns["looks"] = self.numbers_of_looks(footprints)
-        self._rows.append(pa.RecordBatch.from_pydict(columns, schema=self._schema))
-        if sum(len(rows) for rows in self._rows) >= GROUP:
-            self._flush()
+    def _write(self, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> None:
+        geometry = schema.field(GEOMETRY).with_metadata(self._extension())
+        schema = schema.set(schema.get_field_index(GEOMETRY), geometry).append(BBOX)
+        metadata = {"geo": json.dumps(self._geo()), KEY: json.dumps(self.evaluated_tiles())}
+        with pq.ParquetWriter(self._part, schema.with_metadata(metadata), compression="zstd") as table:
+            for batch in batches:
+                bounds = shapely.bounds(shapely.from_wkb(batch[GEOMETRY].to_numpy(zero_copy_only=False)))
+                bbox = pa.StructArray.from_arrays([pa.array(edge) for edge in bounds.T], fields=list(BBOX.type))
+                table.write_table(pa.Table.from_arrays([*batch.columns, bbox], schema=table.schema))
 
-    def _flush(self) -> None:
-        self._parquet.write_table(pa.Table.from_batches(self._rows, schema=self._schema))
-        self._rows = []
+    def _projjson(self) -> dict[str, Any] | None:
+        from rasterio.crs import CRS
 
-    def _end(self) -> None:
-        if self._rows:
-            self._flush()
-        self._parquet.add_key_value_metadata({"geo": json.dumps(self._geo()), KEY: json.dumps(self.evaluated_tiles())})
+        return None if self.crs is None else CRS.from_string(self.crs).to_dict(projjson=True)
+
+    def _extension(self) -> dict[str, str]:
+        """Return the metadata of the column of geometries by the specification of GeoArrow."""
+        crs = {} if self.crs is None else {"crs": self._projjson(), "crs_type": "projjson"}
+        return {"ARROW:extension:name": "geoarrow.wkb", "ARROW:extension:metadata": json.dumps(crs)}
 
     def _geo(self) -> dict[str, Any]:
         """Return the metadata entry `geo` that GeoParquet 1.1 requires."""
-        from rasterio.crs import CRS
-
-        column: dict[str, Any] = {"encoding": "WKB", "geometry_types": ["Polygon"]}
-        column["crs"] = None if self.crs is None else CRS.from_string(self.crs).to_dict(projjson=True)
-        if np.isfinite(self._bounds).all():
-            column["bbox"] = self._bounds.tolist()
-        return {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
+        column: dict[str, Any] = {"encoding": "WKB", "geometry_types": ["Polygon"], "crs": self._projjson()}
+        column["covering"] = {"bbox": {edge: [BBOX.name, edge] for edge in EDGES}}
+        if np.isfinite(self.bounds).all():
+            column["bbox"] = self.bounds.tolist()
+        return {"version": "1.1.0", "primary_column": GEOMETRY, "columns": {GEOMETRY: column}}
 
 
 def read_geoparquet(path: Path, value: str | None = None, grid: TileGrid | None = None) -> Outlines:

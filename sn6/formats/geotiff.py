@@ -8,7 +8,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -16,7 +16,9 @@ from zlib import crc32
 import numpy as np
 import rasterio
 from jaxtyping import Shaped
+from rasterio.enums import Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.shutil import copy
 from rasterio.windows import Window
 
 from sn6.errors import UserError
@@ -24,6 +26,7 @@ from sn6.files import atomic_write
 
 TAGS = ("crs", "transform", "nodata", "scales", "descriptions")  # of a dataset, besides its pixels
 STDERR = 2  # file descriptor
+BLOCK = 256  # pixels, edge length of the blocks of a Cloud Optimized GeoTIFF
 
 
 class GeoTIFFWriter:
@@ -53,26 +56,34 @@ class GeoTIFFWriter:
 
 
 @contextmanager
-def write_geotiff(path: Path, **profile: Any) -> Iterator[GeoTIFFWriter]:
+def write_geotiff(path: Path, overviews: Resampling | None = None, **profile: Any) -> Iterator[GeoTIFFWriter]:
     """Yield the writer of a new GeoTIFF, which replaces `path` when the block succeeds and the file is complete.
 
     Args:
         path: file to write
+        overviews: resampling of the overviews of a Cloud Optimized GeoTIFF; None for a GeoTIFF without any
         profile: of rasterio's dataset
 
     Raises:
         UserError: the disk is full, or the file cannot be written
     """
-    with atomic_write(path) as part, warnings.catch_warnings():
+    with atomic_write(path) as part, ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        plain = part
+        if overviews is not None:
+            plain = part.with_name(f"{part.stem}.plain.tif")
+            stack.callback(plain.unlink, missing_ok=True)
         is_complete = False
         with suppress(RasterioError):  # whose message does not tell the reason
             with silent_libtiff():
-                writer = GeoTIFFWriter(rasterio.open(part, "w", driver="GTiff", **profile))
+                writer = GeoTIFFWriter(rasterio.open(plain, "w", driver="GTiff", **profile))
             try:
                 yield writer
             finally:
                 tags = writer.close()
+            if overviews is not None:
+                copy_cloud_optimized(plain, part, overviews)
             is_complete = reads_as_written(part, writer, tags)
         if not is_complete:
             raise UserError(
@@ -81,6 +92,13 @@ def write_geotiff(path: Path, **profile: Any) -> Iterator[GeoTIFFWriter]:
                 kind="unwritable",
                 key=path,
             )
+
+
+def copy_cloud_optimized(source: Path, path: Path, overviews: Resampling) -> None:
+    """Write the Cloud Optimized GeoTIFF of a GeoTIFF, with overviews until one block has all."""
+    options = {"compress": "deflate", "predictor": "yes", "bigtiff": "if_safer", "blocksize": BLOCK}
+    with silent_libtiff():
+        copy(source, path, driver="COG", overview_resampling=overviews.name.upper(), **options)
 
 
 def reads_as_written(path: Path, writer: GeoTIFFWriter, tags: list[Any]) -> bool:

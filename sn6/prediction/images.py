@@ -54,6 +54,7 @@ class Image:
         repeat: how often a pixel of `raster` is repeated along both axes: 2 for products of 1 m
         warped_from: pixel size in m of a file that is warped to other pixels while it is read; None where it is not
         area: geometry of the ground to predict, in its CRS, as WKB; None for all
+        time: at which it was sensed, in ISO 8601, UTC; None where it is not known
     """
 
     image_id: str
@@ -71,6 +72,7 @@ class Image:
     repeat: int = 1
     warped_from: float | None = None
     area: bytes | None = None
+    time: str | None = None
 
     def to_file(self, rows: slice, columns: slice) -> tuple[slice, slice]:
         """Convert rows and columns from the frame of the network to that of the file, or back."""

@@ -104,4 +104,5 @@ def tile_image(data_set: DataSet, tile: Tile, source: Source) -> Image:
         crs=tile.crs or data_set.crs,
         rotated=is_rotated(data_set, tile, source),
         from_south=tile.orientation == 1,
+        time=data_set.sensing_time(tile),
     )

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import shapely
 
+from sn6.formats.writer import common_crs, to_crs
 from sn6.prediction.images import Image
 
 BLOCK = 1024  # pixels, edge length
@@ -191,10 +192,22 @@ class Layout:
 
 def any_overlap(images: Sequence[Image]) -> bool:
     """Return whether any two of the images share ground, more than an edge."""
-    boxes = np.array([box_of(image) for image in images])
+    return share_area(np.array([box_of(image) for image in images]))
+
+
+def share_area(boxes: np.ndarray) -> bool:
+    """Return whether any two of the polygons (n) share more than an edge."""
     one, other = shapely.STRtree(boxes).query(boxes, predicate="intersects")
     pairs = one < other
     return bool((shapely.area(shapely.intersection(boxes[one[pairs]], boxes[other[pairs]])) > 0).any())
+
+
+def overlap_on_ground(images: Sequence[Image]) -> bool:
+    """Return whether any two of the images that have a CRS share ground, whatever their CRS is."""
+    placed = [image for image in images if image.crs is not None]
+    crs = common_crs(image.crs for image in placed)
+    boxes = [to_crs(np.array([box_of(image)]), image.crs, crs)[0] for image in placed]
+    return share_area(np.array(boxes, dtype=object))
 
 
 def box_of(image: Image) -> shapely.Polygon:

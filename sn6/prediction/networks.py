@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -14,6 +15,7 @@ from sn6.checkpoints.heads import foreign_heads
 from sn6.checkpoints.loading import build_on_meta, check_fits, read_checkpoint
 from sn6.checkpoints.metadata import CheckpointMetadata, ForeignMetadata, Precision, unusable_metadata
 from sn6.checkpoints.polygonizer import is_own_polygonizer, target_of
+from sn6.checkpoints.weights_file import digest
 from sn6.data.ground import Ground
 from sn6.data.normalization import Nodata, Statistics
 from sn6.data.source import Source
@@ -190,6 +192,12 @@ def load_networks(paths: Sequence[Path], allow: Sequence[str]) -> list[TrainedNe
                 value=str(path),
             )
     return networks
+
+
+def model_id(networks: Sequence[TrainedNetwork]) -> str:
+    """Return 12 hexadecimal digits that identify the weights of networks, whatever file they were loaded from."""
+    digests = [digest(dict(trained.network.state_dict()), "") for trained in networks]
+    return sha256(" ".join(digests).encode()).hexdigest()[:12]
 
 
 def load_heads(metadata: CheckpointMetadata, path: Path) -> Heads:

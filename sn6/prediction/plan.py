@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sn6.footprints.polygonizer import Polygonizer
+from sn6.heads import MASK
 from sn6.prediction.ensemble import Averaging
 from sn6.prediction.fused_map import FusedMaps
 from sn6.prediction.fusion import Fusion
@@ -40,6 +41,7 @@ class Plan:
         fusion: how images that overlap are fused; None to predict each by itself
         merge: whether to write one footprint for each building of overlapping images too
         register: whether images that are fused are moved onto each other first
+        raster_maps: names of the maps in the probability rasters
     """
 
     checkpoints: tuple[Path, ...]
@@ -56,6 +58,7 @@ class Plan:
     fusion: Fusion | None = None
     merge: bool = False
     register: bool = False
+    raster_maps: tuple[str, ...] = (MASK,)
 
     @cached_property
     def layout(self) -> Layout:
@@ -127,7 +130,7 @@ class Plan:
             **asdict(self.averaging),
             "polygonizer": f"{type(self.polygonizer).__module__}.{type(self.polygonizer).__qualname__}",
             **asdict(self.polygonizer),
-            "probability": self.rasters is not None,
+            "probability": [] if self.rasters is None else self.raster_maps,
             "revisits": None if self.fusion is None else asdict(self.fusion),
             "merge": self.merge,
             "register": self.register,

@@ -2,9 +2,12 @@
 
 import fnmatch
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
+from rasterio import DatasetReader
 from rasterio.errors import RasterioError
 
 from sn6.data.source import Source
@@ -13,7 +16,7 @@ from sn6.datasets.image_files import find_files, image_names
 from sn6.datasets.placed_image import PlacedImage
 from sn6.datasets.radar_units import UnitName, Units
 from sn6.datasets.raster import open_raster, refuse_complex
-from sn6.datasets.spacenet6 import IMAGE_ID
+from sn6.datasets.spacenet6 import IMAGE_ID, start_of_pass
 from sn6.errors import UserError, counted, first_line
 from sn6.prediction.band_selection import select_file_bands
 from sn6.prediction.images import Image
@@ -124,6 +127,7 @@ def raster_image(path: str, image_id: str, source: Source, options: ReadOptions)
             refuse_complex(raster)
             bands = select_file_bands(raster, path, source, options.bands, options.check_names)
             grid, crs, warped_from = place(raster, path, product)
+            time = sensing_time(raster, path)
     except RasterioError as error:
         raise UserError(
             f"{path} cannot be opened as a raster; give another file ({first_line(error)})",
@@ -149,7 +153,24 @@ def raster_image(path: str, image_id: str, source: Source, options: ReadOptions)
         from_south=from_south,
         repeat=product.repeat,
         warped_from=warped_from,
+        time=time,
     )
+
+
+def sensing_time(raster: DatasetReader, path: str) -> str | None:
+    """Return when a file was sensed, in ISO 8601, UTC; None where neither its name nor its metadata tell.
+
+    The name is that of a file of SpaceNet 6. The metadata are what GDAL reads from the files of providers
+    (`ACQUISITIONDATETIME`, UTC), and the tag DateTime of TIFF.
+    """
+    match = IMAGE_ID.search(Path(path).name)
+    if match:
+        return start_of_pass(match[1])
+    text = raster.tags(ns="IMAGERY").get("ACQUISITIONDATETIME") or raster.tags().get("TIFFTAG_DATETIME", "")
+    for form in ("%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y:%m:%d %H:%M:%S"):
+        with suppress(ValueError):
+            return f"{datetime.strptime(text.strip(), form).isoformat()}Z"
+    return None
 
 
 def is_from_south(image_id: str, rotate: bool | tuple[str, ...]) -> bool:

@@ -1,25 +1,23 @@
 """Write the files of a prediction from the partial results of its images."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from math import hypot
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import shapely
 
 from sn6.data.source import Source
-from sn6.errors import counted
+from sn6.errors import UserError, counted
 from sn6.files import write_csv
 from sn6.footprints import Footprints
 from sn6.footprints.ground import to_ground, to_pixels
 from sn6.footprints.merging import join_halves, suppress_overlaps
-from sn6.formats.challenge_csv import ChallengeCSVWriter
-from sn6.formats.geojson import GeoJSONWriter
-from sn6.formats.geoparquet import GeoParquetWriter
-from sn6.formats.writer import GroundWriter, common_crs, to_crs
+from sn6.formats.files import writer_of
+from sn6.formats.style import write_style
+from sn6.formats.writer import WGS84, Attributes, FootprintWriter, GroundWriter, common_crs, to_crs
 from sn6.prediction.images import Image
 from sn6.prediction.map_grid import box_of
 from sn6.prediction.partial_results import read_part
@@ -28,63 +26,121 @@ from sn6.prediction.plan import Plan
 from sn6.prediction.rasters import write_looks_of_map
 
 
-def write_results(out: Path, plan: Plan, pictures: int, source: Source) -> dict[str, int]:
+@dataclass(frozen=True)
+class Products:
+    """What a prediction writes.
+
+    Attributes:
+        formats: names of the formats of its footprints, see `sn6.formats.files.WRITERS`
+        wgs84: whether a GeoJSON is in longitude and latitude, by RFC 7946, in place of the CRS of the images
+        pictures: number of images to draw
+        model: id of the networks, an attribute of each footprint; None leaves it out
+    """
+
+    formats: tuple[str, ...]
+    wgs84: bool = False
+    pictures: int = 0
+    model: str | None = None
+
+    @property
+    def on_ground(self) -> tuple[str, ...]:
+        """Return the formats for GIS, those of files on the ground."""
+        return tuple(name for name in self.formats if writer_of(name).stem is None)
+
+
+def check_products(products: Products, images: Sequence[Image], merge: bool) -> None:
+    """Raise a UserError where merged footprints have no format, or `wgs84` no GeoJSON or an image without a CRS."""
+    if merge and not products.on_ground:
+        raise UserError(
+            "merge=true writes footprints on the ground; add gpkg or another format for GIS to formats=",
+            kind="conflict",
+            key="merge",
+        )
+    if not products.wgs84:
+        return
+    if "geojson" not in products.formats:
+        raise UserError(
+            "wgs84=true is for GeoJSON; add geojson to formats=, or leave wgs84=true out", kind="conflict", key="wgs84"
+        )
+    if without := [image for image in images if image.crs is None]:
+        raise UserError(
+            f"{without[0].path} has no CRS, so its longitude and latitude are not known; leave wgs84=true out",
+            kind="conflict",
+            key="wgs84",
+            value=without[0].path,
+        )
+
+
+def write_results(out: Path, plan: Plan, products: Products, source: Source) -> dict[str, int]:
     """Write all files of a prediction and return the number of images and footprints.
 
     Args:
         out: folder to write to
         plan: a plan whose steps are all done
-        pictures: number of images to draw
+        products: what to write
         source: product and bands of the images
     """
-    counts = {"images": len(plan.images), "footprints": write_footprints(out, plan)}
+    counts = {"images": len(plan.images), "footprints": write_footprints(out, plan, products)}
     if plan.rounds:
         write_shifts(out, plan)
     if plan.merge:
-        counts["merged"] = write_merged(out, plan)
+        counts["merged"] = write_merged(out, plan, products)
         write_looks(out, plan)
-    if pictures:
-        draw_pictures(out / "pictures", plan, source, pictures)
+    if products.pictures:
+        draw_pictures(out / "pictures", plan, source, products.pictures)
     return counts
 
 
-def write_footprints(out: Path, plan: Plan) -> int:
-    """Write `proposals.csv`, `footprints.geojson` and `footprints.parquet`, and return the number of footprints."""
-    count = 0
-    with (
-        ChallengeCSVWriter(out / "proposals.csv", plan.classes) as csv,
-        ground_writers(out, "footprints", plan) as files,
-    ):
-        for number, image in enumerate(plan.images):
-            for chunk in read_part(plan.part(number)):
-                count += len(chunk)
-                csv.write(image.image_id, image.corner, chunk)
-                for writer in files:
-                    writer.write(image.image_id, image.corner, chunk, image.crs, image.pixel)
-    return count
+def write_footprints(out: Path, plan: Plan, products: Products) -> int:
+    """Write `footprints.*` and the challenge's `proposals.csv`, and return the number of footprints."""
+    chunks = ((number, chunk) for number in range(len(plan.images)) for chunk in read_part(plan.part(number)))
+    return write_files(out, "footprints", plan, products, chunks)
 
 
-def write_merged(out: Path, plan: Plan) -> int:
-    """Write `merged.geojson` and `merged.parquet`, one footprint per building, and return their number."""
+def write_merged(out: Path, plan: Plan, products: Products) -> int:
+    """Write `merged.*`, one footprint per building, and return their number."""
+    chunks = merged_footprints(plan) if plan.fusion is None else mapped_footprints(plan)
+    return write_files(out, "merged", plan, replace(products, formats=products.on_ground), chunks)
+
+
+def write_files(out: Path, stem: str, plan: Plan, products: Products, chunks: Iterable[tuple[int, Footprints]]) -> int:
+    """Write footprints in all formats, with a style beside those for GIS, and return their number.
+
+    Args:
+        out: folder to write to
+        stem: name of the files on the ground
+        plan: of the images
+        products: what to write
+        chunks: number of an image with footprints of it
+    """
     count = 0
-    with ground_writers(out, "merged", plan) as files:
-        for number, footprints in merged_footprints(plan) if plan.fusion is None else mapped_footprints(plan):
-            count += len(footprints)
+    with ExitStack() as stack:
+        files = [stack.enter_context(open_writer(out, stem, plan, name, products)) for name in products.formats]
+        for number, chunk in chunks:
+            count += len(chunk)
             image = plan.images[number]
-            for writer in files:
-                writer.write(image.image_id, image.corner, footprints, image.crs, image.pixel)
+            for file in files:
+                file.write(image.image_id, image.corner, chunk, image.crs, image.pixel)
+    if products.on_ground:
+        write_style(out / f"{stem}.qml")
     return count
 
 
-@contextmanager
-def ground_writers(out: Path, name: str, plan: Plan) -> Iterator[tuple[GroundWriter, ...]]:
-    """Open the GeoJSON and the GeoParquet file of a name."""
-    options: tuple[Any, ...] = (*frame_of(plan), plan.classes, plan.fusion is not None)
-    with (
-        GeoJSONWriter(out / f"{name}.geojson", *options) as geojson,
-        GeoParquetWriter(out / f"{name}.parquet", *options) as geoparquet,
-    ):
-        yield geojson, geoparquet
+def open_writer(out: Path, stem: str, plan: Plan, name: str, products: Products) -> FootprintWriter:
+    """Return the writer of a format."""
+    writer = writer_of(name)
+    if not issubclass(writer, GroundWriter):
+        return writer(out / f"{writer.stem}.{name}", plan.classes)
+    crs, pixel = frame_of(plan)
+    attributes = Attributes(
+        heights=next(read_part(plan.part(0))).heights is not None,
+        looks=plan.fusion is not None,
+        times={image.image_id: image.time for image in plan.images if image.time is not None},
+        model=products.model,
+    )
+    return writer(
+        out / f"{stem}.{name}", WGS84 if products.wgs84 and name == "geojson" else crs, pixel, plan.classes, attributes
+    )
 
 
 def frame_of(plan: Plan) -> tuple[str | None, float]:
@@ -95,7 +151,7 @@ def frame_of(plan: Plan) -> tuple[str | None, float]:
 def merged_footprints(plan: Plan) -> Iterator[tuple[int, Footprints]]:
     """Yield the number of an image with its footprints, one per building of all images.
 
-    The class of a building that tile edges cut is that of its most confident part.
+    Class and height of a building that tile edges cut are those of its most confident part.
     `sn6.footprints.merging` has the rules. The footprints of all images are in memory at the same time.
     """
     chunks = [(i, image, chunk) for i, image in enumerate(plan.images) for chunk in read_part(plan.part(i))]
@@ -107,14 +163,20 @@ def merged_footprints(plan: Plan) -> Iterator[tuple[int, Footprints]]:
     )
     confidences = np.concatenate([chunk.confidences for _, _, chunk in chunks])
     classes = [chunk.classes for _, _, chunk in chunks if chunk.classes is not None]  # of all chunks or of none
+    heights = [chunk.heights for _, _, chunk in chunks if chunk.heights is not None]
     kept = suppress_overlaps(polygons, confidences, numbers, cut)
     polygons, confidences, best = join_halves(polygons[kept], confidences[kept], cut[kept])
     numbers = numbers[kept][best]
-    class_of_building = np.concatenate(classes)[kept][best] if classes else None
+    buildings = Footprints(
+        polygons,
+        confidences,
+        classes=np.concatenate(classes)[kept][best] if classes else None,
+        heights=np.concatenate(heights)[kept][best] if heights else None,
+    )
     for number, indices in group_by_image(numbers):
-        on_ground = to_crs(polygons[indices], crs, plan.images[number].crs)
-        of_image = None if class_of_building is None else class_of_building[indices]
-        yield number, in_pixels(Footprints(on_ground, confidences[indices], of_image), plan.images[number])
+        of_image = buildings[indices]
+        on_ground = to_crs(of_image.polygons, crs, plan.images[number].crs)
+        yield number, in_pixels(replace(of_image, polygons=on_ground), plan.images[number])
 
 
 def mapped_footprints(plan: Plan) -> Iterator[tuple[int, Footprints]]:

@@ -22,12 +22,13 @@ from sn6.footprints.polygonizer import Maps
 from sn6.heads import Heads
 from sn6.prediction.ensemble import Ensemble
 from sn6.prediction.fused_view import FusedView, image_of_map, with_looks
+from sn6.prediction.heights import height_head, with_heights
 from sn6.prediction.images import Image
 from sn6.prediction.map_grid import Block
 from sn6.prediction.networks import load_networks
 from sn6.prediction.partial_results import write_part
 from sn6.prediction.plan import Batch, Plan
-from sn6.prediction.rasters import write_probability
+from sn6.prediction.rasters import band_names, write_probability
 from sn6.prediction.schedule import Schedule, Step, steps_of
 from sn6.processes import WorkerPool, end_with_parent, interrupts_blocked, keep_freed_memory
 
@@ -46,6 +47,7 @@ class Worker:
     def __init__(self, plan: Plan, device: str) -> None:
         self.plan = plan
         self.ensemble = Ensemble(load_networks(plan.checkpoints, plan.allow), device, plan.averaging)
+        self.heights = height_head(self.ensemble.heads)
 
     def predict(self, batch: Batch) -> Batch:
         """Write the outputs for windows, and return them."""
@@ -97,16 +99,20 @@ class Worker:
         else:
             chunks = self.footprints(image, mosaic.read)
         in_file = (within_area(chunk, image) for chunk in chunks)
-        write_part(self.plan.part(number), in_file, bool(self.ensemble.heads.class_names), self.has_looks)
+        write_part(self.plan.part(number), in_file, *self.optional)
         shutil.rmtree(mosaic.folder)
 
     def footprints(self, image: Image, read_outputs: ReadOutputs) -> Iterator[Footprints]:
         """Yield the footprints of an image in the frame of its file, and write its probability."""
         read = partial(read_maps, read_outputs, self.ensemble.heads)
         if self.plan.rasters is not None:
-            write_probability(self.plan.rasters / f"{image.image_id}.tif", image, read)
+            path = self.plan.rasters / f"{image.image_id}.tif"
+            write_probability(path, image, read, band_names(self.ensemble.heads, self.plan.raster_maps))
         size = image.height, image.width
-        for chunk in footprints_by_blocks(read, *size, self.plan.polygonizer, image.pixel_metres):
+        chunks = footprints_by_blocks(read, *size, self.plan.polygonizer, image.pixel_metres)
+        if self.heights is not None:
+            chunks = with_heights(chunks, read, self.heights, size)
+        for chunk in chunks:
             yield to_file_frame(chunk, image)
 
     def fused_footprints(self, number: int) -> Iterator[Footprints]:
@@ -124,12 +130,22 @@ class Worker:
 
         chunks = (within_area(chunk, image) for chunk in self.footprints(image, read))
         counted = (with_looks(chunk, fused, number) for chunk in chunks)
-        write_part(self.plan.map_part(number), counted, bool(heads.class_names), has_looks=True)
+        write_part(self.plan.map_part(number), counted, *self.optional)
 
     @property
     def has_looks(self) -> bool:
         """Return whether footprints say how many looks they are made from."""
         return self.plan.fusion is not None
+
+    @property
+    def optional(self) -> list[str]:
+        """Return the attributes that footprints have besides polygons and confidences."""
+        has = {
+            "classes": bool(self.ensemble.heads.class_names),
+            "looks": self.has_looks,
+            "heights": self.heights is not None,
+        }
+        return [name for name, given in has.items() if given]
 
 
 def read_maps(read: ReadOutputs, heads: Heads, rows: slice, columns: slice) -> tuple[Maps, Bool[np.ndarray, "h w"]]:

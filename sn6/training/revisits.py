@@ -19,16 +19,17 @@ from sn6.prediction.ensemble import Averaging
 from sn6.prediction.fused_sides import check_sides
 from sn6.prediction.fusion import Fusion
 from sn6.prediction.inputs import tile_image
-from sn6.prediction.networks import default_precision, load_network, window_and_overlap
+from sn6.prediction.networks import default_precision, load_network, model_id, window_and_overlap
 from sn6.prediction.output_folder import UNFINISHED
 from sn6.prediction.partial_results import read_part
 from sn6.prediction.plan import Plan
-from sn6.prediction.results import write_footprints
+from sn6.prediction.results import Products, write_footprints
 from sn6.prediction.workers import process_all
 from sn6.progress import phase
 from sn6.training.foreign_classes import foreign_classes
 
 FOLDER = "revisits"
+FORMATS = ("csv", "geojson", "parquet")
 log = logging.getLogger(__name__)
 
 
@@ -55,10 +56,11 @@ def score_revisits(
     if not plan.layout.maps:
         log.info("test.revisits=true changes nothing: no two test tiles overlap")
         return None
-    check_sides(plan.layout, [load_network(Path(best), plan.allow).training_area])
+    network = load_network(Path(best), plan.allow)
+    check_sides(plan.layout, [network.training_area])
     with phase(f"predicting and fusing {counted(len(plan.images), 'test tile')}") as shown:
         process_all(plan, [str(trainer.strategy.root_device)], shown.update)
-    write_footprints(plan.folder.parent, plan)
+    write_footprints(plan.folder.parent, plan, Products(FORMATS, model=model_id([network])))
     scores = score_parts(plan, datamodule)
     shutil.rmtree(plan.folder)
     return scores
