@@ -86,6 +86,14 @@ def predict(
     ] = None,
     min_area: Annotated[NonNegativeFloat | None, "minimum area in m²; null is the checkpoint's"] = None,
     simplify: Annotated[NonNegativeFloat | None, "tolerance of the outlines in m; null is the checkpoint's"] = None,
+    fill_holes: Annotated[NonNegativeFloat | None, "m²: smaller holes are filled; null is the checkpoint's"] = None,
+    opening: Annotated[
+        NonNegativeFloat | None,
+        "radius in m of a disc that removes spikes and bridges narrower than it; null is the checkpoint's",
+    ] = None,
+    regularize: Annotated[
+        bool, "right angles and angles of 45° along the main direction of each building, shared walls stay shared"
+    ] = False,
     merge: Annotated[bool, "write one footprint per building of overlapping images, to merged.geojson and .parquet"] = (
         False
     ),
@@ -159,7 +167,13 @@ def predict(
     found = found if aoi is None else restrict(found, aoi)
     is_fused = revisits and bool(Layout(tuple(found)).maps)
     register = register and is_fused
-    fields = {"threshold": threshold, "min_area": min_area, "simplify": simplify}
+    fields = {
+        "threshold": threshold,
+        "min_area": min_area,
+        "simplify": simplify,
+        "fill_holes": fill_holes,
+        "opening": opening,
+    }
     plan = Plan(
         files,
         allowed,
@@ -174,6 +188,7 @@ def predict(
         Fusion(fade, balance) if is_fused else None,
         merge,
         register,
+        regularize,
     )
     if is_fused and root is not None:
         check_sides(plan.layout, [network.training_area for network in networks])

@@ -41,6 +41,7 @@ class Polygonizer(ABC):
         needs: names of the maps that it reads
         uses: names of the maps that it reads where the heads have them
         candidates: field → values that the calibration tries first
+        refinements: field → values that it tries then, around the best of the first
         divides: whether a component may become several buildings
 
     Raises:
@@ -59,6 +60,7 @@ class Polygonizer(ABC):
         "threshold": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
         "min_area": (20.0, 40.0, 60.0, 80.0),
     }
+    refinements: ClassVar[Mapping[str, tuple[float, ...]]] = {"fill_holes": (0.0, 20.0), "opening": (0.0, 1.5)}
     divides: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -40,6 +40,7 @@ class Plan:
         fusion: how images that overlap are fused; None to predict each by itself
         merge: whether to write one footprint for each building of overlapping images too
         register: whether images that are fused are moved onto each other first
+        regularize: whether footprints are regularised, see `sn6.footprints.regularization`
     """
 
     checkpoints: tuple[Path, ...]
@@ -56,6 +57,7 @@ class Plan:
     fusion: Fusion | None = None
     merge: bool = False
     register: bool = False
+    regularize: bool = False
 
     @cached_property
     def layout(self) -> Layout:
@@ -131,4 +133,5 @@ class Plan:
             "revisits": None if self.fusion is None else asdict(self.fusion),
             "merge": self.merge,
             "register": self.register,
+            "regularize": self.regularize,
         }
