@@ -116,7 +116,7 @@ def grid_around(best: Polygonizer, candidates: Candidates, refinements: Candidat
 
 
 def refinements_of(polygonizer: Polygonizer, candidates: Candidates) -> Candidates:
-    """Return the values of further fields to try around the best candidate, with those of the polygonizer, ascending."""
+    """Return the values of further fields to try around the best candidate, ascending, with those of the config."""
     return {
         name: sorted({getattr(polygonizer, name), *values})
         for name, values in polygonizer.refinements.items()

@@ -11,7 +11,16 @@ import shapely
 import torch
 from jaxtyping import Bool, Int, Int32
 
-from sn6.callbacks.operating_point import Choice, Point, Scores, best_point, candidates_of, grid, grid_around, refinements_of
+from sn6.callbacks.operating_point import (
+    Choice,
+    Point,
+    Scores,
+    best_point,
+    candidates_of,
+    grid,
+    grid_around,
+    refinements_of,
+)
 from sn6.data.cross_fitting import Half
 from sn6.data.dataset import TileDataset
 from sn6.footprints.polygonizer import Maps, Polygonizer

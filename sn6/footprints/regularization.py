@@ -17,10 +17,11 @@ from scipy.sparse.linalg import spsolve
 from sn6.footprints.walls import Walls, is_usable, simplify_walls, walls_of
 
 TOLERANCE = 1.0  # m, of the outlines before their walls are turned
+DIRECTION_TOLERANCE = 0.75  # m, of the outlines that give the main direction
 MIN_WALL = 1.5  # m; a shorter wall becomes a corner
 MIN_DIAGONAL = 3.0  # m; likewise one at 45°
 SAME_DIRECTION = np.deg2rad(10)  # buildings that touch and differ by less have one main direction
-MIN_STRENGTH = 0.5  # of the main direction: 1 where all walls are at right angles, 0 for a circle
+MIN_STRENGTH = 0.3  # of the main direction: 1 where all walls are at right angles, 0 for a circle
 MIN_IOU = 0.85  # with the footprint as it was
 MAX_AREA_CHANGE = 0.02
 MAX_OVERLAP = 0.01  # m²; what more two buildings may overlap than before
@@ -43,7 +44,7 @@ def regularize(polygons: Shaped[np.ndarray, "n"]) -> Shaped[np.ndarray, "n"]:
         return polygons
     origin = np.round(shapely.total_bounds(polygons)[:2])  # small numbers keep their decimals
     polygons = noded(shapely.transform(polygons, lambda xy: xy - origin))
-    walls = walls_of(simplify_walls(polygons, walls_of(polygons), TOLERANCE, 0.0))
+    walls = walls_of(simplify_walls(polygons, walls_of(polygons), DIRECTION_TOLERANCE, 0.0))
     axes = axes_of(walls)
     stays = np.abs(axes) < MIN_STRENGTH
     direction, groups = directions(walls, axes, stays), walls_of(polygons).groups()

@@ -26,6 +26,7 @@ from sn6.prediction.partial_results import read_part
 from sn6.prediction.pictures import draw_pictures
 from sn6.prediction.plan import Plan
 from sn6.prediction.rasters import write_looks_of_map
+from sn6.prediction.regular_results import read_footprints, regularize_scaled
 
 
 def write_results(out: Path, plan: Plan, pictures: int, source: Source) -> dict[str, int]:
@@ -56,7 +57,7 @@ def write_footprints(out: Path, plan: Plan) -> int:
         ground_writers(out, "footprints", plan) as files,
     ):
         for number, image in enumerate(plan.images):
-            for chunk in read_part(plan.part(number)):
+            for chunk in read_footprints(plan.part(number), image.pixel_metres, plan.regularize):
                 count += len(chunk)
                 csv.write(image.image_id, image.corner, chunk)
                 for writer in files:
@@ -109,12 +110,19 @@ def merged_footprints(plan: Plan) -> Iterator[tuple[int, Footprints]]:
     classes = [chunk.classes for _, _, chunk in chunks if chunk.classes is not None]  # of all chunks or of none
     kept = suppress_overlaps(polygons, confidences, numbers, cut)
     polygons, confidences, best = join_halves(polygons[kept], confidences[kept], cut[kept])
+    has_one_crs = crs == plan.images[0].crs  # otherwise degrees
+    if plan.regularize and has_one_crs:
+        polygons = regularize_scaled(polygons, plan.images[0].pixel_metres / plan.images[0].pixel)
     numbers = numbers[kept][best]
     class_of_building = np.concatenate(classes)[kept][best] if classes else None
     for number, indices in group_by_image(numbers):
         on_ground = to_crs(polygons[indices], crs, plan.images[number].crs)
         of_image = None if class_of_building is None else class_of_building[indices]
-        yield number, in_pixels(Footprints(on_ground, confidences[indices], of_image), plan.images[number])
+        footprints = in_pixels(Footprints(on_ground, confidences[indices], of_image), plan.images[number])
+        if plan.regularize and not has_one_crs:
+            regular = regularize_scaled(footprints.polygons, plan.images[number].pixel_metres)
+            footprints = replace(footprints, polygons=regular)
+        yield number, footprints
 
 
 def mapped_footprints(plan: Plan) -> Iterator[tuple[int, Footprints]]:
@@ -125,14 +133,17 @@ def mapped_footprints(plan: Plan) -> Iterator[tuple[int, Footprints]]:
     layout = plan.layout
     for number, grid in enumerate(layout.maps):
         on_map = layout.images_on(number)
-        for chunk in read_part(plan.map_part(number)):
+        pixel_metres = plan.images[on_map[0]].pixel_metres
+        for chunk in read_footprints(plan.map_part(number), pixel_metres, plan.regularize):
             on_ground = replace(chunk, polygons=to_ground(chunk.polygons, grid.corner, grid.pixel))
             owners = np.array(on_map)[nearest_image(on_ground.polygons, [plan.registered.image(i) for i in on_map])]
             for image, indices in group_by_image(owners):
                 yield image, in_pixels(on_ground[indices], plan.images[image])
     for number in range(len(plan.images)):
         if layout.place(number) is None:
-            yield from ((number, chunk) for chunk in read_part(plan.part(number)))
+            pixel_metres = plan.images[number].pixel_metres
+            chunks = read_footprints(plan.part(number), pixel_metres, plan.regularize)
+            yield from ((number, chunk) for chunk in chunks)
 
 
 def nearest_image(polygons: np.ndarray, images: Sequence[Image]) -> np.ndarray:
