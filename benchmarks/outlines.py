@@ -12,10 +12,9 @@ resample squares of ground. Buildings that many tiles see count often, as in sn6
 
 import sys
 import time
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import shapely
@@ -50,28 +49,24 @@ CLEANED = {"fill_holes": 20.0, "opening": 1.5}
 VARIANTS: dict[str, tuple[dict[str, float], bool]] = {  # name → fields, whether they are regularised
     "as they are": ({}, False),
     "fill_holes=20 opening=1.5": (CLEANED, False),
-    "simplify=1.5": ({"simplify": 1.5}, False),
     "fill_holes=20 opening=1.5 simplify=1": (CLEANED | {"simplify": 1.0}, False),
     "fill_holes=20 opening=1.5 simplify=1.5": (CLEANED | {"simplify": 1.5}, False),
-    "regularize=true": ({}, True),
-    "fill_holes=20 opening=1.5 regularize=true": (CLEANED, True),
-    "fill_holes=20 opening=1.5 simplify=1.5 regularize=true": (CLEANED | {"simplify": 1.5}, True),
+    "fill_holes=20 opening=1.5 simplify=1 regularize=true": (CLEANED | {"simplify": 1.0}, True),
 }
 
 
-@dataclass(frozen=True, eq=False)
-class Measured:
-    """What is measured of the footprints of a variant on all tiles of a checkpoint.
+class Measured(NamedTuple):
+    """What is measured of the footprints of a variant on a tile.
 
     Attributes:
-        counts: true positives, false positives and false negatives of each tile
+        counts: true positives, false positives and false negatives
         vertices: of each footprint
         holes: of each footprint
         changed: number of footprints that are regularised
         seconds: that this takes
     """
 
-    counts: Int64[np.ndarray, "tiles 3"]
+    counts: list[int]
     vertices: Int64[np.ndarray, " n"]
     holes: Int64[np.ndarray, " n"]
     changed: int
@@ -97,10 +92,10 @@ def outlines(
     ]
     images = plans[0][0].images
     truths = [labels_of(image) for image in images]
-    measured = {
-        name: [measure(*plan, truths, *variant) for plan in plans]
-        for name, variant in track(VARIANTS.items(), "variants", console=Console(stderr=True))
-    }
+    measured = [
+        [measure(*plan, number, truth) for number, truth in enumerate(track(truths, console=Console(stderr=True)))]
+        for plan in plans
+    ]
     blocks = spatial_blocks(np.array([image.corner for image in images]), BLOCK_SIZE)
     title = f"{counted(len(paths), 'checkpoint')}, {LEVEL:.0%} intervals over {int(blocks.max()) + 1} blocks of ground"
     Console(width=None if sys.stdout.isatty() else 200).print(table_of(measured, blocks, title))
@@ -117,45 +112,48 @@ def plan_of(file: Path, allow: tuple[str, ...], root: Path, out: Path, device: s
     return plan, network.heads
 
 
-def measure(plan: Plan, heads: Heads, truths: list[Labels], fields: dict[str, float], is_regularized: bool) -> Measured:
-    """Make the footprints of all tiles, and compare them with the ground truth."""
-    polygonizer = replace(plan.polygonizer, **fields)
-    counts, shapes, changed, seconds = [], [], 0, 0.0
-    for number, truth in enumerate(truths):
-        image = plan.images[number]
-        maps, valid = read_maps(partial(plan.mosaic(number).read), heads, slice(0, image.height), slice(0, image.width))
-        made = to_file_frame(polygonizer(maps, valid, image.pixel_metres), image)
-        footprints = Footprints(make_valid(made.polygons), made.confidences)
+def footprints_of(
+    plan: Plan, heads: Heads, number: int, fields: dict[str, float], is_regularized: bool
+) -> Footprints:
+    """Return the footprints of a tile, with valid polygons."""
+    image = plan.images[number]
+    maps, valid = read_maps(plan.mosaic(number).read, heads, slice(0, image.height), slice(0, image.width))
+    made = to_file_frame(replace(plan.polygonizer, **fields)(maps, valid, image.pixel_metres), image)
+    polygons = make_valid(made.polygons)
+    return replace(made, polygons=regularize_scaled(polygons, image.pixel_metres) if is_regularized else polygons)
+
+
+def measure(plan: Plan, heads: Heads, number: int, truth: Labels) -> list[Measured]:
+    """Make the footprints of a tile in each variant, and compare them with the ground truth."""
+    pixel_size, results = plan.images[number].pixel_metres, []
+    for fields, is_regularized in VARIANTS.values():
+        made = footprints_of(plan, heads, number, fields, is_regularized=False)
+        polygons, changed, seconds = made.polygons, 0, 0.0
         if is_regularized:
             start = time.perf_counter()
-            regular = regularize_scaled(footprints.polygons, image.pixel_metres)
-            seconds += time.perf_counter() - start
-            changed += int((~shapely.equals(regular, footprints.polygons)).sum())
-            footprints = replace(footprints, polygons=regular)
-        match = match_tile(
-            truth.polygons, footprints.polygons, footprints.confidences, counted_area(image.pixel_metres)
-        )
-        counts.append([match.counts.tp, match.counts.fp, match.counts.fn])
-        shapes.append(footprints.polygons)
-    polygons = np.concatenate(shapes)
-    holes = shapely.get_num_interior_rings(polygons).astype(np.int64)
-    vertices = shapely.get_num_coordinates(polygons) - holes - 1  # of each ring the first is also the last
-    return Measured(np.array(counts), vertices, holes, changed, seconds)
+            polygons = regularize_scaled(made.polygons, pixel_size)
+            seconds = time.perf_counter() - start
+            changed = int((~shapely.equals(polygons, made.polygons)).sum())
+        counts = match_tile(truth.polygons, polygons, made.confidences, counted_area(pixel_size)).counts
+        holes = shapely.get_num_interior_rings(polygons).astype(np.int64)
+        vertices = shapely.get_num_coordinates(polygons) - holes - 1  # of each ring the first is also the last
+        results.append(Measured([counts.tp, counts.fp, counts.fn], vertices, holes, changed, seconds))
+    return results
 
 
-def table_of(measured: dict[str, list[Measured]], blocks: Int64[np.ndarray, " tiles"], title: str) -> Table:
-    """Return the table of the variants."""
-    columns = ("", "footprints", "vertices, median", "95%", "maximum", "holes per footprint", "F1")
-    table = Table(
-        *columns, "difference", "precision", "recall", "regularised", "ms per footprint", title=title, box=box.MARKDOWN
-    )
+def table_of(measured: list[list[list[Measured]]], blocks: Int64[np.ndarray, " tiles"], title: str) -> Table:
+    """Return the table of the variants, from checkpoints of tiles of variants."""
+    columns = ("", "footprints", "vertices, median", "95%", "maximum", "holes per footprint", "F1", "difference")
+    table = Table(*columns, "precision", "recall", "regularised", "ms per footprint", title=title, box=box.MARKDOWN)
     first: Float[np.ndarray, " resamples"] | None = None
-    for name, runs in measured.items():
-        f1, precision, recall = scores_of(np.stack([run.counts for run in runs]), blocks)
-        vertices, holes = (np.concatenate([getattr(run, key) for run in runs]) for key in ("vertices", "holes"))
+    for row, name in enumerate(VARIANTS):
+        runs = [[tile[row] for tile in tiles] for tiles in measured]
+        tiles = [tile for run in runs for tile in run]
+        f1, precision, recall = scores_of(np.array([[tile.counts for tile in run] for run in runs]), blocks)
+        vertices, holes = (np.concatenate([getattr(tile, key) for tile in tiles]) for key in ("vertices", "holes"))
         gain = "" if first is None else with_interval(f1 - first, "+")
         first = f1 if first is None else first
-        changed, seconds = sum(run.changed for run in runs), sum(run.seconds for run in runs)
+        changed, seconds = sum(tile.changed for tile in tiles), sum(tile.seconds for tile in tiles)
         shape = [f"{np.median(vertices):.0f}", f"{np.quantile(vertices, 0.95):.0f}", str(vertices.max())]
         regular = [f"{changed / len(vertices):.0%}", f"{1000 * seconds / len(vertices):.1f}"] if seconds else ["", ""]
         scores = [with_interval(f1), gain, f"{precision[0]:.3f}", f"{recall[0]:.3f}"]

@@ -68,11 +68,8 @@ def test_a_wall_at_45_degrees_stays_one():
 def test_row_houses_go_on_sharing_their_walls(simplify):
     houses = [placed(shapely.box(left, 0, left + 9, 12 + shift), 20) for left, shift in ((0, 0), (9, 3), (18, 0))]
     before = stairs(*houses)
-    before = (
-        shapely.transform(simplify_outlines(before / PIXEL, simplify, 0.0), lambda xy: xy * PIXEL)
-        if simplify
-        else before
-    )
+    in_pixels = shapely.transform(before, lambda xy: xy / PIXEL)
+    before = shapely.transform(simplify_outlines(in_pixels, simplify, 0.0), lambda xy: xy * PIXEL)
     after = regularize(before)
     assert not any(new.equals(old) for new, old in zip(after, before, strict=True))
     for one, other in ((0, 1), (1, 2)):
@@ -94,7 +91,7 @@ def test_a_circle_stays(radius):
 
 def test_a_building_that_does_not_fit_stays_and_its_neighbour_keeps_the_shared_wall():
     ring = shapely.Point(30, 30).buffer(14)
-    house = shapely.box(30, 22, 58, 38).difference(ring)
+    house = rotate(shapely.box(30, 22, 75, 38), 10, origin=(30, 30)).difference(ring)
     before = stairs(ring, house)
     after = regularize(before)
     assert after[0].equals(before[0])
@@ -116,13 +113,13 @@ def crowd(seed):
     """Return noisy buildings in metres, many of which touch, as a network and a watershed give them."""
     rng = np.random.default_rng(seed)
     shapes = [
-        placed(shapely.box(x, y, x + rng.uniform(6, 14), y + rng.uniform(6, 12)), 17)
-        for x in range(-30, 60, 9)
-        for y in range(-30, 60, 12)
+        placed(shapely.box(x, y, x + rng.uniform(9, 16), y + rng.uniform(9, 15)), 17)
+        for x in range(-30, 60, 13)
+        for y in range(-30, 60, 17)
     ]
     labels = rasterize_instances(np.array([scale(one, 2, 2, origin=(0, 0)) for one in shapes]), 260, 260)
     noise = ndimage.gaussian_filter(rng.normal(size=labels.shape), 2) * 4
-    labels = np.where(ndimage.gaussian_filter((labels > 0).astype(float), 1.5) + 0.3 * noise > 0.5, labels, 0)
+    labels = np.where(ndimage.gaussian_filter((labels > 0).astype(float), 1.5) + 0.2 * noise > 0.5, labels, 0)
     polygons = simplify_outlines(polygonize(labels.astype(np.int32))[0], 1.0, 40.0)
     return shapely.transform(polygons[shapely.area(polygons) > 80], lambda xy: xy * PIXEL + (430_000, 5_700_000))
 
@@ -132,7 +129,7 @@ def test_areas_are_kept_and_nothing_new_overlaps(seed):
     before = crowd(seed)
     after = regularize(before)
     changed = ~shapely.equals(before, after)
-    assert len(before) > 30
+    assert len(before) > 20
     assert changed.mean() > 0.3
     assert shapely.is_valid(after).all()
     assert (shapely.get_type_id(after) == shapely.GeometryType.POLYGON).all()
@@ -147,7 +144,7 @@ def test_areas_are_kept_and_nothing_new_overlaps(seed):
         for some in (before, after)
     ]
     shares = walls[0] > 4
-    assert shares.sum() > 5
+    assert shares.sum() > 3
     assert (walls[1][shares] > 0.5 * walls[0][shares]).all()
     assert regularize(before[:0]).size == 0
 

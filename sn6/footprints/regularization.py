@@ -42,7 +42,7 @@ def regularize(polygons: Shaped[np.ndarray, "n"]) -> Shaped[np.ndarray, "n"]:
     """
     if not len(polygons):
         return polygons
-    origin = np.round(shapely.total_bounds(polygons)[:2])  # small numbers keep their decimals
+    origin = np.maximum(np.floor(shapely.total_bounds(polygons)[:2]), 0)  # what stays keeps all of its digits
     polygons = noded(shapely.transform(polygons, lambda xy: xy - origin))
     walls = walls_of(simplify_walls(polygons, walls_of(polygons), DIRECTION_TOLERANCE, 0.0))
     axes = axes_of(walls)
@@ -179,7 +179,8 @@ def plan_of(walls: Walls, direction: Float64[np.ndarray, " n"], stays: Bool[np.n
     is_short = np.abs(steps) < np.where(eighths % 2, MIN_DIAGONAL, MIN_WALL)
     is_short &= ~is_fixed[ends].any(axis=0)
     links = coo_array((np.ones(is_short.sum()), tuple(ends[:, is_short])), shape=(points, points))
-    count, corner = connected_components(links, directed=False)
+    count, number = connected_components(links, directed=False)
+    corner = number.astype(np.int64)
     xy = np.empty((points, 2))
     xy[walls.point] = walls.xy
     sizes = np.bincount(corner, minlength=count)
@@ -192,7 +193,7 @@ def plan_of(walls: Walls, direction: Float64[np.ndarray, " n"], stays: Bool[np.n
     is_turned = kept & ~fixed_corner[ends].all(axis=0)
     angle = (main + eighths * np.pi / 4)[is_turned] + np.pi / 2
     normal = np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    return TurningPlan(corner[walls.point].astype(np.int64), place, fixed_corner, flat, first[is_turned], normal)
+    return TurningPlan(corner[walls.point], place, fixed_corner, flat, first[is_turned], normal)
 
 
 def is_flat(
