@@ -2,7 +2,7 @@
 
     python -m benchmarks.outlines checkpoint=[RUN,...] root=ARCHIVE          (--help lists its keys)
 
-The outputs of every test tile are predicted once. Each variant makes footprints from them at the operating point of the
+The outputs of each test tile are predicted once. Each variant makes footprints from them at the operating point of the
 run but for the fields that it names, and `regularize` those of a tile at once, as sn6.predict does.
 
 Assumptions: images are not flipped, and arithmetic is in single precision. Vertices and holes are those of all
@@ -19,6 +19,7 @@ from typing import Annotated, NamedTuple
 import numpy as np
 import shapely
 from jaxtyping import Float, Int64
+from pydantic import PositiveInt
 from rich import box
 from rich.console import Console
 from rich.progress import track
@@ -77,6 +78,7 @@ def outlines(
     checkpoint: Annotated[list[Path] | Path, "runs, checkpoints or weights.safetensors; each by itself, as seeds"],
     root: Annotated[Path, "archive whose test tiles have labels, such as a simulated one"],
     out: Annotated[Path, "folder of the outputs; the same command resumes"] = Path("outputs/outlines"),
+    tiles: Annotated[PositiveInt | None, "only so many test tiles, the first ones; null is all"] = None,
     allow: Annotated[list[str] | str | None, "as of sn6.predict"] = None,
     device: Annotated[str, "of the networks: auto, cpu, cuda or cuda:N"] = "auto",
 ) -> None:
@@ -87,7 +89,13 @@ def outlines(
     """
     paths = checkpoint if isinstance(checkpoint, list) else [checkpoint]
     plans = [
-        plan_of(find_weights(path, "checkpoint", FINAL_WEIGHTS), as_tuple(allow) or (), root, out / str(number), device)
+        plan_of(
+            (find_weights(path, "checkpoint", FINAL_WEIGHTS), as_tuple(allow) or ()),
+            root,
+            out / str(number),
+            device,
+            tiles,
+        )
         for number, path in enumerate(paths)
     ]
     images = plans[0][0].images
@@ -101,20 +109,20 @@ def outlines(
     Console(width=None if sys.stdout.isatty() else 200).print(table_of(measured, blocks, title))
 
 
-def plan_of(file: Path, allow: tuple[str, ...], root: Path, out: Path, device: str) -> tuple[Plan, Heads]:
-    """Store the outputs of a network for all test tiles, and return their plan and its heads."""
-    network = load_network(file, allow)
-    images = tuple(archive_images(SpaceNet6(root), "test_public", network.source, None))
+def plan_of(
+    checkpoint: tuple[Path, tuple[str, ...]], root: Path, out: Path, device: str, tiles: int | None = None
+) -> tuple[Plan, Heads]:
+    """Store the outputs of a network for the test tiles, and return their plan and its heads."""
+    network = load_network(*checkpoint)
+    images = tuple(archive_images(SpaceNet6(root), "test_public", network.source, None))[:tiles]
     window, averaging = window_and_overlap(None, None, network), Averaging(False, (1.0,), "32-true")
-    plan = Plan((file,), allow, images, *window, averaging, network.polygonizer, 1, out, None)
+    plan = Plan((checkpoint[0],), checkpoint[1], images, *window, averaging, network.polygonizer, 1, out, None)
     claim_folder(out, plan.settings())
     predict_missing(plan, list_devices(device, 1)[0])
     return plan, network.heads
 
 
-def footprints_of(
-    plan: Plan, heads: Heads, number: int, fields: dict[str, float], is_regularized: bool
-) -> Footprints:
+def footprints_of(plan: Plan, heads: Heads, number: int, fields: dict[str, float], is_regularized: bool) -> Footprints:
     """Return the footprints of a tile, with valid polygons."""
     image = plan.images[number]
     maps, valid = read_maps(plan.mosaic(number).read, heads, slice(0, image.height), slice(0, image.width))

@@ -1,6 +1,6 @@
 """Draw one place with its ground truth and with the outlines of each kind, from the outputs of `benchmarks.outlines`.
 
-    python -m benchmarks.outlines_picture checkpoint=RUN root=ARCHIVE          (--help lists its keys)
+python -m benchmarks.outlines_picture checkpoint=RUN root=ARCHIVE          (--help lists its keys)
 """
 
 from dataclasses import replace
@@ -19,7 +19,7 @@ from sn6.checkpoints.loading import find_weights
 from sn6.checkpoints.run_files import FINAL_WEIGHTS
 from sn6.cli import run_command
 from sn6.plots.rendering import render_background
-from sn6.plots.tiles import outline, save_figure
+from sn6.plots.tiles import outline
 from sn6.prediction.networks import load_network
 
 KINDS = {
@@ -39,7 +39,7 @@ def outlines_picture(
 ) -> None:
     """Draw the ground truth and the outlines of each kind over the radar image."""
     file = find_weights(checkpoint, "checkpoint", FINAL_WEIGHTS)
-    plan, heads = plan_of(file, (), root, outputs / "0", "cpu")
+    plan, heads = plan_of((file, ()), root, outputs / "0", "cpu")
     image, truth = replace(plan.images[tile], rotated=False), labels_of(plan.images[tile]).polygons
     pixels, valid = image.read(slice(0, image.height), slice(0, image.width))
     picture = render_background(np.ascontiguousarray(pixels), valid, load_network(file, ()).source.band_names)
@@ -47,7 +47,7 @@ def outlines_picture(
     for name, kind in KINDS.items():
         panels[name] = footprints_of(plan, heads, tile, *kind).polygons
     place = densest(truth, width / image.pixel_metres)
-    save_figure(draw(picture, panels, place), out)
+    draw(picture, panels, place).savefig(out, dpi=90, bbox_inches="tight")
     print(out)
 
 
@@ -62,14 +62,14 @@ def densest(polygons: Shaped[np.ndarray, "n"], width: float) -> shapely.Polygon:
 def draw(picture: np.ndarray, panels: dict[str, Shaped[np.ndarray, "_"]], place: shapely.Polygon) -> Figure:
     """Draw each panel at the place, in pixels of the picture."""
     left, top, right, bottom = place.bounds
-    figure = Figure(figsize=(4 * len(panels), 4.4), layout="constrained")
+    figure = Figure(figsize=(3 * len(panels), 3.4), layout="constrained")
     for axes, (name, polygons) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
         axes.imshow(picture, cmap="gray", vmin=0, vmax=1)
         near = polygons[shapely.intersects(polygons, place)]
         colour = "lime" if name == "ground truth" else "cyan"
         axes.add_collection(outline(near, facecolors="none", edgecolors=colour, linewidths=1.3), autolim=False)
         vertices = shapely.get_num_coordinates(near) - shapely.get_num_interior_rings(near) - 1
-        axes.set_title(f"{name}\nmedian {np.median(vertices):.0f} vertices", fontsize=10)
+        axes.set_title(f"{name}\nmedian {np.median(vertices):.0f} vertices", fontsize=8)
         axes.set_xlim(left, right)
         axes.set_ylim(bottom, top)
         axes.set_axis_off()
