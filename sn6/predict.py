@@ -87,6 +87,14 @@ def predict(
     ] = None,
     min_area: Annotated[NonNegativeFloat | None, "minimum area in m²; null is the checkpoint's"] = None,
     simplify: Annotated[NonNegativeFloat | None, "tolerance of the outlines in m; null is the checkpoint's"] = None,
+    fill_holes: Annotated[NonNegativeFloat | None, "m²: smaller holes are filled; null is the checkpoint's"] = None,
+    opening: Annotated[
+        NonNegativeFloat | None,
+        "radius in m of a disc that removes spikes and bridges narrower than it; null is the checkpoint's",
+    ] = None,
+    regularize: Annotated[
+        bool, "right angles and angles of 45° along the main direction of each building, shared walls stay shared"
+    ] = False,
     merge: Annotated[
         bool | None,
         "write one footprint per building of overlapping images, to merged.*; null: where images= overlap",
@@ -184,7 +192,13 @@ def predict(
     if merge is None:
         merge = root is None and bool(products.on_ground) and overlap_on_ground(found)
     check_products(products, found, merge)
-    fields = {"threshold": threshold, "min_area": min_area, "simplify": simplify}
+    fields = {
+        "threshold": threshold,
+        "min_area": min_area,
+        "simplify": simplify,
+        "fill_holes": fill_holes,
+        "opening": opening,
+    }
     plan = Plan(
         files,
         allowed,
@@ -200,6 +214,7 @@ def predict(
         merge,
         register,
         raster_maps,
+        regularize,
     )
     if is_fused and root is not None:
         check_sides(plan.layout, [network.training_area for network in networks])

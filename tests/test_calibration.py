@@ -138,6 +138,8 @@ def test_the_own_candidates_are_tried_coarse_to_fine(bright_root, tmp_path):
     assert coarse == [Threshold(*pair) for pair in product(*Threshold.candidates.values())]
     assert fine
     assert not set(fine) & set(coarse)
+    assert {(point.fill_holes, point.opening) for point in coarse} == {(0.0, 0.0)}
+    assert {(point.fill_holes, point.opening) for point in fine} == {*product((0.0, 20.0), (0.0, 1.5))}
     assert all(round(point.threshold * 20, 9).is_integer() and point.min_area % 10 == 0 for point in fine)
     assert list(choice.scores) == [*coarse, *fine]
     assert choice.scores[choice.point.polygonizer].f1 == choice.point.f1
@@ -217,7 +219,8 @@ def test_the_reported_scores_are_cross_fitted_and_the_stored_point_is_not(bright
     # the north wants the dim buildings, the south not the dim blobs
     assert sorted(half["threshold"] for half in point["halves"]) == [0.5, 0.8]
     state = torch.load(bright / "checkpoints/best.ckpt", weights_only=True)["callbacks"]["PolygonF1"]
-    assert state["polygons"] == {key: point[key] for key in ("_target_", "threshold", "min_area", "simplify")}
+    fields = ("threshold", "min_area", "simplify", "fill_holes", "opening")
+    assert state["polygons"] == {key: point[key] for key in ("_target_", *fields)}
     data = make_datamodule(column_root, mean=[MEAN] * 4, std=[STD] * 4)
     data.setup()
     tiles, stored = data.fold.validation, Threshold(point["threshold"], point["min_area"], point["simplify"])

@@ -8,8 +8,9 @@ from scipy import ndimage
 from scipy.special import expit
 
 from sn6.footprints import rotate_polygons
-from sn6.footprints.polygonize import polygonize, simplify_polygons
+from sn6.footprints.polygonize import polygonize
 from sn6.footprints.threshold import Threshold
+from sn6.footprints.walls import simplify_outlines
 from sn6.targets.rasterize import rasterize_instances
 
 
@@ -169,22 +170,22 @@ def test_simplified_outlines_stay_valid_close_and_large_enough(seed):
 
 def test_an_outline_that_would_fall_below_the_minimum_area_is_unchanged():
     stairs = polygonize(np.tril(np.ones((12, 12), dtype=np.int32)))[0]  # 78 px, as a triangle 72
-    assert simplify_polygons(stairs, 1.0, 70.0)[0].area < 78
-    assert simplify_polygons(stairs, 1.0, 78.0)[0].area == 78
+    assert simplify_outlines(stairs, 1.0, 70.0)[0].area < 78
+    assert simplify_outlines(stairs, 1.0, 78.0)[0].area == 78
 
 
 def test_an_outline_that_would_vanish_is_unchanged():
     slab = np.array([shapely.box(0, 0, 30, 1)])
-    assert simplify_polygons(slab, 5.0, 0.0)[0].equals(slab[0])
+    assert simplify_outlines(slab, 5.0, 0.0)[0].equals(slab[0])
 
 
 def test_an_outline_of_more_than_the_maximum_of_vertices_is_unchanged():
     comb = np.ones((12, 12_001), dtype=np.int32)
     comb[0, 1::2] = 0
     short = polygonize(comb[:, :1001])[0]
-    assert shapely.get_num_coordinates(simplify_polygons(short, 2.0, 0.0))[0] < shapely.get_num_coordinates(short)[0]
+    assert shapely.get_num_coordinates(simplify_outlines(short, 2.0, 0.0))[0] < shapely.get_num_coordinates(short)[0]
     outline = shapely.normalize(polygonize(comb)[0])
-    assert simplify_polygons(outline, 2.0, 0.0)[0].equals_exact(outline[0])
+    assert simplify_outlines(outline, 2.0, 0.0)[0].equals_exact(outline[0])
 
 
 @pytest.mark.timeout(60)

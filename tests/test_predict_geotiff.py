@@ -1,15 +1,19 @@
 """Predict GeoTIFFs of any size with `python -m sn6.predict`: windows, averaging, rotation and merging."""
 
+import json
+
 import geopandas
 import numpy as np
 import pytest
 import rasterio
+import shapely
 import torch
 from helpers.handmade import speckle, write_tif
 from helpers.networks import normalised, random_network, texture, write_network
 from scipy.special import expit
 
 from sn6.footprints.ground import to_ground
+from sn6.footprints.regularization import regularize
 from sn6.formats.challenge_csv import read_proposals
 
 
@@ -142,3 +146,19 @@ def test_merged_footprints_are_one_per_building(sn6_predict, tmp_path):
     covered = merged.union_all().buffer(1)
     assert each.union_all().difference(covered).area < 0.5 * each.union_all().area
     assert len(geopandas.read_file(tmp_path / "out/merged.geojson")) == len(merged)
+
+
+def test_files_contain_the_regularised_footprints(sn6_predict, area, tmp_path):
+    path, _ = area
+    fields = (f"images={path}", "fill_holes=5", "opening=1", "merge=true")
+    for name, more in (("plain", ()), ("regular", ("regularize=true",))):
+        assert sn6_predict(*fields, *more, f"out={tmp_path}/{name}").status == 0
+    plain, regular = (read_proposals(tmp_path / name / "proposals.csv")["area"] for name in ("plain", "regular"))
+    expected = shapely.transform(regularize(shapely.transform(plain.polygons, lambda xy: xy / 2)), lambda xy: xy * 2)
+    assert shapely.area(shapely.symmetric_difference(expected, regular.polygons)).max() < 0.1
+    assert (plain.confidences == regular.confidences).all()
+    settings = json.loads((tmp_path / "regular/prediction.json").read_text())
+    assert "regularize" in str(settings)
+    tables = [geopandas.read_parquet(tmp_path / f"regular/{name}.parquet") for name in ("footprints", "merged")]
+    assert [len(table) for table in tables] == [len(plain)] * 2
+    assert all(table.geometry.is_valid.all() for table in tables)

@@ -101,14 +101,27 @@ def grid(polygonizer: Polygonizer, candidates: Candidates) -> list[Polygonizer]:
     ]
 
 
-def grid_around(best: Polygonizer, candidates: Candidates) -> list[Polygonizer]:
-    """Return a grid of half the distance around a point of the first grid: its values, and the middles beside them."""
+def grid_around(best: Polygonizer, candidates: Candidates, refinements: Candidates) -> list[Polygonizer]:
+    """Return the points of the second grid, around a point of the first.
+
+    They have its values and the middles beside them, half of the distance, and its values with all refinements.
+    """
     near = {}
     for name, values in candidates.items():
         at = values.index(getattr(best, name))
         middles = [round((one + other) / 2, DIGITS) for one, other in pairwise(values)]
         near[name] = sorted({values[at], *middles[max(at - 1, 0) : at + 1]})
-    return grid(best, near)
+    areas = {name: values for name, values in near.items() if name == "min_area"}
+    return list(dict.fromkeys([*grid(best, near), *grid(best, {**refinements, **areas})]))
+
+
+def refinements_of(polygonizer: Polygonizer, candidates: Candidates) -> Candidates:
+    """Return the values of further fields to try around the best candidate, ascending, with those of the config."""
+    return {
+        name: sorted({getattr(polygonizer, name), *values})
+        for name, values in polygonizer.refinements.items()
+        if name not in candidates
+    }
 
 
 def best_point(scores: Scores, config: Polygonizer, fields: Sequence[str]) -> Polygonizer:

@@ -11,7 +11,16 @@ import shapely
 import torch
 from jaxtyping import Bool, Int, Int32
 
-from sn6.callbacks.operating_point import Choice, Point, Scores, best_point, candidates_of, grid, grid_around
+from sn6.callbacks.operating_point import (
+    Choice,
+    Point,
+    Scores,
+    best_point,
+    candidates_of,
+    grid,
+    grid_around,
+    refinements_of,
+)
 from sn6.data.cross_fitting import Half
 from sn6.data.dataset import TileDataset
 from sn6.footprints.polygonizer import Maps, Polygonizer
@@ -26,7 +35,7 @@ class PointSearch:
 
     Points are compared by the IoU of pixels, which is cheaper than that of polygons. The polygonizer's own candidates
     are a coarse grid: a second pass over the tiles tries a finer one around the best point of each half, and of all
-    tiles.
+    tiles, and there the polygonizer's refinements too.
 
     Args:
         dataset: the tiles, of which only the labels are read
@@ -91,14 +100,15 @@ class PointSearch:
             config: polygonizer of the config
         """
         candidates, self.tables = candidates_of(config, self.given), []
-        fields, everything = tuple(candidates), np.concatenate([half.tiles for half in self.halves])
+        refinements = refinements_of(config, candidates) if self.given is None else {}
+        fields, everything = (*refinements, *candidates), np.concatenate([half.tiles for half in self.halves])
         choosers = [everything, *(half.choosers for half in self.halves)]
         self.points = grid(config, candidates)
         predict()
         tried = [self.points] * len(choosers)
         if self.given is None:
             coarse = [best_point(self.scores(tiles), config, fields) for tiles in choosers]
-            finer = [grid_around(point, candidates) if point in self.points else [] for point in coarse]
+            finer = [grid_around(point, candidates, refinements) if point in self.points else [] for point in coarse]
             tried = [[*self.points, *points] for points in finer]
             new = {point for points in finer for point in points}.difference(self.points)
             self.points = sorted(new, key=attrgetter(*fields))

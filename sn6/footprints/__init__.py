@@ -5,8 +5,8 @@ and column c is the square from (c, r) to (c + 1, r + 1).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from dataclasses import dataclass, fields
+from typing import Any, TypeAlias
 
 import numpy as np
 import shapely
@@ -41,6 +41,16 @@ class Footprints:
         optional = (self.classes, self.looks, self.heights)
         of_chosen = (None if column is None else column[chosen] for column in optional)
         return Footprints(self.polygons[chosen], self.confidences[chosen], *of_chosen)
+
+    @staticmethod
+    def concatenated(chunks: Sequence["Footprints"]) -> "Footprints":
+        """Return the footprints of several chunks, at least one, of which all have a column or none has it."""
+
+        def column(name: str) -> Any:
+            values = [getattr(chunk, name) for chunk in chunks]
+            return None if values[0] is None else np.concatenate(values)
+
+        return Footprints(*(column(field.name) for field in fields(Footprints)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -44,19 +44,22 @@ def footprints_by_blocks(
             maps, valid = read(slice(top, bottom), slice(left, right))
             inner = [(0, top > 0), (-1, bottom < height), (np.s_[:, 0], left > 0), (np.s_[:, -1], right < width)]
             open_sides = [side for side, is_inner in inner if is_inner]
-            components, count = ndimage.label(polygonizer.is_building(maps, valid))
+            building = polygonizer.is_building(maps, valid)
+            components, count = ndimage.label(building)
             is_cut = touches(open_sides, components, count)[components]
-            regions = polygonizer.regions(maps, np.where(is_cut, 0, components), pixel_size)
+            regions = polygonizer.regions(maps, np.where(is_cut, 0, components), valid & ~building, pixel_size)
             yield regions.moved(left, top).footprints(min_area, simplify, pixel_size)
             classes = class_probabilities(maps)
             parts, numbers = trace_regions(np.where(is_cut, components, 0), maps["mask"][0], 0, open_sides, classes)
             cut.add_block(parts.moved(left, top), numbers, left, -1 in open_sides)
         joined = cut.finish_row()
-        if not polygonizer.divides:
+        if not polygonizer.changes_components:
             yield joined.footprints(min_area, simplify, pixel_size)
             continue
-        for component in joined.polygons[joined.sizes > min_pixels - 1]:
-            yield divide(component, read, polygonizer, pixel_size).footprints(min_area, simplify, pixel_size)
+        with_holes = shapely.area(shapely.polygons(shapely.get_exterior_ring(joined.polygons)))
+        for component in joined.polygons[with_holes > min_pixels - 1]:
+            regions = buildings_in(component, read, (height, width), polygonizer, pixel_size)
+            yield regions.footprints(min_area, simplify, pixel_size)
 
 
 def touches(
@@ -70,15 +73,29 @@ def touches(
     return result
 
 
-def divide(component: shapely.Polygon, read: Read, polygonizer: Polygonizer, pixel_size: float) -> Regions:
-    """Return the buildings in a component, from its outline in pixels of the image."""
-    left, top, right, bottom = map(int, component.bounds)
+def buildings_in(
+    component: shapely.Polygon, read: Read, size: tuple[int, int], polygonizer: Polygonizer, pixel_size: float
+) -> Regions:
+    """Return the buildings in a component of an image, from its outline in pixels.
+
+    Its maps are read with a pixel around it, so that it touches a border of what is read only at one of the image.
+
+    Args:
+        component: the outline
+        read: as of `footprints_by_blocks`
+        size: height and width of the image in pixels
+        polygonizer: from maps to footprints
+        pixel_size: m
+    """
+    left, top = (max(int(edge) - 1, 0) for edge in component.bounds[:2])
+    right, bottom = (min(int(edge) + 1, side) for edge, side in zip(component.bounds[2:], size[::-1], strict=True))
     maps, valid = read(slice(top, bottom), slice(left, right))
-    components, _ = ndimage.label(polygonizer.is_building(maps, valid))
+    building = polygonizer.is_building(maps, valid)
+    components, _ = ndimage.label(building)
     inside = shapely.point_on_surface(component)
     number = components[int(inside.y) - top, int(inside.x) - left]
     of_component = np.where(components == number, components, 0)
-    return polygonizer.regions(maps, of_component, pixel_size).moved(left, top)
+    return polygonizer.regions(maps, of_component, valid & ~building, pixel_size).moved(left, top)
 
 
 class CutRegions:

@@ -1,4 +1,4 @@
-"""Convert labelled regions to polygons: their outlines along the pixel edges, simplified."""
+"""Convert labelled regions to polygons: their outlines along the pixel edges, simplified, with shared walls once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,8 +10,7 @@ from jaxtyping import Float32, Float64, Int32, Int64, Shaped
 from scipy import ndimage
 
 from sn6.footprints import Footprints
-
-MAX_VERTICES = 20_000  # more than any building has; simplifying the outlines of a map of noise would take seconds
+from sn6.footprints.walls import simplify_outlines
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,11 +47,11 @@ class Regions:
 
         Args:
             min_area: m²; a region of exactly this area is kept
-            simplify: tolerance of the outlines in m
+            simplify: tolerance of the outlines in m; two regions that share a wall share the simplified one
             pixel_size: m
         """
         large = self[self.sizes * pixel_size**2 >= min_area]
-        polygons = simplify_polygons(large.polygons, simplify / pixel_size, min_area / pixel_size**2)
+        polygons = simplify_outlines(large.polygons, simplify / pixel_size, min_area / pixel_size**2)
         classes = large.class_sums.argmax(axis=1) + 1 if large.class_sums.shape[1] else None
         return Footprints(polygons, large.sums / large.sizes, classes)
 
@@ -93,29 +92,6 @@ def trace_regions(
     for column, values in enumerate(() if classes is None else classes):
         class_sums[:, column] = sums(values)
     return Regions(_outlines(regions)[0], sizes[kept], sums(probability), class_sums), regions
-
-
-def simplify_polygons(polygons: Shaped[np.ndarray, "n"], tolerance: float, min_area: float) -> Shaped[np.ndarray, "n"]:
-    """Simplify polygons by the algorithm of Douglas and Peucker (1973).
-
-    A polygon is left unchanged where the simplified one would be invalid, empty, in parts or smaller than `min_area`:
-    the score drops small polygons, and simplifying must not lose a building. So is one with more than `MAX_VERTICES`.
-
-    Args:
-        polygons: valid shapely Polygons
-        tolerance: maximum distance of the new outline from the old corners in px; smaller holes may close
-        min_area: px²
-    """
-    # The result depends on the corner that a ring begins with: normalised, it is the leftmost one in every case.
-    polygons = shapely.normalize(polygons)
-    # GEOS repairs the polygons that this makes. Its topology-preserving simplification takes minutes on a polygon with
-    # 100,000 holes, which the map of an untrained network may contain, and even this one takes seconds.
-    simple = polygons.copy()
-    few = shapely.get_num_coordinates(polygons) <= MAX_VERTICES
-    simple[few] = shapely.simplify(polygons[few], tolerance, preserve_topology=False)
-    areas = shapely.area(simple)
-    usable = (shapely.get_type_id(simple) == shapely.GeometryType.POLYGON) & shapely.is_valid(simple)
-    return np.where(usable & (areas > 0) & (areas >= min_area), simple, polygons)
 
 
 def polygonize(

@@ -13,6 +13,7 @@ from scipy import ndimage
 from sn6.cli import check_arguments
 from sn6.errors import UserError
 from sn6.footprints import Footprints
+from sn6.footprints.morphology import fill_holes, open_mask
 from sn6.footprints.polygonize import Regions, trace_regions
 
 Maps: TypeAlias = Mapping[str, Float32[np.ndarray, "_ height width"]]  # name of the head → map after its activation
@@ -26,6 +27,7 @@ class Polygonizer(ABC):
     """Turn maps into footprints: components of building pixels, divided into buildings by `split`.
 
     A pixel is building where the map `mask`, the probability of building, is above `threshold` and the pixel is valid.
+    Small holes of components are filled, then spikes and thin bridges removed by an opening, before they are divided.
     What `split` does inside a component depends on the component alone, so that an image gives the same footprints in
     blocks as at once (`sn6.footprints.blocks`). Subclasses are frozen dataclasses: the calibration varies their fields,
     and checkpoints and metrics.json contain them.
@@ -34,9 +36,12 @@ class Polygonizer(ABC):
         threshold: probability; a pixel above it is building
         min_area: minimum area of a footprint in m²; a smaller region is dropped
         simplify: maximum distance in m between the simplified outline and the pixel edges; 0 keeps the pixel edges
+        fill_holes: m²; holes of a component smaller than this are filled, unless other components or nodata are in them
+        opening: radius in m of a disc; what it does not reach inside of a component is no part of it
         needs: names of the maps that it reads
         uses: names of the maps that it reads where the heads have them
         candidates: field → values that the calibration tries first
+        refinements: field → values that it tries then, around the best of the first
         divides: whether a component may become several buildings
 
     Raises:
@@ -46,6 +51,8 @@ class Polygonizer(ABC):
     threshold: Probability = 0.5
     min_area: NonNegative = 20.0
     simplify: NonNegative = 0.5
+    fill_holes: NonNegative = 0.0
+    opening: NonNegative = 0.0
 
     needs: ClassVar[tuple[str, ...]] = ("mask",)
     uses: ClassVar[tuple[str, ...]] = ()
@@ -53,6 +60,7 @@ class Polygonizer(ABC):
         "threshold": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
         "min_area": (20.0, 40.0, 60.0, 80.0),
     }
+    refinements: ClassVar[Mapping[str, tuple[float, ...]]] = {"fill_holes": (0.0, 20.0), "opening": (0.0, 1.5)}
     divides: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -72,14 +80,18 @@ class Polygonizer(ABC):
             Footprints of at least the minimum area. The confidence is the mean probability of the region's pixels, the
             class, where there is a map `classes`, that of the highest mean probability.
         """
-        components, _ = ndimage.label(self.is_building(maps, valid))  # 4-connected by default
-        return self.regions(maps, components, pixel_size).footprints(self.min_area, self.simplify, pixel_size)
+        building = self.is_building(maps, valid)
+        components, _ = ndimage.label(building)  # 4-connected by default
+        regions = self.regions(maps, components, valid & ~building, pixel_size)
+        return regions.footprints(self.min_area, self.simplify, pixel_size)
 
     def instances(
         self, maps: Maps, valid: Bool[np.ndarray, "height width"], pixel_size: float
     ) -> Int32[np.ndarray, "height width"]:
         """Return the number of the building at each pixel, from 1 and without gaps; arguments as for a call."""
-        labels = self.split(maps, ndimage.label(self.is_building(maps, valid))[0], pixel_size)
+        building = self.is_building(maps, valid)
+        components = self.clean(ndimage.label(building)[0], valid & ~building, pixel_size)
+        labels = self.split(maps, components, pixel_size)
         sizes = np.bincount(labels.ravel())
         kept = (sizes > 0) & (sizes * pixel_size**2 >= self.min_area)
         kept[0] = False
@@ -89,11 +101,42 @@ class Polygonizer(ABC):
         """Return which pixels are building."""
         return (maps["mask"][0] > self.threshold) & valid
 
-    def regions(self, maps: Maps, components: Int32[np.ndarray, "height width"], pixel_size: float) -> Regions:
-        """Return the regions of the buildings in numbered components, with few that are below the minimum area."""
-        labels = self.split(maps, components, pixel_size)
+    def regions(
+        self,
+        maps: Maps,
+        components: Int32[np.ndarray, "height width"],
+        is_ground: Bool[np.ndarray, "height width"],
+        pixel_size: float,
+    ) -> Regions:
+        """Return the regions of the buildings in numbered components, with few that are below the minimum area.
+
+        Args:
+            maps: of the heads
+            components: numbers of all 4-connected components of building pixels or of some, from 1; 0 elsewhere
+            is_ground: whether a pixel is valid and of no component
+            pixel_size: m
+        """
+        labels = self.split(maps, self.clean(components, is_ground, pixel_size), pixel_size)
         classes = class_probabilities(maps)
         return trace_regions(labels, maps["mask"][0], self.min_area / pixel_size**2, classes=classes)[0]
+
+    @property
+    def changes_components(self) -> bool:
+        """Return whether the buildings in a component are not the component as it is."""
+        return self.divides or self.fill_holes > 0 or self.opening > 0
+
+    def clean(
+        self,
+        components: Int32[np.ndarray, "height width"],
+        is_ground: Bool[np.ndarray, "height width"],
+        pixel_size: float,
+    ) -> Int32[np.ndarray, "height width"]:
+        """Return the components without small holes, spikes and thin bridges; arguments as for `regions`."""
+        if self.fill_holes:
+            components = fill_holes(components, is_ground, self.fill_holes / pixel_size**2)
+        if self.opening:
+            components, _ = ndimage.label(open_mask(components > 0, self.opening / pixel_size))
+        return components
 
     @abstractmethod
     def split(

@@ -253,7 +253,7 @@ def common_polygonizer(networks: Sequence[TrainedNetwork], **given: float | None
         values = [getattr(trained.polygonizer, name) for trained in networks]
         if len(set(values)) == 1:
             continue
-        if name not in first.candidates:
+        if name not in {**first.candidates, **first.refinements}:
             advice = f"give {name}=..." if name in given else "average networks that share it"
             raise UserError(
                 f"the checkpoints have different values of {name}: {', '.join(map(str, values))}; {advice}",

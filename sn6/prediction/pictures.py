@@ -19,8 +19,8 @@ from sn6.plots.rendering import render_background
 from sn6.plots.tile_selection import evenly_spaced
 from sn6.plots.tiles import outline, save_figure
 from sn6.prediction.images import Image
-from sn6.prediction.partial_results import read_part
 from sn6.prediction.plan import Plan
+from sn6.prediction.regular_results import read_footprints
 
 MAX_LENGTH = 1800  # pixels; of a higher or wider image the middle is drawn
 
@@ -32,7 +32,8 @@ def draw_pictures(folder: Path, plan: Plan, source: Source, number: int) -> None
         rows, columns = middle(image.height), middle(image.width)
         pixels, valid = image.read(rows, columns)
         picture = render_background(np.ascontiguousarray(pixels), valid, source.band_names)
-        footprints = [select_within(chunk, rows, columns) for chunk in read_part(plan.part(i))]
+        chunks = read_footprints(plan.part(i), image.pixel_metres, plan.regularize)
+        footprints = [select_within(chunk, rows, columns) for chunk in chunks]
         maps = {} if plan.rasters is None else read_maps(plan.rasters / f"{image.image_id}.tif", rows, columns)
         figure = footprints_figure(picture, footprints, title_of(image, rows, columns), maps)
         save_figure(figure, folder / f"{image.image_id}.png")

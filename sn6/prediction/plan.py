@@ -42,6 +42,7 @@ class Plan:
         merge: whether to write one footprint for each building of overlapping images too
         register: whether images that are fused are moved onto each other first
         raster_maps: names of the maps in the probability rasters
+        regularize: whether footprints are regularised, see `sn6.footprints.regularization`
     """
 
     checkpoints: tuple[Path, ...]
@@ -59,6 +60,7 @@ class Plan:
     merge: bool = False
     register: bool = False
     raster_maps: tuple[str, ...] = (MASK,)
+    regularize: bool = False
 
     @cached_property
     def layout(self) -> Layout:
@@ -134,4 +136,5 @@ class Plan:
             "revisits": None if self.fusion is None else asdict(self.fusion),
             "merge": self.merge,
             "register": self.register,
+            "regularize": self.regularize,
         }

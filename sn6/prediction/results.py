@@ -24,6 +24,7 @@ from sn6.prediction.partial_results import read_part
 from sn6.prediction.pictures import draw_pictures
 from sn6.prediction.plan import Plan
 from sn6.prediction.rasters import write_looks_of_map
+from sn6.prediction.regular_results import read_footprints, regularize_scaled
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,11 @@ def write_results(out: Path, plan: Plan, products: Products, source: Source) -> 
 
 def write_footprints(out: Path, plan: Plan, products: Products) -> int:
     """Write `footprints.*` and the challenge's `proposals.csv`, and return the number of footprints."""
-    chunks = ((number, chunk) for number in range(len(plan.images)) for chunk in read_part(plan.part(number)))
+    chunks = (
+        (number, chunk)
+        for number, image in enumerate(plan.images)
+        for chunk in read_footprints(plan.part(number), image.pixel_metres, plan.regularize)
+    )
     return write_files(out, "footprints", plan, products, chunks)
 
 
@@ -166,6 +171,9 @@ def merged_footprints(plan: Plan) -> Iterator[tuple[int, Footprints]]:
     heights = [chunk.heights for _, _, chunk in chunks if chunk.heights is not None]
     kept = suppress_overlaps(polygons, confidences, numbers, cut)
     polygons, confidences, best = join_halves(polygons[kept], confidences[kept], cut[kept])
+    has_one_crs = crs == plan.images[0].crs  # otherwise degrees
+    if plan.regularize and has_one_crs:
+        polygons = regularize_scaled(polygons, plan.images[0].pixel_metres / plan.images[0].pixel)
     numbers = numbers[kept][best]
     buildings = Footprints(
         polygons,
@@ -176,7 +184,11 @@ def merged_footprints(plan: Plan) -> Iterator[tuple[int, Footprints]]:
     for number, indices in group_by_image(numbers):
         of_image = buildings[indices]
         on_ground = to_crs(of_image.polygons, crs, plan.images[number].crs)
-        yield number, in_pixels(replace(of_image, polygons=on_ground), plan.images[number])
+        footprints = in_pixels(replace(of_image, polygons=on_ground), plan.images[number])
+        if plan.regularize and not has_one_crs:
+            regular = regularize_scaled(footprints.polygons, plan.images[number].pixel_metres)
+            footprints = replace(footprints, polygons=regular)
+        yield number, footprints
 
 
 def mapped_footprints(plan: Plan) -> Iterator[tuple[int, Footprints]]:
@@ -187,14 +199,17 @@ def mapped_footprints(plan: Plan) -> Iterator[tuple[int, Footprints]]:
     layout = plan.layout
     for number, grid in enumerate(layout.maps):
         on_map = layout.images_on(number)
-        for chunk in read_part(plan.map_part(number)):
+        pixel_metres = plan.images[on_map[0]].pixel_metres
+        for chunk in read_footprints(plan.map_part(number), pixel_metres, plan.regularize):
             on_ground = replace(chunk, polygons=to_ground(chunk.polygons, grid.corner, grid.pixel))
             owners = np.array(on_map)[nearest_image(on_ground.polygons, [plan.registered.image(i) for i in on_map])]
             for image, indices in group_by_image(owners):
                 yield image, in_pixels(on_ground[indices], plan.images[image])
     for number in range(len(plan.images)):
         if layout.place(number) is None:
-            yield from ((number, chunk) for chunk in read_part(plan.part(number)))
+            pixel_metres = plan.images[number].pixel_metres
+            chunks = read_footprints(plan.part(number), pixel_metres, plan.regularize)
+            yield from ((number, chunk) for chunk in chunks)
 
 
 def nearest_image(polygons: np.ndarray, images: Sequence[Image]) -> np.ndarray:

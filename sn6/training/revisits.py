@@ -90,7 +90,7 @@ def score_parts(plan: Plan, datamodule: TileDataModule) -> dict[str, Any]:
     pixel_size = datamodule.source.product.grid
     total, instances, looks = Counts(), InstanceCounts(), 0.0
     for number, tile in enumerate(datamodule.fold.test):
-        footprints = concatenate(list(read_part(plan.part(number))))
+        footprints = Footprints.concatenated(list(read_part(plan.part(number))))
         labels = datamodule.data_set.labels(tile)
         truth = np.empty(0, dtype=object) if labels is None else labels.polygons
         match = match_tile(truth, footprints.polygons, footprints.confidences, counted_area(pixel_size))
@@ -101,9 +101,3 @@ def score_parts(plan: Plan, datamodule: TileDataModule) -> dict[str, Any]:
     by_part = {f"{name}_{key}": value for name, counts in parts.items() for key, value in rates(counts).items()}
     of_tiles = {"tiles": len(plan.images), "looks": looks / len(plan.images)}
     return rates(total) | instances.scores(total) | by_part | of_tiles
-
-
-def concatenate(chunks: list[Footprints]) -> Footprints:
-    """Return polygons and confidences of several chunks in one."""
-    polygons = np.concatenate([chunk.polygons for chunk in chunks])
-    return Footprints(polygons, np.concatenate([chunk.confidences for chunk in chunks]))
