@@ -15,7 +15,9 @@ if TYPE_CHECKING:  # takes a second to import
     from geopandas import GeoDataFrame
 
 
-def evaluate(truth: "str | Path | GeoDataFrame", predictions: "str | Path | GeoDataFrame", **options: Any) -> dict[str, Any]:
+def evaluate(
+    truth: "str | Path | GeoDataFrame", predictions: "str | Path | GeoDataFrame", **options: Any
+) -> dict[str, Any]:
     """Return the score of predictions, as the JSON values of score.json: `overall` has F1, precision and recall.
 
     Layers with the attribute `image_id` on both sides are scored tile by tile, others in one pass over the ground.

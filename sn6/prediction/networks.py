@@ -175,7 +175,9 @@ def find_checkpoints(paths: Sequence[Path]) -> tuple[tuple[Path, ...], Folds | N
         UserError: there are no weights, and errors of `read_folds`
     """
     folds = read_folds(paths[0]) if len(paths) == 1 else None
-    return folds.checkpoints if folds else tuple(find_weights(path, "checkpoint", FINAL_WEIGHTS) for path in paths), folds
+    return folds.checkpoints if folds else tuple(
+        find_weights(path, "checkpoint", FINAL_WEIGHTS) for path in paths
+    ), folds
 
 
 def load_networks(paths: Sequence[Path], allow: Sequence[str]) -> list[TrainedNetwork]:

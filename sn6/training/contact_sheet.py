@@ -43,7 +43,8 @@ def draw_contact_sheet(name: str, trainer: Trainer, datamodule: TileDataModule) 
         image, valid = datamodule.data_set.read(tile, source.product.name, source.bands)
         picture = render_background(image, valid, source.band_names)
         heading, pixel_size = f"{rank}: tile {number_of(tile.image_id)}", source.product.grid
-        panels.append(Panel(heading, picture, pixel_size, truth, proposed.polygons, match, tile.orientation))
+        orientation = tile.orientation if source.product.sensor == "radar" else None
+        panels.append(Panel(heading, picture, pixel_size, truth, proposed.polygons, match, orientation))
     points = " or ".join(sorted({str(polygon_f1.polygonizer_of(index)) for index in counts}))
     data = " (simulated data)" if is_simulated(datamodule.data_set.root) else ""
     title = (

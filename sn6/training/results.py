@@ -59,7 +59,7 @@ def best_checkpoint(trainer: Trainer, config: Mapping[str, Any]) -> str:
 
 
 def validation_of(trainer: Trainer, best: str) -> dict[str, Any]:
-    """Return the state of PolygonF1 in the checkpoint at `best`, after its last validation, with its `epoch` and `step`."""
+    """Return the state of PolygonF1 in the checkpoint `best`, after its validation, with its `epoch` and `step`."""
     checkpoint = read_torch_file(Path(best))
     place = {"epoch": checkpoint["epoch"], "step": checkpoint["global_step"]}
     return checkpoint["callbacks"][polygon_f1_of(trainer).state_key] | place
