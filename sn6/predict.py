@@ -135,9 +135,6 @@ def predict(
     Raises:
         UserError: invalid input
     """
-    from sn6.checkpoints.folds_file import read_folds
-    from sn6.checkpoints.loading import find_weights
-    from sn6.checkpoints.run_files import FINAL_WEIGHTS
     from sn6.formats.files import check_formats
     from sn6.heads import MASK
     from sn6.prediction.area import restrict
@@ -150,6 +147,7 @@ def predict(
         averaged_point,
         common_polygonizer,
         default_precision,
+        find_checkpoints,
         load_networks,
         model_id,
         window_and_overlap,
@@ -170,8 +168,7 @@ def predict(
         )
     started = time.monotonic()
     paths = checkpoint if isinstance(checkpoint, list) else [checkpoint]
-    folds = read_folds(paths[0]) if len(paths) == 1 else None
-    files = folds.checkpoints if folds else tuple(find_weights(path, "checkpoint", FINAL_WEIGHTS) for path in paths)
+    files, folds = find_checkpoints(paths)
     allowed = as_tuple(allow) or ()
     networks = load_networks(files, allowed)
     first = networks[0]

@@ -22,7 +22,7 @@ def constant(optimizer: Optimizer, steps: int, warmup: Fraction = 0.0) -> Lambda
     return LambdaLR(optimizer, lambda step: rise(step, steps, warmup))
 
 
-def cosine(optimizer: Optimizer, steps: int, warmup: Fraction = 0.0) -> LambdaLR:
+def cosine(optimizer: Optimizer, steps: int, warmup: Fraction = 0.05) -> LambdaLR:
     """Follow half a cosine from 1 to 0 after the rise (Loshchilov, Hutter 2017, equation 5, without restarts)."""
 
     def factor(step: int) -> float:
@@ -31,7 +31,7 @@ def cosine(optimizer: Optimizer, steps: int, warmup: Fraction = 0.0) -> LambdaLR
     return LambdaLR(optimizer, factor)
 
 
-def polynomial(optimizer: Optimizer, steps: int, warmup: Fraction = 0.0, power: PositiveFloat = 0.9) -> LambdaLR:
+def polynomial(optimizer: Optimizer, steps: int, warmup: Fraction = 0.05, power: PositiveFloat = 0.9) -> LambdaLR:
     """Fall as (1 - t)^power to 0 after the rise (Chen et al. 2018, DeepLab, section 4.1.2, `poly`)."""
 
     def factor(step: int) -> float:
@@ -40,7 +40,7 @@ def polynomial(optimizer: Optimizer, steps: int, warmup: Fraction = 0.0, power: 
     return LambdaLR(optimizer, factor)
 
 
-def flat_then_linear(optimizer: Optimizer, steps: int, warmup: Fraction = 0.0, flat_until: Fraction = 0.7) -> LambdaLR:
+def flat_then_linear(optimizer: Optimizer, steps: int, warmup: Fraction = 0.05, flat_until: Fraction = 0.7) -> LambdaLR:
     """Keep the learning rate constant after the rise, and let it fall linearly to 0 from `flat_until` on.
 
     Source: Zhai et al. 2022 (Scaling Vision Transformers), section 3.5: a warm-up, a constant part that can be made

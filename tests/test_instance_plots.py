@@ -176,9 +176,10 @@ def test_a_rotated_map_has_rotated_vectors():
 def test_predicted_footprints_are_drawn_by_confidence_one_by_one_and_with_maps(tmp_path, shape):
     footprints = [Footprints(np.array([box(2, 2, 10, 20), box(10, 2, 18, 20)], dtype=object), np.array([0.6, 0.9]))]
     maps = {"mask": np.zeros((1, *shape), np.float32), "offset": np.zeros((2, *shape), np.float32)}
-    figure = footprints_figure(np.zeros(shape, np.float32), footprints, "t", maps)
+    figure = footprints_figure(TileView(np.zeros(shape, np.float32), 0.5, "t"), footprints, True, maps)
     pixels = pixels_of(figure, tmp_path)
-    assert [axis.get_title() for axis in figure.axes if axis.get_title()][1:] == ["one by one", "mask", "offset"]
+    assert [axis.get_title() for axis in figure.axes if axis.get_title()][2:] == ["one by one", "mask", "offset"]
+    assert figure.axes[1].collections[0].get_clim() == pytest.approx((0.6, 0.9))
     panel = window(figure.axes[2], pixels)
     step = len(panel) / shape[0]
     one, two = (panel[round(11 * step), round(x * step)] for x in (6, 14))

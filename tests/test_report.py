@@ -16,7 +16,7 @@ from shapely import box
 from sn6.metrics.matching import Counts, match_tile
 from sn6.plots.contact_sheet import Panel, contact_sheet
 from sn6.plots.tiles import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE
-from sn6.training.contact_sheet import spread_by_f1
+from sn6.training.contact_sheet import best_median_worst
 
 WITH_PROGRESS = [line for line in small_run() if "progress_bar" not in line]
 STAGES = "stages={eo: ['data=eo'], sar: ['data=sar', 'callbacks.sar_handoff.weights=${run_folder}/eo']}"
@@ -113,7 +113,7 @@ def test_one_process_of_two_prints(bright_root, tmp_path):
 # --- the contact sheet
 
 
-def test_tiles_are_spread_from_the_best_f1_to_the_worst():
+def test_the_best_the_median_and_the_worst_tiles_are_drawn():
     counts = {
         0: Counts(tp=1, fp=1, fn=0),  # 2/3
         1: Counts(),  # neither buildings nor proposals
@@ -122,10 +122,16 @@ def test_tiles_are_spread_from_the_best_f1_to_the_worst():
         4: Counts(tp=1, fp=2, fn=1),  # 2/5
         5: Counts(fp=2),  # 0 with 2 errors
     }
-    assert spread_by_f1(counts, 9) == [2, 0, 4, 5, 3]
-    assert spread_by_f1(counts, 3) == [2, 4, 3]
-    assert spread_by_f1({7: Counts(), 8: Counts()}, 3) == [7, 8]
-    assert spread_by_f1({}, 3) == []
+    ranked = [2, 0, 4, 5, 3]
+    assert best_median_worst(counts, 1) == [("best", 2), ("median", 4), ("worst", 3)]
+    assert best_median_worst(counts, 2) == best_median_worst(counts, 1)  # not enough for two of each
+    more = counts | {6: Counts(tp=3, fp=1), 7: Counts(fp=9)}  # 6/7 and 0 with 9 errors: 2, 6, 0, 4, 5, 3, 7
+    expected = [("best", 2), ("median", 0), ("worst", 3), ("best", 6), ("median", 4), ("worst", 7)]
+    assert best_median_worst(more, 2) == expected
+    pair = {index: counts[index] for index in ranked[:2]}
+    assert best_median_worst(pair, 2) == [("best", 2), ("worst", 0)]
+    assert best_median_worst({7: Counts()}, 2) == [("best", 7)]
+    assert best_median_worst({}, 2) == []
 
 
 def test_a_panel_has_the_outlines_of_its_match():

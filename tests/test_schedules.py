@@ -41,13 +41,17 @@ def stepped(optimizer, schedule, steps):
     [
         (schedules.constant, {}, {0: 1, 50: 1, 100: 1}),
         (schedules.constant, {"warmup": 0.1}, {0: 1 / 11, 4: 5 / 11, 9: 10 / 11, 10: 1, 99: 1}),
-        (schedules.cosine, {}, {0: 1, 25: (1 + math.sqrt(0.5)) / 2, 50: 0.5, 100: 0}),
+        (schedules.cosine, {"warmup": 0.0}, {0: 1, 25: (1 + math.sqrt(0.5)) / 2, 50: 0.5, 100: 0}),
         (schedules.cosine, {"warmup": 0.2}, {0: 1 / 21, 10: 11 / 21, 20: 1, 60: 0.5, 100: 0}),
-        (schedules.polynomial, {"power": 2.0}, {0: 1, 50: 0.25, 90: 0.01, 100: 0}),
+        (schedules.polynomial, {"power": 2.0, "warmup": 0.0}, {0: 1, 50: 0.25, 90: 0.01, 100: 0}),
         (schedules.polynomial, {"power": 2.0, "warmup": 0.2}, {0: 1 / 21, 19: 20 / 21, 20: 1, 60: 0.25, 100: 0}),
-        (schedules.flat_then_linear, {"flat_until": 0.6}, {0: 1, 60: 1, 70: 0.75, 80: 0.5, 99: 0.025, 100: 0}),
+        (
+            schedules.flat_then_linear,
+            {"flat_until": 0.6, "warmup": 0.0},
+            {0: 1, 60: 1, 70: 0.75, 80: 0.5, 99: 0.025, 100: 0},
+        ),
         (schedules.flat_then_linear, {"flat_until": 0.6, "warmup": 0.1}, {0: 1 / 11, 10: 1, 60: 1, 80: 0.5}),
-        (schedules.flat_then_linear, {"flat_until": 0.0}, {0: 1, 25: 0.75, 100: 0}),
+        (schedules.flat_then_linear, {"flat_until": 0.0, "warmup": 0.0}, {0: 1, 25: 0.75, 100: 0}),
         (schedules.multistep, {"at": [0.5, 0.8]}, {0: 1, 49: 1, 50: 0.5, 79: 0.5, 80: 0.25, 100: 0.25}),
         (schedules.multistep, {"at": [0.5], "factor": 0.1, "warmup": 0.1}, {0: 1 / 11, 10: 1, 50: 0.1}),
         (schedules.one_cycle, {"warmup": 0.31, "start": 0.2, "end": 0.1}, {0: 0.2, 15: 0.6, 30: 1, 99: 0.1, 100: 0.1}),
@@ -66,13 +70,13 @@ def test_factors_by_hand(make, arguments, expected):
             {},
             lambda one, steps: lr_scheduler.OneCycleLR(one, max_lr=LR, total_steps=steps + 1, cycle_momentum=False),
         ),
-        (schedules.polynomial, {}, lambda one, steps: lr_scheduler.PolynomialLR(one, steps, power=0.9)),
+        (schedules.polynomial, {"warmup": 0.0}, lambda one, steps: lr_scheduler.PolynomialLR(one, steps, power=0.9)),
         (
             schedules.multistep,
             {"at": [80 / 140, 100 / 140, 120 / 140]},
             lambda one, steps: lr_scheduler.MultiStepLR(one, [80, 100, 120], gamma=0.5),
         ),
-        (schedules.cosine, {}, lr_scheduler.CosineAnnealingLR),
+        (schedules.cosine, {"warmup": 0.0}, lr_scheduler.CosineAnnealingLR),
     ],
 )
 def test_schedules_are_those_of_torch(make, arguments, of_torch):

@@ -55,7 +55,7 @@ def score_table(card: dict[str, Any], ground: str = "all tiles") -> Table:
         card: of `sn6.metrics.scorecard.scorecard`
         ground: name of the row of all counts
     """
-    caption = "buildings by their own area, height, distance and looks; proposals by theirs"
+    caption = "left: the buildings, by their own area, height, distance and looks; right: the proposals, by theirs"
     table = Table(title="polygon F1", caption=caption, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in ("", "buildings", "matched", "recall", "proposals", "TP", "precision", "F1"):
         table.add_column(column, justify="right" if column else "left", no_wrap=True)

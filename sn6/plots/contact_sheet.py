@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 
 from sn6.footprints import Polygons
 from sn6.metrics.matching import Match
-from sn6.plots.tiles import FALSE_NEGATIVE, FALSE_POSITIVE, LAYOUT, TRUE_POSITIVE, draw_picture, outline
+from sn6.plots.tiles import FALSE_NEGATIVE, FALSE_POSITIVE, LAYOUT, TRUE_POSITIVE, draw_compass, draw_picture, outline
 
 COLUMNS = 3
 BRIGHTNESS = 0.8  # of the image, so that the outlines stand out
@@ -26,12 +26,13 @@ class Panel:
     """A tile of a contact sheet, in its own frame.
 
     Attributes:
-        name: of the tile
+        name: of the tile, and why it is drawn
         picture: grey or RGB, 0 to 1
         pixel_size: m
         truth: ground truth in pixels
         proposals: proposals in pixels
         match: of the proposals with the ground truth
+        orientation: 0 imaged from the north, 1 from the south, None where it is unknown or there is no radar
     """
 
     name: str
@@ -40,6 +41,7 @@ class Panel:
     truth: Polygons
     proposals: Polygons
     match: Match
+    orientation: int | None = None
 
 
 def contact_sheet(panels: Sequence[Panel], title: str) -> Figure:
@@ -54,6 +56,7 @@ def contact_sheet(panels: Sequence[Panel], title: str) -> Figure:
         counts = panel.match.counts
         heading = f"{panel.name}: F1 {counts.f1:.2f} ({counts.tp} TP, {counts.fn} FN, {counts.fp} FP)"
         draw_picture(axis, panel.picture * BRIGHTNESS, panel.pixel_size, heading)
+        draw_compass(axis, panel.orientation)
         for polygons, selected, colour in (
             (panel.truth, panel.match.false_negatives, FALSE_NEGATIVE),
             (panel.proposals, panel.match.false_positives, FALSE_POSITIVE),

@@ -1,38 +1,66 @@
-"""Plot curves: of a run over its steps, of the score over the threshold, of a sweep over its swept keys."""
+"""Plot curves: of a run over its epochs, of the score over the threshold, of a sweep over its swept keys."""
 
 import csv
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
+EPOCH_LOSS = "train/epoch_loss"  # as `sn6.segmenter` logs it
 MAX_LABEL = 24  # characters of a swept value, such as a path; longer labels would leave no room for the axes
 
 
-def curves_figure(metrics: Path) -> Figure:
-    """Plot the losses and the scores of a run over its steps, from the metrics.csv of the CSVLogger."""
+@dataclass(frozen=True)
+class Course:
+    """What the curves of a training are drawn with, beside its metrics.csv.
+
+    Attributes:
+        steps_per_epoch: optimizer steps
+        chosen_step: after which the network was scored that is tested; None where no epoch was chosen
+        oracle_f1: F1 of the ground-truth mask of the test tiles
+    """
+
+    steps_per_epoch: float
+    chosen_step: int | None
+    oracle_f1: float
+
+
+def curves_figure(metrics: Path, course: Course) -> Figure:
+    """Plot the losses and the scores of a training over its epochs, from the metrics.csv of the CSVLogger.
+
+    The training loss is that of single batches, in grey, with its mean over each epoch.
+    """
     with metrics.open() as file:
         rows = list(csv.DictReader(file))
 
     def column(key: str) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
         points = [(float(row["step"]), float(row[key])) for row in rows if row.get(key)]
-        return np.array([x for x, _ in points]), np.array([y for _, y in points])
+        return np.array([x + 1 for x, _ in points]) / course.steps_per_epoch, np.array([y for _, y in points])
 
     figure = Figure(figsize=(12, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2)
+    left.plot(*column("train/loss"), label="train/loss of a batch", linewidth=0.8, color="0.75")
     scores = ("val/f1", "val/precision", "val/recall", "val/iou", "val/touching_f1", "val/alone_f1")
-    for axis, keys in ((left, ("train/loss", "val/loss")), (right, scores)):
+    for axis, keys in ((left, (EPOCH_LOSS, "val/loss")), (right, scores)):
         for key in keys:
-            steps, values = column(key)
+            epochs, values = column(key)
             if len(values):
                 marker = "o" if len(values) < 40 else None
-                axis.plot(steps, values, label=key, linewidth=1.5, marker=marker, markersize=3)
-        axis.set_xlabel("step")
+                axis.plot(epochs, values, label=key, linewidth=1.5, marker=marker, markersize=3)
+    right.axhline(course.oracle_f1, label="test: F1 of the ground-truth mask", color="0.3", linestyle=":")
+    for axis in (left, right):
+        if course.chosen_step is not None:
+            chosen = course.chosen_step / course.steps_per_epoch
+            axis.axvline(chosen, label="chosen epoch", color="0.3", linestyle="--", linewidth=1)
+        axis.set_xlabel("epochs")
+        axis.set_xlim(left=0)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.3)
-        if axis.lines:
-            axis.legend()
+        axis.legend(fontsize="small")
     left.set_ylabel("loss")
     right.set_ylabel("score")
     right.set_ylim(0, 1)

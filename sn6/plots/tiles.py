@@ -78,13 +78,13 @@ def rings(polygon: shapely.Geometry) -> list[shapely.LinearRing]:
     return [ring for part in parts for ring in (part.exterior, *part.interiors)]
 
 
-def draw_picture(axis: Axes, picture: Float32[np.ndarray, "h w *rgb"], pixel_size: float, title: str) -> None:
+def draw_picture(axis: Axes, picture: Float32[np.ndarray, "h w *rgb"], pixel_size: float | None, title: str) -> None:
     """Draw a picture of a tile with a scale bar.
 
     Args:
         axis: panel to draw on; its coordinates become pixels
         picture: grey or RGB, 0 to 1, in the tile's own frame
-        pixel_size: m
+        pixel_size: m; None, where it is not known, draws no scale bar
         title: title of the panel
     """
     height, width = picture.shape[:2]
@@ -92,6 +92,8 @@ def draw_picture(axis: Axes, picture: Float32[np.ndarray, "h w *rgb"], pixel_siz
     axis.autoscale(False)
     axis.set_axis_off()
     axis.set_title(title)
+    if pixel_size is None:
+        return
     metres = round_length(width * pixel_size / 4)
     left, right, y = 0.03 * width, 0.03 * width + metres / pixel_size, 0.97 * height
     axis.plot([left, right], [y, y], linewidth=3, solid_capstyle="butt", **MARK)

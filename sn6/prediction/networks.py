@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from sn6.checkpoints.architecture import build_network, foreign_targets, is_own_network, targets_in
+from sn6.checkpoints.folds_file import Folds, read_folds
 from sn6.checkpoints.heads import foreign_heads
-from sn6.checkpoints.loading import build_on_meta, check_fits, read_checkpoint
+from sn6.checkpoints.loading import build_on_meta, check_fits, find_weights, read_checkpoint
 from sn6.checkpoints.metadata import CheckpointMetadata, ForeignMetadata, Precision, unusable_metadata
 from sn6.checkpoints.polygonizer import is_own_polygonizer, target_of
+from sn6.checkpoints.run_files import FINAL_WEIGHTS
 from sn6.checkpoints.weights_file import digest
 from sn6.data.ground import Ground
 from sn6.data.normalization import Nodata, Statistics
@@ -161,6 +163,21 @@ def load_architecture(options: dict[str, Any], path: Path) -> nn.Module:
             key="allow",
             value=foreign[0],
         ) from None
+
+
+def find_checkpoints(paths: Sequence[Path]) -> tuple[tuple[Path, ...], Folds | None]:
+    """Return the files of weights, and the folds where the path is the folder of runs that sn6.score runs= has scored.
+
+    Args:
+        paths: of runs or weights, at least one
+
+    Raises:
+        UserError: there are no weights, and errors of `read_folds`
+    """
+    folds = read_folds(paths[0]) if len(paths) == 1 else None
+    return folds.checkpoints if folds else tuple(
+        find_weights(path, "checkpoint", FINAL_WEIGHTS) for path in paths
+    ), folds
 
 
 def load_networks(paths: Sequence[Path], allow: Sequence[str]) -> list[TrainedNetwork]:

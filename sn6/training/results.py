@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from sn6.datasets.declaration import Tile
 from sn6.errors import UserError
 from sn6.files import write_csv
 from sn6.metrics.tile_table import COLUMNS, COUNTS, UNSEEN
-from sn6.plots.curves import calibration_figure, curves_figure, threshold_figure
+from sn6.plots.curves import Course, calibration_figure, curves_figure, threshold_figure
 from sn6.plots.tiles import save_figure
 from sn6.simulation.archive import is_simulated
 from sn6.training.contact_sheet import CONTACT_SHEET, draw_contact_sheet
@@ -59,9 +60,10 @@ def best_checkpoint(trainer: Trainer, config: Mapping[str, Any]) -> str:
 
 
 def validation_of(trainer: Trainer, best: str) -> dict[str, Any]:
-    """Return the state of PolygonF1 in the checkpoint at `best`, after its last validation, with its `epoch`."""
+    """Return the state of PolygonF1 in the checkpoint `best`, after its validation, with its `epoch` and `step`."""
     checkpoint = read_torch_file(Path(best))
-    return checkpoint["callbacks"][polygon_f1_of(trainer).state_key] | {"epoch": checkpoint["epoch"]}
+    place = {"epoch": checkpoint["epoch"], "step": checkpoint["global_step"]}
+    return checkpoint["callbacks"][polygon_f1_of(trainer).state_key] | place
 
 
 @contextmanager
@@ -168,7 +170,9 @@ def write_artifacts(name: str, trainer: Trainer, datamodule: TileDataModule, bes
         save_figure(calibration_figure(table, choice.fields), path)
         log_picture(trainer.loggers, "validation/calibration", path, trainer.global_step)
     if trainer.max_epochs != 0:
-        save_figure(curves_figure(folder / "metrics.csv"), folder / "figures" / "curves.png")
+        steps = trainer.num_training_batches / trainer.accumulate_grad_batches
+        course = Course(max(ceil(steps), 1), validation_of(trainer, best)["step"], polygon_f1.oracle["f1"])
+        save_figure(curves_figure(folder / "metrics.csv", course), folder / "figures" / "curves.png")
     log_pictures(trainer)
     path = folder / CONTACT_SHEET
     save_figure(draw_contact_sheet(name, trainer, datamodule), path)
