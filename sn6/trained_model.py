@@ -75,8 +75,8 @@ class TrainedModel:
 
         with TemporaryDirectory() as folder:
             if isinstance(image, np.ndarray):
-                path = Path(folder) / f"{IMAGE_ID}.tif"
-                write_array(path, image, transform, crs)
+                images = str(Path(folder) / f"{IMAGE_ID}.tif")
+                write_array(Path(images), image, transform, crs)
             elif transform is not None or crs is not None:
                 raise UserError(
                     "transform= and crs= are for arrays; leave them out, a file has its own",
@@ -84,10 +84,10 @@ class TrainedModel:
                     key="transform",
                 )
             else:
-                path = image
+                images = str(image)
             out = Path(folder) / "prediction"
             fixed = {"checkpoint": list(self.paths), "allow": list(self.allow), "formats": ["parquet"]}
-            fixed |= {"images": str(path), "out": out}
+            fixed |= {"images": images, "out": out}
             with redirect_stdout(StringIO()):  # the list of the files, which are temporary
                 predict(**validate_arguments(predict, dict(**fixed, **options), where="sn6.load(...).predict"))
             merged = out / "merged.parquet"
