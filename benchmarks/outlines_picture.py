@@ -47,7 +47,7 @@ def outlines_picture(
     for name, kind in KINDS.items():
         panels[name] = footprints_of(plan, heads, tile, *kind).polygons
     place = densest(truth, width / image.pixel_metres)
-    draw(picture, panels, place).savefig(out, dpi=90, bbox_inches="tight")
+    draw(picture, panels, place).savefig(out, dpi=80, bbox_inches="tight")
     print(out)
 
 
