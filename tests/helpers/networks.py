@@ -44,6 +44,6 @@ def random_network() -> TernausNet:
 
 def write_network(path: Path, network: TernausNet, /, **changes: dict[str, Any]) -> Path:
     """Write the weights of a network as sn6 does, with changes within the entries of the metadata."""
-    metadata = METADATA | {key: METADATA[key] | change for key, change in changes.items()}
+    metadata = METADATA | {key: METADATA.get(key, {}) | change for key, change in changes.items()}
     write_weights(path, network.state_dict(), metadata)
     return path
