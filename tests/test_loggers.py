@@ -69,6 +69,14 @@ def test_a_run_of_two_stages_is_on_all_dashboards(sn6_run, archive_root, tmp_pat
         with (folder / "validation_tiles.csv").open() as file:
             assert history["validation/tiles"][-1]["nrows"] == len(list(csv.DictReader(file)))
         assert runs[stage]["artifacts"]
+        metrics, summary = json.loads((folder / "metrics.json").read_text()), runs[stage]["summary"]
+        for prefix, part in (("val", "validation"), ("test", "test")):
+            for key in ("f1", "precision", "recall", "iou", "loss", "tp", "fp", "fn"):
+                assert summary[f"{prefix}/{key}"] == pytest.approx(metrics[part][key])
+        assert summary["val/epoch"] == metrics["validation"]["epoch"]
+        assert runs[stage]["job_type"] == stage
+        product = {"eo": "PS-RGB", "sar": "SAR-Intensity"}[stage]
+        assert set(runs[stage]["tags"]) == {stage, "TernausNet", "mask", "BCE", "SpaceNet6", product}
         board = EventAccumulator(str(next(folder.glob("tensorboard/events*")).parent))
         board.Reload()
         assert set(board.Tags()["scalars"]) >= SCALARS
@@ -76,6 +84,8 @@ def test_a_run_of_two_stages_is_on_all_dashboards(sn6_run, archive_root, tmp_pat
         assert values == pytest.approx(csv_values(folder / "metrics.csv", "train/loss"), rel=1e-6)
         assert {*pictures, "test/threshold"} <= set(board.Tags()["images"])
         assert "validation/tiles/text_summary" in board.Tags()["tensors"]
+        assert board.Scalars("final/test/f1")[-1].value == pytest.approx(metrics["test"]["f1"], rel=1e-6)
+        assert set(board.summary_metadata) >= {"_hparams_/experiment", "_hparams_/session_start_info"}
     assert "handoff" in runs["sar"]["history"]
     assert runs["eo"]["id"] != runs["sar"]["id"]
     assert (runs["eo"]["name"], runs["sar"]["name"]) == ("it/eo", "it/sar")
