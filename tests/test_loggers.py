@@ -9,9 +9,11 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+import torch
 from helpers.commands import assert_fails, assert_one_line, small_run, start, wait_for_end
 from helpers.errors import user_error
 from helpers.wandb_file import read_offline_runs
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 STAGES = "stages={eo:['data=eo'],sar:['data=sar','callbacks.sar_handoff.weights=${run_folder}/eo']}"
 SCALARS = {
@@ -90,6 +92,21 @@ def test_a_run_of_two_stages_is_on_all_dashboards(sn6_run, archive_root, tmp_pat
     assert runs["eo"]["id"] != runs["sar"]["id"]
     assert (runs["eo"]["name"], runs["sar"]["name"]) == ("it/eo", "it/sar")
     assert runs["eo"]["group"] == runs["sar"]["group"] == "it"
+
+
+def test_the_summary_keeps_the_best_validation(tmp_path):
+    from sn6.training.loggers import WandbRunLogger, finish_loggers
+
+    logger, checkpoint = WandbRunLogger(str(tmp_path), offline=True), ModelCheckpoint(monitor="val/f1", mode="max")
+    checkpoint.best_model_score = torch.tensor(0.5)
+    for step, (f1, loss) in enumerate([(0.5, 3.0), (0.4, 2.0)]):
+        logger.log_metrics({"val/f1": f1, "val/loss": loss}, step)
+        checkpoint.current_score = torch.tensor(f1)
+        logger.after_save_checkpoint(checkpoint)  # as of the last epoch, which is no better
+    finish_loggers()
+    (run,) = read_offline_runs(tmp_path)
+    assert run["history"]["val/f1"] == [0.5, 0.4]
+    assert (run["summary"]["val/f1"], run["summary"]["val/loss"]) == (0.5, 3.0)
 
 
 def test_a_resumed_run_keeps_its_id(sn6_run, archive_root, tmp_path):
