@@ -9,9 +9,11 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+import torch
 from helpers.commands import assert_fails, assert_one_line, small_run, start, wait_for_end
 from helpers.errors import user_error
 from helpers.wandb_file import read_offline_runs
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 STAGES = "stages={eo:['data=eo'],sar:['data=sar','callbacks.sar_handoff.weights=${run_folder}/eo']}"
 SCALARS = {
@@ -69,6 +71,14 @@ def test_a_run_of_two_stages_is_on_all_dashboards(sn6_run, archive_root, tmp_pat
         with (folder / "validation_tiles.csv").open() as file:
             assert history["validation/tiles"][-1]["nrows"] == len(list(csv.DictReader(file)))
         assert runs[stage]["artifacts"]
+        metrics, summary = json.loads((folder / "metrics.json").read_text()), runs[stage]["summary"]
+        for prefix, part in (("val", "validation"), ("test", "test")):
+            for key in ("f1", "precision", "recall", "iou", "loss", "tp", "fp", "fn"):
+                assert summary[f"{prefix}/{key}"] == pytest.approx(metrics[part][key])
+        assert summary["val/epoch"] == metrics["validation"]["epoch"]
+        assert runs[stage]["job_type"] == stage
+        product = {"eo": "PS-RGB", "sar": "SAR-Intensity"}[stage]
+        assert set(runs[stage]["tags"]) == {stage, "TernausNet", "mask", "BCE", "SpaceNet6", product}
         board = EventAccumulator(str(next(folder.glob("tensorboard/events*")).parent))
         board.Reload()
         assert set(board.Tags()["scalars"]) >= SCALARS
@@ -76,10 +86,27 @@ def test_a_run_of_two_stages_is_on_all_dashboards(sn6_run, archive_root, tmp_pat
         assert values == pytest.approx(csv_values(folder / "metrics.csv", "train/loss"), rel=1e-6)
         assert {*pictures, "test/threshold"} <= set(board.Tags()["images"])
         assert "validation/tiles/text_summary" in board.Tags()["tensors"]
+        assert board.Scalars("final/test/f1")[-1].value == pytest.approx(metrics["test"]["f1"], rel=1e-6)
+        assert set(board.summary_metadata) >= {"_hparams_/experiment", "_hparams_/session_start_info"}
     assert "handoff" in runs["sar"]["history"]
     assert runs["eo"]["id"] != runs["sar"]["id"]
     assert (runs["eo"]["name"], runs["sar"]["name"]) == ("it/eo", "it/sar")
     assert runs["eo"]["group"] == runs["sar"]["group"] == "it"
+
+
+def test_the_summary_keeps_the_best_validation(tmp_path):
+    from sn6.training.loggers import WandbRunLogger, finish_loggers
+
+    logger, checkpoint = WandbRunLogger(str(tmp_path), offline=True), ModelCheckpoint(monitor="val/f1", mode="max")
+    checkpoint.best_model_score = torch.tensor(0.5)
+    for step, (f1, loss) in enumerate([(0.5, 3.0), (0.4, 2.0)]):
+        logger.log_metrics({"val/f1": f1, "val/loss": loss}, step)
+        checkpoint.current_score = torch.tensor(f1)
+        logger.after_save_checkpoint(checkpoint)  # as of the last epoch, which is no better
+    finish_loggers()
+    (run,) = read_offline_runs(tmp_path)
+    assert run["history"]["val/f1"] == [0.5, 0.4]
+    assert (run["summary"]["val/f1"], run["summary"]["val/loss"]) == (0.5, 3.0)
 
 
 def test_a_resumed_run_keeps_its_id(sn6_run, archive_root, tmp_path):

@@ -10,6 +10,7 @@ from typing import Any
 from hydra.utils import get_class, instantiate
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
@@ -60,7 +61,8 @@ class TableLogger(CSVLogger):
 class WandbRunLogger(WandbLogger):
     """W&B, offline where no key is set, and under the id that a resumed run had before.
 
-    Without a key W&B would ask for one at the terminal and wait.
+    Without a key W&B would ask for one at the terminal and wait. The summary has the validation of the best checkpoint
+    so far: by default W&B takes the last one, and would rank runs by an epoch that was not selected.
 
     Args:
         save_dir: folder of the run
@@ -78,6 +80,23 @@ class WandbRunLogger(WandbLogger):
             save_dir=save_dir, offline=not has_wandb_key() if offline is None else offline, **resumed, **arguments
         )
         self.checkpoint_artifact = checkpoint_artifact
+        self.validation: dict[str, float] = {}  # the last one
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Log values, those of a validation without taking them into the summary."""
+        validation = {key: value for key, value in metrics.items() if key.startswith("val/")}
+        for key in validation.keys() - self.validation.keys():
+            self.experiment.define_metric(key, step_metric="trainer/global_step", summary="none")
+        self.validation |= validation
+        super().log_metrics(metrics, step)
+
+    def after_save_checkpoint(self, checkpoint_callback: ModelCheckpoint) -> None:
+        """Take the last validation into the summary, if it is the best so far."""
+        super().after_save_checkpoint(checkpoint_callback)
+        score = checkpoint_callback.current_score
+        if score is not None and score == checkpoint_callback.best_model_score:
+            self.experiment.summary.update(self.validation)
 
 
 def has_wandb_key() -> bool:
@@ -100,14 +119,31 @@ def make_loggers(config: ResolvedConfig, step: int) -> list[Logger]:
     """
     loggers: list[Logger] = [csv_logger(config.folder, step)]
     for node in (config.tree.logger or {}).values():
-        # TensorBoard drops what was logged after the checkpoint of a resumed run
-        more: dict[str, Any] = (
-            {"purge_step": step} if step and issubclass(get_class(node._target_), TensorBoardLogger) else {}
-        )
+        more: dict[str, Any] = {}
+        if step and issubclass(get_class(node._target_), TensorBoardLogger):
+            more = {"purge_step": step}  # drops what was logged after the checkpoint of a resumed run
+        elif issubclass(get_class(node._target_), WandbRunLogger):
+            more = {"job_type": node.get("job_type") or stage_of(config), "tags": node.get("tags") or tags_of(config)}
         logger = instantiate(node, _convert_="all", **more)
         log_config(logger, config.to_dict())
         loggers.append(logger)
     return loggers
+
+
+def stage_of(config: ResolvedConfig) -> str:
+    """Return the stage of a run in stages, else "train", or "score" for weights that are not trained."""
+    if config.tree.folder != config.tree.run_folder:
+        return config.folder.name
+    return "score" if config.tree.trainer.max_epochs == 0 else "train"
+
+
+def tags_of(config: ResolvedConfig) -> list[str]:
+    """Return what W&B finds a run by: its stage, network, heads, losses and data set."""
+    tree = config.tree
+    heads = {str(name): head for name, head in tree.heads.items() if head is not None}
+    targets = [tree.model._target_, *(head.loss._target_ for head in heads.values()), tree.data.dataset._target_]
+    model, *losses, data_set = [target.rpartition(".")[2] for target in targets]
+    return list(dict.fromkeys([stage_of(config), model, *heads, *losses, data_set, tree.data.product]))
 
 
 def csv_logger(folder: Path, step: int) -> TableLogger:
@@ -150,6 +186,27 @@ def log_checkpoint(loggers: Sequence[Logger], path: str) -> None:
     for logger in loggers:
         if isinstance(logger, WandbRunLogger) and logger.checkpoint_artifact:
             logger.experiment.log_artifact(path, name=f"best-{logger.experiment.id}", type="model")
+
+
+def log_results(loggers: Sequence[Logger], config: dict[str, Any], metrics: Mapping[str, Any]) -> None:
+    """Log the scores of metrics.json: to the summary of W&B, and beside the hyperparameters in TensorBoard.
+
+    Args:
+        loggers: of the run
+        config: of the run
+        metrics: contents of metrics.json
+    """
+    scores = {
+        f"{prefix}/{key}": value
+        for prefix, part in (("val", "validation"), ("test", "test"))
+        for key, value in metrics[part].items()
+        if isinstance(value, int | float)
+    }
+    for logger in loggers:
+        if isinstance(logger, WandbRunLogger):
+            logger.experiment.summary.update(scores)
+        elif isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(config, {f"final/{key}": value for key, value in scores.items()})
 
 
 def finish_loggers() -> None:

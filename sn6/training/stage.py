@@ -34,7 +34,7 @@ from sn6.targets.target import Target
 from sn6.training.devices import SyncBatchNorm, has_batch_norm, on_gpu, stop_all_ranks_on_error
 from sn6.training.external_launcher import check_world_size
 from sn6.training.heads import make_heads
-from sn6.training.loggers import finish_loggers, log_checkpoint, make_loggers
+from sn6.training.loggers import finish_loggers, log_checkpoint, log_results, make_loggers
 from sn6.training.memory_errors import memory_errors
 from sn6.training.profilers import make_profiler
 from sn6.training.quiet import lightning_errors, quiet_libraries
@@ -97,6 +97,7 @@ def train(config: ResolvedConfig) -> dict[str, Any]:
     if trainer.is_global_zero:
         write_artifacts(tree.name, trainer, datamodule, best, choice)
         log_checkpoint(trainer.loggers, best)
+        log_results(trainer.loggers, config.to_dict(), metrics)
         write_text(folder / METRICS_FILE, json.dumps(metrics, indent=2) + "\n")
     finish_loggers()
     return metrics

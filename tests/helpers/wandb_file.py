@@ -40,23 +40,27 @@ def items(pairs: Any) -> dict[str, Any]:
 
 
 def read_run(folder: Path) -> dict[str, Any]:
-    """Read `id`, `group`, `name`, `config`, `history` (key → all values) and `artifacts` of an offline run."""
+    """Read `id`, `group`, `name`, `config`, `history` (key → all values), `summary`, `artifacts`,
+    `job_type` and `tags` of an offline run."""
     from wandb.proto import wandb_internal_pb2
 
     (path,) = folder.glob("*.wandb")
-    result: dict[str, Any] = {"config": {}, "history": {}, "artifacts": []}
+    result: dict[str, Any] = {"config": {}, "history": {}, "summary": {}, "artifacts": []}
     for payload in payloads(path):
         record = wandb_internal_pb2.Record.FromString(payload)
         kind = record.WhichOneof("record_type")
         if kind == "run":
             run = record.run
             result |= {"id": run.run_id, "group": run.run_group, "name": run.display_name}
+            result |= {"job_type": run.job_type, "tags": list(run.tags)}
             result["config"] |= items(run.config.update)
         elif kind == "config":
             result["config"] |= items(record.config.update)
         elif kind == "history":
             for key, value in items(record.history.item).items():
                 result["history"].setdefault(key, []).append(value)
+        elif kind == "summary":
+            result["summary"] |= items(record.summary.update)
         elif kind == "artifact":
             result["artifacts"].append(record.artifact.name)
     return result
