@@ -155,3 +155,12 @@ def test_the_result_does_not_depend_on_what_is_far_away():
     together = regularize(np.concatenate([before, far]))
     assert shapely.equals_exact(regularize(before), together[:-1], tolerance=1e-4).all()
     assert together[-1].equals(far[0])
+
+
+@pytest.mark.timeout(30)
+def test_an_outline_of_very_many_corners_stays_and_takes_no_minutes():
+    x = np.arange(2000.0)
+    zigzag = np.concatenate([np.stack([x, 4 * (x % 2)], 1), np.stack([x[::-1], 20 + 4 * (x[::-1] % 2)], 1)])
+    before = np.array([shapely.Polygon(zigzag), shapely.box(0, 40, 20, 52)])
+    for old, new in zip(before, regularize(before), strict=True):
+        assert new.equals(old)
