@@ -161,6 +161,7 @@ def test_the_result_does_not_depend_on_what_is_far_away():
 def test_an_outline_of_very_many_corners_stays_and_takes_no_minutes():
     x = np.arange(2000.0)
     zigzag = np.concatenate([np.stack([x, 4 * (x % 2)], 1), np.stack([x[::-1], 20 + 4 * (x[::-1] % 2)], 1)])
-    before = np.array([shapely.Polygon(zigzag), shapely.box(0, 40, 20, 52)])
-    for old, new in zip(before, regularize(before), strict=True):
-        assert new.equals(old)
+    zigzag, house = shapely.Polygon(zigzag), shapely.box(0, 40, 20, 52)
+    one, other = regularize(np.array([zigzag, house]))
+    assert one.equals(zigzag)
+    assert other.symmetric_difference(house).area < 1e-6

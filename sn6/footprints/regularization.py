@@ -35,8 +35,8 @@ RIGHT, FIRM, LOOSE = 1e3, 1e2, 0.03  # weights of angles, of areas and of single
 def regularize(polygons: Shaped[np.ndarray, "n"]) -> Shaped[np.ndarray, "n"]:
     """Return the regularised footprints; one that does not fit stays as it is, with the walls that it shares.
 
-    A footprint stays if it has no main direction or more than `MAX_CORNERS` corners, or if the new one had an IoU with it
-    under `MIN_IOU`, another area than it (by `MAX_AREA_CHANGE`), were invalid, or overlapped another building more.
+    A footprint stays if it has no main direction or more than `MAX_CORNERS` corners, or if the new one had an IoU with
+    it under `MIN_IOU`, another area than it (by `MAX_AREA_CHANGE`), were invalid, or overlapped another building more.
 
     Args:
         polygons: valid shapely Polygons in metres; corners of those that share walls are equal
