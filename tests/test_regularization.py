@@ -155,3 +155,13 @@ def test_the_result_does_not_depend_on_what_is_far_away():
     together = regularize(np.concatenate([before, far]))
     assert shapely.equals_exact(regularize(before), together[:-1], tolerance=1e-4).all()
     assert together[-1].equals(far[0])
+
+
+@pytest.mark.timeout(30)
+def test_an_outline_of_very_many_corners_stays_and_takes_no_minutes():
+    x = np.arange(2000.0)
+    zigzag = np.concatenate([np.stack([x, 4 * (x % 2)], 1), np.stack([x[::-1], 20 + 4 * (x[::-1] % 2)], 1)])
+    zigzag, house = shapely.Polygon(zigzag), shapely.box(0, 40, 20, 52)
+    one, other = regularize(np.array([zigzag, house]))
+    assert one.equals(zigzag)
+    assert other.symmetric_difference(house).area < 1e-6

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import shapely
 from jaxtyping import Bool, Complex128, Float64, Int64, Shaped
-from scipy.sparse import coo_array, csc_array, vstack
+from scipy.sparse import coo_array, csc_array, csr_array, vstack
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import spsolve
 
@@ -22,6 +22,7 @@ MIN_WALL = 1.5  # m; a shorter wall becomes a corner
 MIN_DIAGONAL = 3.0  # m; likewise one at 45°
 SAME_DIRECTION = np.deg2rad(10)  # buildings that touch and differ by less have one main direction
 MIN_STRENGTH = 0.3  # of the main direction: 1 where all walls are at right angles, 0 for a circle
+MAX_CORNERS = 300  # of what is regularised: the equation of an area has a factor for each corner
 MIN_IOU = 0.85  # with the footprint as it was
 MAX_AREA_CHANGE = 0.02
 MAX_OVERLAP = 0.01  # m²; what more two buildings may overlap than before
@@ -34,8 +35,8 @@ RIGHT, FIRM, LOOSE = 1e3, 1e2, 0.03  # weights of angles, of areas and of single
 def regularize(polygons: Shaped[np.ndarray, "n"]) -> Shaped[np.ndarray, "n"]:
     """Return the regularised footprints; one that does not fit stays as it is, with the walls that it shares.
 
-    A footprint stays if it has no main direction, or if the new one had an IoU with it under `MIN_IOU`, another area
-    than it (by `MAX_AREA_CHANGE`), were invalid, or overlapped another building more than it.
+    A footprint stays if it has no main direction or more than `MAX_CORNERS` corners, or if the new one had an IoU with
+    it under `MIN_IOU`, another area than it (by `MAX_AREA_CHANGE`), were invalid, or overlapped another building more.
 
     Args:
         polygons: valid shapely Polygons in metres; corners of those that share walls are equal
@@ -46,7 +47,7 @@ def regularize(polygons: Shaped[np.ndarray, "n"]) -> Shaped[np.ndarray, "n"]:
     polygons = noded(shapely.transform(polygons, lambda xy: xy - origin))
     walls = walls_of(simplify_walls(polygons, walls_of(polygons), DIRECTION_TOLERANCE, 0.0))
     axes = axes_of(walls)
-    stays = np.abs(axes) < MIN_STRENGTH
+    stays = (np.abs(axes) < MIN_STRENGTH) | (np.bincount(walls.polygon, minlength=walls.polygons) > MAX_CORNERS)
     direction, groups = directions(walls, axes, stays), walls_of(polygons).groups()
     result, doubtful, attempts = polygons.copy(), np.ones(len(polygons), dtype=bool), 0
     while doubtful.any():
@@ -253,7 +254,7 @@ def rows_of(
 
 def area_equations(
     walls: Walls, plan: TurningPlan, places: Float64[np.ndarray, "corners 2"], areas: Float64[np.ndarray, " polygons"]
-) -> tuple[csc_array, Float64[np.ndarray, " polygons"]]:
+) -> tuple[csr_array, Float64[np.ndarray, " rows"]]:
     """Return equations for the moves of the corners that give the polygons these areas, linear near `places`."""
     corner, after, count = plan.corner, walls.following, len(places)
     before = np.empty_like(after)
@@ -264,8 +265,9 @@ def area_equations(
     weight = FIRM / np.maximum(lengths, MIN_WALL)
     slopes = np.concatenate([y[after] - y[before], x[before] - x[after]]) / 2 * np.tile(weight[walls.polygon], 2)
     row, columns = np.tile(walls.polygon, 2), np.concatenate([corner, corner + count])
-    rows = csc_array((slopes, (row, columns)), shape=(walls.polygons, 2 * count))
-    return rows, weight * (np.sign(signed) * areas - signed)
+    rows = coo_array((slopes, (row, columns)), shape=(walls.polygons, 2 * count)).tocsr()
+    moves = np.bincount(walls.polygon, ~plan.is_fixed[corner], walls.polygons) > 0
+    return rows[moves], (weight * (np.sign(signed) * areas - signed))[moves]
 
 
 def misfits(
