@@ -109,8 +109,6 @@ class Segmenter(LightningModule):
         if loss.device.type == "cpu" or batch_index % CHECK_EVERY == 0:
             self.stop_if_broken()
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch["image"]), sync_dist=True)
-        mean_of_epoch: dict[str, Any] = {"on_step": False, "on_epoch": True}  # a short training logs no single step
-        self.log("train/epoch_loss", loss.detach(), batch_size=len(batch["image"]), sync_dist=True, **mean_of_epoch)
         if len(by_head) > 1:
             means = {f"train/loss_{name}": losses.detach().mean() for name, losses in by_head.items()}
             self.log_dict(means, batch_size=len(batch["image"]), sync_dist=True)

@@ -10,7 +10,6 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-EPOCH_LOSS = "train/epoch_loss"  # as `sn6.segmenter` logs it
 MAX_LABEL = 24  # characters of a swept value, such as a path; longer labels would leave no room for the axes
 
 
@@ -43,14 +42,15 @@ def curves_figure(metrics: Path, course: Course) -> Figure:
 
     figure = Figure(figsize=(12, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2)
-    left.plot(*column("train/loss"), label="train/loss of a batch", linewidth=0.8, color="0.75")
+    batches = column("train/loss")
+    left.plot(*batches, label="train/loss of a batch", linewidth=0.8, color="0.75")
+    losses = {"train/loss, mean of an epoch": mean_of_epochs(*batches), "val/loss": column("val/loss")}
     scores = ("val/f1", "val/precision", "val/recall", "val/iou", "val/touching_f1", "val/alone_f1")
-    for axis, keys in ((left, (EPOCH_LOSS, "val/loss")), (right, scores)):
-        for key in keys:
-            epochs, values = column(key)
+    for axis, lines in ((left, losses), (right, {key: column(key) for key in scores})):
+        for label, (epochs, values) in lines.items():
             if len(values):
                 marker = "o" if len(values) < 40 else None
-                axis.plot(epochs, values, label=key, linewidth=1.5, marker=marker, markersize=3)
+                axis.plot(epochs, values, label=label, linewidth=1.5, marker=marker, markersize=3)
     right.axhline(course.oracle_f1, label="test: F1 of the ground-truth mask", color="0.3", linestyle=":")
     for axis in (left, right):
         if course.chosen_step is not None:
@@ -65,6 +65,19 @@ def curves_figure(metrics: Path, course: Course) -> Figure:
     right.set_ylabel("score")
     right.set_ylim(0, 1)
     return figure
+
+
+def mean_of_epochs(
+    epochs: Float[np.ndarray, " n"], values: Float[np.ndarray, " n"]
+) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
+    """Return the end of each epoch that has values, and their mean.
+
+    Args:
+        epochs: when each value was logged: after 2.5 epochs it belongs to the third one, which ends at 3
+        values: the values
+    """
+    ends, numbers = np.unique(np.ceil(epochs), return_inverse=True)
+    return ends, np.bincount(numbers, values) / np.maximum(np.bincount(numbers), 1)
 
 
 def threshold_figure(curve: Sequence[Mapping[str, float]], scored_on: str) -> Figure:
