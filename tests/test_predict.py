@@ -31,7 +31,7 @@ def run_folder(archive_root, tmp_path_factory):
     """A finished run, whose network detects some buildings and proposes some others."""
     folder = tmp_path_factory.mktemp("run")
     overrides = [override for override in small_run() if "limit" not in override and "max_epochs" not in override]
-    overrides += ["trainer.max_epochs=1", "data.crops_per_tile=40", "optimizer.lr=3e-3", f"data.root={archive_root}"]
+    overrides += ["trainer.max_epochs=1", "data.crops_per_tile=80", "optimizer.lr=3e-3", f"data.root={archive_root}"]
     overrides += [f"polygons.threshold={THRESHOLD}", "callbacks.calibration=null"]
     assert run_and_stop(overrides, folder) == 0, (folder / "log.txt").read_text()
     return folder / "outputs/it"
