@@ -8,13 +8,14 @@ from sn6.plots.curves import Course, curves_figure, sweep_figure, threshold_figu
 
 def test_curves_have_the_logged_values_over_the_epochs(tmp_path):
     path = tmp_path / "metrics.csv"
-    path.write_text("step,train/loss,val/f1\n0,0.7,\n1,0.5,\n1,,0.25\n2,0.3,\n3,,0.2\n")
+    rows = ["0,0.7,,", "1,0.5,,", "1,,,0.25", "1,,0.65,", "2,0.3,,", "3,,,0.2", "3,,0.35,"]
+    path.write_text("\n".join(["step,train/loss,train/epoch_loss,val/f1", *rows]))
     left, right = curves_figure(path, Course(steps_per_epoch=2, chosen_step=2, oracle_f1=0.9)).axes
     batches, means, chosen = left.lines
     assert batches.get_xdata().tolist() == [0.5, 1, 1.5]
     assert batches.get_ydata().tolist() == [0.7, 0.5, 0.3]
     assert means.get_xdata().tolist() == [1, 2]
-    assert means.get_ydata() == pytest.approx([0.6, 0.3])
+    assert means.get_ydata() == pytest.approx([0.65, 0.35])
     assert chosen.get_xdata() == [1, 1]
     f1, oracle, chosen = right.lines
     assert (f1.get_xdata().tolist(), f1.get_ydata().tolist()) == ([1, 2], [0.25, 0.2])

@@ -8,12 +8,16 @@ import threading
 from pathlib import Path
 from unittest.mock import Mock
 
+import numpy as np
+import pandas
 import pytest
+import shapely
 import torch
 from helpers.commands import assert_fails, assert_one_line, small_run, start, wait_for_end
 from helpers.errors import user_error
 from helpers.wandb_file import read_offline_runs
 from lightning.pytorch.callbacks import ModelCheckpoint
+from matplotlib.image import imread
 
 STAGES = "stages={eo:['data=eo'],sar:['data=sar','callbacks.sar_handoff.weights=${run_folder}/eo']}"
 SCALARS = {
@@ -46,6 +50,15 @@ def csv_values(path, key):
         return [float(row[key]) for row in csv.DictReader(file) if row.get(key)]
 
 
+def covered(root, image_id):
+    """Return which pixels of a tile have their centre in a building of the table of labels."""
+    (table,) = root.rglob("SN6_Train_AOI_11_Rotterdam_Buildings.csv")
+    rows = pandas.read_csv(table).query("ImageId == @image_id")
+    buildings = shapely.union_all(shapely.from_wkt(rows["PolygonWKT_Pix"]))
+    y, x = np.mgrid[:128, :128] + 0.5
+    return shapely.contains_xy(buildings, x, y)
+
+
 def test_a_run_of_two_stages_is_on_all_dashboards(sn6_run, archive_root, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -66,7 +79,12 @@ def test_a_run_of_two_stages_is_on_all_dashboards(sn6_run, archive_root, tmp_pat
         assert len(pictures) == 2
         for key in pictures:
             (picture,) = history[key][-1]["filenames"]
-            assert list(folder.rglob(Path(picture).name))
+            (path,) = folder.rglob(Path(picture).name)
+            assert path.stat().st_size <= 200_000
+            (masks,) = history[key.replace("validation/", "validation_masks/")][-1]["all_masks"]
+            assert set(masks) == {"ground truth", "proposals"}
+            (path,) = folder.rglob(Path(masks["ground truth"]["path"]).name)
+            np.testing.assert_array_equal(imread(path) > 0, covered(archive_root, key.partition("/")[2]))
         assert {"validation/tiles", "test/tiles", "test/threshold"} <= set(history)
         with (folder / "validation_tiles.csv").open() as file:
             assert history["validation/tiles"][-1]["nrows"] == len(list(csv.DictReader(file)))

@@ -1,5 +1,6 @@
 """A run that is stopped and resumed gives the same bits as one that was never stopped."""
 
+import csv
 import shutil
 
 import pytest
@@ -52,6 +53,16 @@ def test_killed_run_resumes_to_the_same_bits_and_refuses_another_config(override
     assert run_and_stop([*overrides, "data.num_workers=0"], killed) == 0, log_of(killed)[-3000:]
     assert "outputs/it/checkpoints/last.ckpt" in log_of(killed)  # from which it resumed
     assert_same_run(killed / IT, finished_run / IT)
+
+
+def test_the_epoch_loss_is_the_mean_of_its_batches(finished_run):
+    with (finished_run / IT / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for epoch in ("0", "1"):
+        batches = [float(row["train/loss"]) for row in rows if row["epoch"] == epoch and row["train/loss"]]
+        (mean,) = (float(row["train/epoch_loss"]) for row in rows if row["epoch"] == epoch and row["train/epoch_loss"])
+        assert len(batches) == 4
+        assert mean == pytest.approx(sum(batches) / 4)
 
 
 @pytest.mark.slow

@@ -6,10 +6,12 @@ from typing import Any, ClassVar
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
-from sn6.callbacks.logged_media import log_picture
+from sn6.callbacks.logged_media import log_layers, log_picture
 from sn6.callbacks.polygon_f1 import dataset_of, polygon_f1_of
 from sn6.callbacks.scoring import TileResult
 from sn6.data.dataset import TileDataset
+from sn6.metrics.ranks import gather_by_tile
+from sn6.plots.layers import Layers, compute_layers
 from sn6.plots.maps import Maps, rotate_maps
 from sn6.plots.proposals import tile_figure
 from sn6.plots.rendering import render_background
@@ -21,7 +23,8 @@ class ImageLogging(Callback):
     """Draw `figures/validation_<image id>.png` in the run's folder and log it to the loggers that take images.
 
     A picture has the ground truth, the proposals and their matches, each building in a colour of its own with merged
-    and split ones marked, and the maps of all heads.
+    and split ones marked, and the maps of all heads. W&B gets the image with ground truth and proposals as masks too,
+    which are switched on and off there.
 
     They are drawn again whenever the polygon F1 is the best so far, and after training for the best checkpoint at the
     operating point of each tile. The tiles are the same in every epoch and run: evenly spread over the validation tiles
@@ -37,6 +40,7 @@ class ImageLogging(Callback):
         self.tiles = tiles
         self.best = -1.0
         self.pictures: dict[str, Path] = {}
+        self.layers: dict[str, Layers] = {}  # of the same tiles
         self.chosen: list[int] = []  # indices of the tiles
         self.maps: dict[int, Maps] = {}  # of the tiles of this pass, on this rank, in the sensor's frame
 
@@ -74,23 +78,30 @@ class ImageLogging(Callback):
             when = "best checkpoint"
         dataset, folder = polygon_f1.dataset, Path(trainer.default_root_dir) / "figures"
         paths = {index: folder / f"validation_{dataset.tiles[index].image_id}.png" for index in self.chosen}
+        layers = {}
         for index, path in paths.items():
             # one rank draws a tile, also where the sampler repeats it so that all ranks have equally many
             if index in polygon_f1.results and index % trainer.world_size == trainer.global_rank:
                 point = "" if is_training else f", {polygon_f1.polygonizer_of(index)}"
-                draw(dataset, index, polygon_f1.results[index], self.maps[index], f"{when}{point}", path)
-        trainer.strategy.barrier()  # each rank has drawn its own
-        self.pictures = {f"validation/{dataset.tiles[index].image_id}": path for index, path in paths.items()}
+                layers[index] = draw(
+                    dataset, index, polygon_f1.results[index], self.maps[index], f"{when}{point}", path
+                )
+        layers = gather_by_tile(layers)  # each rank has drawn its own
+        names = {index: dataset.tiles[index].image_id for index in self.chosen}
+        self.pictures = {f"validation/{names[index]}": path for index, path in paths.items()}
+        self.layers = {f"validation_masks/{names[index]}": tile for index, tile in layers.items()}
         log_pictures(trainer)
 
 
 def log_pictures(trainer: Any) -> None:
     """Log the pictures that were drawn last; the first rank does."""
-    drawn = [callback.pictures for callback in trainer.callbacks if isinstance(callback, ImageLogging)]
-    if trainer.is_global_zero:
-        for key, path in (item for pictures in drawn for item in pictures.items()):
-            if path.exists():
-                log_picture(trainer.loggers, key, path, trainer.global_step)
+    for callback in trainer.callbacks if trainer.is_global_zero else ():
+        if isinstance(callback, ImageLogging):
+            for key, path in callback.pictures.items():
+                if path.exists():
+                    log_picture(trainer.loggers, key, path, trainer.global_step)
+            for key, layers in callback.layers.items():
+                log_layers(trainer.loggers, key, layers, trainer.global_step)
 
 
 def choose_tiles(dataset: TileDataset, number: int) -> list[int]:
@@ -98,8 +109,8 @@ def choose_tiles(dataset: TileDataset, number: int) -> list[int]:
     return spread_by_buildings([len(dataset.labels(index)) for index in range(len(dataset))], number)
 
 
-def draw(dataset: TileDataset, index: int, result: TileResult, maps: Maps, when: str, path: Path) -> None:
-    """Draw one tile in its own frame, north up."""
+def draw(dataset: TileDataset, index: int, result: TileResult, maps: Maps, when: str, path: Path) -> Layers:
+    """Draw one tile in its own frame, north up, and return its layers."""
     tile, source = dataset.tiles[index], dataset.source
     image, valid = dataset.data_set.read(tile, source.product.name, source.bands)
     picture = render_background(image, valid, source.band_names)
@@ -109,3 +120,4 @@ def draw(dataset: TileDataset, index: int, result: TileResult, maps: Maps, when:
     view = TileView(picture, source.product.grid, title, orientation)
     figure = tile_figure(view, result.truth, result.footprints.polygons, result.match, maps)
     save_figure(figure, path)
+    return compute_layers(picture, result.truth, result.footprints.polygons, result.match)

@@ -2,9 +2,9 @@
 
 import numpy as np
 from jaxtyping import Bool, Float
-from torch import distributed
 
 from sn6.metrics.average_precision import average_precision
+from sn6.metrics.ranks import gather_by_tile
 
 
 class RankedProposals:
@@ -19,11 +19,7 @@ class RankedProposals:
 
     def compute(self, buildings: int) -> float:
         """Return the average precision over the tiles of all ranks, the same on each; every rank must call it."""
-        ranks = [self.by_tile]
-        if distributed.is_available() and distributed.is_initialized():
-            ranks = [{} for _ in range(distributed.get_world_size())]
-            distributed.all_gather_object(ranks, self.by_tile)
-        tiles = [tile for _, tile in sorted({index: tile for rank in ranks for index, tile in rank.items()}.items())]
+        tiles = gather_by_tile(self.by_tile).values()
         if not tiles:
             return 0.0
         confidences, matched = (np.concatenate(values) for values in zip(*tiles, strict=True))

@@ -31,7 +31,7 @@ class Course:
 def curves_figure(metrics: Path, course: Course) -> Figure:
     """Plot the losses and the scores of a training over its epochs, from the metrics.csv of the CSVLogger.
 
-    The training loss is that of single batches, in grey, with its mean over each epoch.
+    The training loss is the mean of each epoch, and in grey that of single batches where it was logged.
     """
     with metrics.open() as file:
         rows = list(csv.DictReader(file))
@@ -42,9 +42,8 @@ def curves_figure(metrics: Path, course: Course) -> Figure:
 
     figure = Figure(figsize=(12, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2)
-    batches = column("train/loss")
-    left.plot(*batches, label="train/loss of a batch", linewidth=0.8, color="0.75")
-    losses = {"train/loss, mean of an epoch": mean_of_epochs(*batches), "val/loss": column("val/loss")}
+    left.plot(*column("train/loss"), label="train/loss of a batch", linewidth=0.8, color="0.75")
+    losses = {key: column(key) for key in ("train/epoch_loss", "val/loss")}
     scores = ("val/f1", "val/precision", "val/recall", "val/iou", "val/touching_f1", "val/alone_f1")
     for axis, lines in ((left, losses), (right, {key: column(key) for key in scores})):
         for label, (epochs, values) in lines.items():
@@ -65,19 +64,6 @@ def curves_figure(metrics: Path, course: Course) -> Figure:
     right.set_ylabel("score")
     right.set_ylim(0, 1)
     return figure
-
-
-def mean_of_epochs(
-    epochs: Float[np.ndarray, " n"], values: Float[np.ndarray, " n"]
-) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
-    """Return the end of each epoch that has values, and their mean.
-
-    Args:
-        epochs: when each value was logged: after 2.5 epochs it belongs to the third one, which ends at 3
-        values: the values
-    """
-    ends, numbers = np.unique(np.ceil(epochs), return_inverse=True)
-    return ends, np.bincount(numbers, values) / np.maximum(np.bincount(numbers), 1)
 
 
 def threshold_figure(curve: Sequence[Mapping[str, float]], scored_on: str) -> Figure:
