@@ -354,7 +354,13 @@ def test_a_fade_that_is_no_distance_is_refused(sn6_predict, folder, tmp_path, va
 def test_a_stopped_prediction_resumes_to_the_same_bytes(sn6_predict, weights, strip, tmp_path):
     options = (f"images={strip}", "revisits=true", "merge=true", "window=224", "overlap=64")
     assert sn6_predict(*options, f"out={tmp_path}/never").status == 0
-    stopped = [f"checkpoint={weights}", *options, f"out={tmp_path}/twice", "device=cpu"]
+    stopped = [
+        f"checkpoint={weights}",
+        "formats=[csv,geojson,parquet]",
+        *options,
+        f"out={tmp_path}/twice",
+        "device=cpu",
+    ]
     for steps, status in ((4, -9), (6, -9), (2, -9), (999, 0)):
         assert predict_and_stop(stopped, steps) == status
     for name in ("proposals.csv", "footprints.geojson", "merged.geojson", "merged.parquet", "looks.tif"):

@@ -359,7 +359,7 @@ def test_a_run_on_a_folder_of_two_zones_predicts_its_images(sn6_run, sn6_command
     on_ground = scored.to_crs(ZONE)
     assert on_ground.intersection(shapely.union_all(BUILDINGS)).area.sum() > 0.9 * on_ground.area.sum()
     overrides = (f"images={tmp_path}/in", f"out={tmp_path}/out", "device=cpu", "allow=helpers.bright.FirstBand")
-    done = sn6_command("predict", f"checkpoint={run}", *overrides, "merge=true", "simplify=0.3")
+    done = sn6_command("predict", f"checkpoint={run}", *overrides, "formats=[parquet]", "merge=true", "simplify=0.3")
     assert done.status == 0, done.err
     assert_all_buildings(footprints(tmp_path / "out", "merged"), least=0.75)
 

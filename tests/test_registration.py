@@ -347,7 +347,13 @@ def test_several_processes_give_the_same_bytes(sn6_predict, options, tmp_path):
 @pytest.mark.slow
 def test_a_stopped_prediction_resumes_to_the_same_bytes(sn6_predict, weights, options, tmp_path):
     assert sn6_predict(*options, f"out={tmp_path}/never").status == 0
-    stopped = [f"checkpoint={weights}", *options, f"out={tmp_path}/twice", "device=cpu"]
+    stopped = [
+        f"checkpoint={weights}",
+        "formats=[csv,geojson,parquet]",
+        *options,
+        f"out={tmp_path}/twice",
+        "device=cpu",
+    ]
     for steps, status in ((18, -9), (4, -9), (3, -9), (3, -9), (999, 0)):
         assert predict_and_stop(stopped, steps) == status
     for name in FILES:
