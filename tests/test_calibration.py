@@ -12,6 +12,7 @@ import pytest
 import torch
 from helpers.bright import MEAN, STD, FirstBand, bright_run
 from helpers.commands import read_metrics, small_run, start, wait_for_end
+from helpers.forked import python_m
 from helpers.ranks import on_ranks
 from helpers.training import make_datamodule, make_segmenter, make_trainer
 from scipy import ndimage
@@ -42,8 +43,8 @@ def column_root(bright_root, tmp_path_factory):
 def bright(column_root, tmp_path_factory):
     """The folder of a run on one rank."""
     folder = tmp_path_factory.mktemp("one")
-    status, err = wait_for_end(start(folder, bright_run(column_root, folder)))
-    assert status == 0, err
+    done = python_m(["sn6.run", *bright_run(column_root, folder)], folder)
+    assert done.status == 0, done.err
     return folder / "outputs/it"
 
 

@@ -1,13 +1,11 @@
 """docs/extending.md: its files and commands, exactly as they are printed, in a folder outside of the package."""
 
-import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from helpers.forked import python_m
 from helpers.towns import write_town
 
 ROOT = Path(__file__).parents[1]
@@ -45,14 +43,8 @@ def test_the_commands_of_the_document(folder, line):
     words = shlex.split(line)
     assert words[:2] == ["python", "-m"]
     short = SHORT if words[2] == "sn6.run" else ("device=cpu",)
-    done = subprocess.run(
-        [sys.executable, *words[1:], *short],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    done = python_m([*words[2:], *short], folder)
+    assert done.status == 0, done.err
     if name := next((word.removeprefix("name=") for word in words if word.startswith("name=")), None):
         assert list((folder / "outputs" / name).rglob("metrics.json"))
 

@@ -8,8 +8,9 @@ from itertools import pairwise
 import pytest
 import torch
 from helpers.bright import bright_run
-from helpers.commands import assert_fails, read_metrics, small_run, start, wait_for_end
+from helpers.commands import assert_fails, read_metrics, small_run
 from helpers.errors import user_error
+from helpers.forked import python_m
 from helpers.training import make_datamodule, make_segmenter, make_trainer
 
 from sn6.datasets.spacenet6 import PIXEL, SpaceNet6
@@ -26,8 +27,8 @@ def calibrated(bright_root, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     overrides = [*bright_run(bright_root, folder), "trainer.max_epochs=2", "polygons.threshold=0.6"]
     overrides += ["callbacks.calibration.candidates={threshold:[0.3],min_area:[35]}"]
-    status, err = wait_for_end(start(folder, overrides))
-    assert status == 0, err
+    done = python_m(["sn6.run", *overrides], folder)
+    assert done.status == 0, done.err
     return folder / "outputs/it"
 
 

@@ -1,12 +1,9 @@
 """Images and labels of one's own: docs/own-data.md as it is printed, and four worlds from the check to the score."""
 
 import json
-import os
 import re
 import shlex
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import geopandas
@@ -39,14 +36,8 @@ LEARNS = (  # 20 s
 
 def command(folder, *words, status=0, **environment):
     """Run `python -m words...` in a folder."""
-    done = subprocess.run(
-        [sys.executable, "-m", *words],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"} | environment,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == status, done.stderr
+    done = python_m(words, folder, **environment)
+    assert done.status == status, done.err
 
 
 @pytest.mark.slow

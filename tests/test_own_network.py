@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 from helpers.commands import ANY, assert_fails, assert_one_line, read_metrics, start, wait_for_end
+from helpers.forked import python_m
 from torch import nn
 
 from sn6.errors import UserError
@@ -145,11 +146,10 @@ def test_an_own_network_resumes(run, own_folder, archive_root):
     stop = "+callbacks.stop._target_=helpers.stopping.StopAt"
     overrides = ["--config-dir", "my_conf", *SHORT, "model=tiny", f"data.root={archive_root}", stop]
     overrides += ["trainer.max_epochs=2", "callbacks.resume_point.every_n_steps=1"]
-    path = f"{own_folder}:{Path(__file__).parent}:{Path(__file__).parents[1]}"
-    status, _ = wait_for_end(start(own_folder, overrides, PYTHONPATH=path, SN6_TEST_STOP="SIGTERM it 1 0"))
-    assert status == 128 + 15
-    assert wait_for_end(start(own_folder, overrides, PYTHONPATH=path))[0] == 0
-    assert wait_for_end(start(own_folder, [*overrides, "name=whole"], PYTHONPATH=path))[0] == 0
+    run = ["sn6.run", *overrides]
+    assert python_m(run, own_folder, SN6_TEST_STOP="SIGTERM it 1 0").status == 128 + 15
+    assert python_m(run, own_folder).status == 0
+    assert python_m([*run, "name=whole"], own_folder).status == 0
     resumed, whole = (
         torch.load(own_folder / f"outputs/{name}/checkpoints/last.ckpt", weights_only=True)["state_dict"]
         for name in ("it", "whole")

@@ -1,15 +1,13 @@
 """What a run prints without a terminal, its contact sheet, and the commands that it names at its end."""
 
-import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.commands import TESTS, read_metrics, small_run, start, wait_for_end
+from helpers.commands import read_metrics, small_run, start, wait_for_end
+from helpers.forked import python_m
 from matplotlib.colors import to_hex
 from shapely import box
 
@@ -28,9 +26,9 @@ def printed(archive_root, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     more = ["trainer.max_epochs=2", "trainer.limit_test_batches=null", "polygons.threshold=0.27"]
     overrides = [line for line in WITH_PROGRESS if "max_epochs" not in line and "limit_test" not in line]
-    status, err = wait_for_end(start(folder, [*overrides, *more, f"data.root={archive_root}", STAGES]))
-    assert status == 0, err
-    return folder, err
+    done = python_m(["sn6.run", *overrides, *more, f"data.root={archive_root}", STAGES], folder)
+    assert done.status == 0, done.err
+    return folder, done.err
 
 
 def test_without_a_terminal_there_are_only_plain_lines(printed):
@@ -69,11 +67,9 @@ def test_the_next_commands_run_as_they_are_printed(printed):
     folder, err = printed
     commands = commands_in(err)
     assert len(commands) == 3
-    environment = os.environ | {"PYTHONPATH": str(TESTS.parent)}
     for command in commands:
-        typed = command.replace("python ", f"{shlex.quote(sys.executable)} ", 1)
-        done = subprocess.run(typed, shell=True, cwd=folder, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, f"{command}\n{done.stderr}"
+        done = python_m(shlex.split(command)[2:], folder)
+        assert done.status == 0, f"{command}\n{done.err}"
     assert (folder / "outputs/it/prediction/proposals.csv").exists()
     assert list((folder / "outputs/it/tiles").glob("*.png"))
     assert (folder / "outputs/it/score.json").exists()
@@ -86,13 +82,11 @@ def test_the_next_commands_of_an_optical_run_with_a_blank_in_its_name(archive_ro
 
     overrides = [line for line in WITH_PROGRESS if not line.startswith(("name=", "trainer.limit"))]
     more = ["name=an optical run", "data=eo", "trainer.limit_train_batches=2", f"data.root={archive_root}"]
-    status, err = wait_for_end(start(tmp_path, [*overrides, *more]))
-    assert status == 0, err
-    for command in commands_in(err):
-        typed = command.replace("python ", f"{shlex.quote(sys.executable)} ", 1)
-        environment = os.environ | {"PYTHONPATH": str(TESTS.parent)}
-        done = subprocess.run(typed, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, f"{command}\n{done.stderr}"
+    trained = python_m(["sn6.run", *overrides, *more], tmp_path)
+    assert trained.status == 0, trained.err
+    for command in commands_in(trained.err):
+        done = python_m(shlex.split(command)[2:], tmp_path)
+        assert done.status == 0, f"{command}\n{done.err}"
     folder = tmp_path / "outputs/an optical run"
     overall, test = json.loads((folder / "score.json").read_text())["overall"], read_metrics(folder)["test"]
     assert [overall[key] for key in ("tp", "fp", "fn")] == [test[key] for key in ("tp", "fp", "fn")]
