@@ -6,6 +6,8 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, distributed
 
+EPOCH_LOSS = "train/epoch_loss"  # as it is logged
+
 
 class EpochLoss(Callback):
     """Log `train/epoch_loss`, the mean loss of the crops of an epoch over all devices.
@@ -43,7 +45,7 @@ class EpochLoss(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the mean."""
         total, crops = self.totals()
-        pl_module.log("train/epoch_loss", total / max(crops, 1.0))
+        pl_module.log(EPOCH_LOSS, total / max(crops, 1.0))
 
     def totals(self) -> list[float]:
         """Return sum and number of the crops of this epoch, over all ranks."""

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from sn6.callbacks.epoch_loss import EPOCH_LOSS
 from sn6.checkpoints.loading import load_tensors
 from sn6.checkpoints.run_files import BEFORE_LAST, LAST
 from sn6.checkpoints.torch_file import read_torch_file
@@ -173,7 +174,8 @@ def move_aside(folder: Path) -> None:
 def rows_before(metrics: Path, step: int) -> list[dict[str, Any]]:
     """Read the rows of a metrics.csv from before `step`: those after it are logged once more.
 
-    A last row that was cut short is left out, and so are all rows of a file that is broken or foreign.
+    So is the mean of the epoch that ends at `step`, as the checkpoint is written before the epoch ends. A last row that
+    was cut short is left out, and so are all rows of a file that is broken or foreign.
     """
     try:
         text = metrics.read_bytes().decode()
@@ -186,4 +188,5 @@ def rows_before(metrics: Path, step: int) -> list[dict[str, Any]]:
         return []
     whole = [row for row in rows if None not in row and None not in row.values()]
     before = [row for row in whole if row.get("step", "").isdecimal() and int(row["step"]) < step]
+    before = [row for row in before if int(row["step"]) < step - 1 or not row.get(EPOCH_LOSS)]
     return [{key: value for key, value in row.items() if value} for row in before]
