@@ -264,6 +264,7 @@ def recompute(dataset, index, options):
     return match_tile(dataset.labels(index).polygons, footprints.polygons, footprints.confidences)
 
 
+@pytest.mark.slow
 def test_a_run_on_two_ranks_has_the_same_point_and_scores(bright, column_root, tmp_path):
     status, err = wait_for_end(start(tmp_path, [*bright_run(column_root, tmp_path), "trainer.devices=2"]))
     assert status == 0, err

@@ -139,6 +139,7 @@ def run_by_script(program, folder, overrides):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_the_console_script_on_two_ranks_gives_the_metrics_of_one(on_one, on_two):
     one, two = read_metrics(on_one), read_metrics(on_two)
     assert two.keys() == one.keys()

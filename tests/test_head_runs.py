@@ -108,6 +108,7 @@ def heads_run(archive_root, tmp_path_factory):
     return folder / "outputs/it"
 
 
+@pytest.mark.slow
 def test_a_killed_run_of_several_heads_resumes_to_the_same_bits(archive_root, heads_run, tmp_path):
     overrides = [*RUN, "heads=centre_offset", "polygons=centre_offset", f"data.root={archive_root}"]
     assert run_and_stop(overrides, tmp_path, "SIGKILL it 1 2") == -signal.SIGKILL

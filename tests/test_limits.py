@@ -44,6 +44,7 @@ def evaluate(ranks, root, folder):
     return scored
 
 
+@pytest.mark.slow
 def test_the_same_tiles_are_scored_on_one_rank_and_on_two(archive_root, tmp_path):
     (one,) = on_ranks(evaluate, 1, archive_root, tmp_path)
     assert on_ranks(evaluate, 2, archive_root, tmp_path) == [one, one]

@@ -59,6 +59,7 @@ def covered(root, image_id):
     return shapely.contains_xy(buildings, x, y)
 
 
+@pytest.mark.slow
 def test_a_run_of_two_stages_is_on_all_dashboards(sn6_run, archive_root, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

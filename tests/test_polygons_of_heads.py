@@ -14,9 +14,9 @@ from sn6.formats.challenge_csv import read_proposals
     ("heads", "polygons", "fields"),
     [
         ("instances", "watershed", ["polygons.seed=0.2", "polygons.min_seed=0.5"]),
-        ("winner", "watershed", ["polygons.seed=0.12", "polygons.min_seed=0.5"]),
-        ("distance", "distance", ["polygons.seed=2.0"]),
-        ("centre_offset", "centre_offset", ["polygons.peak=0.3"]),
+        pytest.param("winner", "watershed", ["polygons.seed=0.12", "polygons.min_seed=0.5"], marks=pytest.mark.slow),
+        pytest.param("distance", "distance", ["polygons.seed=2.0"], marks=pytest.mark.slow),
+        pytest.param("centre_offset", "centre_offset", ["polygons.peak=0.3"], marks=pytest.mark.slow),
     ],
 )
 def test_predict_gives_the_proposals_of_the_run(sn6_run, sn6_command, archive_root, tmp_path, heads, polygons, fields):

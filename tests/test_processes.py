@@ -6,16 +6,10 @@ import time
 
 import pytest
 from helpers.errors import user_error
+from helpers.piecework import spread, square_or_fail
 from helpers.stopping import SERVER
 
-from sn6.errors import UserError
 from sn6.processes import in_processes
-
-
-def square_or_fail(number):
-    if number == 7:
-        raise UserError("invalid number=7", kind="invalid_value", key="number", value=7)
-    return number**2, os.getpid()
 
 
 def test_results_come_in_order_from_other_processes():
@@ -25,15 +19,6 @@ def test_results_come_in_order_from_other_processes():
     assert {process for _, process in in_processes(square_or_fail, [3, 1], is_worth_it=False)} == {os.getpid()}
     with user_error("invalid_value", "number", 7):
         list(in_processes(square_or_fail, [7, 1], is_worth_it=True))
-
-
-def write_and_sleep(path):
-    path.write_text(str(os.getpid()))
-    time.sleep(100)
-
-
-def spread(paths):
-    list(in_processes(write_and_sleep, paths, is_worth_it=True))
 
 
 def is_running(process):

@@ -50,6 +50,7 @@ def test_a_simulated_archive_is_near_the_published_one(tmp_path):
     assert 0.10 <= rows["fraction of nodata"].value <= 0.18
 
 
+@pytest.mark.slow
 def test_the_figure_shows_a_tile_and_the_histogram_of_each_band(tiny, tmp_path):
     figure = comparison_figure(tiny)
     save_figure(figure, tmp_path / "comparison.png")

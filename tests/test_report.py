@@ -92,6 +92,7 @@ def test_the_next_commands_of_an_optical_run_with_a_blank_in_its_name(archive_ro
     assert [overall[key] for key in ("tp", "fp", "fn")] == [test[key] for key in ("tp", "fp", "fn")]
 
 
+@pytest.mark.slow
 def test_one_process_of_two_prints(bright_root, tmp_path):
     overrides = [*WITH_PROGRESS, "trainer.devices=2", "data.batch_size=4", "trainer.limit_val_batches=null"]
     overrides += [f"data.root={bright_root}"]

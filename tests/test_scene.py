@@ -92,6 +92,7 @@ def test_three_tenths_of_a_dense_centre_are_built_on():
     assert shapely.area(built).sum() / 450**2 > 0.3
 
 
+@pytest.mark.slow
 def test_a_medium_archive_contains_every_kind_of_hard_tile(medium):
     kinds = set()
     for tile, labels in medium:

@@ -11,11 +11,10 @@ import pytest
 import torch
 from helpers.commands import TESTS, small_run, start, wait_for_end
 from helpers.errors import user_error
+from helpers.piecework import spread_until_stopped
 from helpers.stopping import SERVER, read_user_error, run_and_stop
 
 from sn6.errors import UserError
-from sn6.files import atomic_write
-from sn6.processes import in_processes
 from sn6.signals import SignalHandler, Stopped, stop, stop_on_signals
 
 STATUS = {"SIGINT": 130, "SIGTERM": 143}
@@ -36,6 +35,7 @@ PHASES = {  # of a run of two epochs of three batches → the batch
     "files": 0,
     "metrics": 0,
 }
+QUICK = ("training_1", "validation_fit_0", "calibration", "files")  # the others are slow tests
 
 
 def last_line(folder):
@@ -75,7 +75,9 @@ def never_stopped(overrides, tmp_path_factory):
     return results(folder)
 
 
-@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize(
+    "phase", [phase if phase in QUICK else pytest.param(phase, marks=pytest.mark.slow) for phase in PHASES]
+)
 def test_a_run_stops_in_each_phase(overrides, never_stopped, tmp_path, phase):
     name = ("SIGINT", "SIGTERM")[len(phase) % 2]
     status = run_and_stop(overrides, tmp_path, f"{name} {phase} process {PHASES[phase]}")
@@ -146,7 +148,14 @@ def start_command(*command, folder):
     )
 
 
-@pytest.mark.parametrize(("name", "kill"), [("SIGTERM", os.killpg), ("SIGINT", os.killpg), ("SIGTERM", os.kill)])
+@pytest.mark.parametrize(
+    ("name", "kill"),
+    [
+        pytest.param("SIGTERM", os.killpg, marks=pytest.mark.slow),
+        pytest.param("SIGINT", os.killpg, marks=pytest.mark.slow),
+        ("SIGTERM", os.kill),
+    ],
+)
 def test_simulate_stops_with_its_workers(tmp_path, name, kill):
     process = start_command("sn6.simulate", "root=city", "tiles=40", "test_tiles=0", "size=600", folder=tmp_path)
     until = time.monotonic() + 60
@@ -155,17 +164,6 @@ def test_simulate_stops_with_its_workers(tmp_path, name, kill):
     kill(process.pid, getattr(signal, name))
     assert_ends(process, name)
     assert not hidden_files(tmp_path)
-
-
-def write_slowly(path):
-    with atomic_write(path) as part:
-        part.write_text("unfinished")
-        time.sleep(100)
-
-
-def spread_until_stopped(paths):
-    with stop_on_signals():
-        list(in_processes(write_slowly, paths, is_worth_it=True))
 
 
 def test_workers_remove_their_unfinished_files(tmp_path):

@@ -191,6 +191,7 @@ def test_only_one_of_two_processes_makes_the_store(two_tiles):
     assert sorted(map(len, stored)) == [0, 2]
 
 
+@pytest.mark.slow
 def test_a_store_is_made_in_several_processes(two_tiles, monkeypatch):
     monkeypatch.setattr("sn6.data.store.MIN_SIZE_FOR_POOL", 0)
     store, tiles = store_of(two_tiles)

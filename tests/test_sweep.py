@@ -72,6 +72,7 @@ def test_a_sweep_may_stop_at_the_first_failed_job(sn6_run, archive_root, tmp_pat
     assert [job["status"] for job in read_jobs(tmp_path / "outputs/it").values()] == ["failed"]
 
 
+@pytest.mark.slow
 def test_paths_with_special_characters_are_swept(sn6_run, archive_root, tmp_path, forked_jobs):
     """A value that holds `=`, `,` or blanks is quoted on the command line; the job's folder has a plain name."""
     roots = [tmp_path / name for name in ("loss=bce,seed=0", "it's (old) ü")]
@@ -173,6 +174,7 @@ def test_invalid_overrides_are_reported_before_the_first_job(sn6_run, archive_ro
     assert not list(tmp_path.glob("outputs/it/*-*"))
 
 
+@pytest.mark.slow
 def test_an_invalid_value_among_others_fails_its_own_job(sn6_run, archive_root, tmp_path, forked_jobs):
     folder = tmp_path / "outputs/it"
     done = sn6_run(*small_sweep(archive_root, "data.crop=64,-5"))

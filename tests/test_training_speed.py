@@ -82,6 +82,7 @@ def test_only_the_training_step_is_compiled():
         torch.testing.assert_close(of_tile, expected.sigmoid())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "rel"),
     [(["trainer.precision=bf16-mixed"], 0.02), ([FULL, "optimizer.fused=false"], 1e-5)],
