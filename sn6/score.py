@@ -368,7 +368,7 @@ def report(card: dict[str, Any], notes: list[str], ground: str = "all tiles", mi
     """Print the notes, the score as a table, and the interval; arguments as of `score_table`, `describe_instances`."""
     for note in notes:
         print(f"note: {note}")
-    console = Console()
+    console = Console(force_jupyter=False)  # in a notebook it would show what sn6.evaluate returns
     console.width = max(console.width, MIN_WIDTH)
     console.print(score_table(card, ground))
     print(describe_instances(card["instances"], min_iou))

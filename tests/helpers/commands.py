@@ -103,7 +103,7 @@ def start(folder: Path, overrides: Iterable[str], before: Iterable[str] = (), **
 
 def wait_for_end(process: subprocess.Popen) -> tuple[int, str]:
     """Return exit status and stderr."""
-    _, err = process.communicate(timeout=200)
+    _, err = process.communicate(timeout=600)
     return process.returncode, err
 
 

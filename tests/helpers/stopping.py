@@ -196,7 +196,7 @@ def start_run(overrides: list[str], folder: Path, stop: str | None = None) -> An
 
 def exit_status(process: Any) -> int:
     """Return the exit status of a process when it ends; negative is the signal that ended it."""
-    process.join(timeout=240)
+    process.join(timeout=600)
     assert process.exitcode is not None, "the process hangs"
     return process.exitcode
 

@@ -29,7 +29,7 @@ def read_ranks(folder: Path) -> list[dict[str, Any]]:
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen) -> None:
     """Wait until the condition holds; fail if the process ends before that."""
-    for _ in range(1500):
+    for _ in range(5000):
         if condition():
             return
         assert process.poll() is None, process.communicate()[1]
