@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,25 @@ def payloads(path: Path) -> Iterator[bytes]:
             continue
         _, length, kind = struct.unpack("<IHB", data[position : position + HEADER])
         position += HEADER
+        if position + length > len(data):
+            return  # it is being written
         part = data[position : position + length]
         position += length
         record = part if kind in (FULL, FIRST) else record + part
         if kind in (FULL, LAST):
             yield record
+
+
+def read_records(path: Path) -> list[Any]:
+    """Read the records, when the last one says that the run has ended: W&B may write them after `finish` returned."""
+    from wandb.proto import wandb_internal_pb2
+
+    until = time.monotonic() + 20
+    while True:
+        records = [wandb_internal_pb2.Record.FromString(payload) for payload in payloads(path)]
+        if time.monotonic() > until or any(record.WhichOneof("record_type") == "exit" for record in records):
+            return records
+        time.sleep(0.2)
 
 
 def items(pairs: Any) -> dict[str, Any]:
@@ -42,12 +57,9 @@ def items(pairs: Any) -> dict[str, Any]:
 def read_run(folder: Path) -> dict[str, Any]:
     """Read `id`, `group`, `name`, `config`, `history` (key → all values), `summary`, `artifacts`,
     `job_type` and `tags` of an offline run."""
-    from wandb.proto import wandb_internal_pb2
-
     (path,) = folder.glob("*.wandb")
     result: dict[str, Any] = {"config": {}, "history": {}, "summary": {}, "artifacts": []}
-    for payload in payloads(path):
-        record = wandb_internal_pb2.Record.FromString(payload)
+    for record in read_records(path):
         kind = record.WhichOneof("record_type")
         if kind == "run":
             run = record.run
