@@ -12,7 +12,7 @@ EPOCH_LOSS = "train/epoch_loss"  # as it is logged
 class EpochLoss(Callback):
     """Log `train/epoch_loss`, the mean loss of the crops of an epoch over all devices.
 
-    Its sums are in the checkpoints: Lightning's own mean of an epoch begins anew in a run that resumes within one.
+    Its sums are in the checkpoints: Lightning's own mean of an epoch restarts in a run that resumes within an epoch.
     """
 
     may_change: ClassVar = True  # when a run resumes

@@ -118,7 +118,7 @@ def read_buildings(path: Path, columns: LabelColumns, may_be_empty: bool = False
 
     Raises:
         UserError: it cannot be read, has no CRS, no building, geometries that are no polygons, no such attribute, or a
-            height or confidence that is no number
+            height or confidence that is not a number
     """
     frame = read_frame(path, columns)
     if frame.crs is None:
