@@ -99,6 +99,7 @@ def test_a_null_leaves_a_callback_out():
     [
         ("callbacks.early_stopping.patience=0", "invalid_value", "callbacks.early_stopping.patience", 0),
         ("callbacks.ema.decay=1", "invalid_value", "callbacks.ema.decay", 1),
+        ("callbacks.image_logging.tiles=-1", "invalid_value", "callbacks.image_logging.tiles", -1),
         ("callbacks.early_stopping.monitor=val/f2", "unknown_value", "callbacks.early_stopping.monitor", "val/f2"),
     ],
 )

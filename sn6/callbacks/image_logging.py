@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
+from pydantic import NonNegativeInt
 
 from sn6.callbacks.logged_media import log_layers, log_picture
 from sn6.callbacks.polygon_f1 import dataset_of, polygon_f1_of
@@ -36,7 +37,7 @@ class ImageLogging(Callback):
 
     may_change: ClassVar = True  # when a run resumes
 
-    def __init__(self, tiles: int = 4) -> None:
+    def __init__(self, tiles: NonNegativeInt = 4) -> None:
         self.tiles = tiles
         self.best = -1.0
         self.pictures: dict[str, Path] = {}
