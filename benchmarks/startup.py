@@ -207,7 +207,7 @@ def pickled_size(root: Path) -> int:
     archive = SpaceNet6(root)
     tiles = archive.tiles("train", "SAR-Intensity")
     archive.labels(tiles[0])
-    source = Source(PRODUCTS["SAR-Intensity"], (1, 2, 3, 4), orient=True, min_area=20.0)
+    source = Source(archive.products["SAR-Intensity"], (1, 2, 3, 4), orient=True, min_area=20.0)
     return len(pickle.dumps(TileDataset(archive, tiles, source, Statistics((0.0,) * 4, (1.0,) * 4, None))))
 
 

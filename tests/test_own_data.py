@@ -10,6 +10,7 @@ import geopandas
 import numpy as np
 import pytest
 import shapely
+from helpers.forked import python_m
 from helpers.stopping import STOP, STOP_CALLBACK
 from helpers.worlds import amplitude_world, decibel_world, optical_world, power_world, small_decibel_world
 
