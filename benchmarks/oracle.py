@@ -124,9 +124,9 @@ def oracle(
         table_of(counts, f"F1 of {buildings} buildings of at least {CHALLENGE_MIN_AREA:g} px² on {tiles} tiles")
     )
     console.print(table_of_times())
-    for name, recipe in RECIPES.items():
+    for name, heads in RECIPES.items():
         f1 = counts[name, "exact"].f1
-        require(f1 >= MIN_EXACT or not recipe.is_complete, f"{name}: F1 {f1:.3f} from exact maps, below {MIN_EXACT}")
+        require(f1 >= MIN_EXACT or not heads.is_complete, f"{name}: F1 {f1:.3f} from exact maps, below {MIN_EXACT}")
 
 
 def labels_of(root: Path, tiles: int) -> Iterator[TileLabels]:

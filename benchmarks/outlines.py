@@ -26,7 +26,6 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.looks import labels_of, predict_missing
-from benchmarks.recipes import BLOCK_SIZE, RESAMPLES, with_interval
 from sn6.checkpoints.loading import find_weights
 from sn6.checkpoints.run_files import FINAL_WEIGHTS
 from sn6.cli import run_command
@@ -35,6 +34,7 @@ from sn6.errors import counted
 from sn6.footprints import Footprints, Labels
 from sn6.heads import Heads
 from sn6.metrics.breakdown import resampled_counts, spatial_blocks
+from sn6.metrics.comparison import BLOCK_SIZE, RESAMPLES, with_interval
 from sn6.metrics.matching import counted_area, make_valid, match_tile
 from sn6.metrics.scorecard import LEVEL
 from sn6.predict import as_tuple
