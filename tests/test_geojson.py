@@ -10,7 +10,7 @@ from helpers.errors import user_error
 from shapely import box
 
 from sn6.footprints import Footprints
-from sn6.formats.geojson import GeoJSONWriter, read_geojson, read_geojson_labels
+from sn6.formats.geojson import GeoJSONWriter, read_geojson_labels, read_outlines
 
 COURTYARD = shapely.Polygon([(1, 1), (21, 1), (21, 21.5), (1, 21.5)], [[(4, 4), (8, 4), (8, 8), (4, 8)]])
 
@@ -144,14 +144,14 @@ def test_an_image_without_crs_gives_a_file_without_one(tmp_path):
     assert "crs" not in content
     assert content["features"][0]["properties"]["area_m2"] == 200
     assert shapely.from_geojson(json.dumps(content["features"][0]["geometry"])).equals(box(2, -23, 12, -3))
-    polygons, confidences = read_geojson(tmp_path / "f.geojson", "confidence").rows("image")
+    polygons, confidences = read_outlines(tmp_path / "f.geojson", "confidence").rows("image")
     assert polygons[0].equals(box(2, 3, 12, 23))
     assert confidences.tolist() == [0.5]
 
 
 def test_a_collection_is_read_back_tile_by_tile_with_empty_tiles(tmp_path):
     write_geojson(tmp_path / "f.geojson", TILES, CORNERS)
-    back = read_geojson(tmp_path / "f.geojson", "confidence")
+    back = read_outlines(tmp_path / "f.geojson", "confidence")
     assert back.tiles == CORNERS
     for tile, (polygons, confidences) in back.by_tile():
         assert [p.equals(q) for p, q in zip(polygons, TILES[tile].polygons, strict=True)] == [True] * len(polygons)

@@ -14,7 +14,7 @@ from shapely import box
 from sn6.footprints import Footprints
 from sn6.footprints.ground import TileGrid
 from sn6.formats import geoparquet, layer
-from sn6.formats.geoparquet import EDGES, GeoParquetWriter, read_geoparquet
+from sn6.formats.geoparquet import EDGES, GeoParquetWriter, read_outlines
 
 COURTYARD = shapely.Polygon([(1, 1), (21, 1), (21, 21.5), (1, 21.5)], [[(4, 4), (8, 4), (8, 8), (4, 8)]])
 
@@ -63,7 +63,7 @@ def test_a_file_is_read_in_chunks_as_at_once(tmp_path, monkeypatch):
     write_tiles(tmp_path / "f.parquet")
     for chunk in (1, 2, 100):
         monkeypatch.setattr(geoparquet, "CHUNK", chunk)
-        outlines = read_geoparquet(tmp_path / "f.parquet", "confidence")
+        outlines = read_outlines(tmp_path / "f.parquet", "confidence")
         assert list(outlines.tiles.values()) == [(591550, 5750000), (592000, 5750000), (591550.25, 5749550)]
         assert outlines.rows("b_tile_2")[0][0].equals(COURTYARD)
         assert [values.tolist() for _, (_, values) in outlines.by_tile()] == [[0.1, 1], [], [0.75]]
@@ -73,7 +73,7 @@ def test_a_file_is_read_in_chunks_as_at_once(tmp_path, monkeypatch):
     table.to_parquet(tmp_path / "f.parquet")
     monkeypatch.setattr(geoparquet, "CHUNK", 2)
     with user_error("invalid_value", key=tmp_path / "f.parquet", value=None) as caught:
-        read_geoparquet(tmp_path / "f.parquet", "confidence", TileGrid(outlines.tiles, "EPSG:32631", 0.5))
+        read_outlines(tmp_path / "f.parquet", "confidence", TileGrid(outlines.tiles, "EPSG:32631", 0.5))
     assert {"3", "a_tile_1"} <= set(re.findall(r"\w+", str(caught.value)))
 
 

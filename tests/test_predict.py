@@ -16,9 +16,8 @@ from sn6.checkpoints.loading import read_checkpoint
 from sn6.checkpoints.weights_file import write_weights
 from sn6.datasets.spacenet6 import SpaceNet6
 from sn6.footprints import Footprints
+from sn6.formats import geojson, geoparquet
 from sn6.formats.challenge_csv import read_proposals
-from sn6.formats.geojson import read_geojson
-from sn6.formats.geoparquet import read_geoparquet
 from sn6.formats.outlines import parts
 from sn6.metrics.matching import Counts, match_tile
 
@@ -70,8 +69,8 @@ def test_each_format_scores_as_the_run_reported(sn6_predict, run_folder, archive
     assert expected.tp + expected.fp > 1
     formats = [
         read_proposals(tmp_path / "out/proposals.csv"),
-        by_tile(read_geojson(tmp_path / "out/footprints.geojson", "confidence")),
-        by_tile(read_geoparquet(tmp_path / "out/footprints.parquet", "confidence")),
+        by_tile(geojson.read_outlines(tmp_path / "out/footprints.geojson", "confidence")),
+        by_tile(geoparquet.read_outlines(tmp_path / "out/footprints.parquet", "confidence")),
     ]
     for footprints in formats:
         assert total_counts(archive_root, footprints) == expected

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float64
 
 from sn6.errors import UserError
 from sn6.footprints import Footprints, Labels
-from sn6.footprints.ground import Corner
+from sn6.footprints.ground import Corner, TileGrid
 from sn6.formats.outlines import (
     CHUNK,
     InvalidGeometry,
@@ -104,6 +104,20 @@ def read_proposals(path: Path, classes: Sequence[str] = ()) -> dict[str, Footpri
     numbers = concatenate(_outlines(table, table.classes(classes)) for table in _read_tables(path))
     classes_of_tiles = {tile: parts(rows)[1].astype(np.int64) for tile, rows in numbers.by_tile()}
     return {tile: replace(found, classes=classes_of_tiles[tile]) for tile, found in proposals.items()}
+
+
+def names_tiles(path: Path) -> bool:
+    """Return True: each row is of a tile."""
+    return True
+
+
+def read_outlines(path: Path, value: str | None = None, grid: TileGrid | None = None) -> Outlines:
+    """Read the proposals of a file where `value` names their confidence, else buildings; it has the grid of each tile.
+
+    Raises:
+        UserError: as `read_proposals_csv` and `read_truth_csv`
+    """
+    return read_proposals_csv(path) if value else read_truth_csv(path)
 
 
 def read_truth_csv(path: Path) -> Outlines:

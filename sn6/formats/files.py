@@ -18,6 +18,16 @@ WRITERS = {
     "fgb": "sn6.formats.gdal_layer.FlatGeobufWriter",
 }
 
+# Suffix of files that name the tiles of their footprints → module with `names_tiles` and `read_outlines`, which imports
+# its own libraries, so that a command starts with only those that it needs.
+READERS = {
+    ".csv": "sn6.formats.challenge_csv",
+    ".geojson": "sn6.formats.geojson",
+    ".json": "sn6.formats.geojson",
+    ".parquet": "sn6.formats.geoparquet",
+    ".geoparquet": "sn6.formats.geoparquet",
+}
+
 
 def writer_of(name: str) -> type[FootprintWriter]:
     """Return the writer of a format."""
@@ -66,38 +76,17 @@ def names_tiles(path: Path) -> bool:
     Raises:
         UserError: an error of the format's reader
     """
-    match path.suffix.lower():
-        case ".csv":
-            return True
-        case ".geojson" | ".json":
-            from sn6.formats.geojson import geojson_names_tiles
-
-            return geojson_names_tiles(path)
-        case ".parquet" | ".geoparquet":
-            from sn6.formats.geoparquet import geoparquet_names_tiles
-
-            return geoparquet_names_tiles(path)
-    return False
+    suffix = path.suffix.lower()
+    return suffix in READERS and import_module(READERS[suffix]).names_tiles(path)
 
 
 def _read(path: Path, grid: TileGrid | None, proposals: bool) -> Outlines:
-    # Each format imports its own libraries, so that a command starts with only those that it needs.
-    match path.suffix.lower():
-        case ".csv":
-            from sn6.formats.challenge_csv import read_proposals_csv, read_truth_csv
-
-            return read_proposals_csv(path) if proposals else read_truth_csv(path)
-        case ".geojson" | ".json":
-            from sn6.formats.geojson import read_geojson
-
-            return read_geojson(path, "confidence" if proposals else None, grid)
-        case ".parquet" | ".geoparquet":
-            from sn6.formats.geoparquet import read_geoparquet
-
-            return read_geoparquet(path, "confidence" if proposals else None, grid)
-    raise UserError(
-        f"unknown suffix {path.suffix!r} of {path}; use .csv, .geojson or .parquet",
-        kind="unknown_value",
-        key=path,
-        value=path.suffix,
-    )
+    suffix = path.suffix.lower()
+    if suffix not in READERS:
+        raise UserError(
+            f"unknown suffix {path.suffix!r} of {path}; use .csv, .geojson or .parquet",
+            kind="unknown_value",
+            key=path,
+            value=path.suffix,
+        )
+    return import_module(READERS[suffix]).read_outlines(path, "confidence" if proposals else None, grid)

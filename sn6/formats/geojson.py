@@ -52,7 +52,7 @@ class GeoJSONWriter(GroundWriter):
         self._file.write(f"\n]{members}}}\n".encode())
 
 
-def read_geojson(path: Path, value: str | None = None, grid: TileGrid | None = None) -> Outlines:
+def read_outlines(path: Path, value: str | None = None, grid: TileGrid | None = None) -> Outlines:
     """Read the footprints of a collection whose features name their tile in the property `image_id`.
 
     Args:
@@ -85,7 +85,7 @@ def read_geojson(path: Path, value: str | None = None, grid: TileGrid | None = N
     return table.outlines(shapely.from_geojson, grid)
 
 
-def geojson_names_tiles(path: Path) -> bool:
+def names_tiles(path: Path) -> bool:
     """Return whether a collection lists its tiles, or a feature names its own; raise a UserError for a broken file."""
     collection = _read_collection(path)
     return "tiles" in collection or any("image_id" in (one.get("properties") or {}) for one in collection["features"])

@@ -62,7 +62,7 @@ class GeoParquetWriter(LayerWriter):
         return {"version": "1.1.0", "primary_column": GEOMETRY, "columns": {GEOMETRY: column}}
 
 
-def read_geoparquet(path: Path, value: str | None = None, grid: TileGrid | None = None) -> Outlines:
+def read_outlines(path: Path, value: str | None = None, grid: TileGrid | None = None) -> Outlines:
     """Read the footprints of a table that names the tile of each in the column `image_id`.
 
     Args:
@@ -77,7 +77,7 @@ def read_geoparquet(path: Path, value: str | None = None, grid: TileGrid | None 
     return concatenate(table.outlines(shapely.from_wkb, grid) for table in _read_tables(path, value))
 
 
-def geoparquet_names_tiles(path: Path) -> bool:
+def names_tiles(path: Path) -> bool:
     """Return whether a table lists its tiles, or has a column that names them; raise a UserError for a broken file."""
     try:
         with pq.ParquetFile(path) as file:
