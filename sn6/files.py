@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -48,6 +49,40 @@ def synchronize(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def visible(folder: Path) -> list[Path]:
+    """Return what a folder contains, sorted, without hidden files such as the .DS_Store and ._* of macOS."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def shown_size(size: int) -> str:
+    """Return a number of bytes with three digits and its unit.
+
+    >>> shown_size(24_310_000)
+    '24.3 MB'
+    """
+    unit, factor = ("GB", 1e9) if size >= 1e9 else ("MB", 1e6)
+    return f"{size / factor:.3g} {unit}"
+
+
+def require_disk_space(folder: Path, size: int, purpose: str, advice: str = "free some space") -> None:
+    """Raise a UserError where the disk of a folder has less than `size` bytes free.
+
+    Args:
+        folder: that is written to; where it does not exist, its nearest parent that does counts
+        size: bytes
+        purpose: what needs them, for the message
+        advice: what to do, for the message
+    """
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    if size > free:
+        raise UserError(
+            f"{purpose} needs {shown_size(size)}, but only {shown_size(free)} are free in {folder}; {advice}",
+            kind="unwritable",
+            key=folder,
+        )
 
 
 def write_text(path: Path, text: str) -> None:

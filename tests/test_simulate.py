@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from scipy.stats import spearmanr
 from shapely import affinity
 
 from sn6.simulate import simulate
-from sn6.simulation.archive import SCALES, make_archive, settings_of
+from sn6.simulation.archive import SCALES, make_archive, settings_of, size_of
 from sn6.simulation.archive_files import write_labels
 from sn6.simulation.scene import Scene
 from sn6.simulation.strips import plan_tiles
@@ -209,6 +210,28 @@ def test_the_archive_contains_no_other_files(root):
     files = [path for name in names for path in [root / name, *(root / name).rglob("*")] if path.is_file()]
     assert not [path for path in files if path.name.startswith(".")]
     assert {path.suffix for path in files} == {".tif", ".geojson", ".csv", ".txt", ".json"}
+
+
+def test_a_disk_that_is_too_small_is_reported_before_anything_is_written(tmp_path, monkeypatch):
+    settings = settings_of(scale="tiny")
+    monkeypatch.setattr("sn6.files.shutil.disk_usage", lambda path: SimpleNamespace(free=1_000_000))
+    with user_error("unwritable", tmp_path / "root"):
+        make_archive(tmp_path / "root", settings)
+    assert not (tmp_path / "root").exists()
+
+
+def test_the_estimate_of_the_disk_is_near_what_is_written(root):
+    tiles = plan_tiles(
+        **{key: value for key, value in settings_of(tiles=12, test_tiles=4, size=SIZE).items() if key != "version"}
+    )
+    written = sum(path.stat().st_size for path in root.rglob("*.tif"))
+    assert 0.5 * written < size_of(root / "elsewhere", tiles) < 2 * written
+    assert size_of(root, tiles) == 0
+
+
+def test_hidden_files_are_no_other_files(tmp_path):
+    (tmp_path / ".DS_Store").write_text("of macOS")
+    assert make_archive(tmp_path, settings_of(scale="tiny", tiles=1, test_tiles=0, size=64)) is not None
 
 
 def test_a_folder_with_other_files_is_left_as_it_is(tmp_path):

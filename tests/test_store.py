@@ -227,13 +227,13 @@ def test_broken_and_missing_files(two_tiles):
 
 
 def test_a_full_disk_is_reported_before_anything_is_written(two_tiles, monkeypatch):
-    monkeypatch.setattr("sn6.data.store.shutil.disk_usage", lambda path: SimpleNamespace(free=50000))
+    monkeypatch.setattr("sn6.files.shutil.disk_usage", lambda path: SimpleNamespace(free=50000))
     store, tiles = store_of(two_tiles)
     with user_error("unwritable", store.folder):
         store.prepare(tiles)
     assert not file_times(store)
     size = 64 * 64 * (4 * 2 + 1 + 2 + 4) * 2
-    monkeypatch.setattr("sn6.data.store.shutil.disk_usage", lambda path: SimpleNamespace(free=size))
+    monkeypatch.setattr("sn6.files.shutil.disk_usage", lambda path: SimpleNamespace(free=size))
     assert len(store.prepare(tiles)) == 2
     assert size < sum(path.stat().st_size for path in file_times(store)) < size + 8 * 200
 

@@ -18,6 +18,8 @@ from sn6.datasets.declaration import Split
 from sn6.datasets.spacenet6 import AOI, RADAR, split_folder
 from sn6.errors import UserError
 
+VISIBLE = "[!.]*.tif"  # without hidden files, such as the ._* of macOS
+
 
 def download_split(split: Split, root: Path, work: Path, source: str | None, md5: str, keep: bool) -> None:
     """Download, check and unpack a split. Its folder appears complete, by a rename, or not at all.
@@ -29,7 +31,7 @@ def download_split(split: Split, root: Path, work: Path, source: str | None, md5
     """
     tarball, target = TARBALLS[split], split_folder(root, split)
     if target.exists():
-        images = sum(1 for _ in (target / RADAR).glob("*.tif"))
+        images = sum(1 for _ in (target / RADAR).glob(VISIBLE))
         if images == 0 or (md5 == "published" and images != tarball.tiles):
             message = f"{target} exists with {images} SAR images (published: {tarball.tiles}); move or remove it"
             raise UserError(message, kind="conflict", key=target, value=images)
@@ -82,7 +84,7 @@ def install(path: Path, split: Split, target: Path, work: Path, md5: str) -> Non
     try:
         with open_shown(path, f"unpacking {split}") as file:
             unpack(file, str(path), split, staging)
-        if not any((staging / RADAR).glob("*.tif")):
+        if not any((staging / RADAR).glob(VISIBLE)):
             message = f"{path} has no images in {split}/{AOI}/{RADAR}; check that it is the tarball of {split}"
             raise UserError(message, kind="wrong_data", key=path)
         target.parent.mkdir(parents=True, exist_ok=True)

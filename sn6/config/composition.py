@@ -60,7 +60,7 @@ def data_channels(*, _root_: Any) -> int:
     with suppress(Exception):
         data: Any = OmegaConf.to_container(_root_.data, resolve=True)
         if data["bands"] is not None:
-            return len(data["bands"])
+            return max(len(data["bands"]), 1)
         module, _, name = str(data["dataset"]["_target_"]).rpartition(".")
         return int(getattr(import_module(module), name).channels(data))
     return 1

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, NonNegativeInt
+from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt
 from pydantic_core import PydanticCustomError
 
 SCORES = ("f1", "precision", "recall", "iou", "loss")
@@ -32,8 +33,27 @@ Objective = Annotated[  # the keys of metrics.json that tell how good a run was
     ],
     BeforeValidator(current_objective),
 ]  # fmt: skip
-Name = Annotated[str, Field(pattern=r"[^./\s]")]  # neither empty nor a parent folder
+
+
+def check_name(name: str) -> str:
+    """Return the name of a run, whose files are in outputs/<name>, as it is.
+
+    Raises:
+        PydanticCustomError: it is empty, would be a folder elsewhere, or has characters that no terminal shows
+    """
+    parts = PurePath(name).parts
+    if name.startswith(("/", "~")) or ".." in parts or not parts:
+        raise PydanticCustomError("name", "it names a folder below outputs/, such as first or radar/first")
+    if not name.isprintable() or name != name.strip():
+        raise PydanticCustomError("name", "no line breaks, tabs or spaces at the ends")
+    return name
+
+
+Name = Annotated[str, AfterValidator(check_name)]
+StageName = Annotated[str, Field(pattern=r"^\w[\w.+-]*$")]  # of a subfolder
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # that Lightning and NumPy take
 MAX_WINDOW = 16_384  # pixels
+MAX_WORKERS = 256  # processes of a loader
 SWEEP_GROUPS = ("sweep", "cluster")  # config groups that need -m
 
 
@@ -56,9 +76,9 @@ class RunOptions:
     folder: Annotated[str, MAY_CHANGE]
     run_folder: Annotated[str, MAY_CHANGE]
     resume: Annotated[bool, MAY_CHANGE] = True
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     simulation: dict[str, Any] | None = None
-    stages: Annotated[dict[str, list[str]] | None, MAY_CHANGE] = None
+    stages: Annotated[Annotated[dict[StageName, list[str]], Field(min_length=1)] | None, MAY_CHANGE] = None
     objective: Annotated[Objective, MAY_CHANGE] = "validation.f1"
     on_failed_job: Annotated[Literal["continue", "stop"], MAY_CHANGE] = "continue"
     window: Annotated[int, Field(gt=0, le=MAX_WINDOW)] | None = None

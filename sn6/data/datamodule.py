@@ -12,10 +12,19 @@ from lightning import LightningDataModule
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
-from sn6.config.types import MAY_CHANGE, PER_STAGE
+from sn6.config.types import MAX_WINDOW, MAX_WORKERS, MAY_CHANGE, PER_STAGE, Seed
 from sn6.data.augment import Augmentation
 from sn6.data.dataset import CropDataset, TileDataset, check_target_names
-from sn6.data.folds import Fold, bounds_of, check_footprints, make_fold, select_tiles, with_fraction, with_product
+from sn6.data.folds import (
+    Fold,
+    bounds_of,
+    check_footprints,
+    check_parts,
+    make_fold,
+    select_tiles,
+    with_fraction,
+    with_product,
+)
 from sn6.data.ground import Ground
 from sn6.data.limits import limited_tiles
 from sn6.data.mixture import MixedCrops, check_same_samples
@@ -32,6 +41,7 @@ from sn6.processes import start_loader_worker
 from sn6.targets.target import Target
 
 Pass = Literal["val", "test"]
+Bands = Annotated[list[PositiveInt], Field(min_length=1)]  # numbers, counted from 1
 PASSES: tuple[Pass, ...] = get_args(Pass)
 SAME_STATISTICS = 1e-6  # relative difference of sums of the same pixels on different machines
 log = logging.getLogger(__name__)
@@ -59,12 +69,12 @@ class TileDataModule(LightningDataModule):
         data_set: DataSet,
         *,
         product: Annotated[str | None, PER_STAGE] = None,
-        bands: Annotated[list[int] | None, PER_STAGE] = None,
+        bands: Annotated[Bands | None, PER_STAGE] = None,
         partition: PartitionName = "columns",
-        fold: int = 4,
-        test_column: int | None = None,
+        fold: NonNegativeInt = 4,
+        test_column: NonNegativeInt | None = None,
         train_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0,
-        crop: PositiveInt = 512,
+        crop: Annotated[int, Field(gt=0, le=MAX_WINDOW)] = 512,
         crops_per_tile: PositiveInt = 1,
         prefer_buildings: Annotated[float, Field(ge=0, le=1)] = 0.0,
         batch_size: PositiveInt = 8,
@@ -73,9 +83,9 @@ class TileDataModule(LightningDataModule):
         nodata: Nodata = "zero",
         mean: list[float] | None = None,
         std: list[float] | None = None,
-        min_area: float = 20.0,
-        num_workers: Annotated[NonNegativeInt, MAY_CHANGE] = 2,
-        seed: int = 0,
+        min_area: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 20.0,
+        num_workers: Annotated[int, Field(ge=0, le=MAX_WORKERS), MAY_CHANGE] = 2,
+        seed: Seed = 0,
         store: Literal["disk", "device"] | None = None,
         store_root: Annotated[str | None, MAY_CHANGE] = None,
         further: Mapping[str, tuple["TileDataModule", float]] | None = None,
@@ -88,6 +98,7 @@ class TileDataModule(LightningDataModule):
         self.source = Source(declared, tuple(bands or declared.default_bands or declared.numbers), orient, min_area)
         check_band_statistics(mean, std, len(self.source.bands))
         check_target_names(targets)
+        check_parts(partition, fold, test_column)
         self.partition, self.fold_index, self.test_column = partition, fold, test_column
         self.train_fraction = train_fraction
         self.crop, self.crops_per_tile, self.augmentation = crop, crops_per_tile, augmentation or Augmentation()

@@ -216,7 +216,12 @@ def pad_with_inside(layers: Sample, crop: int) -> Sample:
 
 def as_tensors(sample: Sample) -> dict[str, Any]:
     """Convert the arrays of a sample to contiguous tensors."""
-    return sample | {key: torch.from_numpy(np.ascontiguousarray(value)) for key, value in arrays(sample).items()}
+    return sample | {key: torch.from_numpy(contiguous(value)) for key, value in arrays(sample).items()}
+
+
+def contiguous(array: np.ndarray) -> np.ndarray:
+    """Return an array in C order without negative strides, which NumPy takes for contiguous along an edge of one."""
+    return np.ascontiguousarray(array) if min(array.strides, default=0) >= 0 else array.copy()
 
 
 def check_target_names(targets: Mapping[str, Target]) -> None:

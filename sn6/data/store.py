@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from sn6.data.source import Source, is_rotated
 from sn6.data.store_layers import StoreTask, decode, map_array, store_tile
 from sn6.datasets.declaration import DataSet, Tile
 from sn6.errors import UserError, counted
-from sn6.files import exclusive_lock
+from sn6.files import exclusive_lock, require_disk_space, shown_size
 from sn6.processes import in_processes
 from sn6.progress import track
 from sn6.targets.target import Target
@@ -152,7 +151,8 @@ class Store:
 
     def _store(self, tasks: Sequence[StoreTask]) -> None:
         size = sum(task.size for task in tasks)
-        check_disk_space(self.folder, size)
+        advice = "free some space, set data.store_root to another disk, or set data.store=null to run without a store"
+        require_disk_space(self.folder, size, "the store", advice)
         is_worth_it = sum(task.pixels for task in tasks) >= MIN_SIZE_FOR_POOL
         stored = in_processes(store_tile, tasks, is_worth_it=is_worth_it)
         for _ in track(stored, f"storing {counted(len(tasks), 'tile')}, {shown_size(size)}", len(tasks)):
@@ -180,25 +180,3 @@ def store_folder(root: Path, store_root: Path | None) -> Path:
 def digest(*parts: bytes) -> str:
     """Return a digest of 16 hexadecimal digits."""
     return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
-
-
-def shown_size(size: int) -> str:
-    """Return a number of bytes with three digits and its unit.
-
-    >>> shown_size(24_310_000)
-    '24.3 MB'
-    """
-    unit, factor = ("GB", 1e9) if size >= 1e9 else ("MB", 1e6)
-    return f"{size / factor:.3g} {unit}"
-
-
-def check_disk_space(folder: Path, size: int) -> None:
-    """Raise a UserError where the disk has less than `size` bytes free."""
-    free = shutil.disk_usage(folder).free
-    if size > free:
-        raise UserError(
-            f"the store in {folder} needs {shown_size(size)}, but only {shown_size(free)} are free; free some space, "
-            "set data.store_root to another disk, or set data.store=null to run without a store",
-            kind="unwritable",
-            key=folder,
-        )

@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 from sn6.data.augment import Window, apply_position, change_pixels, draw_position, draw_warp
 from sn6.data.dataset import HALF_ROTATION, CropDataset
 from sn6.data.samples import Layers, SampleMaker, as_unsigned
-from sn6.data.store import Store, shown_size
+from sn6.data.store import Store
 from sn6.data.store_layers import stored_scale
 from sn6.data.warp import Warp
 from sn6.errors import counted

@@ -27,6 +27,7 @@ from sn6.datasets.radar_units import MIN_DECIBELS, UnitName, Units, check_decibe
 from sn6.datasets.tiling import cut_into_tiles
 from sn6.datasets.vector_labels import Buildings, LabelColumns, count_categories, read_buildings
 from sn6.errors import UserError
+from sn6.files import visible
 from sn6.footprints import Labels
 from sn6.targets.rasterize import rasterize_instances
 
@@ -241,9 +242,10 @@ class Folder(DataSet):
     def files_by_stem(self) -> dict[str, Path]:
         """Return the label file of each image by its stem."""
         assert self.label_path is not None
-        visible = sorted(path for path in self.label_path.iterdir() if not path.name.startswith("."))
         stems = {Path(header.path).stem for header in self.headers}
-        return {path.stem: path for path in visible if path.stem in stems and path.suffix not in SIDECARS}
+        return {
+            path.stem: path for path in visible(self.label_path) if path.stem in stems and path.suffix not in SIDECARS
+        }
 
     @cached_property
     def _read(self) -> dict[tuple[Path, str], Buildings]:

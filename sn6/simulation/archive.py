@@ -1,6 +1,7 @@
 """Make a simulated archive in SpaceNet 6 format from its settings."""
 
 import json
+import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -8,11 +9,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from sn6.datasets.declaration import Split
 from sn6.errors import DISK_FULL, UserError, counted
-from sn6.files import exclusive_lock, write_text
+from sn6.files import exclusive_lock, require_disk_space, shown_size, visible, write_text
 from sn6.processes import in_processes
-from sn6.progress import track
-from sn6.simulation.archive_files import is_complete, write_labels, write_tile
+from sn6.progress import duration, track
+from sn6.simulation.archive_files import is_complete, missing_products, write_labels, write_tile
 from sn6.simulation.scene import Scene
 from sn6.simulation.strips import PlannedTile, harbour_basins, plan_tiles
 from sn6.simulation.tile import Footprint
@@ -35,6 +37,9 @@ SCALES: dict[Scale, dict[str, int]] = {
 Settings = dict[str, Any]  # version, tiles, test_tiles, seed, size, passes
 CACHE = ".sn6"  # folder in the archive; its files are no part of it
 METADATA_FILE = "simulation.json"  # of an archive: its settings
+# Measured on an archive of `medium`, on one core of an AMD EPYC.
+BYTES_PER_PIXEL: dict[Split, float] = {"train": 13.5, "test_public": 6.3}
+SECONDS_PER_PIXEL = 6e-6
 MIN_PIXELS_FOR_POOL = 3_000_000  # of all tiles; fewer are rendered before other processes have started
 
 
@@ -81,12 +86,14 @@ def make_archive(root: Path, settings: Settings) -> int | None:
         The number of footprints, or None if no file was missing.
 
     Raises:
-        UserError: `root` contains something else, or cannot be written
+        UserError: `root` contains something else, cannot be written, or its disk is too small
     """
     tiles = plan_tiles(**{key: value for key, value in settings.items() if key != "version"})
     try:
         if is_made_with(root, settings) and is_complete(root, tiles):  # needs no lock, so `root` may be read-only
             return None
+        advice = "free some space, choose another root=, or set fewer tiles="
+        require_disk_space(root, size_of(root, tiles), "the archive", advice)
         root.mkdir(parents=True, exist_ok=True)
         if not (root / CACHE).exists():
             check_empty(root, settings)  # nothing is written to a folder with other files
@@ -130,7 +137,7 @@ def claim(root: Path, settings: Settings) -> None:
 def check_empty(root: Path, settings: Settings) -> None:
     """Raise a UserError if the folder contains an archive of other settings or other files."""
     metadata, wanted = root / METADATA_FILE, json.dumps(settings)
-    if is_made_with(root, settings) or not any(path.name != CACHE for path in root.iterdir()):
+    if is_made_with(root, settings) or not visible(root):
         return
     if metadata.exists():
         problem = f"contains a simulated archive of other settings, {metadata.read_text()[:200]} instead of {wanted}"
@@ -140,12 +147,21 @@ def check_empty(root: Path, settings: Settings) -> None:
     raise UserError(f"root={root} {problem}; {advice}", kind="conflict", key="root", value=root)
 
 
+def size_of(root: Path, tiles: list[PlannedTile]) -> int:
+    """Return about how many bytes the images have that are not written yet."""
+    missing = (tile for tile in tiles if missing_products(root, tile))
+    return round(sum(BYTES_PER_PIXEL[tile.strip.split] * tile.size**2 for tile in missing))
+
+
 def write_archive(root: Path, settings: Settings, tiles: list[PlannedTile]) -> int:
     """Write the missing images and all labels; return the number of footprints."""
     # Small tiles cover little ground, so the city is denser for them: tiles of any size have some buildings.
     density = min(max(900 / settings["size"], 1.0), 4.0)
     scene = Scene(settings["seed"], density, harbour_basins(tiles))
-    labels = track(write_tiles(root, scene, tiles), f"simulating {counted(len(tiles), 'tile')}", len(tiles))
+    missing = sum(tile.size**2 for tile in tiles if missing_products(root, tile))
+    seconds = duration(missing * SECONDS_PER_PIXEL / (os.cpu_count() or 1))
+    name = f"simulating {counted(len(tiles), 'tile')}, {shown_size(size_of(root, tiles))}, about {seconds}"
+    labels = track(write_tiles(root, scene, tiles), name, len(tiles))
     return write_labels(root, tiles, labels)
 
 

@@ -24,10 +24,9 @@ from sn6.checkpoints.polygonizer import build_polygonizer
 from sn6.data.cross_fitting import cross_fit
 from sn6.data.dataset import TileDataset
 from sn6.data.folds import bounds_of, count_overlapping
-from sn6.data.store import shown_size
 from sn6.datasets.declaration import Tile
 from sn6.errors import UserError, counted
-from sn6.files import write_csv
+from sn6.files import require_disk_space, write_csv
 from sn6.footprints.polygonizer import Maps, Polygonizer
 from sn6.formats.challenge_csv import ChallengeCSVWriter
 from sn6.formats.geojson import GeoJSONWriter
@@ -147,14 +146,8 @@ def check_space(folder: Path, plans: Sequence[Plan], heads: Heads) -> None:
     """Raise a UserError where the disk has no room for the outputs that are not there yet."""
     regions = (region for plan in plans for number in range(len(plan.images)) for region in plan.missing(number))
     pixels = sum((rows.stop - rows.start) * (columns.stop - columns.start) for rows, columns in regions)
-    size, free = pixels * heads.channels * np.dtype(np.float32).itemsize, shutil.disk_usage(folder).free
-    if size > free:
-        raise UserError(
-            f"{folder} needs {shown_size(size)} for the outputs of the networks until they are scored, but only "
-            f"{shown_size(free)} are free; free some space",
-            kind="unwritable",
-            key=folder,
-        )
+    size = pixels * heads.channels * np.dtype(np.float32).itemsize
+    require_disk_space(folder, size, "the outputs of the networks, until they are scored,")
 
 
 def predict(plans: Sequence[Plan], heads: Heads, options: Options) -> None:

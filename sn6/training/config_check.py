@@ -18,6 +18,7 @@ from sn6.datasets.from_config import data_set_node, further_nodes, module_node
 from sn6.errors import UserError, joined
 from sn6.simulation.archive import settings_of
 from sn6.training.heads import head_errors, parts_of_heads
+from sn6.training.ranges import RANGES, keys_with_ranges, range_errors
 
 # Keys that are read by name, which ~key cannot remove.
 REQUIRED = (
@@ -78,6 +79,10 @@ def check_types(values: Mapping[str, Any]) -> None:
             node, given = module_node(node), ("data_set",)
         if group == "polygons":
             polygonizer_class(node, group)
+        if group in RANGES:
+            errors += range_errors(group, node)
+            node = {key: value for key, value in node.items() if key not in keys_with_ranges(group)}
+            given = tuple(keys_with_ranges(group))
         errors += check_node(node, group, given)
     if errors := [*errors, *missing_tensorboard(values["logger"] or {})]:
         raise joined(errors, "config")

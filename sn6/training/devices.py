@@ -47,6 +47,13 @@ def check_devices(trainer: Mapping[str, Any], optimizer: Mapping[str, Any]) -> N
             key="trainer.accelerator",
             value=accelerator,
         )
+    if str(devices) == "-1" and not on_gpu(accelerator):
+        raise UserError(
+            "trainer.devices=-1 is all GPUs, and no GPU is used; set trainer.devices=1 or more processes on the CPU",
+            kind="conflict",
+            key="trainer.devices",
+            value=devices,
+        )
     number = len(devices) if isinstance(devices, list) else devices
     if on_gpu(accelerator) and isinstance(number, int) and number > available:
         raise UserError(

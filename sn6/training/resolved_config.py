@@ -63,6 +63,7 @@ def resolve(values: dict[str, Any]) -> ResolvedConfig:
         trainer["precision"] = fastest_precision(trainer["accelerator"])
     check_devices(trainer, values["optimizer"])
     check_selection(values)
+    check_windows(values)
     check_best_folder(values)
     weights, trained = initial_weights(values)
     if trained:
@@ -153,6 +154,18 @@ def check_selection(values: dict[str, Any]) -> None:
             kind="conflict",
             key="trainer.limit_predict_batches",
             value=trainer["limit_predict_batches"],
+        )
+
+
+def check_windows(values: dict[str, Any]) -> None:
+    """Raise a UserError if the windows of a validation overlap by no less than themselves."""
+    window, overlap = values["window"], values["window_overlap"]
+    if window is not None and overlap >= window:
+        raise UserError(
+            f"invalid window_overlap={overlap}: must be less than window={window}",
+            kind="invalid_value",
+            key="window_overlap",
+            value=overlap,
         )
 
 

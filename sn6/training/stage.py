@@ -36,6 +36,7 @@ from sn6.training.external_launcher import check_world_size
 from sn6.training.heads import make_heads
 from sn6.training.loggers import finish_loggers, log_checkpoint, log_results, make_loggers
 from sn6.training.memory_errors import memory_errors
+from sn6.training.memory_need import check_memory
 from sn6.training.profilers import make_profiler
 from sn6.training.quiet import lightning_errors, quiet_libraries
 from sn6.training.relative_paths import RelativePaths
@@ -157,6 +158,7 @@ def make_modules(config: ResolvedConfig, resumes: bool) -> tuple[Segmenter, Tile
             key="model.in_channels",
             value=tree.model.in_channels,
         )
+    check_memory(network_arguments(config.to_dict()["model"]), config.to_dict()["data"], len(bands))
     starts_pretrained = not resumes and config.weights is None
     first_layer = FirstLayer(tree.model.adapt or "mean", tuple(datamodule.source.product.band_names(bands)))
     network = build_network(network_arguments(config.to_dict()["model"]), starts_pretrained, first_layer)
