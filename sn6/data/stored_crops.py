@@ -24,6 +24,7 @@ from sn6.data.store import Store
 from sn6.data.store_layers import stored_scale
 from sn6.data.warp import Warp
 from sn6.errors import counted
+from sn6.files import shown_size
 from sn6.progress import track
 from sn6.targets.target import Position
 
