@@ -13,7 +13,7 @@ from sn6.cli import run_command
 from sn6.datasets.declaration import Split
 from sn6.datasets.radar_units import UnitName
 from sn6.errors import UserError, counted
-from sn6.prediction.slurm import SlurmOptions
+from sn6.prediction.slurm import DEFAULT_OPTIONS, SlurmOptions
 
 
 def predict(
@@ -126,7 +126,7 @@ def predict(
         "slurm: predict in jobs of this cluster; device=, devices=, processes= and batch= are those of each job",
     ] = None,
     jobs: Annotated[PositiveInt | None, "with cluster=slurm: largest number of jobs; null is 1"] = None,
-    slurm: SlurmOptions = SlurmOptions(),
+    slurm: SlurmOptions = DEFAULT_OPTIONS,
 ) -> None:
     """Predict building footprints: footprints.gpkg and .geojson for GIS, proposals.csv for the challenge.
 

@@ -61,6 +61,9 @@ class SlurmOptions:
         return {name: value for name, value in requested.items() if value is not None}
 
 
+DEFAULT_OPTIONS = SlurmOptions()
+
+
 def check_cluster(cluster: str | None, jobs: int | None, options: SlurmOptions) -> None:
     """Raise a UserError where options of a cluster are given without one, or this machine has no SLURM."""
     if cluster is None:

@@ -1,0 +1,32 @@
+"""A network that kills or halts its process after some windows, in the jobs that an environment variable names."""
+
+import json
+import os
+import signal
+import time
+
+from torch import Tensor
+
+from helpers.bright import FirstBand
+
+ACTIONS = "SN6_TEST_JOBS"  # {"1": ["kill", 3]}: job 1 of an array is killed before its window 3, counted from 0
+
+
+class Mortal(FirstBand):
+    """Return the first band as logits, as long as the process lives.
+
+    Attributes:
+        windows: how many this process has predicted
+    """
+
+    windows = 0
+
+    def forward(self, image: Tensor) -> Tensor:
+        job = os.environ.get("SLURM_ARRAY_TASK_ID", "0") if "SLURM_JOB_ID" in os.environ else None
+        action, at = json.loads(os.environ.get(ACTIONS, "{}")).get(job, (None, None))
+        if action and self.windows == at:
+            if action == "halt":
+                time.sleep(600)
+            os.kill(os.getpid(), getattr(signal, action))
+        Mortal.windows += 1
+        return super().forward(image)
