@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import replace
@@ -175,6 +176,7 @@ def start_worker(plan: Plan, device: str, devices: Any = None) -> None:
     keep_freed_memory()
     if devices is not None:
         end_with_parent()
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # SLURM's notice to all processes of a job is for the first one
         device, threads = devices.get()
         torch.set_num_threads(threads)
     worker = Worker(plan, device)

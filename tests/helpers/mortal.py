@@ -1,9 +1,10 @@
-"""A network that kills or halts its process after some windows, in the jobs that an environment variable names."""
+"""A network that kills its process, or halts until there is a file `go`, in jobs that an environment variable names."""
 
 import json
 import os
 import signal
 import time
+from pathlib import Path
 
 from torch import Tensor
 
@@ -25,8 +26,9 @@ class Mortal(FirstBand):
         job = os.environ.get("SLURM_ARRAY_TASK_ID", "0") if "SLURM_JOB_ID" in os.environ else None
         action, at = json.loads(os.environ.get(ACTIONS, "{}")).get(job, (None, None))
         if action and self.windows == at:
-            if action == "halt":
-                time.sleep(600)
-            os.kill(os.getpid(), getattr(signal, action))
+            while action == "halt" and not Path("go").exists():
+                time.sleep(0.1)
+            if action != "halt":
+                os.kill(os.getpid(), getattr(signal, action))
         Mortal.windows += 1
         return super().forward(image)
