@@ -8,13 +8,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from threading import Timer
-from types import SimpleNamespace
+from threading import Event, Thread
 
 import numpy as np
 import pytest
-from filelock import FileLock
 from helpers.bright import MEAN, STD
 from helpers.commands import TESTS, Finished, assert_fails, assert_one_line
 from helpers.fake_slurm import directives, install
@@ -31,7 +30,8 @@ from sn6.prediction.computers import find_computer
 from sn6.prediction.ensemble import Averaging
 from sn6.prediction.fusion import Fusion
 from sn6.prediction.images import Image
-from sn6.prediction.output_folder import LOCK, claim_folder, claimed_folder, mark_finished
+from sn6.prediction.networks import load_networks
+from sn6.prediction.output_folder import claimed_folder, mark_finished
 from sn6.prediction.plan import Plan
 from sn6.prediction.shares import RECORD, deal
 from sn6.prediction.slurm import SlurmOptions
@@ -366,8 +366,8 @@ def test_fused_images_are_dealt_out_until_all_are_predicted(tmp_path):
     assert deal(plan, 2)[0].size == len(plan.layout.blocks)
 
 
-def test_jobs_predict_on_their_own_devices_in_the_precision_of_the_run():
-    network = SimpleNamespace(precision="bf16-mixed")
+def test_jobs_predict_on_their_own_devices_in_the_precision_of_the_run(weights):
+    network = replace(load_networks((weights,), (ALLOW,))[0], precision="bf16-mixed")
     options = SlurmOptions(partition="gpu", sbatch=["qos=high", "--exclusive"])
     computer = find_computer(4, options, "auto", 2, 3)  # whatever this machine has
     assert (computer.requests.device, computer.requests.devices, computer.requests.processes) == ("cuda", 2, 3)
@@ -379,21 +379,19 @@ def test_jobs_predict_on_their_own_devices_in_the_precision_of_the_run():
 
 
 def test_a_second_command_waits_for_the_first(tmp_path, caplog):
-    settings, states = {"window": 96}, []
-    lock = FileLock(tmp_path / "out/unfinished" / LOCK, thread_local=False)
-    assert not claim_folder(tmp_path / "out", settings)
-    Path(lock.lock_file).parent.mkdir()
-    lock.acquire()
+    out, settings, is_held = tmp_path / "out", {"window": 96}, Event()
 
-    def finish() -> None:
-        states.append("finished")
-        mark_finished(tmp_path / "out", settings, {"images": 1})
-        lock.release()
+    def first() -> None:
+        with claimed_folder(out, settings) as is_finished:
+            assert not is_finished
+            is_held.set()
+            time.sleep(1)
+            mark_finished(out, settings, {"images": 1})
 
-    timer = Timer(1.0, finish)
-    timer.start()
-    with claimed_folder(tmp_path / "out", settings) as is_finished:
-        assert states == ["finished"]
+    thread = Thread(target=first)
+    thread.start()
+    assert is_held.wait(timeout=60)
+    with claimed_folder(out, settings) as is_finished:
         assert is_finished
-    timer.join()
+    thread.join()
     assert len(caplog.records) == 1
