@@ -4,7 +4,7 @@ import shutil
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from rich.console import Console
@@ -13,10 +13,7 @@ from sn6.cli import run_command
 from sn6.datasets.declaration import Split
 from sn6.datasets.radar_units import UnitName
 from sn6.errors import UserError, counted
-from sn6.progress import phase
-
-if TYPE_CHECKING:  # takes seconds to import, and --help does not need it
-    from sn6.prediction.plan import Plan
+from sn6.prediction.slurm import DEFAULT_OPTIONS, SlurmOptions
 
 
 def predict(
@@ -124,6 +121,12 @@ def predict(
         "heads has a band for each",
     ] = False,
     pictures: Annotated[NonNegativeInt, "number of images to draw, to pictures/"] = 0,
+    cluster: Annotated[
+        Literal["slurm"] | None,
+        "slurm: predict in jobs of this cluster; device=, devices=, processes= and batch= are those of each job",
+    ] = None,
+    jobs: Annotated[PositiveInt | None, "with cluster=slurm: largest number of jobs; null is 1"] = None,
+    slurm: SlurmOptions = DEFAULT_OPTIONS,
 ) -> None:
     """Predict building footprints: footprints.gpkg and .geojson for GIS, proposals.csv for the challenge.
 
@@ -131,6 +134,7 @@ def predict(
     operating point that `python -m sn6.score runs=outputs/NAME` has calibrated on their out-of-fold tiles.
 
     Memory does not grow with the number or the size of the images. The same command resumes a stopped prediction.
+    cluster=slurm jobs=N deals the images out to jobs of a cluster, waits for them and joins what they have written.
 
     Raises:
         UserError: invalid input
@@ -138,6 +142,7 @@ def predict(
     from sn6.formats.files import check_formats
     from sn6.heads import MASK
     from sn6.prediction.area import restrict
+    from sn6.prediction.computers import find_computer
     from sn6.prediction.ensemble import Averaging
     from sn6.prediction.fused_sides import check_sides
     from sn6.prediction.fusion import Fusion
@@ -146,19 +151,18 @@ def predict(
     from sn6.prediction.networks import (
         averaged_point,
         common_polygonizer,
-        default_precision,
         find_checkpoints,
         load_networks,
         model_id,
         window_and_overlap,
     )
-    from sn6.prediction.output_folder import UNFINISHED, claim_folder, mark_finished
+    from sn6.prediction.output_folder import UNFINISHED, claimed_folder, mark_finished
     from sn6.prediction.plan import Plan
     from sn6.prediction.raster_images import ReadOptions, given_units, placement_notes
     from sn6.prediction.rasters import band_names
     from sn6.prediction.results import Products, check_products, registration_note, write_results
+    from sn6.prediction.slurm import check_cluster
     from sn6.prediction.value_check import compare_values
-    from sn6.prediction.workers import list_devices
 
     if register and not revisits:
         raise UserError(
@@ -166,6 +170,7 @@ def predict(
             kind="conflict",
             key="register",
         )
+    check_cluster(cluster, jobs, slurm)
     started = time.monotonic()
     paths = checkpoint if isinstance(checkpoint, list) else [checkpoint]
     files, folds = find_checkpoints(paths)
@@ -173,7 +178,7 @@ def predict(
     networks = load_networks(files, allowed)
     first = networks[0]
     flips = first.flips if flips is None else flips
-    used = list_devices(device, devices) * processes
+    computer = find_computer(jobs or 1 if cluster else None, slurm, device, devices, processes)
     product = first.source.product
     rotated = rotate if isinstance(rotate, bool) else tuple(rotate)
     options = ReadOptions(rotated, as_tuple(bands), check_values, given_units(product, units, scale, offset), nodata)
@@ -201,7 +206,7 @@ def predict(
         allowed,
         tuple(found),
         *window_and_overlap(window, overlap, first),
-        Averaging(flips, scales, precision or default_precision(used[0], first)),
+        Averaging(flips, scales, precision or computer.precision(first)),
         folds.polygonizer(first.polygonizer, **fields) if folds else common_polygonizer(networks, **fields),
         batch,
         out / UNFINISHED,
@@ -221,34 +226,27 @@ def predict(
     warnings += [compare_values(found, networks) if check_values else None]
     warnings += [folds.averaging_warning(flips, scales) if folds else averaged_point(networks, plan.polygonizer)]
     settings = plan.settings() | asdict(products)
-    if claim_folder(out, settings):
-        print(f"{out} is finished; choose another out= to predict again")
-    else:
-        for warning in filter(None, warnings):
-            Console(stderr=True, soft_wrap=True).print(warning, markup=False, highlight=False)
-        process_with_progress(plan, used)
-        counts = write_results(out, plan, products, first.source)
-        seconds = round(time.monotonic() - started, 1)
-        if plan.rounds:
-            Console(stderr=True, soft_wrap=True).print(registration_note(plan), markup=False, highlight=False)
-        mark_finished(out, settings, counts | {"seconds": seconds})
-        print(f"{counted(counts['footprints'], 'footprint')} in {counted(counts['images'], 'image')}, {seconds} s")
-        for path in sorted(path for path in out.iterdir() if path.name != UNFINISHED):
-            print(f"  {path}")
+    with claimed_folder(out, settings) as is_finished:
+        if is_finished:
+            print(f"{out} is finished; choose another out= to predict again")
+        else:
+            for warning in filter(None, warnings):
+                Console(stderr=True, soft_wrap=True).print(warning, markup=False, highlight=False)
+            computer.process(plan)
+            counts = write_results(out, plan, products, first.source)
+            seconds = round(time.monotonic() - started, 1)
+            if plan.rounds:
+                Console(stderr=True, soft_wrap=True).print(registration_note(plan), markup=False, highlight=False)
+            mark_finished(out, settings, counts | {"seconds": seconds})
+            print(f"{counted(counts['footprints'], 'footprint')} in {counted(counts['images'], 'image')}, {seconds} s")
+            for path in sorted(path for path in out.iterdir() if path.name != UNFINISHED):
+                print(f"  {path}")
     shutil.rmtree(plan.folder, ignore_errors=True)
 
 
 def as_tuple(value: list[str] | str | None) -> tuple[str, ...] | None:
     """Return the texts of an option that takes one or a list; None where it is not given."""
     return (value,) if isinstance(value, str) else None if value is None else tuple(value)
-
-
-def process_with_progress(plan: "Plan", devices: list[str]) -> None:
-    """Process all images and show the progress."""
-    from sn6.prediction.workers import process_all
-
-    with phase(f"predicting {counted(len(plan.images), 'image')}") as shown:
-        process_all(plan, devices, shown.update)
 
 
 if __name__ == "__main__":

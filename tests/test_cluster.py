@@ -45,7 +45,7 @@ def test_a_preempted_job_is_requeued_and_resumes(archive_root, tmp_path):
     for pid in (tmp_path / "tasks").read_text().split():
         os.kill(int(pid), signal.SIGUSR2)
     status, err = wait_for_end(process)
-    log = (tmp_path / "log.txt").read_text()
+    log = "".join(path.read_text() for path in tmp_path.rglob("*_log.*"))
     assert status == 0, err + log
     assert (tmp_path / "requeued").read_text() == "requeue 7"
     assert str(last) in log  # from which it resumed

@@ -1,14 +1,28 @@
 """Reserve an output folder for one prediction, and resume or finish that prediction."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sn6.errors import UserError
-from sn6.files import write_text
+from sn6.files import exclusive_lock, write_text
 
 METADATA_FILE = "prediction.json"
 UNFINISHED = "unfinished"  # folder of the results of a prediction that is not finished
+LOCK = "predicting.lock"  # file in it that the command holds
+
+
+@contextmanager
+def claimed_folder(out: Path, settings: dict[str, Any]) -> Iterator[bool]:
+    """Hold `out` during the block, after waiting for a command that does; yield what `claim_folder` returns."""
+    if claim_folder(out, settings):
+        yield True
+        return
+    (out / UNFINISHED).mkdir(exist_ok=True)
+    with exclusive_lock(out / UNFINISHED / LOCK, f"predicts into {out}"):
+        yield claim_folder(out, settings)  # which the other command may have finished
 
 
 def claim_folder(out: Path, settings: dict[str, Any]) -> bool:

@@ -1,10 +1,12 @@
 """Order the steps of a prediction: which wait for which, and which are ready."""
 
 from collections import defaultdict, deque
-from collections.abc import Mapping, Set
+from collections.abc import Collection, Mapping, Set
 from typing import Any, Literal, NamedTuple
 
 from sn6.prediction.plan import Plan
+
+COUNTED = ("fuse", "average", "measure")  # kinds of steps in the progress that is shown, beside windows
 
 
 class Step(NamedTuple):
@@ -43,8 +45,8 @@ class Schedule:
                 self.ready.append(follower)
 
 
-def steps_of(plan: Plan) -> dict[Step, set[Step]]:
-    """Return the steps of a plan that are not done yet, each with those that it waits for.
+def steps_of(plan: Plan) -> tuple[dict[Step, set[Step]], set[int]]:
+    """Return the steps of a plan that are not done yet, each with those that it waits for, and the images to predict.
 
     A block is fused when all of its images are predicted, an image is finished when all of its blocks are fused, and a
     map when all of its blocks are. With registration no block is fused before the shifts of all images are known.
@@ -67,7 +69,21 @@ def steps_of(plan: Plan) -> dict[Step, set[Step]]:
         waits[Step("finish", number)] = of_blocks | {outputs[one] for one in (number,) if one in outputs}
     for number in maps:
         waits[Step("map", number)] = {step for block, step in fuse.items() if block.map == number}
-    return waits
+    return waits, set(outputs)
+
+
+def steps_of_images(plan: Plan, numbers: Collection[int]) -> tuple[dict[Step, set[Step]], set[int]]:
+    """Return the steps of some images that need no other image, and those images to predict, as `steps_of` does.
+
+    Images that are fused with others have no such step: they are predicted.
+    """
+    on_map = {number for number in numbers if plan.layout.place(number) is not None}
+    unfinished = [number for number in numbers if number not in on_map and not plan.part(number).exists()]
+    predicted = {number for number in (*on_map, *unfinished) if plan.missing(number)}
+    waits = {
+        Step("finish", number): {Step("outputs", number)} if number in predicted else set() for number in unfinished
+    }
+    return waits, predicted
 
 
 def registration_steps(plan: Plan, outputs: Mapping[int, Step]) -> dict[Step, set[Step]]:

@@ -3,7 +3,8 @@
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+import signal
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import replace
 from functools import partial
@@ -29,10 +30,9 @@ from sn6.prediction.networks import load_networks
 from sn6.prediction.partial_results import write_part
 from sn6.prediction.plan import Batch, Plan
 from sn6.prediction.rasters import band_names, write_probability
-from sn6.prediction.schedule import Schedule, Step, steps_of
+from sn6.prediction.schedule import COUNTED, Schedule, Step, steps_of, steps_of_images
 from sn6.processes import WorkerPool, end_with_parent, interrupts_blocked, keep_freed_memory
 
-COUNTED = ("fuse", "average", "measure")  # kinds of steps in the progress that is shown, beside windows
 ReadOutputs = Callable[[slice, slice], Float32[np.ndarray, "k h w"]]  # rows, columns → outputs, NaN on nodata
 
 
@@ -176,6 +176,7 @@ def start_worker(plan: Plan, device: str, devices: Any = None) -> None:
     keep_freed_memory()
     if devices is not None:
         end_with_parent()
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # SLURM's notice to all processes of a job is for the first one
         device, threads = devices.get()
         torch.set_num_threads(threads)
     worker = Worker(plan, device)
@@ -218,20 +219,24 @@ def start_executor(plan: Plan, devices: list[str]) -> Executor:
     return WorkerPool(len(devices), context, start_worker, (plan, "", queue))
 
 
-def process_all(plan: Plan, devices: list[str], report: Callable[[int, int], None]) -> None:
+def process_all(
+    plan: Plan, devices: list[str], report: Callable[[int, int], None], images: Collection[int] | None = None
+) -> None:
     """Do all steps that are not done yet; each window is predicted once, on any free device.
 
     Args:
         plan: the work
         devices: such as ["cuda:0", "cuda:1"]
         report: called with the number of windows, blocks and measurements that are done, and that of all of them
+        images: numbers of some images, on which no other process works: their windows are predicted, and they are
+            finished if they are not fused with others; None for all steps
 
     Raises:
         UserError: an image cannot be read, or the memory of a device is too small
     """
-    waits = steps_of(plan)
+    waits, predicted = steps_of(plan) if images is None else steps_of_images(plan, images)
     schedule = Schedule(waits)
-    numbers = plan.layout.in_order({step.key for others in waits.values() for step in others if step.kind == "outputs"})
+    numbers = plan.layout.in_order(predicted)
     remaining = {number: len(plan.missing(number)) for number in numbers}
     total, done = sum(remaining.values()) + sum(step.kind in COUNTED for step in waits), 0
     batches = plan.batches(numbers)
@@ -274,6 +279,17 @@ def delete_used_blocks(plan: Plan, step: Step) -> None:
             plan.fused.path(block).unlink(missing_ok=True)
 
 
+def check_device(device: str) -> None:
+    """Raise a UserError where a device has no name that is known."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise UserError(
+            f"unknown device={device}; choose auto, cpu, cuda or cuda:N",
+            kind="unknown_value",
+            key="device",
+            value=device,
+        )
+
+
 def list_devices(device: str, count: int) -> list[str]:
     """Return `count` devices: "cuda" and 2 are cuda:0 and cuda:1; "auto" is cuda if available, else cpu.
 
@@ -282,13 +298,7 @@ def list_devices(device: str, count: int) -> list[str]:
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
-        raise UserError(
-            f"unknown device={device}; choose auto, cpu, cuda or cuda:N",
-            kind="unknown_value",
-            key="device",
-            value=device,
-        )
+    check_device(device)
     kind, _, index = device.partition(":")
     available = torch.cuda.device_count() if kind == "cuda" else os.cpu_count() or 1
     if int(index or 0) >= available:
