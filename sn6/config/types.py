@@ -75,7 +75,7 @@ class RunOptions:
     group: Annotated[str, MAY_CHANGE]
     folder: Annotated[str, MAY_CHANGE]
     run_folder: Annotated[str, MAY_CHANGE]
-    resume: Annotated[bool, MAY_CHANGE] = True
+    resume: Annotated[bool | Literal["extend"], MAY_CHANGE] = True
     seed: Seed = 0
     simulation: dict[str, Any] | None = None
     stages: Annotated[Annotated[dict[StageName, list[str]], Field(min_length=1)] | None, MAY_CHANGE] = None

@@ -35,6 +35,7 @@ from sn6.training.devices import SyncBatchNorm, has_batch_norm, on_gpu, stop_all
 from sn6.training.external_launcher import check_world_size
 from sn6.training.heads import make_heads
 from sn6.training.loggers import finish_loggers, log_checkpoint, log_results, make_loggers
+from sn6.training.longer import train_longer
 from sn6.training.memory_errors import memory_errors
 from sn6.training.memory_need import check_memory
 from sn6.training.profilers import make_profiler
@@ -64,6 +65,7 @@ def train(config: ResolvedConfig) -> dict[str, Any]:
         UserError: invalid input
     """
     tree, folder = config.tree, config.folder
+    train_longer(folder, config.to_dict())
     if (metrics := finished_metrics(folder, config.to_dict())) is not None:
         return metrics
     timing: dict[str, float] = {}
