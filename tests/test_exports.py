@@ -9,6 +9,7 @@ from helpers.commands import assert_fails
 from helpers.exported import (
     NETWORKS,
     THREE,
+    TINY,
     WINDOW,
     metadata_of,
     nodata_of,
@@ -89,7 +90,7 @@ def test_power_becomes_decibels_in_the_graph(nodata, sn6_export, tmp_path):
     """0 and less have no decibels; the nodata value is one of the files, not of the decibels."""
     units = {"name": "power", "scale": 1e-3, "offset": 80.0}
     source = SOURCE | {"product": PRODUCT | {"units": units, "nodata": -9999.0}}
-    network = write_random(tmp_path / "w.safetensors", NETWORKS["ternausnet"], source=source, nodata=nodata)
+    network = write_random(tmp_path / "w.safetensors", TINY, source=source, nodata=nodata)
     decibels = values_of_files(4)
     missing = nodata_of(decibels)
     missing[:, 0, 60, 60:] = True
@@ -106,7 +107,7 @@ def test_power_becomes_decibels_in_the_graph(nodata, sn6_export, tmp_path):
 
 
 def test_classes_give_the_mask(sn6_export, tmp_path):
-    network = write_random(tmp_path / "w.safetensors", NETWORKS["unet"] | {"classes": 3}, heads=CLASSES)
+    network = write_random(tmp_path / "w.safetensors", TINY | {"classes": 3}, heads=CLASSES)
     values = values_of_files(3)
     given, outputs = run_file(sn6_export("m.onnx"), values), outputs_of(network, values).astype(np.float64)
     assert list(given) == ["mask", "classes", "outputs"]
@@ -119,7 +120,7 @@ def test_classes_give_the_mask(sn6_export, tmp_path):
 
 
 def test_one_of_several_classes_is_building(sn6_export, tmp_path):
-    options = NETWORKS["unet"] | {"classes": 3}
+    options = TINY | {"classes": 3}
     network = write_random(tmp_path / "w.safetensors", options, building_class=1)
     values = values_of_files(2)
     outputs = outputs_of(network, values)
@@ -141,7 +142,7 @@ def in_plugin(file, layer, threshold):
 
 
 def test_deepness_gets_the_probability_and_its_metadata(sn6_export, tmp_path):
-    network = write_random(tmp_path / "w.safetensors", NETWORKS["ternausnet"])
+    network = write_random(tmp_path / "w.safetensors", TINY)
     file = sn6_export("m.onnx", "format=deepness")
     entries = {key: json.loads(value) for key, value in metadata_of(file).items()}
     assert entries["model_type"] == "Segmentor"
@@ -209,14 +210,14 @@ def test_a_network_that_cannot_be_exported_is_named(network, text, sn6_command, 
 )
 def test_invalid_input_is_one_line(overrides, kind, key, sn6_command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    write_random(tmp_path / "w.safetensors", NETWORKS["ternausnet"])
+    write_random(tmp_path / "w.safetensors", TINY)
     given = [] if any("checkpoint" in one for one in overrides) else ["checkpoint=w.safetensors"]
     assert_fails(sn6_command("export", *given, *overrides), kind, key)
     assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]
 
 
 def test_a_window_that_does_not_fit_names_the_nearest(sn6_command, tmp_path):
-    write_random(tmp_path / "w.safetensors", NETWORKS["ternausnet"])
+    write_random(tmp_path / "w.safetensors", TINY)
     options = [f"checkpoint={tmp_path}/w.safetensors", f"out={tmp_path}/m.onnx", "window=500"]
     done = sn6_command("export", *options)
     assert_fails(done, "invalid_value", "window", 500)
@@ -224,7 +225,7 @@ def test_a_window_that_does_not_fit_names_the_nearest(sn6_command, tmp_path):
 
 
 def test_a_missing_package_is_named(sn6_command, tmp_path, monkeypatch):
-    write_random(tmp_path / "w.safetensors", NETWORKS["ternausnet"])
+    write_random(tmp_path / "w.safetensors", TINY)
     monkeypatch.setattr("sn6.exports.model_file.find_spec", lambda name: None if name == "onnxscript" else name)
     done = sn6_command("export", f"checkpoint={tmp_path}/w.safetensors", f"out={tmp_path}/m.onnx")
     assert_fails(done, "unavailable", "onnxscript")
@@ -232,7 +233,7 @@ def test_a_missing_package_is_named(sn6_command, tmp_path, monkeypatch):
 
 
 def test_a_file_that_differs_is_not_written(sn6_command, tmp_path, monkeypatch):
-    write_random(tmp_path / "w.safetensors", NETWORKS["ternausnet"])
+    write_random(tmp_path / "w.safetensors", TINY)
     monkeypatch.setattr("sn6.exports.graph.activate", lambda outputs, activation: torch.sigmoid(outputs + 0.01))
     done = sn6_command("export", f"checkpoint={tmp_path}/w.safetensors", f"out={tmp_path}/m.onnx", f"window={WINDOW}")
     assert_fails(done, "failed", "checkpoint", "mask")

@@ -62,7 +62,7 @@ class Ensemble:
 
     def crop(self, outputs: Float32[np.ndarray, "k h w"], image: Image, region: Region) -> Float32[np.ndarray, "k _ _"]:
         """Return the outputs of a window from those of what `read` has returned."""
-        return outputs if self.window is None else crop(outputs, region, image, self.window)
+        return outputs if self.window is None else crop(outputs, region, image.height, image.width)
 
     @torch.inference_mode()
     def outputs(

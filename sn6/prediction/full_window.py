@@ -37,10 +37,10 @@ def read_full(
 
 
 def crop(
-    outputs: Float32[np.ndarray, "k w w"], region: Region, image: Image, window: int
+    outputs: Float32[np.ndarray, "k w w"], region: Region, height: int, width: int
 ) -> Float32[np.ndarray, "k _ _"]:
-    """Return the outputs of a region from those of what `read_full` has read."""
-    around = enlarged(region, image.height, image.width, window)
+    """Return the outputs of a region of an image from those of what `read_full` has read."""
+    around = enlarged(region, height, width, outputs.shape[-1])
     rows, columns = (
         slice(side.start - outer.start, side.stop - outer.start) for side, outer in zip(region, around, strict=True)
     )

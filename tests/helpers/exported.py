@@ -25,6 +25,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "resunet": {"_target_": "sn6.models.resunet.ResUNet", "width": 4},
     "timm": {"_target_": "sn6.models.timm_unet.TimmUNet", "encoder": "test_resnet", "pretrained": None},
 }
+TINY = {"_target_": "sn6.models.unet.UNet", "width": 4, "depth": 1}  # for what does not depend on the network
 
 
 def write_random(path: Path, options: dict[str, Any], **metadata: Any) -> nn.Module:
