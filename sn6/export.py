@@ -51,17 +51,25 @@ def export(
     Raises:
         UserError: invalid input, a network that cannot be exported, or that gives other values when it is
     """
-    from sn6.checkpoints.loading import find_weights
-    from sn6.checkpoints.run_files import FINAL_WEIGHTS
     from sn6.exports.deepness import LIMITS
     from sn6.exports.graph import graph_window
     from sn6.exports.model_file import require_packages, write_model
+    from sn6.prediction.networks import find_checkpoints
     from sn6.prediction.trained_network import load_with_metadata
 
     name = format_of(out, format)
     require_packages(name)
     allowed = (allow,) if isinstance(allow, str) else tuple(allow or ())
-    trained, metadata = load_with_metadata(find_weights(checkpoint, "checkpoint", FINAL_WEIGHTS), allowed)
+    (file, *others), _ = find_checkpoints([checkpoint])
+    if others:
+        raise UserError(
+            f"checkpoint={checkpoint} is the folder of {1 + len(others)} runs, but a file has one network; give one of "
+            f"them, such as {file}",
+            kind="invalid_value",
+            key="checkpoint",
+            value=str(checkpoint),
+        )
+    trained, metadata = load_with_metadata(file, allowed)
     size = graph_window(trained, window, DEFAULT_WINDOW)
     windows, place = compared_windows(trained, size, root, images)
     with phase(f"exporting {type(trained.network).__name__}"):
