@@ -42,7 +42,7 @@ def export(
         "values of the mean and standard deviation of the training images",
     ] = None,
 ) -> None:
-    """Write a trained network as one file that other programs run, and that sn6.predict reads as checkpoint=.
+    """Write a trained network as one file that other programs run; sn6.predict reads that of format=onnx.
 
     The file takes the values of image files. Units, nodata, normalisation and activation are in it, and it gives a map
     for each head, and its metadata has bands, units, pixel size and operating point. Before it is there, it is compared

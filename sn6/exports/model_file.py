@@ -65,6 +65,7 @@ def write_model(
     try:
         with atomic_write(path) as part:
             if name == "pt2":
+                program.example_inputs = None  # of the trace: images of zeros, which may be larger than the network
                 with warnings.catch_warnings(action="ignore"):  # about constants, such as the nodata value
                     torch.export.save(program, part, extra_files={METADATA_FILE: json.dumps(about)})
             else:
