@@ -1,9 +1,7 @@
 """Every run leaves `weights.safetensors`: the tensors and the operating point of its best checkpoint, and no more."""
 
-import json
 import os
 import shutil
-from itertools import pairwise
 
 import pytest
 import torch
@@ -92,7 +90,7 @@ def test_which_file_of_a_folder_is_read(tmp_path):
 
 
 @pytest.mark.slow
-def test_each_stage_leaves_its_own_and_a_run_that_goes_on_writes_them_again(archive_root, tmp_path):
+def test_each_stage_leaves_its_own_and_a_resumed_one_writes_them_again(archive_root, tmp_path):
     from helpers.resuming import RUN
 
     stages = "stages={eo:['data=eo'],sar:['data=sar','callbacks.sar_handoff.weights=${run_folder}/eo']}"
@@ -104,15 +102,10 @@ def test_each_stage_leaves_its_own_and_a_run_that_goes_on_writes_them_again(arch
             read_weights(run / stage / "weights.safetensors")[0], tensors_of(run / stage / "checkpoints/best.ckpt")
         )
     assert not (run / "weights.safetensors").exists()
-    before = read_weights(run / "sar/weights.safetensors")[0]
     for path in (run / "metrics.json", run / "sar/metrics.json"):  # as a run that was killed before it wrote them
         path.unlink()
-    text = (run / "sar/config.yaml").read_text().replace("max_epochs: 2", "max_epochs: 3")
-    (run / "sar/config.yaml").write_text(text)
-    longer = stages.replace("'data=sar'", "'data=sar','trainer.max_epochs=3','callbacks.checkpoint.monitor=val/f1'")
-    done = python_m([*words[:-1], longer], tmp_path)
+    path, written = run / "sar/weights.safetensors", (run / "sar/weights.safetensors").read_bytes()
+    path.write_bytes(b"of an earlier end")
+    done = python_m(words, tmp_path)
     assert done.status == 0, done.err
-    after = read_weights(run / "sar/weights.safetensors")[0]
-    assert_same_tensors(after, tensors_of(run / "sar/checkpoints/best.ckpt"))
-    chosen = [json.loads((run / "sar/metrics.json").read_text())["validation"]["epoch"]]
-    assert (chosen[0] == 2) == any(not torch.equal(a, b) for a, b in pairwise([before["head.bias"], after["head.bias"]]))
+    assert path.read_bytes() == written

@@ -13,6 +13,7 @@ ROOT = Path(sn6.__file__).parent
 ORDER = (
     ("__main__", "trained_model", "evaluation"),
     ("run", "predict", "score", "show", "simulate", "download", "check", "compare", "statistics"),
+    ("exports",),
     ("sweeps",),
     ("training",),
     ("prediction",),
