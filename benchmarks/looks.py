@@ -43,9 +43,10 @@ from sn6.prediction.fusion import Fusion
 from sn6.prediction.images import Image, TileImage
 from sn6.prediction.inputs import archive_images
 from sn6.prediction.map_grid import Layout
-from sn6.prediction.networks import default_precision, load_network, window_and_overlap
+from sn6.prediction.networks import default_precision, window_and_overlap
 from sn6.prediction.output_folder import claim_folder
 from sn6.prediction.plan import Plan
+from sn6.prediction.trained_network import load_network
 from sn6.prediction.workers import Worker, list_devices
 from sn6.processes import in_processes
 

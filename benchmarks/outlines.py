@@ -40,10 +40,11 @@ from sn6.metrics.scorecard import LEVEL
 from sn6.predict import as_tuple
 from sn6.prediction.ensemble import Averaging
 from sn6.prediction.inputs import archive_images
-from sn6.prediction.networks import load_network, window_and_overlap
+from sn6.prediction.networks import window_and_overlap
 from sn6.prediction.output_folder import claim_folder
 from sn6.prediction.plan import Plan
 from sn6.prediction.regular_results import regularize_scaled
+from sn6.prediction.trained_network import load_network
 from sn6.prediction.workers import list_devices, read_maps, to_file_frame
 
 CLEANED = {"fill_holes": 20.0, "opening": 1.5}

@@ -20,7 +20,7 @@ from sn6.checkpoints.run_files import FINAL_WEIGHTS
 from sn6.cli import run_command
 from sn6.plots.rendering import render_background
 from sn6.plots.tiles import outline
-from sn6.prediction.networks import load_network
+from sn6.prediction.trained_network import load_network
 
 KINDS = {
     "as they are": ({}, False),

@@ -31,7 +31,7 @@ from sn6.footprints.threshold import Threshold
 from sn6.heads import Heads
 from sn6.models.ternausnet import TernausNet
 from sn6.prediction.ensemble import Averaging, Ensemble
-from sn6.prediction.networks import Precision, TrainedNetwork
+from sn6.prediction.trained_network import Precision, TrainedNetwork
 from sn6.processes import keep_freed_memory
 from sn6.targets.mask import Mask
 from sn6.targets.rasterize import rasterize_instances

@@ -9,6 +9,7 @@ from sn6.signals import stop_on_signals
 COMMANDS = {
     "run": "train a network and score its footprints; -m runs a sweep",
     "predict": "predict footprints of tiles or any GeoTIFF with trained networks",
+    "export": "write a trained network as ONNX, as a program of torch or for QGIS",
     "score": "compute the polygon F1 of a file of footprints",
     "compare": "compare finished runs, with intervals",
     "show": "draw tiles, labels and footprints",

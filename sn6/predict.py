@@ -22,8 +22,8 @@ if TYPE_CHECKING:  # takes seconds to import, and --help does not need it
 def predict(
     checkpoint: Annotated[
         Path | list[Path],
-        "a .ckpt, weights.safetensors or a run's folder; a list [a,b] averages their outputs before the activation, as "
-        "does the folder of several folds that sn6.score runs= has scored",
+        "a .ckpt, weights.safetensors, an .onnx of sn6.export or a run's folder; a list [a,b] averages their outputs "
+        "before the activation, as does the folder of several folds that sn6.score runs= has scored",
     ],
     out: Annotated[Path, "folder to write: empty, or that of the same prediction, to resume it"],
     allow: Annotated[
@@ -145,6 +145,7 @@ def predict(
     from sn6.prediction.map_grid import Layout, overlap_on_ground
     from sn6.prediction.networks import (
         averaged_point,
+        check_graphs,
         common_polygonizer,
         default_precision,
         find_checkpoints,
@@ -213,6 +214,7 @@ def predict(
         raster_maps,
         regularize,
     )
+    check_graphs(networks, plan.window, scales, plan.averaging.precision, used[0])
     if is_fused and root is not None:
         check_sides(plan.layout, [network.training_area for network in networks])
     warnings: list[str | None] = [*placement_notes(found, product)]

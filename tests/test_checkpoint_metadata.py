@@ -19,7 +19,8 @@ from sn6.checkpoints.metadata import CheckpointMetadata
 from sn6.checkpoints.run_files import FINAL_WEIGHTS
 from sn6.checkpoints.weights_file import write_weights
 from sn6.models.unet import UNet
-from sn6.prediction.networks import default_precision, load_network
+from sn6.prediction.networks import default_precision
+from sn6.prediction.trained_network import load_network
 
 VALID = copy.deepcopy(METADATA) | {
     "multiple": 32,
@@ -187,7 +188,8 @@ HUGE = [
 READ = """
 import sys, time
 from pathlib import Path
-from sn6.prediction.networks import default_precision, load_network
+from sn6.prediction.networks import default_precision
+from sn6.prediction.trained_network import load_network
 from sn6.errors import UserError
 import sn6.models.ternausnet, sn6.models.unet, timm.models.vgg, resource
 memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

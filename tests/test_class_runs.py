@@ -17,7 +17,7 @@ from sn6.checkpoints.run_files import FINAL_WEIGHTS
 from sn6.footprints.threshold import Threshold
 from sn6.formats.challenge_csv import read_proposals
 from sn6.losses import CrossEntropy
-from sn6.prediction.networks import load_network
+from sn6.prediction.trained_network import load_network
 from sn6.targets.classes import Classes
 
 

@@ -25,7 +25,7 @@ from sn6.footprints.threshold import Threshold
 from sn6.heads import Head, HeadLosses, Heads
 from sn6.losses import BCE, SmoothL1, WeightedBoundary
 from sn6.prediction.ensemble import Averaging, Ensemble
-from sn6.prediction.networks import TrainedNetwork
+from sn6.prediction.trained_network import TrainedNetwork
 from sn6.schedules import constant
 from sn6.segmenter import Segmenter
 from sn6.targets.centre import Centre

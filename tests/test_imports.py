@@ -12,7 +12,7 @@ ROOT = Path(sn6.__file__).parent
 # From the top down; those of one line may not import one another.
 ORDER = (
     ("__main__", "trained_model", "evaluation"),
-    ("run", "predict", "score", "show", "simulate", "download", "check", "compare", "statistics"),
+    ("run", "predict", "export", "score", "show", "simulate", "download", "check", "compare", "statistics"),
     ("exports",),
     ("sweeps",),
     ("training",),

@@ -13,7 +13,7 @@ from helpers.networks import random_network, write_network
 from helpers.published_nets import unet11_file
 
 from sn6.prediction.ensemble import Averaging, Ensemble
-from sn6.prediction.networks import load_network
+from sn6.prediction.trained_network import load_network
 from sn6.prediction.workers import list_devices
 
 

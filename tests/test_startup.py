@@ -7,7 +7,7 @@ import sys
 import pytest
 
 HEAVY = {"torch", "lightning", "torchmetrics", "torchvision", "timm", "matplotlib", "wandb", "tensorboard", "optuna"}
-COMMANDS = ("run", "predict", "score", "simulate", "download", "check", "show", "compare")
+COMMANDS = ("run", "predict", "export", "score", "simulate", "download", "check", "show", "compare")
 
 
 def imported(command, *overrides, cwd=None):

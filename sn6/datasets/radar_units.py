@@ -59,6 +59,16 @@ class Units:
         decibels = EXPONENTS[self.name] * np.log10(scaled) + self.offset
         return np.where(valid, decibels, 0).astype(np.float32), valid
 
+    def from_decibels(
+        self, decibels: Float32[np.ndarray, "c h w"], valid: Bool[np.ndarray, "h w"]
+    ) -> Float32[np.ndarray, "c h w"]:
+        """Return values in these units, NaN on nodata: the inverse of `to_decibels`."""
+        if self == Units():
+            return np.where(valid, decibels, np.float32(np.nan))
+        level = decibels.astype(np.float64) - self.offset
+        values = (level if self.name == "db" else 10 ** (level / EXPONENTS[self.name])) / self.scale
+        return np.where(valid, values, np.nan).astype(np.float32)
+
 
 def check_decibels(values: Float32[np.ndarray, "c n"], path: str | Path, keys: str) -> None:
     """Raise a UserError where a band has values that no radar gives in decibels, so that the units must be others.

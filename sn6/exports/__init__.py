@@ -1,1 +1,1 @@
-"""Trained networks in the files of other programs."""
+"""Write trained networks as files that other programs run (ONNX, programs of torch, QGIS), and as folders to share."""

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeAlias
 
 from sn6.checkpoints.final_weights import write_final_weights
 from sn6.checkpoints.run_files import WEIGHTS_FILE
@@ -16,6 +17,7 @@ from sn6.exports.exported_run import ExportedRun
 from sn6.exports.stac_item import stac_item
 from sn6.files import write_text
 
+Differences: TypeAlias = dict[str, float]
 ONNX_FILE, CARD_FILE, ITEM_FILE = "model.onnx", "README.md", "item.json"
 
 
@@ -31,15 +33,15 @@ def check_empty(out: Path) -> None:
 
 
 def write_model_folder(
-    run: ExportedRun, out: Path, window: int, write_onnx: Callable[[Path], None], repository: str | None = None
-) -> None:
-    """Write the folder; nothing of it is left where that fails.
+    run: ExportedRun, out: Path, window: int, write_onnx: Callable[[Path], Differences], repository: str | None = None
+) -> Differences:
+    """Write the folder, and return what `write_onnx` does; nothing of it is left where that fails.
 
     Args:
         run: the network
         out: the folder, new or empty
         window: edge length in pixels of the images that model.onnx takes
-        write_onnx: writes the network to a path
+        write_onnx: writes the network to a path, and returns the largest difference of each map from the network's
         repository: `owner/name` on the hub for the commands of the card, None where the folder is not pushed
 
     Raises:
@@ -53,9 +55,10 @@ def write_model_folder(
             write_final_weights(run.file, part / WEIGHTS_FILE, "checkpoint")
         for path, name in run.copied.items():
             shutil.copyfile(path, part / name)
-        write_onnx(part / ONNX_FILE)
+        differences = write_onnx(part / ONNX_FILE)
         write_text(part / CARD_FILE, model_card(run, window, repository))
         write_text(part / ITEM_FILE, json.dumps(stac_item(run, window), indent=2) + "\n")
+    return differences
 
 
 @contextmanager

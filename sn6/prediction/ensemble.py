@@ -9,13 +9,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float32
 from torch import Tensor
 
-from sn6.data.normalization import normalize
+from sn6.checkpoints.metadata import Precision
 from sn6.errors import UserError
-from sn6.models.logits import compute_outputs
-from sn6.prediction.networks import Precision, TrainedNetwork
+from sn6.prediction.networks import Network
 from sn6.targets.target import FLIP
-
-HALF_DTYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -42,13 +39,13 @@ class Ensemble:
         averaging: flips, scales, precision
     """
 
-    def __init__(self, networks: Sequence[TrainedNetwork], device: str, averaging: Averaging) -> None:
+    def __init__(self, networks: Sequence[Network], device: str, averaging: Averaging) -> None:
         self.networks = networks
         self.heads = networks[0].heads
         self.device = torch.device(device)
         self.averaging = averaging
         for trained in networks:
-            trained.network.to(self.device)
+            trained.to(self.device)
 
     @torch.inference_mode()
     def outputs(
@@ -67,9 +64,8 @@ class Ensemble:
         total = torch.zeros(len(pixels), self.heads.channels, *valid[0].shape, device=self.device)
         try:
             for trained in self.networks:
-                pairs = zip(pixels, valid, strict=True)
-                images = np.stack([normalize(image, mask, trained.statistics, trained.nodata) for image, mask in pairs])
-                total += self._sum_of_passes(trained, torch.from_numpy(images).to(self.device))
+                image = torch.from_numpy(trained.prepare(pixels, valid)).to(self.device)
+                total += self._sum_of_passes(trained, image)
         except torch.OutOfMemoryError:
             raise UserError(
                 f"{self.device} does not have enough memory for batch={len(pixels)} windows of "
@@ -82,20 +78,16 @@ class Ensemble:
         np.copyto(outputs, np.nan, where=~np.stack(valid)[:, None])
         return outputs
 
-    def _sum_of_passes(self, trained: TrainedNetwork, image: Float32[Tensor, "b c h w"]) -> Float32[Tensor, "b k h w"]:
+    def _sum_of_passes(self, trained: Network, image: Float32[Tensor, "b c h w"]) -> Float32[Tensor, "b k h w"]:
         """Sum the outputs of one network over scales and flips."""
+        precision = self.averaging.precision
         total = torch.zeros(len(image), self.heads.channels, *image.shape[-2:], device=self.device)
         for scale in self.averaging.scales:
             scaled = image if scale == 1 else F.interpolate(image, scale_factor=scale, mode="bilinear", antialias=True)
-            outputs = self._forward(trained, scaled)
+            outputs = trained.forward(scaled, precision)
             if self.averaging.flips:
-                outputs = outputs + self.heads.transform(self._forward(trained, scaled.flip(-1)).flip(-1), FLIP)
+                outputs = outputs + self.heads.transform(trained.forward(scaled.flip(-1), precision).flip(-1), FLIP)
             if scale != 1:
                 outputs = F.interpolate(self.heads.rescale(outputs, scale), size=image.shape[-2:], mode="bilinear")
             total += outputs
         return total
-
-    def _forward(self, trained: TrainedNetwork, image: Float32[Tensor, "b c h w"]) -> Float32[Tensor, "b k h w"]:
-        dtype, options = HALF_DTYPES.get(self.averaging.precision), (trained.multiple, self.heads.channels)
-        with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
-            return compute_outputs(trained.network, image, *options, trained.building_class).float()

@@ -12,7 +12,7 @@ from sn6.data.units import Mismatch, Sample, find_mismatch
 from sn6.datasets.radar_units import check_decibels
 from sn6.errors import UserError, counted, first_line
 from sn6.prediction.images import Image
-from sn6.prediction.networks import TrainedNetwork
+from sn6.prediction.networks import Network
 from sn6.progress import track
 
 HEIGHT, WIDTH = 32, 64  # pixels of a window of the sample: flat, since most files are read by rows
@@ -31,7 +31,7 @@ class Finding:
     mismatch: Mismatch
 
 
-def compare_values(images: Sequence[Image], networks: Sequence[TrainedNetwork]) -> str | None:
+def compare_values(images: Sequence[Image], networks: Sequence[Network]) -> str | None:
     """Compare a sample of each image with the statistics of each network.
 
     Returns:
@@ -62,7 +62,7 @@ def compare_values(images: Sequence[Image], networks: Sequence[TrainedNetwork]) 
     )
 
 
-def check_image(image: Image, networks: Sequence[TrainedNetwork]) -> Finding | None:
+def check_image(image: Image, networks: Sequence[Network]) -> Finding | None:
     """Compare a sample of an image with the statistics of each network, and return the greatest difference."""
     sample = read_sample(image)
     if sample is None:

@@ -37,9 +37,10 @@ from sn6.plots.curves import calibration_figure
 from sn6.plots.tiles import save_figure
 from sn6.prediction.ensemble import Averaging
 from sn6.prediction.inputs import tile_image
-from sn6.prediction.networks import TrainedNetwork, default_precision, load_network, window_and_overlap
+from sn6.prediction.networks import default_precision, window_and_overlap
 from sn6.prediction.output_folder import UNFINISHED
 from sn6.prediction.plan import Plan
+from sn6.prediction.trained_network import TrainedNetwork, load_network
 from sn6.prediction.workers import Worker, list_devices, read_maps, to_file_frame
 from sn6.progress import phase, track
 from sn6.sweeps.fold_run import FoldRun

@@ -19,11 +19,12 @@ from sn6.prediction.ensemble import Averaging
 from sn6.prediction.fused_sides import check_sides
 from sn6.prediction.fusion import Fusion
 from sn6.prediction.inputs import tile_image
-from sn6.prediction.networks import default_precision, load_network, model_id, window_and_overlap
+from sn6.prediction.networks import default_precision, model_id, window_and_overlap
 from sn6.prediction.output_folder import UNFINISHED
 from sn6.prediction.partial_results import read_part
 from sn6.prediction.plan import Plan
 from sn6.prediction.results import Products, write_footprints
+from sn6.prediction.trained_network import load_network
 from sn6.prediction.workers import process_all
 from sn6.progress import phase
 from sn6.training.foreign_classes import foreign_classes

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parents[1] / "golden" / "wording.txt"
-COMMANDS = ("predict", "score", "show", "simulate", "download", "check", "compare")
+COMMANDS = ("predict", "export", "score", "show", "simulate", "download", "check", "compare")
 ERRORS = {"UserError": 0, "Fault": 2}  # class → position of the message among its arguments
 
 
