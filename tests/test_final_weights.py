@@ -5,7 +5,6 @@ import shutil
 
 import pytest
 import torch
-from helpers.bright import bright_run
 from helpers.commands import read_metrics
 from helpers.forked import python_m
 
@@ -27,15 +26,6 @@ def assert_same_tensors(one, two):
     assert all(torch.equal(tensor, two[name]) for name, tensor in one.items())
 
 
-@pytest.fixture(scope="module")
-def calibrated(bright_root, tmp_path_factory):
-    """The folder of a SAR run whose calibration chooses another point than that of the config."""
-    folder = tmp_path_factory.mktemp("calibrated")
-    done = python_m(["sn6.run", *bright_run(bright_root, folder), "trainer.limit_test_batches=2"], folder)
-    assert done.status == 0, done.err
-    return folder / "outputs/it"
-
-
 def test_a_radar_run_leaves_the_tensors_of_its_best_checkpoint(finished_run):
     run = finished_run / "outputs/it"
     path, best = run / "weights.safetensors", run / "checkpoints/best.ckpt"
@@ -45,20 +35,20 @@ def test_a_radar_run_leaves_the_tensors_of_its_best_checkpoint(finished_run):
     assert os.stat(path).st_mode == os.stat(others).st_mode
 
 
-def test_its_metadata_are_those_of_the_checkpoint_after_the_calibration(calibrated):
-    _, of_file = read_checkpoint(calibrated / "weights.safetensors", "checkpoint")
-    _, of_best = read_checkpoint(calibrated / "checkpoints/best.ckpt", "checkpoint")
+def test_its_metadata_are_those_of_the_checkpoint_after_the_calibration(calibrated_run):
+    _, of_file = read_checkpoint(calibrated_run / "weights.safetensors", "checkpoint")
+    _, of_best = read_checkpoint(calibrated_run / "checkpoints/best.ckpt", "checkpoint")
     assert of_file.model_copy(update={"versions": {}}) == of_best
     assert of_file.versions.keys() >= {"sn6", "torch", "python"}
-    point = read_metrics(calibrated)["operating_point"]
+    point = read_metrics(calibrated_run)["operating_point"]
     assert point["calibrated_on"] is not None
     assert of_file.footprints.items() <= point.items()
     assert of_file.footprints["threshold"] == point["threshold"]
 
 
-def test_a_copy_without_checkpoints_predicts_the_same(calibrated, bright_root, tmp_path):
-    shutil.copytree(calibrated, tmp_path / "copy", ignore=shutil.ignore_patterns("checkpoints"))
-    for name, run in (("a", calibrated), ("b", tmp_path / "copy")):
+def test_a_copy_without_checkpoints_predicts_the_same(calibrated_run, bright_root, tmp_path):
+    shutil.copytree(calibrated_run, tmp_path / "copy", ignore=shutil.ignore_patterns("checkpoints"))
+    for name, run in (("a", calibrated_run), ("b", tmp_path / "copy")):
         words = [f"checkpoint={run}", ALLOWED, f"root={bright_root}", "split=train", f"out={tmp_path}/{name}"]
         done = python_m(["sn6.predict", *words], tmp_path)
         assert done.status == 0, done.err

@@ -151,7 +151,7 @@ def assets(run: ExportedRun) -> dict[str, dict[str, Any]]:
     """Return the files of the folder."""
     named = [{"name": name} for name in run.metadata.to_source().band_names]
     # STAC allows bands among the properties, where the extension wants them, only if an asset has some as well.
-    model = {"type": "application/octet-stream", "roles": ["mlm:model", "mlm:weights"], "bands": named}
+    model: dict[str, Any] = {"type": "application/octet-stream", "roles": ["mlm:model", "mlm:weights"], "bands": named}
     described = {
         EXAMPLE_FILE: ("example", "Ground truth and predictions", "image/png", "overview"),
         CONFIG_FILE: ("config", "Config of the training", "application/yaml", "metadata"),
