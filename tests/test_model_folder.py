@@ -146,7 +146,7 @@ def test_the_interval_is_that_of_the_comparison_of_runs(tmp_path):
     sums = dict(zip(("tp", "fp", "fn"), counts.sum(axis=0).tolist(), strict=True))
     low, high = f1_interval(tmp_path / "test_tiles.csv", {"test": sums})
     resampled = mean_f1([RunResult({}, np.stack([counts] * 3))], spatial_blocks(corners, 450.0))[0]
-    assert (low, high) == tuple(np.quantile(resampled[1:], [0.025, 0.975]))
+    assert (low, high) == pytest.approx(np.quantile(resampled[1:], [0.025, 0.975]))
     assert low < resampled[0] < high
     assert f1_interval(tmp_path / "test_tiles.csv", {"test": sums | {"tp": 1}}) is None  # a table of other scores
     assert f1_interval(tmp_path / "none.csv", {"test": sums}) is None
