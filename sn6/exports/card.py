@@ -184,8 +184,12 @@ def operating_point(run: ExportedRun) -> list[str]:
     """Return how footprints are made from the maps."""
     rows = [["key", "value"], *([key, str(value)] for key, value in run.metadata.footprints.items())]
     calibrated = run.metrics.get("operating_point", {}).get("calibrated_on")
-    origin = f"Calibrated on the {calibrated}." if calibrated else "Not calibrated: the values of the config."
-    return [as_markdown(rows), origin]
+    if not calibrated:
+        return [as_markdown(rows), "Not calibrated: the values of the config."]
+    return [
+        as_markdown(rows),
+        f"Calibrated on the {calibrated}, each half of which is itself scored at the point that the other half chose.",
+    ]
 
 
 def limits(run: ExportedRun) -> list[str]:
