@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from sn6.datasets.radar_units import EXPONENTS, Units
 from sn6.errors import UserError
 from sn6.heads import CLASSES, MASK
-from sn6.models.logits import building_logits
 from sn6.prediction.onnx_network import INPUT, OUTPUTS
 from sn6.prediction.trained_network import TrainedNetwork
 
@@ -48,7 +47,7 @@ class Graph(nn.Module):
         normalised = (values - self.mean) / self.std
         output = self.network(normalised if self.keeps_nodata else torch.where(nodata, 0.0, normalised))
         output = output["out"] if isinstance(output, dict) else output  # torchvision's networks return a dict
-        outputs = building_logits(output, self.building_class).float()
+        outputs = output.float() if self.building_class is None else of_class(output.float(), self.building_class)
         maps = {
             name: torch.where(nodata, 0.0, activate(part, self.heads[name].activation))
             for name, part in self.heads.split(outputs).items()
@@ -79,6 +78,12 @@ def to_decibels(values: Tensor, units: Units) -> Tensor:
         return values * units.scale + units.offset
     exponent = EXPONENTS[units.name]  # of a product, scale and value may be beyond float32 where each is not
     return exponent * torch.log10(values) + (exponent * math.log10(units.scale) + units.offset)
+
+
+def of_class(outputs: Tensor, building_class: int) -> Tensor:
+    """Return the output of building, as `sn6.models.logits.building_logits` does, by operators that ONNX has."""
+    others = torch.cat([outputs[:, :building_class], outputs[:, building_class + 1 :]], dim=1)
+    return outputs[:, building_class : building_class + 1] - others.amax(dim=1, keepdim=True)
 
 
 def activate(outputs: Tensor, activation: str) -> Tensor:

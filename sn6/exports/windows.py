@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float32
 
 from sn6.data.normalization import Statistics
 from sn6.data.source import Source
+from sn6.prediction.full_window import read_full
 from sn6.prediction.images import Image
 
 COUNT = 10  # windows
@@ -41,9 +42,7 @@ def windows_of_images(images: Sequence[Image], source: Source, window: int) -> I
             slice(start := round(max(size - window, 0) * place), min(start + window, size))
             for size in (image.height, image.width)
         )
-        pixels, valid = image.read(rows, columns)
-        grow = [(0, window - size) for size in valid.shape]
-        yield as_in_files(np.pad(pixels, [(0, 0), *grow]), np.pad(valid, grow), source)
+        yield as_in_files(*read_full(image, (rows, columns), window), source)
 
 
 def random_windows(statistics: Statistics, source: Source, window: int) -> Iterator[ComparedWindow]:

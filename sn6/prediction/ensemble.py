@@ -11,7 +11,11 @@ from torch import Tensor
 
 from sn6.checkpoints.metadata import Precision
 from sn6.errors import UserError
+from sn6.prediction.full_window import crop, read_full
+from sn6.prediction.images import Image
+from sn6.prediction.mosaic import Region
 from sn6.prediction.networks import Network
+from sn6.prediction.onnx_network import OnnxNetwork
 from sn6.targets.target import FLIP
 
 
@@ -46,6 +50,19 @@ class Ensemble:
         self.averaging = averaging
         for trained in networks:
             trained.to(self.device)
+
+    @property
+    def window(self) -> int | None:
+        """Return the edge length of all images where a network takes only one, that of an ONNX file; None for any."""
+        return next((network.window[0] for network in self.networks if isinstance(network, OnnxNetwork)), None)
+
+    def read(self, image: Image, region: Region) -> tuple[Float32[np.ndarray, "c h w"], Bool[np.ndarray, "h w"]]:
+        """Read a window of an image as the networks take it: bands and valid pixels; errors of `Image.read`."""
+        return image.read(*region) if self.window is None else read_full(image, region, self.window)
+
+    def crop(self, outputs: Float32[np.ndarray, "k h w"], image: Image, region: Region) -> Float32[np.ndarray, "k _ _"]:
+        """Return the outputs of a window from those of what `read` has returned."""
+        return outputs if self.window is None else crop(outputs, region, image.height, image.width)
 
     @torch.inference_mode()
     def outputs(

@@ -84,20 +84,15 @@ class OnnxNetwork:
     def forward(self, image: Float32[Tensor, "b c h w"], precision: Precision) -> Float32[Tensor, "b k h w"]:
         """Return the outputs of all heads, before their activation, of what `prepare` has returned.
 
-        An image that is smaller than the graph's window is padded with nodata below and right.
-
         Args:
-            image: no larger than the window
+            image: of the size of the window
             precision: 32-true, that of the graph
 
         Raises:
             UserError: onnxruntime fails, such as for lack of memory
         """
-        height, width = image.shape[-2:]
-        below, right = self.window[0] - height, self.window[0] - width
-        padded = torch.nn.functional.pad(image, (0, right, 0, below), value=torch.nan)
         try:
-            (outputs,) = self.session[image.device.type].run([OUTPUTS], {INPUT: padded.cpu().numpy()})
+            (outputs,) = self.session[image.device.type].run([OUTPUTS], {INPUT: image.cpu().numpy()})
         except Exception as error:  # onnxruntime raises its own, which have no common class
             raise UserError(
                 f"{self.path}: onnxruntime fails on batch={len(image)} windows of {self.window[0]} pixels "
@@ -106,7 +101,7 @@ class OnnxNetwork:
                 key="batch",
                 value=len(image),
             ) from None
-        return torch.from_numpy(outputs[..., :height, :width]).to(image.device)
+        return torch.from_numpy(outputs).to(image.device)
 
 
 def load_onnx(path: Path, allow: Sequence[str] = ()) -> OnnxNetwork:

@@ -51,10 +51,11 @@ class Worker:
 
     def predict(self, batch: Batch) -> Batch:
         """Write the outputs for windows, and return them."""
-        inputs = [self.plan.images[number].read(*region) for number, region in batch]
+        inputs = [self.ensemble.read(self.plan.images[number], region) for number, region in batch]
         outputs = self.ensemble.outputs([pixels for pixels, _ in inputs], [valid for _, valid in inputs])
         for (number, region), of_window in zip(batch, outputs, strict=True):
-            self.plan.mosaic(number).write(region, of_window)
+            cropped = self.ensemble.crop(of_window, self.plan.images[number], region)
+            self.plan.mosaic(number).write(region, cropped)
         return batch
 
     def run(self, step: Step) -> Step:
