@@ -96,6 +96,7 @@ def test_each_stage_leaves_its_own_and_a_resumed_one_writes_them_again(archive_r
         path.unlink()
     path = run / "sar/weights.safetensors"
     weights, metadata = read_weights(path)
+    path.unlink()  # its tensors are mapped from it
     path.write_bytes(b"of an earlier end")
     done = python_m(words, tmp_path)
     assert done.status == 0, done.err
