@@ -59,8 +59,6 @@ def export(
     Raises:
         UserError: invalid input, a network that cannot be exported, or that gives other values when it is
     """
-    from sn6.checkpoints.loading import find_weights
-    from sn6.checkpoints.run_files import FINAL_WEIGHTS
     from sn6.exports.deepness import LIMITS
     from sn6.exports.exported_run import read_exported_run
     from sn6.exports.graph import graph_window
@@ -74,7 +72,7 @@ def export(
     name = "onnx" if format == FOLDER else format_of(out, format)
     require_packages(name)
     allowed = (allow,) if isinstance(allow, str) else tuple(allow or ())
-    file = find_weights(checkpoint, "checkpoint", FINAL_WEIGHTS)
+    file = single_checkpoint(checkpoint)
     trained, metadata = load_with_metadata(file, allowed)
     size = graph_window(trained, window, DEFAULT_WINDOW)
     windows, place = compared_windows(trained, size, root, images)
@@ -101,6 +99,26 @@ def export(
         with phase(f"pushing to {push}"):
             address = push_folder(out, push, private)
         print(address)
+
+
+def single_checkpoint(checkpoint: Path) -> Path:
+    """Return the file of weights of a checkpoint.
+
+    Raises:
+        UserError: there is none, or it is the folder of several runs
+    """
+    from sn6.prediction.networks import find_checkpoints
+
+    (file, *others), _ = find_checkpoints([checkpoint])
+    if others:
+        raise UserError(
+            f"checkpoint={checkpoint} is the folder of {1 + len(others)} runs, but a file has one network; give one of "
+            f"them, such as {file}",
+            kind="invalid_value",
+            key="checkpoint",
+            value=str(checkpoint),
+        )
+    return file
 
 
 def check_folder_options(out: Path, format: str | None, push: str | None) -> None:

@@ -32,10 +32,9 @@ CLASSES = {"classes": {"_target_": "sn6.targets.classes.Classes", "names": ["hou
 def sn6_export(sn6_command, tmp_path):
     """`python -m sn6.export checkpoint=weights out=NAME window=64 ...` in this process; returns the file."""
 
-    def export(name, *overrides):
-        done = sn6_command(
-            "export", f"checkpoint={tmp_path}/w.safetensors", f"out={tmp_path}/{name}", f"window={WINDOW}", *overrides
-        )
+    def export(name, *overrides, window=WINDOW):
+        options = [f"checkpoint={tmp_path}/w.safetensors", f"out={tmp_path}/{name}", f"window={window}"]
+        done = sn6_command("export", *options, *overrides)
         assert done.status == 0, done.err
         return tmp_path / name
 
@@ -83,6 +82,16 @@ def test_every_network_is_exported(name, sn6_export, tmp_path):
     for suffix in ("onnx", "pt2"):
         names = ("mask", "contact", "height") if heads else ("mask",)
         assert_equal_maps(sn6_export(f"m.{suffix}"), network, names)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", ["onnx", "pt2"])
+def test_attention_of_a_fixed_size_is_exported(suffix, sn6_export, tmp_path):
+    """MaxViT takes one size; the command itself compares the file with the network."""
+    options = NETWORKS["timm"] | {"encoder": "test_maxvit"}
+    write_random(tmp_path / "w.safetensors", options, size=160, multiple=160, window=None, window_overlap=None)
+    file = sn6_export(f"m.{suffix}", window=160)
+    assert run_file(file, np.zeros((1, 4, 160, 160), np.float32))["mask"].shape == (1, 1, 160, 160)
 
 
 @pytest.mark.parametrize("nodata", ["zero", "as_is"])

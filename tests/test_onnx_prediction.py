@@ -1,8 +1,10 @@
 """`sn6 predict checkpoint=model.onnx` gives the footprints of the checkpoint that was exported."""
 
 import json
+import re
 import shutil
 import sys
+from pathlib import Path
 
 import geopandas
 import numpy as np
@@ -103,6 +105,19 @@ def test_a_short_window_is_enlarged_into_the_image(height, width):
         outputs = np.full((1, WINDOW, WINDOW), np.nan, np.float32)
         outputs[:, : rows.stop - rows.start, : columns.stop - columns.start] = pixels[:, rows, columns]
         np.testing.assert_array_equal(crop(outputs, region, height, width), pixels[:, *region])
+
+
+def test_the_example_of_the_documentation_runs(model, monkeypatch):
+    """It needs neither sn6 nor torch."""
+    text = (Path(__file__).parents[1] / "docs/export.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(import json\n.*?)```", text, re.DOTALL)
+    assert "import sn6" not in code
+    assert "torch" not in code
+    monkeypatch.chdir(model.parent)
+    given = {}
+    exec(code, given)
+    assert given["building"].shape == (WINDOW, WINDOW)
+    assert not given["building"].any()
 
 
 # --- invalid input ----------------------------------------------------------------------------------------------

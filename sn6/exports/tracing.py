@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 from torch.export import Dim, ExportedProgram
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sn6.errors import UserError, first_line
 
@@ -56,7 +57,8 @@ def to_onnx(program: ExportedProgram, name: str, inputs: list[str], outputs: lis
     Raises:
         UserError: an operator has no translation
     """
-    with named_errors(name):
+    # other kernels of attention than the plain one return tensors that some networks (MaxViT) cannot reshape here
+    with named_errors(name), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
         converted = torch.onnx.export(program, (), dynamo=True, input_names=inputs, output_names=outputs, verbose=False)
     assert converted is not None
     tidy(converted.model.graph)

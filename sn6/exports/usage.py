@@ -25,7 +25,7 @@ import numpy as np
 import onnxruntime
 
 session = onnxruntime.InferenceSession("model.onnx")
-image = np.zeros((1, {bands}, {window}, {window}), dtype=np.float32)  # bands of the table above, in its units
+image = np.full((1, {bands}, {window}, {window}), np.nan, np.float32)  # nodata; put the bands of the table here
 (probability,) = session.run(["{mask}"], {{session.get_inputs()[0].name: image}})
 ```
 """

@@ -28,8 +28,8 @@ NETWORKS: dict[str, dict[str, Any]] = {
 TINY = {"_target_": "sn6.models.unet.UNet", "width": 4, "depth": 1}  # for what does not depend on the network
 
 
-def write_random(path: Path, options: dict[str, Any], **metadata: Any) -> nn.Module:
-    """Write a network with random weights as sn6 does, and return it; its outputs have mean 0 and deviation 2."""
+def write_random(path: Path, options: dict[str, Any], size: int = WINDOW, **metadata: Any) -> nn.Module:
+    """Write a network with random weights as sn6 does, and return it; its outputs have the standard deviation 2."""
     heads = metadata.get("heads", {"mask": THREE["mask"]})
     options = {"in_channels": len(MEAN), "classes": len(heads)} | options
     torch.manual_seed(1)
@@ -38,7 +38,7 @@ def write_random(path: Path, options: dict[str, Any], **metadata: Any) -> nn.Mod
         if isinstance(layer, nn.BatchNorm2d):
             layer.running_mean.normal_(std=0.1)
             layer.running_var.uniform_(0.5, 2)
-    scale_outputs(network.eval(), options["in_channels"])
+    scale_outputs(network.eval(), options["in_channels"], options["classes"], size)
     values = {
         "network": options,
         "source": {"product": "SAR-Intensity", "bands": [1, 2, 3, 4], "orient": True, "min_area": 20.0},
@@ -55,12 +55,14 @@ def write_random(path: Path, options: dict[str, Any], **metadata: Any) -> nn.Mod
 
 
 @torch.no_grad()
-def scale_outputs(network: nn.Module, bands: int) -> None:
-    """Change the last layer of a network so that its outputs have mean 0 and standard deviation 2."""
-    last = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)][-1]
-    outputs = network(torch.randn(2, bands, WINDOW, WINDOW))
-    if last.bias is not None:
-        last.weight *= 2 / outputs.std()
+def scale_outputs(network: nn.Module, bands: int, classes: int, size: int) -> None:
+    """Make the layers of the outputs random, of which an FCN starts with zeros, and their standard deviation 2."""
+    last = [one for one in network.modules() if isinstance(one, nn.Conv2d) and one.out_channels == classes]
+    for layer in last:
+        layer.weight.normal_()
+    outputs = network(torch.randn(2, bands, size, size))
+    for layer in last:
+        layer.weight *= 2 / outputs.std()
 
 
 def values_of_files(windows: int = 10, seed: int = 0) -> np.ndarray:
