@@ -134,6 +134,16 @@ def test_operating_point_and_input_of_the_card(folder):
     assert "64 pixels" in body
 
 
+def test_the_code_of_the_card_runs(folder, monkeypatch):
+    """That with onnxruntime; its image of nodata has no buildings."""
+    blocks = re.findall(r"```python\n(.*?)```", card_of(folder)[1], re.DOTALL)
+    monkeypatch.chdir(folder)
+    names: dict = {}
+    exec(next(block for block in blocks if "onnxruntime" in block), names)
+    assert names["probability"].shape == (1, 1, 64, 64)
+    assert (names["probability"] == 0).all()
+
+
 def test_the_interval_is_that_of_the_comparison_of_runs(tmp_path):
     rng = np.random.default_rng(0)
     corners, counts = rng.uniform(0, 3000, (40, 2)), rng.integers(1, 9, (40, 3))
