@@ -19,8 +19,9 @@ from sn6.prediction.slurm import DEFAULT_OPTIONS, SlurmOptions
 def predict(
     checkpoint: Annotated[
         Path | list[Path],
-        "a .ckpt, weights.safetensors, an .onnx of sn6.export or a run's folder; a list [a,b] averages their outputs "
-        "before the activation, as does the folder of several folds that sn6.score runs= has scored",
+        "a .ckpt, weights.safetensors, an .onnx of sn6.export, a run's folder or hf://owner/name; a list [a,b] "
+        "averages their outputs before the activation, as does the folder of several folds that sn6.score runs= has "
+        "scored",
     ],
     out: Annotated[Path, "folder to write: empty, or that of the same prediction, to resume it"],
     allow: Annotated[

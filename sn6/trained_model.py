@@ -26,8 +26,8 @@ def load(run: str | Path | Sequence[str | Path], allow: Sequence[str] = ()) -> "
     """Return a trained network, after its weights have been read once to check them.
 
     Args:
-        run: a run's folder, a .ckpt or weights.safetensors; several average their outputs, as does the folder of the
-            runs of several folds that sn6.score runs= has scored
+        run: a run's folder, a .ckpt, weights.safetensors or hf://owner/name; several average their
+            outputs, as does the folder of the runs of several folds that sn6.score runs= has scored
         allow: PACKAGE.CLASS of networks and polygonizers that are not part of sn6, which the weights may import
 
     Raises:

@@ -71,6 +71,18 @@ def killed_run(archive_root: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return working_folder(archive_root, tmp_path_factory, "SIGKILL it 1 2", -signal.SIGKILL)
 
 
+@pytest.fixture(scope="session")
+def calibrated_run(bright_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run on `bright_root` whose calibration chose another point than the config's; nobody writes."""
+    from helpers.bright import bright_run
+    from helpers.forked import python_m
+
+    folder = tmp_path_factory.mktemp("calibrated")
+    done = python_m(["sn6.run", *bright_run(bright_root, folder)], folder)
+    assert done.status == 0, done.err
+    return folder / "outputs/it"
+
+
 def working_folder(root: Path, tmp_path_factory: pytest.TempPathFactory, stop: str, status: int) -> Path:
     """Make a run on the archive `root`, and return its working folder."""
     from helpers.resuming import RUN, log_of

@@ -13,9 +13,9 @@ ROOT = Path(sn6.__file__).parent
 ORDER = (
     ("__main__", "trained_model", "evaluation"),
     ("run", "predict", "export", "score", "show", "simulate", "download", "check", "compare", "statistics"),
+    ("exports",),
     ("sweeps",),
     ("training",),
-    ("exports",),
     ("prediction",),
     ("callbacks",),
     ("segmenter",),

@@ -1,30 +1,40 @@
-"""Write the weights of an EO run for SAR runs to start from."""
+"""Say at the end of an EO run how SAR runs start from its weights."""
 
+import logging
 from pathlib import Path
+from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 
-from sn6.checkpoints.loading import installed_versions, read_checkpoint
-from sn6.checkpoints.metadata import CheckpointMetadata
-from sn6.checkpoints.run_files import WEIGHTS_FILE
-from sn6.checkpoints.weights_file import write_weights
+from sn6.callbacks.sar_handoff import datamodule_of
+from sn6.checkpoints.initial_weights import HANDOFF_KEY
+from sn6.segmenter import Segmenter
+
+log = logging.getLogger(__name__)
 
 
 class EOPretraining(Callback):
-    """Write `weights.safetensors` at the end: the epoch that `callbacks.checkpoint` chose, with metadata.
+    """Print the options of a SAR run that starts from the `weights.safetensors` of this EO run.
 
-    The metadata hold the network and its options, product, bands and their order, normalisation, orientation, the fold
-    and the training area, the scores of the epoch, and the versions of the packages.
+    They name the fold: validation tiles of any other one overlap the training area of the weights, and `SARHandoff`
+    refuses them. A stage of a run prints nothing, as the config of the next stage names its weights.
     """
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Convert the best checkpoint, which holds the calibrated threshold."""
-        checkpoint = trainer.checkpoint_callback
-        assert isinstance(checkpoint, ModelCheckpoint)
-        if not trainer.is_global_zero or not checkpoint.best_model_path:
-            return
-        weights, metadata = read_checkpoint(Path(checkpoint.best_model_path), "callbacks.eo_pretraining")
-        assert isinstance(metadata, CheckpointMetadata)
-        metadata = metadata.model_copy(update={"versions": installed_versions()})
-        write_weights(Path(trainer.default_root_dir) / WEIGHTS_FILE, weights, metadata.model_dump())
+        """Print the line, once."""
+        assert isinstance(pl_module, Segmenter)
+        if trainer.is_global_zero and not is_stage(pl_module.hparams["config"]):
+            datamodule = datamodule_of(trainer)
+            log.info(
+                "%-10sdata=sar data.partition=%s data.fold=%d %s=%s",
+                "for SAR",
+                datamodule.partition,
+                datamodule.fold_index,
+                HANDOFF_KEY,
+                Path(trainer.default_root_dir),
+            )
+
+
+def is_stage(config: Any) -> bool:
+    """Return whether a config is that of one of several stages."""
+    return bool(config["run_folder"] != config["folder"])

@@ -34,7 +34,8 @@ class SARHandoff(Callback):
     adapted or initialised, and after training its relative change, ‖end − start‖ / ‖start‖.
 
     Args:
-        weights: `weights.safetensors` of an EO run, a checkpoint, published weights, or a run's folder
+        weights: `weights.safetensors` of an EO run, a checkpoint, published weights, a run's folder, or
+            `hf://owner/name`
         adapt: rule for a first layer of other bands, see `sn6.models.first_layer.adapt_first_layer`
         reset_head: keep the initialisation of the last layers
         freeze_encoder_epochs: epochs in which the encoder is frozen

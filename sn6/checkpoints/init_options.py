@@ -21,7 +21,7 @@ class InitOptions:
 
     Attributes:
         multiple: pixels; images are padded to multiples of it
-        weights: file or folder, see `sn6.checkpoints.loading`
+        weights: file, folder or address, see `sn6.checkpoints.loading`
         adapt: rule for a first layer of other bands, see `sn6.models.first_layer.adapt_first_layer`
         reset_head: keep the initialisation of the last layers
         weights_fold: column of easting that the weights were not trained on, if their metadata do not say

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sn6.checkpoints.architecture import build_network, constructor_arguments, is_own_network, targets_in
 from sn6.checkpoints.heads import target_nodes
+from sn6.checkpoints.hub import download, is_address
 from sn6.checkpoints.init_options import network_arguments
 from sn6.checkpoints.metadata import CheckpointMetadata, ForeignMetadata, parse_metadata, unusable_metadata
 from sn6.checkpoints.published import rename_published
@@ -34,13 +35,15 @@ def find_weights(path: Path, key: str, candidates: Sequence[str]) -> Path:
     """Return the file of weights: `path` itself, or the first of the candidates in a run's folder.
 
     Args:
-        path: a checkpoint of Lightning, a safetensors file, or a run's folder
+        path: a checkpoint of Lightning, a safetensors file, a run's folder, or an address of the Hugging Face hub
         key: the option that names it, for messages
         candidates: names of files relative to a run's folder
 
     Raises:
         UserError: there is no such file
     """
+    if is_address(path):
+        return download(path, key)
     if path.is_dir():
         existing = [path / name for name in candidates if (path / name).exists()]
         if not existing:
@@ -53,7 +56,7 @@ def find_weights(path: Path, key: str, candidates: Sequence[str]) -> Path:
         return existing[0]
     if not path.is_file():
         raise UserError(
-            f"{key}={path} does not exist; give weights.safetensors, a checkpoint or a run's folder",
+            f"{key}={path} does not exist; give weights.safetensors, a checkpoint, a run's folder or hf://owner/name",
             kind="not_found",
             key=key,
             value=str(path),

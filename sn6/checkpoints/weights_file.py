@@ -37,7 +37,10 @@ def write_weights(path: Path, weights: dict[str, Tensor], metadata: dict[str, An
     tensors, text = {name: tensor.contiguous() for name, tensor in weights.items()}, json.dumps(metadata)
     try:
         with atomic_write(path) as part:
+            part.touch()
+            mode = part.stat().st_mode  # that of any new file: safetensors lets nobody but the owner read its files
             save_file(tensors, part, {METADATA_KEY: text, DIGEST_KEY: digest(tensors, text)})
+            part.chmod(mode)
     except (OSError, SafetensorError) as error:
         raise UserError(
             f"cannot write {path} ({first_line(error)}); free some space or choose another folder",

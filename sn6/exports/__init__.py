@@ -1,1 +1,1 @@
-"""Write trained networks as files that other programs run: ONNX, exported programs of torch, ONNX for QGIS."""
+"""Write trained networks as files that other programs run (ONNX, programs of torch, QGIS), and as folders to share."""

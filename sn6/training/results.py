@@ -1,5 +1,6 @@
 """What a training stage writes to its folder at the end: scores, tables of tiles, curves."""
 
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from sn6.callbacks.calibration import Choice
 from sn6.callbacks.image_logging import log_pictures
 from sn6.callbacks.logged_media import log_picture, log_table
 from sn6.callbacks.polygon_f1 import polygon_f1_of
+from sn6.checkpoints.final_weights import write_final_weights
+from sn6.checkpoints.run_files import WEIGHTS_FILE
 from sn6.checkpoints.torch_file import read_torch_file
 from sn6.data.datamodule import TileDataModule
 from sn6.datasets.declaration import Tile
@@ -28,6 +31,7 @@ from sn6.training.contact_sheet import CONTACT_SHEET, draw_contact_sheet
 from sn6.training.environment import environment
 from sn6.training.resume import read_best
 
+log = logging.getLogger(__name__)
 TILE_COLUMNS = ("image_id", "west", "north", *COLUMNS)
 PART_SCORES = ("f1", "precision", "recall", "tp", "fp", "fn")
 INSTANCE_SCORES = (
@@ -105,6 +109,24 @@ def build_metrics(
         "environment": environment(trainer),
         "timing": {"total": timing["total"], **timing},
     }
+
+
+def write_weights_file(folder: Path, best: str) -> None:
+    """Write `weights.safetensors` to the folder of a run, from its best checkpoint after the calibration.
+
+    Weights that nothing can be predicted with, such as NaN, end no run: its scores say what they are.
+
+    Raises:
+        UserError: the file cannot be written, or the disk is full
+    """
+    path = folder / WEIGHTS_FILE
+    try:
+        write_final_weights(Path(best), path, "checkpoint")
+    except UserError as error:
+        if error.kind == "unwritable":
+            raise
+        path.unlink(missing_ok=True)  # of an earlier end of the run, which has gone on
+        log.warning("%s is not written: %s", WEIGHTS_FILE, error)
 
 
 def as_scores(scores: dict[str, float]) -> dict[str, float]:

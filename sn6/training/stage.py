@@ -43,7 +43,7 @@ from sn6.training.quiet import lightning_errors, quiet_libraries
 from sn6.training.relative_paths import RelativePaths
 from sn6.training.report import print_name, print_start
 from sn6.training.resolved_config import ResolvedConfig
-from sn6.training.results import best_checkpoint, build_metrics, timed, write_artifacts
+from sn6.training.results import best_checkpoint, build_metrics, timed, write_artifacts, write_weights_file
 from sn6.training.resume import METRICS_FILE, check_same_run, finished_metrics, last_checkpoint
 from sn6.training.revisits import score_revisits
 from sn6.training.run_inputs import write_inputs
@@ -99,6 +99,7 @@ def train(config: ResolvedConfig) -> dict[str, Any]:
         )
     if trainer.is_global_zero:
         write_artifacts(tree.name, trainer, datamodule, best, choice)
+        write_weights_file(folder, best)
         log_checkpoint(trainer.loggers, best)
         log_results(trainer.loggers, config.to_dict(), metrics)
         write_text(folder / METRICS_FILE, json.dumps(metrics, indent=2) + "\n")
