@@ -20,7 +20,7 @@ from sn6.losses import FocalDice
 from sn6.models.fcn import FCN8s
 from sn6.models.ternausnet import TernausNet
 from sn6.models.unet import UNet
-from sn6.prediction.ensemble import HALF_DTYPES
+from sn6.prediction.trained_network import HALF_DTYPES
 from sn6.processes import keep_freed_memory
 from sn6.schedules import constant
 from sn6.segmenter import Segmenter

@@ -67,10 +67,10 @@ def predict(
         NonNegativeInt | None, "minimum overlap of windows in pixels; null is the run's, or a quarter of window="
     ] = None,
     flips: Annotated[
-        bool | None, "average the logits with those of the flipped image (left to right); null is the run's"
+        bool | None, "average the outputs with those of the flipped image (left to right); null is the run's"
     ] = None,
     scales: Annotated[
-        tuple[PositiveFloat, ...], Field(min_length=1), "scale factors of the image, whose logits are averaged"
+        tuple[PositiveFloat, ...], Field(min_length=1), "scale factors of the image, whose outputs are averaged"
     ] = (1.0,),
     batch: Annotated[PositiveInt, "windows per forward pass"] = 1,
     precision: Annotated[
@@ -122,6 +122,7 @@ def predict(
         "heads has a band for each",
     ] = False,
     pictures: Annotated[NonNegativeInt, "number of images to draw, to pictures/"] = 0,
+    yes: Annotated[bool, "predict more than 20,000 megapixels, which take hours on a GPU and days on a CPU"] = False,
     cluster: Annotated[
         Literal["slurm"] | None,
         "slurm: predict in jobs of this cluster; device=, devices=, processes= and batch= are those of each job",
@@ -145,6 +146,7 @@ def predict(
     from sn6.prediction.area import restrict
     from sn6.prediction.computers import find_computer
     from sn6.prediction.ensemble import Averaging
+    from sn6.prediction.estimate import check_size
     from sn6.prediction.fused_sides import check_sides
     from sn6.prediction.fusion import Fusion
     from sn6.prediction.inputs import find_images
@@ -220,7 +222,8 @@ def predict(
         raster_maps,
         regularize,
     )
-    check_graphs(networks, plan.window, scales, plan.averaging.precision, used[0])
+    check_graphs(networks, plan.window, scales, plan.averaging.precision, computer.device)
+    check_size(plan, first.heads, yes, keeps_all=register or (is_fused and cluster is not None))
     if is_fused and root is not None:
         check_sides(plan.layout, [network.training_area for network in networks])
     warnings: list[str | None] = [*placement_notes(found, product)]

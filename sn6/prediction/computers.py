@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from sn6.checkpoints.metadata import Precision
 from sn6.errors import counted
 from sn6.prediction.cluster import Requests, process_on_cluster, refuse_running_jobs
-from sn6.prediction.networks import TrainedNetwork, default_precision
+from sn6.prediction.estimate import megapixels
+from sn6.prediction.networks import Network, default_precision
 from sn6.prediction.plan import Plan
 from sn6.prediction.slurm import SlurmOptions
 from sn6.prediction.workers import check_device, list_devices, process_all
@@ -18,14 +19,20 @@ class Machine:
 
     devices: tuple[str, ...]
 
-    def precision(self, network: TrainedNetwork) -> Precision:
+    @property
+    def device(self) -> str:
+        """Return the first device."""
+        return self.devices[0]
+
+    def precision(self, network: Network) -> Precision:
         """Return the precision in which a network is computed here by default."""
-        return default_precision(self.devices[0], network)
+        return default_precision(self.device, network)
 
     def process(self, plan: Plan) -> None:
         """Process all images and show the progress."""
         refuse_running_jobs(plan.folder)
-        with phase(f"predicting {counted(len(plan.images), 'image')}") as shown:
+        size = sum(map(megapixels, plan.images))
+        with phase(f"predicting {counted(len(plan.images), 'image')}, {size:,.1f} megapixels") as shown:
             process_all(plan, list(self.devices), shown.update)
 
 
@@ -35,9 +42,14 @@ class Cluster:
 
     requests: Requests
 
-    def precision(self, network: TrainedNetwork) -> Precision:
+    @property
+    def device(self) -> str:
+        """Return the device of a job."""
+        return self.requests.device
+
+    def precision(self, network: Network) -> Precision:
         """Return the precision in which a network is computed there by default: that of its run on any GPU."""
-        return default_precision("cpu", network) if self.requests.device == "cpu" else network.precision
+        return default_precision("cpu", network) if self.device == "cpu" else network.precision
 
     def process(self, plan: Plan) -> None:
         """Process all images in jobs, wait for them and show the progress."""
