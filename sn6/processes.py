@@ -7,10 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import forkserver, get_context, parent_process
 from typing import Any, TypeVar
 
+from sn6.errors import UserError
 from sn6.signals import Stopped
 
 Item = TypeVar("Item")
@@ -51,6 +53,13 @@ class WorkerPool(ProcessPoolExecutor):
         return super().submit(call, work, *items, **options)
 
     def __exit__(self, kind: type[BaseException] | None, *error: Any) -> None:
+        if kind is not None and issubclass(kind, BrokenProcessPool):
+            self.shutdown()
+            raise UserError(
+                "a process was killed, most likely because the machine had no memory left; run the same command again, "
+                "with fewer processes or smaller pieces",
+                kind="failed",
+            ) from None
         if kind is not None:
             workers = list((self._processes or {}).values())
             self.shutdown(wait=False, cancel_futures=True)

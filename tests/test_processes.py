@@ -6,7 +6,7 @@ import time
 
 import pytest
 from helpers.errors import user_error
-from helpers.piecework import spread, square_or_fail
+from helpers.piecework import end_by_signal, spread, square_or_fail
 from helpers.stopping import SERVER
 
 from sn6.processes import in_processes
@@ -31,6 +31,11 @@ def is_running(process):
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="reads Linux's list of processes")
+def test_a_process_that_is_killed_is_reported_in_one_line():
+    with user_error("failed"):
+        list(in_processes(end_by_signal, range(4), is_worth_it=True, processes=2))
+
+
 def test_workers_end_with_a_killed_parent(tmp_path):
     paths = [tmp_path / "a", tmp_path / "b"]
     parent = SERVER.Process(target=spread, args=(paths,))

@@ -34,6 +34,7 @@ from sn6.targets.target import Target
 from sn6.training.devices import SyncBatchNorm, has_batch_norm, on_gpu, stop_all_ranks_on_error
 from sn6.training.external_launcher import check_world_size
 from sn6.training.heads import make_heads
+from sn6.training.killed import report_killed
 from sn6.training.loggers import finish_loggers, log_checkpoint, log_results, make_loggers
 from sn6.training.longer import train_longer
 from sn6.training.memory_errors import memory_errors
@@ -86,7 +87,11 @@ def train(config: ResolvedConfig) -> dict[str, Any]:
         if trainer.is_global_zero:
             write_inputs(folder, config.to_dict(), resumes=path is not None)
             write_text(folder / CONFIG_FILE, OmegaConf.to_yaml(OmegaConf.create(portable(config.to_dict()))))
-        with stop_all_ranks_on_error(trainer), memory_errors(trainer, segmenter, datamodule):
+        with (
+            stop_all_ranks_on_error(trainer),
+            report_killed(trainer, folder, datamodule.num_workers),
+            memory_errors(trainer, segmenter, datamodule),
+        ):
             best, choice = fit_and_score(trainer, segmenter, datamodule, path, timing)
             with timed(timing, "revisits"):
                 fused = score_revisits(trainer, datamodule, best, config.to_dict()) if tree.test.revisits else None

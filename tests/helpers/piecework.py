@@ -1,6 +1,7 @@
 """Work for other processes, in a module that imports little: each process imports it anew."""
 
 import os
+import signal
 import time
 
 from sn6.errors import UserError
@@ -34,3 +35,8 @@ def write_slowly(path):
 def spread_until_stopped(paths):
     with stop_on_signals():
         list(in_processes(write_slowly, paths, is_worth_it=True))
+
+
+def end_by_signal(number):
+    """Be killed, as by the kernel when the memory ends."""
+    os.kill(os.getpid(), signal.SIGKILL)
