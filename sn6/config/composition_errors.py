@@ -172,7 +172,7 @@ def compose_groups(overrides: Sequence[str]) -> DictConfig:
     with composing(overrides) as more:
         try:
             return compose("config", [*more, *groups])
-        except HydraException:  # a group of a sweep has several names
+        except (HydraException, ValueError):  # a group of a sweep has several names, another one is none
             return compose("config", more)
 
 
