@@ -14,11 +14,13 @@ import pyogrio
 import shapely
 from jaxtyping import Float64, Int64, Shaped
 from pyarrow import parquet
-from pyogrio.errors import DataLayerError, DataSourceError, FieldError
+from pyarrow.types import is_binary, is_large_binary
 
 from sn6.datasets.declaration import Bounds
 from sn6.errors import UserError, counted, first_line
 from sn6.footprints import Labels
+from sn6.formats.nesting import MAX_DEPTH, is_too_deep, unpack_collections
+from sn6.formats.outlines import CHUNK, MAX_COORDINATE, is_finite
 
 SURFACES = ("Polygon", "MultiPolygon")
 
@@ -127,7 +129,7 @@ def read_buildings(path: Path, columns: LabelColumns, may_be_empty: bool = False
             kind="wrong_data",
             key=path,
         )
-    geometries = np.asarray(frame.geometry, dtype=object)
+    geometries, left_out = unpack_collections(np.asarray(frame.geometry, dtype=object))
     is_missing = shapely.is_missing(geometries) | shapely.is_empty(geometries)
     kinds = Counter(geometry.geom_type for geometry in geometries[~is_missing])
     if others := {kind: number for kind, number in kinds.items() if kind not in SURFACES}:
@@ -143,6 +145,14 @@ def read_buildings(path: Path, columns: LabelColumns, may_be_empty: bool = False
         raise UserError(
             f"{path} has no building{condition}; give another file or condition", kind="wrong_data", key=path
         )
+    if not (finite := is_finite(geometries)).all():
+        number = counted(int((~finite).sum()), "feature")
+        raise UserError(
+            f"{path} has {number} with a coordinate that is NaN, infinite or beyond {MAX_COORDINATE:g}; remove or "
+            "correct them",
+            kind="wrong_data",
+            key=path,
+        )
     valid, repaired = make_polygons_valid(shapely.force_2d(geometries[~is_missing]))
     parts, feature = shapely.get_parts(valid, return_index=True)
     rows = np.flatnonzero(~is_missing)[feature]
@@ -150,6 +160,7 @@ def read_buildings(path: Path, columns: LabelColumns, may_be_empty: bool = False
     is_listed = np.isin(categories, columns.classes) if columns.classes else np.ones(len(parts), dtype=bool)
     notes = (
         (int(is_missing.sum()), "feature", "without a geometry: left out"),
+        (left_out, "part", "of GeometryCollections that are no polygons: left out"),
         (repaired, "invalid polygon", "repaired"),
         (len(parts) - len(valid), "part", "after the first of a MultiPolygon: a building each"),
         (int((~is_listed).sum()), "building", "of a class that data.classes does not list: left out"),
@@ -183,7 +194,9 @@ def read_frame(path: Path, columns: LabelColumns) -> geopandas.GeoDataFrame:
             frame = read_geoparquet(path, columns.where)
         else:
             frame = geopandas.read_file(path, columns=wanted, where=columns.where, engine="pyogrio")
-    except (DataSourceError, DataLayerError, FieldError, ValueError, OSError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # pyogrio, pyarrow, shapely and pyproj raise errors of many types on a broken file
         advice = "correct the condition" if columns.where else "give another file"
         raise UserError(f"{path} cannot be read ({first_line(error)}); {advice}", kind="unreadable", key=path) from None
     if not isinstance(frame, geopandas.GeoDataFrame):
@@ -203,7 +216,12 @@ def is_geoparquet(path: Path) -> bool:
 
 
 def read_geoparquet(path: Path, where: str | None) -> geopandas.GeoDataFrame:
-    """Read a GeoParquet file; a condition is evaluated by GDAL as for other formats, on a copy in memory."""
+    """Read a GeoParquet file; a condition is evaluated by GDAL as for other formats, on a copy in memory.
+
+    Raises:
+        UserError: a geometry is nested too deeply
+    """
+    check_nesting(path)
     frame = geopandas.read_parquet(path)
     if where is None:
         return frame
@@ -211,6 +229,17 @@ def read_geoparquet(path: Path, where: str | None) -> geopandas.GeoDataFrame:
     pyogrio.write_dataframe(frame, copy, driver="FlatGeobuf", spatial_index=False, geometry_type="Unknown")
     copy.seek(0)
     return geopandas.read_file(copy, where=where, engine="pyogrio")
+
+
+def check_nesting(path: Path) -> None:
+    """Raise a UserError where a column of a GeoParquet file has a geometry that would crash GEOS."""
+    with parquet.ParquetFile(path) as file:
+        columns = [field.name for field in file.schema_arrow if is_binary(field.type) or is_large_binary(field.type)]
+        for batch in file.iter_batches(CHUNK, columns=columns):
+            for column in batch.columns:
+                if any(is_too_deep(one) for one in column.to_pylist() if one is not None):
+                    message = f"{path} has a geometry of more than {MAX_DEPTH} collections in one another; remove it"
+                    raise UserError(message, kind="wrong_data", key=path)
 
 
 def numbers_of(frame: geopandas.GeoDataFrame, column: str | None, path: Path, what: str) -> Float64[np.ndarray, "n"]:

@@ -174,5 +174,3 @@ def build(values: dict[str, Any], overrides: Sequence[str]) -> bool:
         check_world_size(trainer.world_size)
         per_device_batch_size(datamodule.batch_size, trainer.world_size)
     return True
-
-
