@@ -161,7 +161,8 @@ def parse_polygons(encoded: Shaped[np.ndarray, "n"], parse: Callable[..., Any]) 
     if (deep := next((row for row, one in enumerate(encoded) if is_too_deep(one)), None)) is not None:
         raise InvalidGeometry(deep, f"has more than {MAX_DEPTH} collections in one another")
     try:
-        geometries = parse(encoded, on_invalid="ignore")
+        with np.errstate(invalid="ignore"):  # of NaN
+            geometries = parse(encoded, on_invalid="ignore")
     except NotImplementedError:  # on_invalid does not hold for the curves that GEOS reads and shapely does not
         raise curve_in(encoded, parse) from None
     geometries, left_out = unpack_collections(geometries)

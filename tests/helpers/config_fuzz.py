@@ -1,10 +1,7 @@
 """Random overrides of the config: values just outside of the type and range of each key, and what a run makes of them."""
 
 import inspect
-import os
-import random
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -144,20 +141,27 @@ def group_overrides() -> st.SearchStrategy[list[str]]:
     return st.lists(st.sampled_from(GROUPS).flatmap(of_group), min_size=1, max_size=2)
 
 
-@contextmanager
-def one_line(overrides: Sequence[str], folder: Path) -> Iterator[None]:
-    """Let a block succeed, or raise a UserError of one line that leaves no file in the folder."""
+def refusal(recipe: "Recipe", overrides: Sequence[str], folder: Path) -> str | None:
+    """Compose and make a run, but for its files; return its error, None if it is accepted.
+
+    Args:
+        recipe: what the overrides are applied to
+        overrides: of the command line
+        folder: the working folder, which stays empty
+    """
+    message = None
     try:
         with one_line_config_errors(overrides):
-            yield
+            build(recipe.compose(overrides), overrides)
     except UserError as error:
-        message = str(error.args[0])
+        message = str(error)
         assert message.isprintable(), (overrides, message)
         assert "Traceback" not in message, (overrides, message)
-        assert not os.listdir(folder), overrides
+    assert {path.name for path in folder.iterdir()} <= {".sn6"}, overrides  # the cache of data.cache=.
+    return message
 
 
-def build(values: dict[str, Any], overrides: Sequence[str]) -> bool:
+def build(values: dict[str, Any], overrides: Sequence[str]) -> None:
     """Make everything of a run but its files, as `sn6.run` does.
 
     Raises:
@@ -166,11 +170,10 @@ def build(values: dict[str, Any], overrides: Sequence[str]) -> bool:
     check_types(values)
     if values["stages"]:
         stage_configs(values, overrides)
-        return True
+        return
     config = resolve(values)
     with quiet_libraries(), lightning_errors():
-        segmenter, datamodule = make_modules(config, resumes=False)
+        _, datamodule = make_modules(config, resumes=False)
         trainer = make_trainer(config, batch_norm=False)
         check_world_size(trainer.world_size)
         per_device_batch_size(datamodule.batch_size, trainer.world_size)
-    return True
