@@ -49,7 +49,7 @@ def one_line_config_errors(overrides: Sequence[str]) -> Iterator[None]:
 
 
 def is_of_defaults_list(error: Exception) -> bool:
-    """Return whether Hydra raised an error about the choices of groups, such as callbacks=[0], of which none is a name."""
+    """Return whether Hydra raised an error about a choice of a group that is no name, such as callbacks=[0]."""
     frames = traceback.extract_tb(error.__traceback__)
     return bool(frames) and Path(frames[-1].filename).name == "defaults_list.py"
 

@@ -15,6 +15,7 @@ import shapely
 from jaxtyping import Float64, Int64, Shaped
 from pyarrow import parquet
 from pyarrow.types import is_binary, is_large_binary
+from pyproj.exceptions import ProjError
 
 from sn6.datasets.declaration import Bounds
 from sn6.errors import UserError, counted, first_line
@@ -75,8 +76,23 @@ class Buildings:
         return shapely.STRtree(self.polygons)
 
     def to_crs(self, crs: str) -> "Buildings":
-        """Return the same buildings in another CRS, "EPSG:<code>"; vertices move, edges stay straight."""
-        moved = geopandas.GeoSeries(self.polygons, crs=self.crs).to_crs(crs).to_numpy()
+        """Return the same buildings in another CRS, "EPSG:<code>"; vertices move, edges stay straight.
+
+        Raises:
+            UserError: PROJ does not know how, or one of them has no place there
+        """
+        try:
+            moved = geopandas.GeoSeries(self.polygons, crs=self.crs).to_crs(crs).to_numpy()
+            reason = "" if is_finite(moved).all() else "coordinates that are beyond it"
+        except ProjError as error:
+            reason = first_line(error)
+        if reason:
+            name = next(iter(str(self.crs).splitlines()), "")
+            raise UserError(
+                f"polygons in the CRS {name} cannot be moved to {crs} ({reason}); write their file in {crs}",
+                kind="wrong_data",
+                value=name,
+            )
         return replace(self, polygons=make_polygons_valid(moved)[0], crs=crs)
 
     @cached_property

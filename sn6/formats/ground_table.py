@@ -50,7 +50,8 @@ class GroundTable:
     ) -> tuple[Corners, Int64[np.ndarray, "n"], Shaped[np.ndarray, "n"], Float64[np.ndarray, "n"], int]:
         """Return the corners of the tiles and, for each footprint, the position of its tile, its polygon, its value.
 
-        The last is the number of parts of collections that are no polygons. Polygons are in pixels. Rows without a geometry name their tile and have no footprint.
+        The last is the number of parts of collections that are no polygons. Polygons are in pixels. Rows without a
+        geometry name their tile and have no footprint.
 
         Args:
             parse: shapely's function for the encoding of the geometries

@@ -1,4 +1,4 @@
-"""Files of each kind that commands read, for tests that break them: an archive, a world of one's own, a run, footprints."""
+"""Files of each kind that commands read, for tests that break them: an archive, images, layers, a run, footprints."""
 
 import shutil
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Random overrides of the config: values just outside of the type and range of each key, and what a run makes of them."""
+"""Random overrides of the config: values outside of the type and range of each key, and what a run makes of them."""
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,9 +36,10 @@ TINY = (
 ALL_GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir())
 GROUPS = [name for name in ALL_GROUPS if name not in ("callbacks", "sweep", "cluster")]
 WORDS = (
-    *("0", "-1", "1", "2", "-0.0", "0.5", "1.5", "-1e-9", "1e-300", "1e308", "-1e308", "9999999999999999999999", "2147483648"),
+    *("0", "-1", "1", "2", "-0.0", "0.5", "1.5", "-1e-9", "1e-300", "1e308", "-1e308", "9999999999999999999999"),
+    *("2147483648", "{_target_: os.getcwd}"),
     *("1e999", "nan", ".nan", "-.inf", "inf", "true", "false", "null", "''", '""', "[]", "{}", "[null]", "[[]]", "[0]"),
-    *("[-1]", "[1,1]", "[1,2,3,4]", "[1,2,3]", "[.nan]", "[1e308]", "[a,b]", "{a: 1}", "{a: {b: []}}", "{_target_: os.getcwd}"),
+    *("[-1]", "[1,1]", "[1,2,3,4]", "[1,2,3]", "[.nan]", "[1e308]", "[a,b]", "{a: 1}", "{a: {b: []}}"),
     *("wrong", "../above", "/", ".", "~", "a b", "'\\n'", "'\\x00'", "é", "建物", "'\u202e'", "'\\u0007'", "???"),
     *("'${nothing}'", "${seed}", "${model}", "'${'", "1_000", "0x10", "2026-01-01", "1:30", "yes", "no", "auto", "-"),
     *("1,2", "a=b", "[1", "{", "'", "choice(1,2)", "0.1.2", "1e", "%", "@", "=", "\\", "*", "?"),

@@ -1,8 +1,9 @@
-"""Broken files: random changes of their bytes and of what they contain, and commands that read them in other processes."""
+"""Broken files: random changes of their bytes and of what they contain, and commands that read them."""
 
 import io
 import json
 import os
+import random
 import re
 import resource
 import signal
@@ -22,22 +23,33 @@ from sn6.errors import UserError
 SECONDS, GIGABYTES = 10, 4  # that a file may take
 NUMBER = re.compile(rb"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 TOKENS = (
-    *(b"0", b"-1", b"1e308", b"-1e999", b"NaN", b"Infinity", b"99999999999999999999", b"9" * 5000, b"null", b'""', b"[]"),
-    *(b"{}", b"\x00", b"\xff\xfe", b"\r\n", b'"', b",", b";", b"\n", b"(", b")", b"((((((((", b"[" * 3000, b"{", b"}"),
-    *(b"POLYGON EMPTY", b"GEOMETRYCOLLECTION(" * 3000, b"\xe2\x80\xae", b"#", b"!!python/object:os.system", b"&a *a", b"---"),
+    *(b"0", b"-1", b"1e308", b"-1e999", b"NaN", b"Infinity", b"99999999999999999999", b"9" * 5000, b"null", b'""'),
+    *(b"[]", b"{}", b"\x00", b"\xff\xfe", b"\r\n", b'"', b",", b";", b"\n", b"(", b")", b"((((((((", b"[" * 3000, b"{", b"}"),
+    *(b"POLYGON EMPTY", b"GEOMETRYCOLLECTION(" * 3000, b"\xe2\x80\xae", b"#", b"!!python/object:os.system"),
+    *(b"&a *a", b"---"),
 )  # fmt: skip
 VALUES: tuple[Any, ...] = (
     *(None, 0, -1, 1.5, 10**400, 1e308, float("nan"), float("inf"), True, "", "text", "\x00\n", "建物", [], {}, [[]]),
     *([None], {"": None}, [1, 2, 3], {"_target_": "os.getcwd"}, "sn6.losses.BCE", [1e308], "../..", 2**31),
 )  # fmt: skip
+OK, REFUSED, STARTED = "ok", "refused", "started"
 Edit = tuple[str, float, float, int]  # operation, two places from 0 to 1, number of a token or value
 OPERATIONS = ("flip", "cut", "delete", "insert", "duplicate", "swap", "number", "random", "value", "value", "remove")
 
 
 def edits() -> st.SearchStrategy[list[Edit]]:
-    """Draw one to three changes of a file."""
-    place = st.floats(0, 1, exclude_max=True, width=32)
-    return st.lists(st.tuples(st.sampled_from(OPERATIONS), place, place, st.integers(0, 255)), min_size=1, max_size=3)
+    """Draw one to three changes of a file, at places that are equally likely."""
+    return st.integers(0, 2**64 - 1).map(drawn_edits)
+
+
+def drawn_edits(seed: int) -> list[Edit]:
+    """Return the changes of a seed."""
+    generator = random.Random(seed)
+    number = generator.choice((1, 1, 1, 2, 3))
+    return [
+        (generator.choice(OPERATIONS), generator.random(), generator.random(), generator.randrange(256))
+        for _ in range(number)
+    ]
 
 
 def nodes_of(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -150,16 +162,16 @@ def changed(path: Path, changes: Sequence[Edit]) -> Iterator[None]:
 
 
 def call(function: Callable[[], Any]) -> str:
-    """Call a command; return what is wrong with how it ended, empty if it succeeded or raised a UserError of one line."""
+    """Call a command; return OK, REFUSED for a UserError of one line, else what is wrong with how it ended."""
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         try:
             function()
         except UserError as error:
             message = str(error)
-            return "" if message.isprintable() and "Traceback" not in message else message
+            return REFUSED if message.isprintable() and "Traceback" not in message else message
         except Exception:
             return traceback.format_exc()
-    return ""
+    return OK
 
 
 def try_files(
@@ -180,7 +192,7 @@ def try_files(
     resource.setrlimit(resource.RLIMIT_AS, (size + GIGABYTES * 10**9, resource.RLIM_INFINITY))
     with log.open("w", buffering=1) as file:
         for number, (path, changes, name) in enumerate(inputs):
-            file.write(json.dumps([number, "started"]) + "\n")
+            file.write(json.dumps([number, STARTED]) + "\n")
             with changed(path, changes):
                 signal.alarm(SECONDS)
                 fault = call(make(name))
