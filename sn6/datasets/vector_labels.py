@@ -214,16 +214,24 @@ def read_frame(path: Path, columns: LabelColumns) -> geopandas.GeoDataFrame:
         raise
     except Exception as error:  # pyogrio, pyarrow, shapely and pyproj raise errors of many types on a broken file
         advice = "correct the condition" if columns.where else "give another file"
-        raise UserError(f"{path} cannot be read ({first_line(error)}); {advice}", kind="unreadable", key=path) from None
+        raise unreadable(path, error, advice) from None
     if not isinstance(frame, geopandas.GeoDataFrame):
         raise UserError(f"{path} has no geometries; give a file of polygons", kind="wrong_data", key=path)
     return frame
 
 
 def attributes(path: Path) -> list[str]:
-    """Return the names of the attributes of a file; errors of pyogrio and pyarrow."""
-    names = parquet.read_schema(path).names if is_geoparquet(path) else pyogrio.read_info(path)["fields"]
+    """Return the names of the attributes of a file; raise a UserError where it cannot be read."""
+    try:
+        names = parquet.read_schema(path).names if is_geoparquet(path) else pyogrio.read_info(path)["fields"]
+    except Exception as error:  # of many types
+        raise unreadable(path, error, "give another file") from None
     return [str(name) for name in names]
+
+
+def unreadable(path: Path, error: Exception, advice: str) -> UserError:
+    """Return the UserError for a vector file that a library refuses."""
+    return UserError(f"{path} cannot be read ({first_line(error)}); {advice}", kind="unreadable", key=path)
 
 
 def is_geoparquet(path: Path) -> bool:

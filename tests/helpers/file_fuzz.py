@@ -24,7 +24,8 @@ SECONDS, GIGABYTES = 10, 4  # that a file may take
 NUMBER = re.compile(rb"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 TOKENS = (
     *(b"0", b"-1", b"1e308", b"-1e999", b"NaN", b"Infinity", b"99999999999999999999", b"9" * 5000, b"null", b'""'),
-    *(b"[]", b"{}", b"\x00", b"\xff\xfe", b"\r\n", b'"', b",", b";", b"\n", b"(", b")", b"((((((((", b"[" * 3000, b"{", b"}"),
+    *(b"[]", b"{}"),
+    *(b"\x00", b"\xff\xfe", b"\r\n", b'"', b",", b";", b"\n", b"(", b")", b"((((((((", b"[" * 3000, b"{", b"}"),
     *(b"POLYGON EMPTY", b"GEOMETRYCOLLECTION(" * 3000, b"\xe2\x80\xae", b"#", b"!!python/object:os.system"),
     *(b"&a *a", b"---"),
 )  # fmt: skip
