@@ -4,24 +4,21 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import geopandas
 import numpy as np
-import pyogrio
 import shapely
 from jaxtyping import Float64, Int64, Shaped
-from pyarrow import parquet
-from pyarrow.types import is_binary, is_large_binary
 from pyproj.exceptions import ProjError
 
 from sn6.datasets.declaration import Bounds
+from sn6.datasets.vector_file import read_frame
 from sn6.errors import UserError, counted, first_line
 from sn6.footprints import Labels
-from sn6.formats.nesting import MAX_DEPTH, is_too_deep, unpack_collections
-from sn6.formats.outlines import CHUNK, MAX_COORDINATE, is_finite
+from sn6.formats.nesting import unpack_collections
+from sn6.formats.outlines import MAX_COORDINATE, is_finite
 
 SURFACES = ("Polygon", "MultiPolygon")
 
@@ -44,6 +41,11 @@ class LabelColumns:
     category: str | None = None
     confidence: str | None = None
     classes: tuple[str, ...] = ()
+
+    @property
+    def attributes(self) -> list[str]:
+        """Return the attributes that are read."""
+        return [name for name in (self.height, self.category, self.confidence) if name is not None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +140,7 @@ def read_buildings(path: Path, columns: LabelColumns, may_be_empty: bool = False
         UserError: it cannot be read, has no CRS, no building, geometries that are no polygons, no such attribute, or a
             height or confidence that is not a number
     """
-    frame = read_frame(path, columns)
+    frame = read_frame(path, columns.attributes, columns.where)
     if frame.crs is None:
         raise UserError(
             f"{path} has no CRS; write it with one, for example with ogr2ogr -a_srs EPSG:...",
@@ -192,80 +194,6 @@ def read_buildings(path: Path, columns: LabelColumns, may_be_empty: bool = False
     )
 
 
-def read_frame(path: Path, columns: LabelColumns) -> geopandas.GeoDataFrame:
-    """Read the geometries of a vector file, and the attributes that are used; errors of `read_buildings`."""
-    if not path.exists():
-        raise UserError(f"{path} does not exist; give a file of polygons", kind="not_found", key=path)
-    wanted = [name for name in (columns.height, columns.category, columns.confidence) if name is not None]
-    try:
-        fields = attributes(path)
-        if missing := [name for name in wanted if name not in fields]:
-            raise UserError(
-                f"{path} has no attribute {missing[0]!r}; its attributes: {', '.join(fields) or 'none'}",
-                kind="not_found",
-                key=path,
-                value=missing[0],
-            )
-        if is_geoparquet(path):
-            frame = read_geoparquet(path, columns.where)
-        else:
-            frame = geopandas.read_file(path, columns=wanted, where=columns.where, engine="pyogrio")
-    except UserError:
-        raise
-    except Exception as error:  # pyogrio, pyarrow, shapely and pyproj raise errors of many types on a broken file
-        advice = "correct the condition" if columns.where else "give another file"
-        raise unreadable(path, error, advice) from None
-    if not isinstance(frame, geopandas.GeoDataFrame):
-        raise UserError(f"{path} has no geometries; give a file of polygons", kind="wrong_data", key=path)
-    return frame
-
-
-def attributes(path: Path) -> list[str]:
-    """Return the names of the attributes of a file; raise a UserError where it cannot be read."""
-    try:
-        names = parquet.read_schema(path).names if is_geoparquet(path) else pyogrio.read_info(path)["fields"]
-    except Exception as error:  # of many types
-        raise unreadable(path, error, "give another file") from None
-    return [str(name) for name in names]
-
-
-def unreadable(path: Path, error: Exception, advice: str) -> UserError:
-    """Return the UserError for a vector file that a library refuses."""
-    return UserError(f"{path} cannot be read ({first_line(error)}); {advice}", kind="unreadable", key=path)
-
-
-def is_geoparquet(path: Path) -> bool:
-    """Return whether a file is GeoParquet by its name; pyogrio's wheels are built without this format."""
-    return path.suffix.lower() in (".parquet", ".geoparquet")
-
-
-def read_geoparquet(path: Path, where: str | None) -> geopandas.GeoDataFrame:
-    """Read a GeoParquet file; a condition is evaluated by GDAL as for other formats, on a copy in memory.
-
-    Raises:
-        UserError: a geometry is nested too deeply
-    """
-    check_nesting(path)
-    frame = geopandas.read_parquet(path)
-    if where is None:
-        return frame
-    copy = BytesIO()
-    pyogrio.write_dataframe(frame, copy, driver="FlatGeobuf", spatial_index=False, geometry_type="Unknown")
-    copy.seek(0)
-    return geopandas.read_file(copy, where=where, engine="pyogrio")
-
-
-def check_nesting(path: Path) -> None:
-    """Raise a UserError where a column of a GeoParquet file has a geometry that would crash GEOS."""
-    with parquet.ParquetFile(path) as file:
-        columns = [field.name for field in file.schema_arrow if is_binary(field.type) or is_large_binary(field.type)]
-        for batch in file.iter_batches(CHUNK, columns=columns):
-            for column in batch.columns:
-                if any(is_too_deep(one) for one in column.to_pylist() if one is not None):
-                    message = f"{path} has a geometry of more than {MAX_DEPTH} collections in one another; remove it"
-                    raise UserError(message, kind="wrong_data", key=path)
-
-
 def numbers_of(frame: geopandas.GeoDataFrame, column: str | None, path: Path, what: str) -> Float64[np.ndarray, "n"]:
     """Return an attribute of features as numbers, NaN where it is missing; raise a UserError for text.
 
@@ -304,7 +232,7 @@ def category_text(value: Any) -> str:
 
 def count_categories(path: Path, columns: LabelColumns) -> Counter[str]:
     """Return the number of features of each class in a vector file; errors of `read_buildings`."""
-    return Counter(categories_of(read_frame(path, columns), columns.category).tolist())
+    return Counter(categories_of(read_frame(path, columns.attributes, columns.where), columns.category).tolist())
 
 
 def make_polygons_valid(polygons: Sequence[Any] | Shaped[np.ndarray, "n"]) -> tuple[Shaped[np.ndarray, "n"], int]:

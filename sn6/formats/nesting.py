@@ -40,7 +40,7 @@ def is_deep_wkb(encoded: bytes) -> bool:
             if remaining[-1] == 0:
                 remaining.pop()
                 continue
-            if len(remaining) > MAX_DEPTH:
+            if len(remaining) > MAX_DEPTH + 1:
                 return True
             remaining[-1] -= 1
             position, children = skip_geometry(encoded, position)
