@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no space, quota exceeded, file size limit
+TRACEBACK = "Traceback (most recent call last)"
 Kind = Literal[
     "unknown_key",  # no such option, group or column
     "unknown_value",  # not one of the choices
@@ -51,8 +52,19 @@ class UserError(Exception):
     def __str__(self) -> str:
         # A DataLoader raises an error of a worker again with the worker's traceback as its message,
         # of which the last line is "sn6.errors.UserError: <message>".
-        line = super().__str__().strip().splitlines()[-1]
-        return line.removeprefix(f"{UserError.__module__}.UserError: ")
+        text = super().__str__().strip()
+        if TRACEBACK in text:
+            text = text.splitlines()[-1].removeprefix(f"{UserError.__module__}.UserError: ")
+        return escaped(text)
+
+
+def escaped(text: str) -> str:
+    """Return a text as one line: what no terminal shows, or obeys instead, is written as in Python.
+
+    >>> escaped("a\\tb")
+    'a\\\\tb'
+    """
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def joined(errors: Sequence[UserError], where: str) -> UserError:

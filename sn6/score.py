@@ -312,7 +312,8 @@ def fused_looks(proposals: Path, tiles: Sequence["Tile"]) -> Looks | None:
     metadata = proposals.parent / METADATA_FILE
     if not tiles or not metadata.exists():
         return None
-    is_fused = read_json(metadata).get("settings", {}).get("revisits") is not None
+    settings = read_json(metadata).get("settings")
+    is_fused = isinstance(settings, dict) and settings.get("revisits") is not None
     return looks_of([tile.bounds for tile in tiles]) if is_fused else None
 
 

@@ -2,9 +2,11 @@
 
 import difflib
 import re
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -38,10 +40,18 @@ def one_line_config_errors(overrides: Sequence[str]) -> Iterator[None]:
         place = f"{mark.name.removeprefix('file://')} line {mark.line + 1}" if mark else "a config file"
         message = f"{place} is not valid YAML ({getattr(error, 'problem', None) or first_line(error)}); correct it"
         raise UserError(message, kind="unreadable", key=place) from None
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
+        if is_of_defaults_list(error):
+            raise group_without_name(overrides) from None
         if not str(error).startswith(HYDRA_VALUE_ERRORS):
             raise
         raise explain(error, overrides) from None
+
+
+def is_of_defaults_list(error: Exception) -> bool:
+    """Return whether Hydra raised an error about a choice of a group that is no name, such as callbacks=[0]."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and Path(frames[-1].filename).name == "defaults_list.py"
 
 
 def explain(error: Exception, overrides: Sequence[str]) -> UserError:
@@ -172,7 +182,7 @@ def compose_groups(overrides: Sequence[str]) -> DictConfig:
     with composing(overrides) as more:
         try:
             return compose("config", [*more, *groups])
-        except HydraException:  # a group of a sweep has several names
+        except (HydraException, ValueError, TypeError):  # a group of a sweep has several names, another one is none
             return compose("config", more)
 
 

@@ -30,7 +30,7 @@ def data_set_node(data: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UserError: the class cannot be imported, or is no data set, or an argument is missing that it needs
     """
-    target = dict(data.get(NODE) or SPACENET6)
+    target = named_data_set(data)
     parameters = signature(data_set_class(target[TARGET], f"data.{NODE}.{TARGET}")).parameters
     node = target | {key: value for key, value in data.items() if key in parameters}
     for name, parameter in parameters.items():
@@ -42,6 +42,24 @@ def data_set_node(data: Mapping[str, Any]) -> dict[str, Any]:
                 key=f"data.{name}",
             )
     return node
+
+
+def named_data_set(data: Mapping[str, Any], key: str = f"data.{NODE}") -> dict[str, Any]:
+    """Return the node `dataset` of a config as it is given; raise a UserError if it names no class.
+
+    Args:
+        data: the node `data` of a config
+        key: of the node `dataset`, for messages
+    """
+    node = data.get(NODE) or SPACENET6
+    if not (isinstance(node, Mapping) and isinstance(node.get(TARGET), str)):
+        raise UserError(
+            f"invalid {key}={node}: it names no class; choose data=NAME, or write {TARGET}: MODULE.CLASS into its file",
+            kind="invalid_value",
+            key=key,
+            value=node,
+        )
+    return dict(node)
 
 
 def data_set_class(name: str, key: str) -> type[DataSet]:
@@ -69,7 +87,7 @@ def path_keys(data: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the keys of a config that say where the data set is, that of the images first; errors of
     `data_set_class`.
     """
-    target = dict(data.get(NODE) or SPACENET6)[TARGET]
+    target = named_data_set(data)[TARGET]
     return tuple(f"data.{name}" for name in data_set_class(target, f"data.{NODE}.{TARGET}").path_keys)
 
 
@@ -88,7 +106,11 @@ def further_nodes(data: Mapping[str, Any]) -> dict[str, tuple[dict[str, Any], fl
     """
     shared = {key: value for key, value in module_node(data).items() if key not in (*OWN_KEYS, "test_column")}
     result = {}
-    for name, given in (data.get(FURTHER) or {}).items():
+    further = data.get(FURTHER) or {}
+    if not isinstance(further, Mapping):
+        message = f"invalid data.{FURTHER}={further}: input should be a valid dictionary"
+        raise UserError(message, kind="invalid_value", key=f"data.{FURTHER}", value=further)
+    for name, given in further.items():
         key, node = f"data.{FURTHER}.{name}", dict(given) if isinstance(given, Mapping) else {}
         if NODE not in node:
             raise UserError(
@@ -104,7 +126,8 @@ def further_nodes(data: Mapping[str, Any]) -> dict[str, tuple[dict[str, Any], fl
                 key=f"{key}.{WEIGHT}",
                 value=weight,
             )
-        known = [WEIGHT, *signature(import_target(node[NODE]["_target_"], f"{key}.{NODE}")).parameters, *FURTHER_KEYS]
+        class_name = named_data_set(node, f"{key}.{NODE}")[TARGET]
+        known = [WEIGHT, *signature(import_target(class_name, f"{key}.{NODE}")).parameters, *FURTHER_KEYS]
         for unknown in sorted(node.keys() - {NODE, *known}):
             raise UserError(
                 f"unknown key '{key}.{unknown}'; its keys: {', '.join(known)}",

@@ -10,7 +10,8 @@ from jaxtyping import Int64, Shaped
 from rasterio.crs import CRS
 
 from sn6.datasets.georeference import TOLERANCE, Place, metres_per_unit, place_of, utm_zone
-from sn6.datasets.vector_labels import Buildings, LabelColumns, attributes, read_buildings
+from sn6.datasets.vector_file import attributes
+from sn6.datasets.vector_labels import Buildings, LabelColumns, read_buildings
 from sn6.errors import UserError, counted
 from sn6.footprints import Footprints, Labels
 from sn6.footprints.ground import DIGITS, Corner
@@ -92,7 +93,7 @@ def own_confidence(path: Path) -> str | None:
     """Return CONFIDENCE where a file has this attribute; None else, or for a broken file, which its reader reports."""
     try:
         return CONFIDENCE if CONFIDENCE in attributes(path) else None
-    except (OSError, RuntimeError, ValueError):  # of pyarrow; pyogrio's are RuntimeErrors
+    except UserError:
         return None
 
 

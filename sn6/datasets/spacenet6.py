@@ -26,6 +26,7 @@ from sn6.datasets.tile_files import TileFiles
 from sn6.errors import UserError
 from sn6.footprints import Labels
 from sn6.formats.geojson import read_geojson_labels
+from sn6.formats.outlines import read_error
 
 AOI = "AOI_11_Rotterdam"
 CRS = "EPSG:32631"  # UTM zone 31 North, metres
@@ -136,7 +137,11 @@ class SpaceNet6(TileFiles):
         if not path.exists():
             return {}
         table = {}
-        for number, line in enumerate(path.read_text().splitlines(), start=1):
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise read_error(path, error) from None
+        for number, line in enumerate(text.splitlines(), start=1):
             if not line.strip():
                 continue
             fields = line.split()

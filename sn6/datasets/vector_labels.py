@@ -4,21 +4,21 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import geopandas
 import numpy as np
-import pyogrio
 import shapely
 from jaxtyping import Float64, Int64, Shaped
-from pyarrow import parquet
-from pyogrio.errors import DataLayerError, DataSourceError, FieldError
+from pyproj.exceptions import ProjError
 
 from sn6.datasets.declaration import Bounds
+from sn6.datasets.vector_file import read_frame
 from sn6.errors import UserError, counted, first_line
 from sn6.footprints import Labels
+from sn6.formats.nesting import unpack_collections
+from sn6.formats.outlines import MAX_COORDINATE, is_finite
 
 SURFACES = ("Polygon", "MultiPolygon")
 
@@ -41,6 +41,11 @@ class LabelColumns:
     category: str | None = None
     confidence: str | None = None
     classes: tuple[str, ...] = ()
+
+    @property
+    def attributes(self) -> list[str]:
+        """Return the attributes that are read."""
+        return [name for name in (self.height, self.category, self.confidence) if name is not None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +78,23 @@ class Buildings:
         return shapely.STRtree(self.polygons)
 
     def to_crs(self, crs: str) -> "Buildings":
-        """Return the same buildings in another CRS, "EPSG:<code>"; vertices move, edges stay straight."""
-        moved = geopandas.GeoSeries(self.polygons, crs=self.crs).to_crs(crs).to_numpy()
+        """Return the same buildings in another CRS, "EPSG:<code>"; vertices move, edges stay straight.
+
+        Raises:
+            UserError: PROJ does not know how, or one of them has no place there
+        """
+        try:
+            moved = geopandas.GeoSeries(self.polygons, crs=self.crs).to_crs(crs).to_numpy()
+            reason = "" if is_finite(moved).all() else "coordinates that are beyond it"
+        except ProjError as error:
+            reason = first_line(error)
+        if reason:
+            name = next(iter(str(self.crs).splitlines()), "")
+            raise UserError(
+                f"polygons in the CRS {name} cannot be moved to {crs} ({reason}); write their file in {crs}",
+                kind="wrong_data",
+                value=name,
+            )
         return replace(self, polygons=make_polygons_valid(moved)[0], crs=crs)
 
     @cached_property
@@ -120,14 +140,14 @@ def read_buildings(path: Path, columns: LabelColumns, may_be_empty: bool = False
         UserError: it cannot be read, has no CRS, no building, geometries that are no polygons, no such attribute, or a
             height or confidence that is not a number
     """
-    frame = read_frame(path, columns)
+    frame = read_frame(path, columns.attributes, columns.where)
     if frame.crs is None:
         raise UserError(
             f"{path} has no CRS; write it with one, for example with ogr2ogr -a_srs EPSG:...",
             kind="wrong_data",
             key=path,
         )
-    geometries = np.asarray(frame.geometry, dtype=object)
+    geometries, left_out = unpack_collections(np.asarray(frame.geometry, dtype=object))
     is_missing = shapely.is_missing(geometries) | shapely.is_empty(geometries)
     kinds = Counter(geometry.geom_type for geometry in geometries[~is_missing])
     if others := {kind: number for kind, number in kinds.items() if kind not in SURFACES}:
@@ -143,6 +163,14 @@ def read_buildings(path: Path, columns: LabelColumns, may_be_empty: bool = False
         raise UserError(
             f"{path} has no building{condition}; give another file or condition", kind="wrong_data", key=path
         )
+    if not (finite := is_finite(geometries)).all():
+        number = counted(int((~finite).sum()), "feature")
+        raise UserError(
+            f"{path} has {number} with a coordinate that is NaN, infinite or beyond {MAX_COORDINATE:g}; remove or "
+            "correct them",
+            kind="wrong_data",
+            key=path,
+        )
     valid, repaired = make_polygons_valid(shapely.force_2d(geometries[~is_missing]))
     parts, feature = shapely.get_parts(valid, return_index=True)
     rows = np.flatnonzero(~is_missing)[feature]
@@ -150,6 +178,7 @@ def read_buildings(path: Path, columns: LabelColumns, may_be_empty: bool = False
     is_listed = np.isin(categories, columns.classes) if columns.classes else np.ones(len(parts), dtype=bool)
     notes = (
         (int(is_missing.sum()), "feature", "without a geometry: left out"),
+        (left_out, "part", "of GeometryCollections that are no polygons: left out"),
         (repaired, "invalid polygon", "repaired"),
         (len(parts) - len(valid), "part", "after the first of a MultiPolygon: a building each"),
         (int((~is_listed).sum()), "building", "of a class that data.classes does not list: left out"),
@@ -163,54 +192,6 @@ def read_buildings(path: Path, columns: LabelColumns, may_be_empty: bool = False
         numbers_of(frame, columns.confidence, path, "confidences")[rows][is_listed],
         columns.classes,
     )
-
-
-def read_frame(path: Path, columns: LabelColumns) -> geopandas.GeoDataFrame:
-    """Read the geometries of a vector file, and the attributes that are used; errors of `read_buildings`."""
-    if not path.exists():
-        raise UserError(f"{path} does not exist; give a file of polygons", kind="not_found", key=path)
-    wanted = [name for name in (columns.height, columns.category, columns.confidence) if name is not None]
-    try:
-        fields = attributes(path)
-        if missing := [name for name in wanted if name not in fields]:
-            raise UserError(
-                f"{path} has no attribute {missing[0]!r}; its attributes: {', '.join(fields) or 'none'}",
-                kind="not_found",
-                key=path,
-                value=missing[0],
-            )
-        if is_geoparquet(path):
-            frame = read_geoparquet(path, columns.where)
-        else:
-            frame = geopandas.read_file(path, columns=wanted, where=columns.where, engine="pyogrio")
-    except (DataSourceError, DataLayerError, FieldError, ValueError, OSError) as error:
-        advice = "correct the condition" if columns.where else "give another file"
-        raise UserError(f"{path} cannot be read ({first_line(error)}); {advice}", kind="unreadable", key=path) from None
-    if not isinstance(frame, geopandas.GeoDataFrame):
-        raise UserError(f"{path} has no geometries; give a file of polygons", kind="wrong_data", key=path)
-    return frame
-
-
-def attributes(path: Path) -> list[str]:
-    """Return the names of the attributes of a file; errors of pyogrio and pyarrow."""
-    names = parquet.read_schema(path).names if is_geoparquet(path) else pyogrio.read_info(path)["fields"]
-    return [str(name) for name in names]
-
-
-def is_geoparquet(path: Path) -> bool:
-    """Return whether a file is GeoParquet by its name; pyogrio's wheels are built without this format."""
-    return path.suffix.lower() in (".parquet", ".geoparquet")
-
-
-def read_geoparquet(path: Path, where: str | None) -> geopandas.GeoDataFrame:
-    """Read a GeoParquet file; a condition is evaluated by GDAL as for other formats, on a copy in memory."""
-    frame = geopandas.read_parquet(path)
-    if where is None:
-        return frame
-    copy = BytesIO()
-    pyogrio.write_dataframe(frame, copy, driver="FlatGeobuf", spatial_index=False, geometry_type="Unknown")
-    copy.seek(0)
-    return geopandas.read_file(copy, where=where, engine="pyogrio")
 
 
 def numbers_of(frame: geopandas.GeoDataFrame, column: str | None, path: Path, what: str) -> Float64[np.ndarray, "n"]:
@@ -251,7 +232,7 @@ def category_text(value: Any) -> str:
 
 def count_categories(path: Path, columns: LabelColumns) -> Counter[str]:
     """Return the number of features of each class in a vector file; errors of `read_buildings`."""
-    return Counter(categories_of(read_frame(path, columns), columns.category).tolist())
+    return Counter(categories_of(read_frame(path, columns.attributes, columns.where), columns.category).tolist())
 
 
 def make_polygons_valid(polygons: Sequence[Any] | Shaped[np.ndarray, "n"]) -> tuple[Shaped[np.ndarray, "n"], int]:

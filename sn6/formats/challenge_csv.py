@@ -33,6 +33,7 @@ from sn6.formats.writer import FootprintWriter
 
 CHALLENGE_GRID = 0.5  # m; size of the pixels in which the challenge's tables give polygons
 CATEGORY = "Category"  # column of our own, which the organisers' scorer ignores
+SEPARATORS = (";", "\t", "|")  # that spreadsheets write in place of commas
 NO_BUILDING = "POLYGON EMPTY"  # as is the BuildingId -1 (or -1.0, as pandas writes it): the row only names its tile
 
 
@@ -225,6 +226,7 @@ def _read_tables(path: Path) -> Iterator[_Table]:
         header = [name.strip() for name in next(filter(None, reader), [])]
         if not header:
             raise UserError(f"{path} is empty; the first line must name the columns", kind="unreadable", key=path)
+        check_header(path, header)
         lines: list[int] = []
         columns: list[list[str]] = [[] for _ in header]
         for row in filter(None, reader):
@@ -245,6 +247,25 @@ def _read_tables(path: Path) -> Iterator[_Table]:
         yield _Table(path, lines, dict(zip(header, columns, strict=True)))
 
 
+def check_header(path: Path, header: Sequence[str]) -> None:
+    """Raise a UserError if columns are not separated by commas, or two have the same name."""
+    separator = next((one for one in SEPARATORS if one in header[0]), None)
+    if len(header) == 1 and separator is not None:
+        raise UserError(
+            f"{path}: the columns are separated by {separator!r}; save the file with commas",
+            kind="wrong_data",
+            key=path,
+            value=separator,
+        )
+    if doubled := next((name for number, name in enumerate(header) if name in header[:number]), None):
+        raise UserError(
+            f"{path}: the header names the column {doubled} twice; remove one of them",
+            kind="wrong_data",
+            key=path,
+            value=doubled,
+        )
+
+
 def _outlines(table: _Table, values: Float64[np.ndarray, " rows"]) -> Outlines:
     """Return the polygons of the table with the values of their rows."""
     image_ids = [image_id.strip() for image_id in table.column("ImageId")]
@@ -253,7 +274,7 @@ def _outlines(table: _Table, values: Float64[np.ndarray, " rows"]) -> Outlines:
     ignored = sum("((" in text for text in encoded[no_building])
     encoded[no_building] = NO_BUILDING
     try:
-        geometries = parse_polygons(encoded, shapely.from_wkt)
+        geometries, left_out = parse_polygons(encoded, shapely.from_wkt)
     except InvalidGeometry as error:
         text = encoded[error.row]
         raise table.error(error.row, f"{_short(text)} {error.reason}; correct or remove the row", text) from None
@@ -261,7 +282,7 @@ def _outlines(table: _Table, values: Float64[np.ndarray, " rows"]) -> Outlines:
     tile = np.array([number[image_id] for image_id in image_ids], dtype=np.int64)
     filled = ~shapely.is_empty(geometries)
     polygons = shapely.force_2d(geometries[filled])
-    return pack(dict.fromkeys(number), tile[filled], polygons, values[filled], ignored)
+    return pack(dict.fromkeys(number), tile[filled], polygons, values[filled], ignored, left_out)
 
 
 def is_minus_one(text: str) -> bool:

@@ -54,6 +54,9 @@ class EvaluatedPolygons:
         """Describe what the organisers' rules lose in this file, after all tiles."""
         if self.outlines.ignored:
             yield f"{self.path}: ignored {counted(self.outlines.ignored, 'polygon')} in rows with the BuildingId -1"
+        if self.outlines.left_out:
+            parts_left_out = counted(self.outlines.left_out, "part")
+            yield f"{self.path}: {parts_left_out} of GeometryCollections that are no polygons: left out"
         if extra := self.part_count - len(self.outlines):
             treatment = "ignored" if self.strict else "scored as polygons of their own"
             yield f"{self.path}: {counted(extra, 'part')} after the first part of a MULTIPOLYGON: {treatment}"

@@ -9,6 +9,7 @@ north edge in metres, `pixel_size` is the size of a pixel in the units of the CR
 """
 
 import json
+import logging
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,12 +19,14 @@ import numpy as np
 import shapely
 from jaxtyping import Shaped
 
-from sn6.errors import UserError
+from sn6.errors import UserError, counted
 from sn6.footprints import Labels
 from sn6.footprints.ground import Corner, TileGrid
 from sn6.formats.ground_table import GroundTable
 from sn6.formats.outlines import Outlines, parts, read_error
 from sn6.formats.writer import WGS84, GroundWriter
+
+log = logging.getLogger(__name__)
 
 
 class GeoJSONWriter(GroundWriter):
@@ -79,7 +82,7 @@ def read_outlines(path: Path, value: str | None = None, grid: TileGrid | None = 
         [named.get("image_id") for named in properties],
         _geometries(collection),
         [named[value] for named in properties] if value else None,
-        _crs_of(collection, default=grid.crs if grid else "unknown"),
+        _crs_of(path, collection, grid.crs if grid else "unknown"),
         {key: collection[key] for key in ("tiles", "pixel_size") if key in collection},
     )
     return table.outlines(shapely.from_geojson, grid)
@@ -109,8 +112,12 @@ def read_geojson_labels(path: Path, corner: Corner, crs: str, pixel_size: float)
     collection = _read_collection(path)
     geometries = _geometries(collection)
     tile = path.stem  # names the tile in messages
-    table = GroundTable(path, [tile] * len(geometries), geometries, None, _crs_of(collection, crs), {})
-    _, _, polygons, heights = table.footprints(shapely.from_geojson, TileGrid({tile: corner}, crs, pixel_size))
+    table = GroundTable(path, [tile] * len(geometries), geometries, None, _crs_of(path, collection, crs), {})
+    _, _, polygons, heights, left_out = table.footprints(
+        shapely.from_geojson, TileGrid({tile: corner}, crs, pixel_size)
+    )
+    if left_out:
+        log.warning("%s: %s of GeometryCollections that are no polygons: left out", path, counted(left_out, "part"))
     return Labels(*parts((polygons, heights)))
 
 
@@ -118,7 +125,10 @@ def _read_collection(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         collection = json.loads(text) if text.strip() else {"features": []}
-        if not all(isinstance(feature["geometry"], dict | None) for feature in collection["features"]):
+        members = [
+            one for feature in collection["features"] for one in (feature["geometry"], feature.get("properties"))
+        ]
+        if not all(isinstance(member, dict | None) for member in members):
             raise TypeError
     except json.JSONDecodeError as error:
         raise UserError(
@@ -126,7 +136,10 @@ def _read_collection(path: Path) -> dict[str, Any]:
             kind="unreadable",
             key=path,
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except RecursionError:
+        message = f"{path} has too many lists or objects in one another; write the file again"
+        raise UserError(message, kind="unreadable", key=path) from None
+    except (OSError, ValueError) as error:  # such as a number of thousands of digits
         raise read_error(path, error) from None
     except (AttributeError, KeyError, TypeError):
         raise UserError(
@@ -141,7 +154,21 @@ def _geometries(collection: Mapping[str, Any]) -> list[str | None]:
     return [None if geometry is None else json.dumps(geometry) for geometry in geometries]
 
 
-def _crs_of(collection: Mapping[str, Any], default: str) -> str:
-    """Return the CRS as "EPSG:<code>" or its name; `default` where the collection names none."""
-    name = str((collection.get("crs") or {}).get("properties", {}).get("name", default))
+def _crs_of(path: Path, collection: Mapping[str, Any], default: str) -> str:
+    """Return the CRS as "EPSG:<code>" or its name; `default` where the collection has none.
+
+    Raises:
+        UserError: the member `crs` has no name, as a link to a description has none
+    """
+    try:
+        name = default if collection.get("crs") is None else collection["crs"]["properties"]["name"]
+    except (KeyError, TypeError):
+        name = None
+    if not isinstance(name, str):
+        raise UserError(
+            f"{path}: the member crs has no name of a CRS; write the file again, for example with ogr2ogr",
+            kind="wrong_data",
+            key=path,
+            value="crs",
+        )
     return f"EPSG:{name.rpartition(':')[2]}" if "EPSG:" in name else name

@@ -109,7 +109,7 @@ def _read_tables(path: Path, value: str | None) -> Iterator[GroundTable]:
                 first += len(image_ids)
     except OSError as error:
         raise read_error(path, error) from None
-    except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
+    except (pa.ArrowException, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise UserError(
             f"{path} is not a GeoParquet file ({first_line(error)}); check the file", kind="unreadable", key=path
         ) from None

@@ -13,6 +13,7 @@ from sn6.errors import Kind, UserError
 from sn6.footprints.ground import Corner, TileGrid, to_pixels
 from sn6.formats.outlines import Corners, InvalidGeometry, Outlines, pack, parse_polygons
 
+MAX_VALUE = float(np.finfo(np.float64).max)
 MARGIN, MAX_TILE = 1000, 200_000  # pixels by which a footprint may extend beyond its tile; edge length of a tile
 
 
@@ -41,14 +42,16 @@ class GroundTable:
 
     def outlines(self, parse: Callable[..., Any], grid: TileGrid | None) -> Outlines:
         """Return the rows as Outlines; see `footprints`."""
-        return pack(*self.footprints(parse, grid))
+        tiles, tile, polygons, values, left_out = self.footprints(parse, grid)
+        return pack(tiles, tile, polygons, values, left_out=left_out)
 
     def footprints(
         self, parse: Callable[..., Any], grid: TileGrid | None
-    ) -> tuple[Corners, Int64[np.ndarray, "n"], Shaped[np.ndarray, "n"], Float64[np.ndarray, "n"]]:
+    ) -> tuple[Corners, Int64[np.ndarray, "n"], Shaped[np.ndarray, "n"], Float64[np.ndarray, "n"], int]:
         """Return the corners of the tiles and, for each footprint, the position of its tile, its polygon, its value.
 
-        Polygons are in pixels. Rows without a geometry name their tile and have no footprint.
+        The last is the number of parts of collections that are no polygons. Polygons are in pixels. Rows without a
+        geometry name their tile and have no footprint.
 
         Args:
             parse: shapely's function for the encoding of the geometries
@@ -67,7 +70,7 @@ class GroundTable:
         rows = [row for row, geometry in enumerate(self.geometries) if geometry is not None]
         encoded = np.array([self.geometries[row] for row in rows], dtype=object)
         try:
-            geometries = parse_polygons(encoded, parse)
+            geometries, left_out = parse_polygons(encoded, parse)
         except InvalidGeometry as error:
             message = f"the geometry {error.reason}; correct or remove it"
             raise self._error(rows[error.row], message, value=encoded[error.row]) from None
@@ -88,16 +91,19 @@ class GroundTable:
         pixel_size = own_pixel_size or (grid.pixel_size if grid else np.nan)  # NaN only where there are no rows
         polygons = to_pixels(geometries[filled], corner_of_tile[tile[filled]], pixel_size)
         self._check_on_tiles(polygons)
-        return tiles, tile[filled], polygons, values[filled]
+        return tiles, tile[filled], polygons, values[filled], left_out
 
     def _read_evaluated_tiles(self) -> tuple[dict[str, Corner], float | None]:
         try:
             corners = self.evaluated_tiles["tiles"].items()
             tiles = {str(tile): (float(west), float(north)) for tile, (west, north) in corners}
-            return tiles, float(self.evaluated_tiles["pixel_size"])
+            pixel_size = float(self.evaluated_tiles["pixel_size"])
+            if not (np.isfinite([*tiles.values()]).all() and 0 < pixel_size < np.inf):
+                raise ValueError
+            return tiles, pixel_size
         except KeyError:
             return {}, None
-        except (AttributeError, TypeError, ValueError):
+        except (AttributeError, TypeError, ValueError, OverflowError):
             raise UserError(
                 f"{self.path}: the list of evaluated tiles is malformed; write the file again",
                 kind="unreadable",
@@ -155,7 +161,7 @@ class GroundTable:
         if self.values is None:
             return np.nan
         value = self.values[row]
-        if not isinstance(value, int | float) or not np.isfinite(value):
+        if not isinstance(value, int | float) or not abs(value) <= MAX_VALUE:
             raise self._error(row, f"invalid value {value!r}: must be a finite number", value=value)
         return float(value)
 

@@ -8,12 +8,14 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import shapely
-from jaxtyping import Float64, Int32, Int64, Shaped
+from jaxtyping import Bool, Float64, Int32, Int64, Shaped
 
 from sn6.errors import Kind, UserError, first_line
 from sn6.footprints.ground import Corner
+from sn6.formats.nesting import MAX_DEPTH, is_too_deep, unpack_collections
 
 POLYGONAL = (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON)
+MAX_COORDINATE = 1e9  # pixels or units of a CRS; no place on the ground has larger ones
 CHUNK = 1024  # rows of a file that are read at a time
 Corners: TypeAlias = dict[str, Corner | None]
 Rows: TypeAlias = tuple[Shaped[np.ndarray, "_"], Float64[np.ndarray, "_"]]  # geometries, and the value of each
@@ -33,6 +35,7 @@ class Outlines:
         ends: position in `wkb` after each footprint
         values: confidences of proposals; mean heights of buildings in m, NaN where unknown
         ignored: number of polygons in rows with the BuildingId -1, which stands for "no building"
+        left_out: number of parts of GeometryCollections that are no polygons
     """
 
     tiles: Corners
@@ -41,6 +44,7 @@ class Outlines:
     ends: Int64[np.ndarray, "n"]
     values: Float64[np.ndarray, "n"]
     ignored: int = 0
+    left_out: int = 0
 
     def __len__(self) -> int:
         return len(self.tile)
@@ -75,32 +79,33 @@ def pack(
     geometries: Shaped[np.ndarray, "n"],
     values: Float64[np.ndarray, "n"],
     ignored: int = 0,
+    left_out: int = 0,
 ) -> Outlines:
     """Build Outlines from geometries; the arguments are the attributes of Outlines."""
     wkb = shapely.to_wkb(geometries).tolist()
     ends = np.cumsum([len(one) for one in wkb], dtype=np.int64)
-    return Outlines(tiles, tile.astype(np.int32), b"".join(wkb), ends, values, ignored)
+    return Outlines(tiles, tile.astype(np.int32), b"".join(wkb), ends, values, ignored, left_out)
 
 
 def select_tiles(outlines: Outlines, image_ids: Container[str]) -> Outlines:
     """Return the footprints of those tiles that are among `image_ids`, tile by tile."""
     tiles = {image_id: corner for image_id, corner in outlines.tiles.items() if image_id in image_ids}
-    return pack_rows(tiles, [outlines.rows(image_id) for image_id in tiles], outlines.ignored)
+    return pack_rows(tiles, [outlines.rows(image_id) for image_id in tiles], outlines.ignored, outlines.left_out)
 
 
-def pack_rows(tiles: Corners, rows: Sequence[Rows], ignored: int = 0) -> Outlines:
+def pack_rows(tiles: Corners, rows: Sequence[Rows], ignored: int = 0, left_out: int = 0) -> Outlines:
     """Build Outlines from the footprints of each tile, in the order of `tiles`."""
     number = np.repeat(np.arange(len(rows)), [len(values) for _, values in rows])
     geometries = np.concatenate([np.empty(0, dtype=object), *(geometries for geometries, _ in rows)])
     values = np.concatenate([np.empty(0), *(values for _, values in rows)])
-    return pack(tiles, number, geometries, values, ignored)
+    return pack(tiles, number, geometries, values, ignored, left_out)
 
 
 def concatenate(chunks: Iterable[Outlines]) -> Outlines:
     """Concatenate the chunks of a file, at least one."""
     position: dict[str, int] = {}
     tiles: Corners = {}
-    tile, wkb, ends, values, ignored = [], bytearray(), [], [], 0
+    tile, wkb, ends, values, ignored, left_out = [], bytearray(), [], [], 0, 0
     for chunk in chunks:
         tiles |= chunk.tiles
         positions = np.array([position.setdefault(image_id, len(position)) for image_id in chunk.tiles], dtype=np.int32)
@@ -109,7 +114,8 @@ def concatenate(chunks: Iterable[Outlines]) -> Outlines:
         wkb += chunk.wkb
         values.append(chunk.values)
         ignored += chunk.ignored
-    return Outlines(tiles, np.concatenate(tile), wkb, np.concatenate(ends), np.concatenate(values), ignored)
+        left_out += chunk.left_out
+    return Outlines(tiles, np.concatenate(tile), wkb, np.concatenate(ends), np.concatenate(values), ignored, left_out)
 
 
 def parts(rows: Rows, first_only: bool = False) -> Rows:
@@ -138,31 +144,40 @@ class InvalidGeometry(ValueError):
         self.reason = reason
 
 
-def parse_polygons(encoded: Shaped[np.ndarray, "n"], parse: Callable[..., Any]) -> Shaped[np.ndarray, "n"]:
-    """Parse Polygons and MultiPolygons.
+def parse_polygons(encoded: Shaped[np.ndarray, "n"], parse: Callable[..., Any]) -> tuple[Shaped[np.ndarray, "n"], int]:
+    """Parse Polygons and MultiPolygons, and take the polygons of GeometryCollections.
 
     Args:
         encoded: WKT, WKB or GeoJSON of each
         parse: shapely's function for this encoding, which returns None for an open ring
 
+    Returns:
+        The geometries, and the number of parts of collections that are no polygons.
+
     Raises:
-        InvalidGeometry: the first one that cannot be parsed, is not a polygon, has a ring of fewer than four points or
-            a coordinate that is not finite
+        InvalidGeometry: the first one that cannot be parsed, is not a polygon, is nested too deeply, has a ring of
+            fewer than four points or a coordinate that is not finite or beyond MAX_COORDINATE
     """
-    with np.errstate(invalid="ignore"):  # the area is NaN where a coordinate is
-        geometries = parse(encoded, on_invalid="ignore")
-        finite = np.isfinite(shapely.area(geometries))
+    if (deep := next((row for row, one in enumerate(encoded) if is_too_deep(one)), None)) is not None:
+        raise InvalidGeometry(deep, f"has more than {MAX_DEPTH} collections in one another")
+    try:
+        with np.errstate(invalid="ignore"):  # of NaN
+            geometries = parse(encoded, on_invalid="ignore")
+    except NotImplementedError:  # on_invalid does not hold for the curves that GEOS reads and shapely does not
+        raise curve_in(encoded, parse) from None
+    geometries, left_out = unpack_collections(geometries)
+    finite = is_finite(geometries)
     polygonal = np.isin(shapely.get_type_id(geometries), POLYGONAL)
     long_enough = np.ones(len(geometries), dtype=bool)
     rings, polygon = shapely.get_rings(geometries, return_index=True)
     long_enough[polygon[shapely.get_num_coordinates(rings) < 4]] = False
     valid = polygonal & finite & long_enough
     if valid.all():
-        return geometries
+        return geometries, left_out
     first = int(valid.argmin())
     if polygonal[first]:
-        fault = "a ring of fewer than four points" if finite[first] else "a coordinate that is NaN or infinite"
-        raise InvalidGeometry(first, f"has {fault}")
+        large = f"a coordinate that is NaN, infinite or beyond {MAX_COORDINATE:g}"
+        raise InvalidGeometry(first, f"has {'a ring of fewer than four points' if finite[first] else large}")
     if geometries[first] is not None:
         raise InvalidGeometry(first, f"is a {geometries[first].geom_type}, not a polygon")
     try:
@@ -170,6 +185,28 @@ def parse_polygons(encoded: Shaped[np.ndarray, "n"], parse: Callable[..., Any]) 
     except (shapely.errors.GEOSException, TypeError) as error:
         raise InvalidGeometry(first, f"cannot be parsed ({first_line(error)})") from None
     raise InvalidGeometry(first, "cannot be parsed")
+
+
+def is_finite(geometries: Shaped[np.ndarray, "n"]) -> Bool[np.ndarray, " n"]:
+    """Return which geometries have no coordinate that is NaN, infinite or beyond MAX_COORDINATE."""
+    xy, geometry = shapely.get_coordinates(geometries, return_index=True)
+    with np.errstate(invalid="ignore"):
+        valid = (np.abs(xy) <= MAX_COORDINATE).all(axis=1)
+    result = np.ones(len(geometries), dtype=bool)
+    result[geometry[~valid]] = False
+    return result
+
+
+def curve_in(encoded: Shaped[np.ndarray, "n"], parse: Callable[..., Any]) -> InvalidGeometry:
+    """Return the error of the first geometry with curves."""
+    for row, one in enumerate(encoded):
+        try:
+            parse(one, on_invalid="ignore")
+        except NotImplementedError:
+            return InvalidGeometry(
+                row, "has curves; write it with straight lines, for example by ogr2ogr -nlt CONVERT_TO_LINEAR"
+            )
+    raise AssertionError("no geometry has curves")
 
 
 def read_error(path: Path, error: Exception) -> UserError:

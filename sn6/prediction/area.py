@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import shapely
 
-from sn6.datasets.vector_labels import SURFACES, LabelColumns, make_polygons_valid, read_frame
+from sn6.datasets.vector_file import read_frame
+from sn6.datasets.vector_labels import SURFACES, make_polygons_valid
 from sn6.errors import UserError
 from sn6.formats.writer import to_crs
 from sn6.prediction.images import Image
@@ -54,7 +55,7 @@ def restrict(images: Sequence[Image], layer: Path) -> list[Image]:
 
 def read_polygons(layer: Path) -> tuple[np.ndarray, str]:
     """Return the polygons (n) of a layer, and their CRS; errors of `restrict`."""
-    frame = read_frame(layer, LabelColumns())
+    frame = read_frame(layer, (), None)
     if frame.crs is None:
         raise UserError(
             f"aoi={layer} has no CRS; write it with one, for example with ogr2ogr -a_srs EPSG:...",

@@ -48,7 +48,7 @@ def claim_folder(out: Path, settings: dict[str, Any]) -> bool:
     try:
         metadata = json.loads(path.read_text())
         earlier = dict(metadata["settings"])
-    except (ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise UserError(
             f"{path} is broken; choose another folder for out=, or delete this one", kind="unreadable", key=path
         ) from None

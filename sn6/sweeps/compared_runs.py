@@ -12,7 +12,7 @@ from jaxtyping import Float, Int64
 from sn6.config.overrides import key_of
 from sn6.errors import UserError
 from sn6.files import read_json
-from sn6.metrics.comparison import PARTS, RunResult
+from sn6.metrics.comparison import PARTS, SCORES, RunResult
 from sn6.sweeps.comparison import SEED
 from sn6.sweeps.fold_run import finished_stage, run_folders
 from sn6.sweeps.job_file import JOB_FILE, read_job
@@ -91,6 +91,12 @@ def read_run(folder: Path) -> ComparedRun:
         raise UserError(message, kind="not_found", key="runs", value=str(folder))
     stage, _ = finished_stage(folder, "runs")
     test, counted = read_json(stage / METRICS_FILE)["test"], read_tile_counts(stage / TILES_FILE)
+    scores = [*(f"{prefix}f1" for prefix in PARTS.values()), *(key for key in SCORES.values() if key in test)]
+    needed: dict[str, type] = {"scored_on": str} | dict.fromkeys(scores, float)
+    if wrong := [key for key, kind in needed.items() if not isinstance(test.get(key), (kind, int))]:
+        path = stage / METRICS_FILE
+        message = f"{path} has no valid test.{wrong[0]}, as a run of an older version of sn6; train the run again"
+        raise UserError(message, kind="wrong_data", key=path, value=wrong[0])
     result = RunResult(test, counted.counts)
     return ComparedRun(
         folder, label_of(folder), saved_config(stage), result, counted.names, counted.corners, test["scored_on"]

@@ -1,16 +1,18 @@
 """Check a config against the signatures that its values are meant for, before anything is made."""
 
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from inspect import Parameter, signature
 from itertools import chain
-from typing import Any
+from types import NoneType
+from typing import Any, Literal
 
 from sn6.callbacks.operating_point import candidates_of
 from sn6.checkpoints.architecture import architecture_keys, constructor_arguments, is_own
 from sn6.checkpoints.init_options import INIT_KEYS, InitOptions, network_arguments
 from sn6.checkpoints.polygonizer import build_polygonizer, polygonizer_class
-from sn6.cli import check_arguments, has_signature
+from sn6.cli import alternatives, check_arguments, has_signature, type_hints
 from sn6.config.moved_keys import MOVED, moved_key
 from sn6.config.targets import import_target
 from sn6.config.types import OPTION_NAMES, RunOptions, TestOptions
@@ -32,10 +34,22 @@ REQUIRED = (
         "loss._target_",
         "optimizer._target_",
     ),
-    *("model.classes", "model.weights", "schedule._target_", "augmentation._target_", "logger", "callbacks"),
+    *("data.crop", "data.batch_size", "data.bands", "model.classes", "schedule._target_"),
+    *(f"model.{key}" for key in INIT_KEYS),
+    *("augmentation._target_", "logger", "callbacks"),
     *(f"trainer.{key}" for key in ("accelerator", "devices", "precision", "max_epochs", "limit_val_batches")),
-    *("trainer.gradient_clip_val", "trainer.profiler"),
+    *("trainer._target_", "trainer.gradient_clip_val", "trainer.profiler"),
 )
+
+
+@dataclass(frozen=True)
+class HydraKeys:
+    """Keys of a node with a `_target_` that Hydra reads itself."""
+
+    _partial_: bool = False
+    _recursive_: bool = True
+    _convert_: Literal["none", "partial", "object", "all"] = "none"
+    _args_: list[Any] = field(default_factory=list)
 
 
 # Callbacks that others, and the result of a run, are made from; the others can be left out by callbacks.NAME=null.
@@ -149,8 +163,12 @@ def moved_keys(values: Mapping[str, Any]) -> Iterator[UserError]:
             yield UserError(str(moved_key(key)), kind="unknown_key", key=key, value=node)
 
 
-def callback_errors(callbacks: Mapping[str, Any]) -> Iterator[UserError]:
+def callback_errors(callbacks: Any) -> Iterator[UserError]:
     """Yield an error for each callback that names no class, and for each one that is left out and that others need."""
+    if not isinstance(callbacks, Mapping):
+        message = f"invalid callbacks={callbacks}: input should be a valid dictionary"
+        yield UserError(message, kind="invalid_value", key="callbacks", value=callbacks)
+        return
     for name in NEEDED_CALLBACKS:
         if callbacks.get(name) is None:
             yield UserError(
@@ -195,7 +213,9 @@ def check_node(node: Mapping[str, Any], where: str, given: Collection[str] = ())
     errors: list[UserError] = []
     if "_target_" in node:
         target = import_target(node["_target_"], where)
-        made = {key for key, value in inner.items() if "_target_" in value}
+        hydra_keys = {key: value for key, value in node.items() if key.startswith("_") and key != "_target_"}
+        errors += check_arguments(HydraKeys, hydra_keys, f"{where}.", strict=True)[1]
+        made = {key for key, value in inner.items() if "_target_" in value and takes_objects(target, key)}
         arguments = {key: value for key, value in node.items() if not key.startswith("_")}
         if has_signature(target):
             if not node.get("_partial_") and "_args_" not in node:
@@ -205,6 +225,12 @@ def check_node(node: Mapping[str, Any], where: str, given: Collection[str] = ())
     for key, value in inner.items():
         errors += check_node(value, f"{where}.{key}")
     return errors
+
+
+def takes_objects(target: Any, name: str) -> bool:
+    """Return whether an argument may be an object that a node with a `_target_` makes: not where it is a number."""
+    hint = type_hints(target).get(name, Any)
+    return not set(alternatives(hint)) <= {int, float, bool, str, NoneType}
 
 
 def missing_arguments(target: Any, arguments: Collection[str], where: str) -> Iterator[UserError]:

@@ -76,6 +76,7 @@ class OptimizerRanges:
 
 
 RANGES: dict[str, type] = {"trainer": TrainerRanges, "optimizer": OptimizerRanges}
+MAY_BE_OBJECTS = ("accelerator", "strategy", "profiler")  # that a node with a `_target_` makes
 # Arguments of the Trainer that a run sets, and what sets them instead.
 SET_BY_RUN = {
     "logger": "logger=",
@@ -103,7 +104,8 @@ def is_node(value: Any) -> bool:
 
 def range_errors(group: str, node: Mapping[str, Any]) -> list[UserError]:
     """Return the errors of the values of a config group that are out of their range, or that a run sets itself."""
-    given = {key: value for key, value in node.items() if key in keys_with_ranges(group) and not is_node(value)}
+    made = {key for key, value in node.items() if key in MAY_BE_OBJECTS and is_node(value)}
+    given = {key: value for key, value in node.items() if key in keys_with_ranges(group) and key not in made}
     errors = check_arguments(RANGES[group], given, f"{group}.", strict=True)[1] if given else []
     for key in (key for key in node if group == "trainer" and key in SET_BY_RUN):
         instead = f"use {SET_BY_RUN[key]}" if SET_BY_RUN[key] else "leave it out"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hydra.errors import HydraException
 from hydra.utils import instantiate
 from lightning import Callback, Trainer, seed_everything
 from lightning.fabric.utilities.rank_zero import rank_zero_only
@@ -273,7 +274,7 @@ def make_trainer(config: ResolvedConfig, batch_norm: bool) -> Trainer:
         arguments["check_val_every_n_epoch"] = trainer.max_epochs  # a short training is validated at its end
     try:
         made: Trainer = instantiate(trainer, _convert_="all", **arguments)
-    except ValueError as error:  # an accelerator or a strategy that does not exist
+    except (ValueError, TypeError, HydraException) as error:  # such as a strategy that does not exist
         raise UserError(f"trainer: {first_line(error)}", kind="invalid_value", key="trainer") from None
     made._signal_connector = TrainerSignals(made)
     return made
