@@ -61,7 +61,9 @@ def working_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # as sn6.run does
     with composing(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*_execution_whitelist_.*")  # which hydra.main sets
+        warnings.filterwarnings(
+            "ignore", message=".*instantiate.. resolved .* with no"
+        )  # whitelist, which hydra.main sets
         yield tmp_path
 
 
