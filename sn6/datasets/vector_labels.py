@@ -14,7 +14,7 @@ from jaxtyping import Float64, Int64, Shaped
 from pyproj.exceptions import ProjError
 
 from sn6.datasets.declaration import Bounds
-from sn6.datasets.vector_file import read_frame
+from sn6.datasets.vector_file import read_frame, unreadable
 from sn6.errors import UserError, counted, first_line
 from sn6.footprints import Labels
 from sn6.formats.nesting import unpack_collections
@@ -147,7 +147,10 @@ def read_buildings(path: Path, columns: LabelColumns, may_be_empty: bool = False
             kind="wrong_data",
             key=path,
         )
-    geometries, left_out = unpack_collections(np.asarray(frame.geometry, dtype=object))
+    try:
+        geometries, left_out = unpack_collections(np.asarray(frame.geometry, dtype=object))
+    except NotImplementedError as error:  # curves in a collection
+        raise unreadable(path, error, "write it with straight lines") from None
     is_missing = shapely.is_missing(geometries) | shapely.is_empty(geometries)
     kinds = Counter(geometry.geom_type for geometry in geometries[~is_missing])
     if others := {kind: number for kind, number in kinds.items() if kind not in SURFACES}:

@@ -161,11 +161,10 @@ def parse_polygons(encoded: Shaped[np.ndarray, "n"], parse: Callable[..., Any]) 
     if (deep := next((row for row, one in enumerate(encoded) if is_too_deep(one)), None)) is not None:
         raise InvalidGeometry(deep, f"has more than {MAX_DEPTH} collections in one another")
     try:
-        with np.errstate(invalid="ignore"):  # of NaN
-            geometries = parse(encoded, on_invalid="ignore")
+        with np.errstate(all="ignore"):  # of NaN and numbers that are too large
+            geometries, left_out = unpack_collections(parse(encoded, on_invalid="ignore"))
     except NotImplementedError:  # on_invalid does not hold for the curves that GEOS reads and shapely does not
         raise curve_in(encoded, parse) from None
-    geometries, left_out = unpack_collections(geometries)
     finite = is_finite(geometries)
     polygonal = np.isin(shapely.get_type_id(geometries), POLYGONAL)
     long_enough = np.ones(len(geometries), dtype=bool)
@@ -201,7 +200,7 @@ def curve_in(encoded: Shaped[np.ndarray, "n"], parse: Callable[..., Any]) -> Inv
     """Return the error of the first geometry with curves."""
     for row, one in enumerate(encoded):
         try:
-            parse(one, on_invalid="ignore")
+            unpack_collections(parse(np.array([one], dtype=object), on_invalid="ignore"))
         except NotImplementedError:
             return InvalidGeometry(
                 row, "has curves; write it with straight lines, for example by ogr2ogr -nlt CONVERT_TO_LINEAR"
