@@ -263,7 +263,7 @@ def test_all_ranks_end_when_the_first_one_fails(monkeypatch):
         (["trainer.accelerator=gpu", "trainer.devices=2"], "not_found", "trainer.accelerator", "gpu"),
         (["trainer.precision=16-mixed"], "conflict", "trainer.precision", "16-mixed"),
         (["trainer.precision=bf16-true"], "unknown_value", "trainer.precision", "bf16-true"),
-        (["trainer.profiler=fast"], "unknown_value", "trainer.profiler", "fast"),
+        (["trainer.profiler=fast"], "invalid_value", "trainer.profiler", "fast"),
         (["sweep=grid"], "conflict", "sweep", None),
     ],
 )

@@ -26,7 +26,12 @@ def check_push(repository: str) -> None:
     except HFValidationError as error:
         reason = first_line(error).rstrip(".")
     if reason:
-        raise UserError(f"invalid push={repository}: {reason}; write push=owner/name", key="push", value=repository)
+        raise UserError(
+            f"invalid push={repository}: {reason}; write push=owner/name",
+            kind="invalid_value",
+            key="push",
+            value=repository,
+        )
     if constants.HF_HUB_OFFLINE:
         raise UserError(
             f"push={repository}: HF_HUB_OFFLINE is set; unset it, or leave push= out",

@@ -175,5 +175,6 @@ def check_graphs(
 
 def default_precision(device: str, network: Network) -> Precision:
     """Return the precision of the network's run if the device computes in it, else 32-true."""
-    native = {"32-true": True, "16-mixed": device != "cpu", "bf16-mixed": computes_in_bfloat16(device)}
-    return network.precision if native[network.precision] else "32-true"
+    if network.precision == "bf16-mixed":
+        return network.precision if computes_in_bfloat16(device) else "32-true"
+    return network.precision if device != "cpu" else "32-true"
