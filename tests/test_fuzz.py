@@ -15,6 +15,7 @@ from helpers.stopping import SERVER
 from helpers.worlds import power_world
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from hypothesis.errors import HypothesisWarning
 
 from sn6.config.composition import composing
 
@@ -64,6 +65,7 @@ def working_folder(tmp_path, monkeypatch):
         warnings.filterwarnings(
             "ignore", message=".*instantiate.. resolved .* with no"
         )  # whitelist, which hydra.main sets
+        warnings.simplefilter("ignore", HypothesisWarning)  # of inputs that are long to print
         yield tmp_path
 
 

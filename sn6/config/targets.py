@@ -11,11 +11,11 @@ from sn6.config.composition import TRUST_NODE
 from sn6.errors import UserError, locate_error
 
 
-def import_target(target: str, where: str) -> Any:
+def import_target(target: Any, where: str) -> Any:
     """Return the class or function that a `_target_` names.
 
     Args:
-        target: dotted name, such as "my_parts.Small"
+        target: dotted name, such as "my_parts.Small"; anything else is refused
         where: node of the config, for messages
 
     Raises:
