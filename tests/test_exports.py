@@ -47,7 +47,7 @@ def assert_equal_maps(file, network, heads=("mask",)):
     given, outputs, nodata = run_file(file, values), outputs_of(network, values), nodata_of(values)
     assert list(given) == [*heads, "outputs"]
     np.testing.assert_allclose(given["outputs"], outputs, atol=1e-4)
-    assert outputs.std() > 0.5  # else all are equal
+    assert outputs.std() > 0.1  # else all are equal
     for channel, name in enumerate(heads):
         expected = outputs[:, channel : channel + 1]
         expected = np.where(nodata, 0, expected if name == "height" else sigmoid(expected))
