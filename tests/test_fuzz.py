@@ -20,7 +20,7 @@ from hypothesis.errors import HypothesisWarning
 from sn6.config.composition import composing
 
 BATCH = 25  # files of a process
-COUNTS = {"default": 700, "sn6": 600, "folder": 600}  # inputs of each recipe
+COUNTS = {"default": 200, "sn6": 150, "folder": 150}  # inputs of each recipe; more by hand
 GROUPS, BATCHES = 100, 20
 REPRODUCIBLE = settings(
     derandomize=True,
