@@ -51,7 +51,7 @@ def outlines_picture(
     print(out)
 
 
-def densest(polygons: Shaped[np.ndarray, "n"], width: float) -> shapely.Polygon:  # noqa: F821
+def densest(polygons: Shaped[np.ndarray, " n"], width: float) -> shapely.Polygon:
     """Return the square of this width around a polygon that has the most of them."""
     centroids = shapely.centroid(polygons)
     squares = shapely.buffer(centroids, width / 2, cap_style="square")
@@ -59,7 +59,7 @@ def densest(polygons: Shaped[np.ndarray, "n"], width: float) -> shapely.Polygon:
     return squares[np.bincount(one).argmax()]
 
 
-def draw(picture: np.ndarray, panels: dict[str, Shaped[np.ndarray, "_"]], place: shapely.Polygon) -> Figure:  # noqa: F821
+def draw(picture: np.ndarray, panels: dict[str, Shaped[np.ndarray, " _"]], place: shapely.Polygon) -> Figure:
     """Draw each panel at the place, in pixels of the picture."""
     left, top, right, bottom = place.bounds
     figure = Figure(figsize=(3 * len(panels), 3.4), layout="constrained")

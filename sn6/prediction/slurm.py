@@ -135,31 +135,27 @@ def log_file(folder: Path, job: str) -> Path:
     return folder / f"{job}_0_log.err"
 
 
+def ask(*words: str) -> subprocess.CompletedProcess[str] | None:
+    """Return what a command of SLURM answers; None where it is not on this machine."""
+    try:
+        return subprocess.run(words, capture_output=True, text=True)
+    except OSError:
+        return None
+
+
 def running_jobs(jobs: Collection[str]) -> set[str] | None:
     """Return those of the jobs that wait, run or are ending; None where SLURM does not answer."""
     arrays = sorted({job.partition("_")[0] for job in jobs})
-    try:
-        answer = subprocess.run(
-            ["squeue", "--noheader", "--array", "--format=%i", f"--jobs={','.join(arrays)}"],
-            capture_output=True,
-            text=True,
-        )
-    except OSError:
-        return None
-    if answer.returncode and FORGOTTEN not in answer.stderr:
+    answer = ask("squeue", "--noheader", "--array", "--format=%i", f"--jobs={','.join(arrays)}")
+    if answer is None or (answer.returncode and FORGOTTEN not in answer.stderr):
         return None
     return set(answer.stdout.split()) & set(jobs)
 
 
 def final_state(job: str) -> str | None:
     """Return how SLURM says that a job has ended, such as OUT_OF_MEMORY; None where it keeps no accounts."""
-    try:
-        answer = subprocess.run(
-            ["sacct", "--parsable2", "--noheader", "--format=JobID,State", f"--jobs={job}"],
-            capture_output=True,
-            text=True,
-        )
-    except OSError:
+    answer = ask("sacct", "--parsable2", "--noheader", "--format=JobID,State", f"--jobs={job}")
+    if answer is None:
         return None
     rows = [line.split("|") for line in answer.stdout.splitlines()]
     return next((row[1].split()[0] for row in rows if row[0] == job and row[1:] and row[1]), None)
