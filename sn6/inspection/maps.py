@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 from sn6.data.folds import Fold, bounds_of
 from sn6.data.partitions import PARTITIONS, PartitionName
 from sn6.datasets.declaration import Tile
-from sn6.plots.tiles import LAYOUT
+from sn6.plots.tiles import LAYOUT, hide_frame
 
 TRAIN, VALIDATION, DROPPED, TEST = "#0d86ff", "#ffb000", "#d4145a", "#707070"
 MAPS_PER_ROW = 5
@@ -34,7 +34,7 @@ def partition_figure(partition: PartitionName, folds: Mapping[int, Fold], crs: s
     for axis, (number, fold) in zip(axes.flat, folds.items(), strict=False):
         draw_fold(axis, fold, f"{PARTITIONS[partition].noun} {number}")
     for axis in axes.flat[len(folds) :]:
-        axis.set_axis_off()
+        hide_frame(axis)
     for axis in axes[-1]:
         axis.set_xlabel("easting, km")
     for axis in axes[:, 0]:

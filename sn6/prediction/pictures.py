@@ -18,7 +18,7 @@ from sn6.plots.instances import colours_of, draw_instances
 from sn6.plots.maps import NO_MAPS, Maps, draw_colour_bar, draw_map, panels
 from sn6.plots.rendering import render_background
 from sn6.plots.tile_selection import evenly_spaced
-from sn6.plots.tiles import TileView, draw_compass, draw_picture, outline, save_figure
+from sn6.plots.tiles import TileView, draw_compass, draw_picture, hide_frame, outline, save_figure
 from sn6.prediction.images import Image, TileImage
 from sn6.prediction.plan import Plan
 from sn6.prediction.regular_results import read_footprints
@@ -94,7 +94,7 @@ def footprints_figure(
     figure = Figure(figsize=(6.5 * columns, (6.4 * min(aspect, 1) + 0.6) * rows + 0.5), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis in axes:
-        axis.set_axis_off()
+        hide_frame(axis)
     polygons = np.concatenate([chunk.polygons for chunk in footprints])
     confidences = np.concatenate([chunk.confidences for chunk in footprints])
     titles = ("image", f"{counted(len(polygons), 'footprint')} by confidence", "one by one")

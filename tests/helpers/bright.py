@@ -68,4 +68,4 @@ def bright_run(root: Path, folder: Path) -> list[str]:
     overrides += ["optimizer.lr=1e-9", "data.crop=64", "data.batch_size=2", "data.num_workers=0"]
     overrides += ["trainer.max_epochs=1", "trainer.limit_train_batches=2", "trainer.accelerator=cpu"]
     overrides += ["callbacks.calibration.candidates={threshold:[0.5,0.8],min_area:[20]}"]
-    return [*overrides, "trainer.precision=32-true", "callbacks.image_logging.tiles=1"]
+    return [*overrides, "trainer.precision=32-true", "callbacks.image_logging.tiles=0"]

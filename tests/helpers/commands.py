@@ -27,7 +27,7 @@ SMALL = (
     "trainer.limit_test_batches=2",
     "trainer.accelerator=cpu",
     "trainer.precision=32-true",
-    "callbacks.image_logging.tiles=1",
+    "callbacks.image_logging.tiles=0",
     "+trainer.enable_progress_bar=false",
     "~callbacks.progress_bar",
     "name=it",

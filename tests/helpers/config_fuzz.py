@@ -30,7 +30,7 @@ TINY = (
     *("model.width=4", "model.pretrained=null", "data.crop=64", "data.batch_size=2", "data.num_workers=0"),
     *("trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.max_epochs=1", "trainer.limit_train_batches=1"),
     *("trainer.limit_val_batches=1", "trainer.limit_test_batches=1", "trainer.log_every_n_steps=1"),
-    *("callbacks.image_logging.tiles=1", "callbacks.polygon_f1.curve=[]", "+trainer.enable_progress_bar=false"),
+    *("callbacks.image_logging.tiles=0", "callbacks.polygon_f1.curve=[]", "+trainer.enable_progress_bar=false"),
     "~callbacks.progress_bar",
 )
 ALL_GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir())
