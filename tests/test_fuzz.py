@@ -20,7 +20,7 @@ from hypothesis.errors import HypothesisWarning
 from sn6.config.composition import composing
 
 BATCH = 25  # files of a process
-COUNTS = {"default": 200, "sn6": 150, "folder": 150}  # inputs of each recipe; more by hand
+COUNTS = {"default": 700, "sn6": 650, "folder": 650}  # inputs of each recipe
 GROUPS, BATCHES = 100, 20
 REPRODUCIBLE = settings(
     derandomize=True,
@@ -33,7 +33,7 @@ RUNS = (  # values at the edge of their range, of which making everything says l
     ("data.crop=1",),
     ("data.batch_size=1", "data.crop=32"),
     ("data.min_area=0", "polygons.min_area=0"),
-    ("window=32", "window_overlap=31"),
+    ("window=96", "window_overlap=95"),
     ("trainer.limit_val_batches=1.0", "trainer.limit_train_batches=1.0"),
     ("callbacks.polygon_f1.curve=[0.5]", "callbacks.calibration=null"),
     ("optimizer.lr=0", "optimizer.weight_decay=0"),
