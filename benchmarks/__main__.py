@@ -13,7 +13,23 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-PARTS = ("boundary", "polygons", "f1", "crop", "masks", "step", "tile", "archive")  # modules with a function `rows`
+PARTS = (  # modules with a function `rows`
+    "boundary",
+    "targets",
+    "polygons",
+    "watershed",
+    "regularization",
+    "fusion",
+    "f1",
+    "layers",
+    "folder",
+    "crop",
+    "masks",
+    "step",
+    "tile",
+    "timm_unet",
+    "archive",
+)
 
 
 def main(parts: Sequence[str]) -> None:
