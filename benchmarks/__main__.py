@@ -63,7 +63,7 @@ def help_text() -> str:
     lines = [(__doc__ or "").strip(), "", "parts:"]
     for part in PARTS:
         module = ast.parse(Path(__file__).with_name(f"{part}.py").read_text())
-        lines.append(f"  {part:<10} {(ast.get_docstring(module) or '').splitlines()[0]}")
+        lines.append(f"  {part:<14} {(ast.get_docstring(module) or '').splitlines()[0]}")
     return "\n".join(lines)
 
 
