@@ -71,7 +71,9 @@ def looks_in(folder: Path, looks: int, size: int) -> Looks:
     """Return images around a tile, the first one, and where the outputs of the network for them are stored."""
     offsets = np.random.default_rng(0).uniform(-MAX_OFFSET, MAX_OFFSET, (looks, 2))
     offsets[0] = 0
-    images = [image_at(*offset, size, from_south=number % 2 == 1) for number, offset in enumerate(offsets.tolist())]
+    images = [
+        image_at(down, right, size, from_south=number % 2 == 1) for number, (down, right) in enumerate(offsets.tolist())
+    ]
     return Layout(tuple(images)), [Mosaic(folder / str(number), size, size, size, 0) for number in range(looks)]
 
 
