@@ -13,7 +13,23 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-PARTS = ("boundary", "polygons", "f1", "crop", "masks", "step", "tile", "archive")  # modules with a function `rows`
+PARTS = (  # modules with a function `rows`
+    "boundary",
+    "targets",
+    "polygons",
+    "watershed",
+    "regularization",
+    "fusion",
+    "f1",
+    "layers",
+    "folder",
+    "crop",
+    "masks",
+    "step",
+    "tile",
+    "timm_unet",
+    "archive",
+)
 
 
 def main(parts: Sequence[str]) -> None:
@@ -47,7 +63,7 @@ def help_text() -> str:
     lines = [(__doc__ or "").strip(), "", "parts:"]
     for part in PARTS:
         module = ast.parse(Path(__file__).with_name(f"{part}.py").read_text())
-        lines.append(f"  {part:<10} {(ast.get_docstring(module) or '').splitlines()[0]}")
+        lines.append(f"  {part:<14} {(ast.get_docstring(module) or '').splitlines()[0]}")
     return "\n".join(lines)
 
 

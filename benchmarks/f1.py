@@ -54,13 +54,13 @@ def sn6_counts(truth: np.ndarray, proposed: Footprints) -> Counts:
     return match_tile(truth, proposed.polygons, proposed.confidences).counts
 
 
-def loop_counts(truth: np.ndarray, proposed: Footprints) -> Counts:
+def loop_counts(truth: np.ndarray, proposed: Footprints, min_area: float = CHALLENGE_MIN_AREA) -> Counts:
     """Apply the rules proposal by proposal, each to the buildings that a tree finds near it."""
-    buildings = [polygon for polygon in truth if polygon.area >= CHALLENGE_MIN_AREA]
+    buildings = [polygon for polygon in truth if polygon.area >= min_area]
     tree, free, tp, fp = shapely.STRtree(buildings), set(range(len(buildings))), 0, 0
     for number in np.argsort(-proposed.confidences, kind="stable"):
         proposal = proposed.polygons[number]
-        if proposal.area < CHALLENGE_MIN_AREA:
+        if proposal.area < min_area:
             continue
         near = [i for i in sorted(tree.query(proposal)) if i in free]
         best = max(near, key=lambda i, proposal=proposal: iou(buildings[i], proposal), default=None)

@@ -204,10 +204,10 @@ def table_of_times(repeats: int = 9) -> Table:
     return table
 
 
-def crowded_labels(buildings: int) -> TileLabels:
+def crowded_labels(buildings: int, size: int = SIZE) -> TileLabels:
     """Return the labels of a tile of rows of houses; they are smaller where there are more."""
-    polygons = terraces(np.random.default_rng(SEED), buildings, SIZE, MAX_SIDE * min(1, (60 / buildings) ** 0.5))
-    instances = rasterize_instances(polygons, SIZE, SIZE)
+    polygons = terraces(np.random.default_rng(SEED), buildings, size, MAX_SIDE * min(1, (60 / buildings) ** 0.5))
+    instances = rasterize_instances(polygons, size, size)
     return TileLabels(instances, np.ones(instances.shape, dtype=bool), np.full(buildings + 1, 10.0), PIXEL)
 
 

@@ -123,13 +123,24 @@ def make_baseline(name: str, size: int, width: int, device: str) -> Implementati
 
 
 def make_case(size: int, width: int, device: str) -> Case:
-    """Draw noise that is brighter on buildings, smoothed, since white noise would give thousands of tiny polygons."""
+    """Return a tile for a TernausNet."""
+    torch.manual_seed(0)
+    return case_of(TernausNet(4, 1, width), size, device)
+
+
+def case_of(network: nn.Module, size: int, device: str) -> Case:
+    """Draw noise that is brighter on buildings, smoothed, since white noise would give thousands of tiny polygons.
+
+    Args:
+        network: of four bands; its weights change
+        size: pixels
+        device: of the network
+    """
     rng = np.random.default_rng(0)
     building = rasterize_instances(street_map(rng, 60), size, size) > 0
     noise = 7 * gaussian_filter(rng.normal(size=(4, size, size)), (0, 2, 2))  # of standard deviation 1
     pixels = (MEAN + STD * noise + 3 * STD * building).astype(np.float32)
-    torch.manual_seed(0)
-    network = TernausNet(4, 1, width).eval()
+    network.eval()
     part = torch.from_numpy((pixels[:, :256, :256] - MEAN) / STD)  # a part, to save memory
     make_blobs(network, part, torch.ones(part.shape[1:], dtype=torch.bool))
     return Case(pixels, network.to(device), device)

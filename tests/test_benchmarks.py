@@ -1,7 +1,9 @@
 """Each part of the benchmarks compares implementations that agree, and fails if they do not. No time is asserted."""
 
+import copy
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,23 +11,49 @@ import shapely
 import torch
 from helpers.commands import assert_one_line
 
-from benchmarks import archive, boundary, crop, f1, growth, masks, polygons, process, step, tile
+from benchmarks import (
+    archive,
+    boundary,
+    crop,
+    f1,
+    folder,
+    fusion,
+    growing_work,
+    growth,
+    layers,
+    masks,
+    polygons,
+    process,
+    regularization,
+    step,
+    targets,
+    tile,
+    timm_unet,
+    watershed,
+)
 from benchmarks.comparison import Mismatch, NotRun, Row, table_of
 from sn6.footprints import Footprints
 from sn6.formats.challenge_csv import ChallengeCSVWriter
 
 SHORT = {
     boundary: {"counts": (5,), "size": 120, "repeats": 1},
+    targets: {"counts": (5,), "size": 120, "repeats": 1},
+    watershed: {"counts": (9,), "size": 200, "repeats": 1},
+    regularization: {"counts": (9,), "size": 200, "repeats": 1},
+    fusion: {"looks": 3, "size": 90, "repeats": 1},
+    folder: {"files": 12, "repeats": 1},
+    layers: {"polygons": 70},
     polygons: {"components": 9, "repeats": 1},
     f1: {"tiles": 2, "buildings": 9, "extra": 4, "repeats": 1},
     crop: {"tiles": 8, "size": 96, "crop": 64, "repeats": 1},
     masks: {"buildings": 9, "repeats": 1},
     step: {"crops": 1, "size": 64, "width": 2, "repeats": 1},
+    timm_unet: {"crops": 2, "crop": 64, "size": 128, "repeats": 1},
     archive: {"tiles": 2, "size": 128, "width": 4},
 }
 
 
-SLOW = (crop, step, archive)
+SLOW = (crop, step, archive, fusion, layers, timm_unet)
 PARTS = [pytest.param(part, marks=[pytest.mark.slow] * (part in SLOW), id=part.__name__) for part in SHORT]
 
 
@@ -41,7 +69,9 @@ def test_a_part_yields_rows_when_the_results_agree(part):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize(
-    ("part", "options"), [(step, ((2, 64, "cuda"), 4, 1)), (tile, (256, 4, "cuda", 1))], ids=["step", "tile"]
+    ("part", "options"),
+    [(step, ((2, 64, "cuda"), 4, 1)), (tile, (256, 4, "cuda", 1)), (timm_unet, (2, 64, 256, "cuda", 1))],
+    ids=["step", "tile", "timm_unet"],
 )
 def test_the_networks_agree_on_a_gpu(part, options):
     rows = list(part.on_device(*options))
@@ -59,6 +89,20 @@ WRONG = [
     (crop, "plain_crop", lambda correct: lambda files: {name: 2 * one for name, one in correct(files).items()}),
     (masks, "rasterize_instances", lambda correct: lambda polygons, *options: correct(polygons[::-1], *options)),
     (step, "with_weights_of", lambda correct: lambda network, width: with_larger_bias(correct(network, width))),
+    (
+        targets,
+        "whole_tile_targets",
+        lambda correct: lambda instances, **options: correct(instances, **options) | {"edge": instances > 0},
+    ),
+    (
+        watershed,
+        "whole_tile_watershed",
+        lambda correct: lambda *options, **more: tuple(values[1:] for values in correct(*options, **more)),
+    ),
+    (regularization, "regularize", lambda correct: lambda polygons: shapely.transform(polygons, lambda xy: 1.1 * xy)),
+    (fusion, "plain_mean", lambda correct: lambda *options: (correct(*options)[0] + 0.01, correct(*options)[1])),
+    (folder, "open_all", lambda correct: lambda path: dict.fromkeys(correct(path), (0.0, 0.0, 1.0, 1.0))),
+    (timm_unet, "smp_with_weights_of", lambda correct: lambda network: with_larger_bias(copy.deepcopy(network))),
 ]
 
 
@@ -71,8 +115,8 @@ def with_larger_bias(network):
 
 @pytest.mark.parametrize(("part", "name", "break_it"), WRONG, ids=[part.__name__ for part, _, _ in WRONG])
 def test_a_part_fails_when_the_results_differ(part, name, break_it, monkeypatch):
-    if part is masks:
-        pytest.importorskip("geopandas")
+    if needed := {masks: "geopandas", timm_unet: "segmentation_models_pytorch"}.get(part):
+        pytest.importorskip(needed)
     monkeypatch.setattr(part, name, break_it(getattr(part, name)))
     with pytest.raises(Mismatch):
         list(part.rows(**SHORT[part]))
@@ -110,6 +154,16 @@ def test_sn6_and_both_baselines_predict_the_same_buildings():
         np.testing.assert_allclose(*areas, rtol=0.1)  # simplified from different vertices
 
 
+def test_both_fusions_and_both_networks_agree(tmp_path):
+    fusion.write_outputs(tmp_path, 3, 90)
+    (mean, number), (plain, plain_number) = (make(tmp_path, 3, 90)() for make in (fusion.make_sn6, fusion.make_plain))
+    np.testing.assert_allclose(mean, plain, atol=1e-4)
+    np.testing.assert_array_equal(number, plain_number)
+    assert number.max() == 3
+    pytest.importorskip("segmentation_models_pytorch")
+    assert timm_unet.check_step(2, 64, "cpu")
+
+
 @pytest.mark.parametrize(
     ("ours", "theirs", "min_ratio", "max_ours", "reached"),
     [
@@ -144,6 +198,23 @@ def test_the_peak_of_a_command_excludes_its_parent():
 def test_growth_reports_what_grows_more_than_the_work(costs, constant_memory, note):
     subject = growth.Subject("name", "unit", lambda step: costs[0], constant_memory)
     assert growth.cells(subject, costs)[-1] == note
+
+
+@pytest.mark.parametrize("part", ["targets", "classes", "fusion"])
+def test_work_in_memory_is_measured(part, tmp_path):
+    measure = {
+        "targets": partial(growing_work.measure_targets, 1),
+        "classes": partial(growing_work.measure_classes, 9, 1),
+        "fusion": partial(growing_work.measure_fusion, tmp_path, 1),
+    }[part]
+    assert min(measure(1)) > 0
+
+
+@pytest.mark.slow
+def test_work_of_processes_is_measured(tmp_path):
+    assert min(growing_work.measure_folder(tmp_path, 5, 1)) > 0
+    assert min(growing_work.measure_cached_folder(tmp_path, 1, 1)) > 0
+    assert min(growing_work.measure_layers(tmp_path, 70, 1)) > 0
 
 
 def test_help_lists_the_parts_and_an_unknown_part_is_an_error():

@@ -25,7 +25,7 @@ from sn6.heads import Heads
 from sn6.metrics.matching import Counts, match_tile
 from sn6.prediction import map_grid
 from sn6.prediction.fused_map import FusedMaps
-from sn6.prediction.fusion import Fusion, interpolate, look_weights
+from sn6.prediction.fusion import Fusion, interpolate, look_weights, window_counts
 from sn6.prediction.images import Image
 from sn6.prediction.map_grid import Layout
 from sn6.prediction.mosaic import Mosaic
@@ -438,3 +438,10 @@ def test_two_ranks_and_one_fuse_the_test_tiles_alike(bright_root, tmp_path):
     assert written[1] == written[2]
     assert written[1][0]["tp"] > 0
     assert written[1][0]["looks"] > 1
+
+
+@pytest.mark.parametrize("reach", [0, 1, 2, 5, 12, 130])
+def test_valid_pixels_of_the_window_are_counted_in_each_column(reach):
+    valid = np.random.default_rng(0).random((20, 7)) > 0.3
+    expected = [valid[max(row - reach, 0) : row + reach + 1].sum(axis=0) for row in range(20)]
+    np.testing.assert_array_equal(window_counts(valid, reach), expected)

@@ -14,6 +14,7 @@ outdated or broken, or where the folder cannot be written, the archive itself is
 """
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -34,9 +35,9 @@ def cache_path(root: Path, name: str) -> Path:
     return root / ".sn6" / name
 
 
-def fingerprint(path: Path) -> tuple[int, int]:
+def fingerprint(path: Path | str) -> tuple[int, int]:
     """Return the size of a file in bytes and the time of its last change in ns."""
-    status = path.stat()
+    status = os.stat(path)
     return status.st_size, status.st_mtime_ns
 
 
@@ -49,7 +50,7 @@ def image_fingerprint(path: Path) -> tuple[int, int, int]:
     size, time = fingerprint(path)
     for suffix in SIDECARS:
         with suppress(FileNotFoundError):
-            sidecar = fingerprint(path.with_name(f"{path.name}{suffix}"))
+            sidecar = fingerprint(f"{path}{suffix}")
             size, time = size + sidecar[0], time + sidecar[1]
     return RULE, size, time
 

@@ -336,8 +336,11 @@ SIDECARS = (".cpg", ".dbf", ".prj", ".qix", ".sbn", ".sbx", ".shx", ".qml", ".xm
 
 def common_folder(files: Sequence[str]) -> Path:
     """Return the folder that contains all files; the current one where they are addresses."""
-    local = [Path(file).resolve() for file in files if Path(file).exists()]
-    return Path(os.path.commonpath([path.parent for path in local])) if local else Path()
+    local = [file for file in files if os.path.exists(file)]
+    links = set(filter(os.path.islink, local))
+    folders = {os.path.dirname(os.path.realpath(file)) for file in links}
+    folders |= {os.path.realpath(folder) for folder in {os.path.dirname(file) for file in local if file not in links}}
+    return Path(os.path.commonpath(folders)) if local else Path()
 
 
 def names_of_bands(header: ImageHeader) -> tuple[str, ...]:

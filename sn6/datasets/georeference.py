@@ -6,6 +6,8 @@ A "metre" of a projected CRS is a metre on the ground only where the projection'
 
 import math
 import shlex
+from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import rasterio
@@ -32,6 +34,7 @@ def utm_zone(place: Place) -> CRS:
     return CRS.from_epsg((32600 if latitude >= 0 else 32700) + number)
 
 
+@lru_cache(maxsize=64)  # an image's grid asks for its centre several times
 def place_of(crs: CRS, x: float, y: float) -> Place | None:
     """Return longitude and latitude of a point in a CRS; None where the point is outside of the CRS's range."""
     longitude, latitude = convert(crs, WGS84, x, y)
@@ -54,6 +57,14 @@ def convert(source: CRS, target: CRS, x: float, y: float) -> tuple[float, float]
     return to_x, to_y
 
 
+def convert_all(source: CRS, target: CRS, points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return points in another CRS as `convert` does, in one call of PROJ where all have a place there."""
+    try:
+        return list(zip(*transform(source, target, *map(list, zip(*points, strict=True))), strict=True))
+    except Exception:  # as in `convert`
+        return [convert(source, target, x, y) for x, y in points]
+
+
 def metres_per_unit(crs: CRS, x: float, y: float) -> tuple[float, float]:
     """Return the metres on the ground of one unit of a CRS along x and y at a point; NaN outside of its range.
 
@@ -64,8 +75,8 @@ def metres_per_unit(crs: CRS, x: float, y: float) -> tuple[float, float]:
         return math.nan, math.nan
     zone = utm_zone(place)
     step = DEGREE_STEP if crs.is_geographic else STEP
-    west, east = convert(crs, zone, x - step, y), convert(crs, zone, x + step, y)
-    south, north = convert(crs, zone, x, y - step), convert(crs, zone, x, y + step)
+    around = [(x - step, y), (x + step, y), (x, y - step), (x, y + step)]
+    west, east, south, north = convert_all(crs, zone, around)
     return math.dist(west, east) / (2 * step), math.dist(south, north) / (2 * step)
 
 

@@ -1,6 +1,7 @@
 """Cut images into tiles."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -22,7 +23,8 @@ def cut_into_tiles(headers: Sequence[ImageHeader], tile_size: int) -> dict[str, 
     return places
 
 
-def parts_of(length: int, most: int) -> list[slice]:
+@lru_cache(maxsize=64)  # thousands of images have few sizes
+def parts_of(length: int, most: int) -> tuple[slice, ...]:
     """Return the parts of a length, as few as are at most `most` long, of about equal lengths."""
     edges = np.linspace(0, length, -(-length // most) + 1).round().astype(int).tolist()
-    return [slice(start, stop) for start, stop in pairwise(edges)]
+    return tuple(slice(start, stop) for start, stop in pairwise(edges))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float32, Int64, Shaped
 from scipy import ndimage
 
 LEAST = 1e-3  # of a weight: at a border the only look at a pixel has to count
@@ -39,8 +39,8 @@ class LookMean:
         sides = 2 if balance else 1
         self.sums = np.zeros((sides, channels, height, width))
         self.weights = np.zeros((sides, height, width))
-        self.greatest = np.zeros((sides, height, width))
-        self.looks = np.zeros((height, width), dtype=np.int64)
+        self.greatest = np.zeros((sides, height, width), dtype=np.float32)
+        self.looks = np.zeros((height, width), dtype=np.uint16)
 
     def add(
         self,
@@ -59,7 +59,8 @@ class LookMean:
         """
         side = int(from_south) % len(self.sums)
         seen = weights > 0
-        self.sums[side, :, *place] += np.where(seen, outputs, 0) * weights.astype(np.float64)
+        values = np.where(seen, outputs, np.float32(0))
+        self.sums[side, :, *place] += np.multiply(values, weights, dtype=np.float64)
         self.weights[side, *place] += weights
         greatest = self.greatest[side, *place]
         np.maximum(greatest, weights, out=greatest)
@@ -72,10 +73,10 @@ class LookMean:
         where the other has none, and no step where the last look of a side fades out.
         """
         means = np.divide(self.sums, self.weights[:, None], out=self.sums, where=self.weights[:, None] > 0)
-        total = self.greatest.sum(axis=0)
+        total = self.greatest.sum(axis=0, dtype=np.float64)
         mean = np.full(means.shape[1:], np.nan)
         np.divide((means * self.greatest[:, None]).sum(axis=0), total, out=mean, where=total > 0)
-        return mean.astype(np.float32), self.looks
+        return mean.astype(np.float32), self.looks.astype(np.int64)
 
 
 def look_weights(valid: Bool[np.ndarray, "h w"], reach: int) -> Float32[np.ndarray, "h w"]:
@@ -85,8 +86,30 @@ def look_weights(valid: Bool[np.ndarray, "h w"], reach: int) -> Float32[np.ndarr
     weight is 1 at `reach` pixels from a straight border, and about 0 at it; single pixels of nodata hardly change it.
     It is at least `LEAST` on valid pixels, and 0 on others.
     """
-    share = ndimage.uniform_filter(valid.astype(np.float32), 2 * reach + 1, mode="constant")
-    return (np.clip(2 * share - 1, LEAST, 1) * valid).astype(np.float32)
+    width = 2 * reach + 1
+    columns = window_counts(valid, reach).astype(np.float32)
+    columns /= width  # as the mean of the filter along the other axis
+    weights = ndimage.uniform_filter1d(columns, width, axis=1, mode="constant")
+    weights *= 2
+    weights -= 1
+    np.clip(weights, LEAST, 1, out=weights)
+    weights *= valid
+    return weights
+
+
+def window_counts(valid: Bool[np.ndarray, "h w"], reach: int) -> Shaped[np.ndarray, "h w"]:
+    """Count the valid pixels in the 2·reach + 1 rows around each pixel, in its column; beyond the array there are none.
+
+    The sum of 2n rows is that of two sums of n, so that the steps grow with the logarithm of the reach.
+    """
+    width = 2 * reach + 1
+    rows = np.pad(valid.astype(np.min_scalar_type(width)), ((reach, reach), (0, 0)))
+    counts, covered = rows, 1
+    for digit in f"{width:b}"[1:]:
+        counts, covered = counts[:-covered] + counts[covered:], 2 * covered
+        if digit == "1":
+            counts, covered = counts[:-1] + rows[covered:], covered + 1
+    return counts
 
 
 def interpolate(values: Float32[np.ndarray, "k h w"], down: float, right: float) -> Float32[np.ndarray, "k _ _"]:
@@ -101,7 +124,9 @@ def interpolate(values: Float32[np.ndarray, "k h w"], down: float, right: float)
         The values without the additional row and column; NaN where one of the pixels that they are made from is NaN.
     """
     if down:
-        values = np.float32(down) * values[:, :-1] + np.float32(1 - down) * values[:, 1:]
+        upper, values = np.float32(down) * values[:, :-1], np.float32(1 - down) * values[:, 1:]
+        values += upper
     if right:
-        values = np.float32(right) * values[:, :, :-1] + np.float32(1 - right) * values[:, :, 1:]
+        left, values = np.float32(right) * values[:, :, :-1], np.float32(1 - right) * values[:, :, 1:]
+        values += left
     return values
