@@ -114,25 +114,22 @@ def assert_ends(process, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ranks", [1, 2])
 @pytest.mark.parametrize(
-    ("name", "phase", "receiver"),
+    ("name", "phase", "receiver", "ranks"),
     [
-        ("SIGTERM", "sanity_check", "group"),
-        ("SIGINT", "training_0", "group"),
-        ("SIGTERM", "validation_fit_1", "process"),
-        ("SIGINT", "calibration", "group"),
-        ("SIGTERM", "test", "process"),
+        ("SIGTERM", "sanity_check", "group", 2),
+        ("SIGINT", "training_0", "group", 2),
+        ("SIGTERM", "validation_fit_1", "process", 1),
+        ("SIGINT", "calibration", "group", 1),
+        ("SIGTERM", "test", "process", 2),
     ],
 )
-def test_a_run_stops_with_its_ranks_and_workers(overrides, tmp_path, ranks, name, phase, receiver):
+def test_a_run_stops_with_its_ranks_and_workers(overrides, tmp_path, name, phase, receiver, ranks):
     # a fork beside the threads of gloo may never return (Python 3.11), so two ranks have no workers
     more = [f"trainer.devices={ranks}", f"data.num_workers={2 - ranks}"]
     stop_in = f"{name} {phase} {receiver} {PHASES[phase]}"
     assert_ends(start(tmp_path, [*overrides, *more], SN6_TEST_STOP=stop_in), name)
     assert not hidden_files(tmp_path)
-    status, err = wait_for_end(start(tmp_path, [*overrides, *more]))
-    assert status == 0, err
 
 
 def start_command(*command, folder):
