@@ -1,6 +1,7 @@
 """Spread work over the cores of the machine, and end the processes that do it."""
 
 import ctypes
+import gc
 import os
 import signal
 import threading
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import cache
 from multiprocessing import forkserver, get_context, parent_process
 from typing import Any, TypeVar
 
@@ -162,3 +164,12 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(MMAP_MAX, 0)  # no separate mapping for a large array
         mallopt(TRIM_THRESHOLD, -1)  # and nothing is returned
+
+
+@cache  # once in a process: what later runs in it leave behind has to be collected
+def keep_modules() -> None:
+    """Exempt all objects that exist from garbage collection, those of the imported modules, which stay anyway.
+
+    There are a million of them after the imports of torch and Lightning, and each full collection visits them all.
+    """
+    gc.freeze()

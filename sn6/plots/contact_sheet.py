@@ -10,7 +10,16 @@ from matplotlib.patches import Patch
 
 from sn6.footprints import Polygons
 from sn6.metrics.matching import Match
-from sn6.plots.tiles import FALSE_NEGATIVE, FALSE_POSITIVE, LAYOUT, TRUE_POSITIVE, draw_compass, draw_picture, outline
+from sn6.plots.tiles import (
+    FALSE_NEGATIVE,
+    FALSE_POSITIVE,
+    LAYOUT,
+    TRUE_POSITIVE,
+    draw_compass,
+    draw_picture,
+    hide_axis,
+    outline,
+)
 
 COLUMNS = 3
 BRIGHTNESS = 0.8  # of the image, so that the outlines stand out
@@ -51,7 +60,7 @@ def contact_sheet(panels: Sequence[Panel], title: str) -> Figure:
     figure = Figure(figsize=(max(5.0 * columns, 11.0), 5.3 * rows + 1.0), layout=LAYOUT)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis in axes:
-        axis.set_axis_off()
+        hide_axis(axis)
     for axis, panel in zip(axes, panels, strict=False):
         counts = panel.match.counts
         heading = f"{panel.name}: F1 {counts.f1:.2f} ({counts.tp} TP, {counts.fn} FN, {counts.fp} FP)"

@@ -11,7 +11,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import hsv_to_rgb
 from matplotlib.transforms import ScaledTranslation, blended_transform_factory
 
-from sn6.plots.tiles import MARK
+from sn6.plots.tiles import MARK, hide_axis
 
 Maps: TypeAlias = Mapping[str, Float32[np.ndarray, "_ h w"]]  # name → (k, h, w), after activation
 NO_MAPS: Maps = {}
@@ -40,7 +40,7 @@ def draw_map(axis: Axes, title: str, values: Float32[np.ndarray, "k h w"]) -> No
     """Draw a scalar with a colour bar (k = 1), or a vector with a key to its directions (k = 2)."""
     height, width = values.shape[1:]
     extent = (0.0, width, height, 0.0)
-    axis.set_axis_off()
+    hide_axis(axis)
     axis.set_title(title)
     if len(values) == 2:
         longest = max(float(np.nanmax(np.hypot(*values), initial=0)), 1e-6)
@@ -97,5 +97,5 @@ def draw_key(axis: Axes, longest: float) -> None:
     key = axis.inset_axes((0.86, 0.02, 0.12, 0.12))
     outside = np.hypot(*vectors) > longest
     key.imshow(np.dstack([vector_colours(vectors, longest), ~outside]), extent=(0, 1, 1, 0))
-    key.set_axis_off()
+    hide_axis(key)
     axis.text(0.85, 0.02, f"{longest:.3g}", transform=axis.transAxes, ha="right", va="bottom", **MARK)

@@ -24,6 +24,7 @@ from sn6.plots.tiles import (
     draw_compass,
     draw_picture,
     draw_values,
+    hide_axis,
     outline,
 )
 
@@ -62,7 +63,7 @@ def tile_figure(
     draw_one_by_one(axes[1, :2], view, truth, proposals, match)
     others = [*axes[0, 3:], *axes[1, 2:], *axes[2:].ravel()]
     for axis in others[len(drawn) :]:
-        axis.set_axis_off()
+        hide_axis(axis)
     for axis, (name, values) in zip(others, drawn, strict=False):
         draw_map(axis, name, values)
     figure.suptitle(view.title)

@@ -90,7 +90,7 @@ def draw_picture(axis: Axes, picture: Float32[np.ndarray, "h w *rgb"], pixel_siz
     height, width = picture.shape[:2]
     axis.imshow(picture, cmap="gray", vmin=0, vmax=1, extent=(0, width, height, 0))
     axis.autoscale(False)
-    axis.set_axis_off()
+    hide_axis(axis)
     axis.set_title(title)
     if pixel_size is None:
         return
@@ -98,6 +98,13 @@ def draw_picture(axis: Axes, picture: Float32[np.ndarray, "h w *rgb"], pixel_siz
     left, right, y = 0.03 * width, 0.03 * width + metres / pixel_size, 0.97 * height
     axis.plot([left, right], [y, y], linewidth=3, solid_capstyle="butt", **MARK)
     axis.text((left + right) / 2, y - 0.015 * height, f"{metres:g} m", ha="center", va="bottom", **MARK)
+
+
+def hide_axis(axis: Axes) -> None:
+    """Draw no frame and no ticks; matplotlib would place those of a hidden frame all the same, which takes long."""
+    axis.set_axis_off()
+    axis.set_xticks([])
+    axis.set_yticks([])
 
 
 def draw_compass(axis: Axes, orientation: int | None) -> None:
@@ -162,7 +169,7 @@ def overview_figure(
     figure = Figure(figsize=size, layout=LAYOUT)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis in axes:
-        axis.set_axis_off()
+        hide_axis(axis)
     for axis, (name, picture) in zip(axes, pictures.items(), strict=False):
         draw_picture(axis, picture, view.pixel_size, name)
     draw_compass(axes[0], view.orientation)
@@ -180,6 +187,10 @@ def save_figure(figure: Figure, path: Path) -> None:
     Raises:
         OSError: it cannot be written
     """
+    layout = figure.get_layout_engine()
+    if layout is not None:  # here, since `savefig` draws a figure with a layout twice
+        layout.execute(figure)
+        figure.set_layout_engine(None)
     with atomic_write(path) as part:
         # Speckle hardly compresses: matplotlib's default level 6 takes twice the time and saves nothing.
         figure.savefig(part, dpi=100, pil_kwargs={"compress_level": 3})
