@@ -13,7 +13,7 @@ from sn6.config.composition import CONF, TRUST, VERSION_BASE
 from sn6.config.composition_errors import one_line_config_errors
 from sn6.config.overrides import absolute_config_folders, quote_texts
 from sn6.errors import one_line_errors
-from sn6.processes import end_with_first_rank
+from sn6.processes import end_with_first_rank, keep_modules
 from sn6.signals import Stopped, is_first_rank, stop_on_signals
 from sn6.sweeps.failure import record_reason
 from sn6.training.external_launcher import external_launcher
@@ -31,6 +31,8 @@ def job(config: DictConfig) -> float | None:
     with one_line_errors(), record_reason(), one_line_config_errors(overrides):
         from sn6.training.experiment import start_run  # torch and Lightning, which --help does without
 
+        if __name__ == "__main__":  # the garbage collector of another program is its own
+            keep_modules()
         start_run(config, overrides)
         return None
 

@@ -17,7 +17,7 @@ from sn6.config.overrides import key_of
 from sn6.config.types import SWEEP_GROUPS
 from sn6.errors import UserError
 from sn6.files import exclusive_lock, write_text
-from sn6.processes import keep_freed_memory, keep_modules
+from sn6.processes import keep_freed_memory
 from sn6.signals import Stopped
 from sn6.training.config_check import check_types
 from sn6.training.external_launcher import require_run_name
@@ -56,7 +56,6 @@ def run(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
         UserError: invalid input; the reason is in `error.txt` of the run's folder
     """
     keep_freed_memory()
-    keep_modules()
     folder = Path(values["folder"])
     lock = exclusive_lock(folder / TRAINING_LOCK, f"trains in {folder}") if is_rank_zero() else nullcontext()
     with record_error(folder), one_line_config_errors(overrides), lock:
