@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import Any
 
 from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
 
 from sn6.config.composition import TRUST_NODE
 from sn6.errors import UserError, locate_error
@@ -67,6 +68,8 @@ def make_object(node: Any, where: str, **arguments: Any) -> Any:
         UserError: the class of another package or of the user refuses its arguments
     """
     try:
+        # without its parents, all of which `instantiate` would copy
+        node = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
         # not as arguments of `instantiate`: Hydra 1.3 makes dicts of dataclasses
         return instantiate(node, _convert_="all", _partial_=True, **TRUST_NODE)(**arguments)
     except Exception as error:

@@ -113,6 +113,8 @@ class PlacedImage:
                 key=self.path,
             ) from None
         decibels, valid = self.units.to_decibels(values, valid)
+        if tuple(bands) == tuple(range(1, len(decibels) + 1)):
+            return decibels, valid
         return decibels[np.asarray(bands) - 1], valid
 
     def _read_warped(

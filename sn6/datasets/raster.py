@@ -146,19 +146,45 @@ def to_values(
     pixels = scaled(source, stored, on_disk)
     used = [on_disk.index(band) for band in bands]
     absent = absent_values(source, stored, pixels, on_disk, rule)
-    empty = np.zeros(stored.shape, dtype=bool) if rule is None else np.equal(stored, rule)
-    if absent is None:
-        valid = np.asarray(~empty.all(axis=0))
-    else:
-        valid = np.asarray(~((empty | absent).all(axis=0) | absent[np.unique(used)].any(axis=0)))
+    valid = valid_pixels(stored, absent, used, rule)
     mask = read_mask(source, bands, window)
     if mask is not None:
         valid &= mask
     if used != list(range(len(pixels))):
         pixels = pixels[used]
-    if pixels.size and not valid.all() and (absent is not None or mask is not None or is_scaled(source, on_disk)):
-        pixels[:, ~valid] = 0
+    is_filled = mask is not None or is_scaled(source, on_disk) or any(of_band is not None for of_band in absent)
+    if pixels.size and is_filled and not valid.all():
+        np.copyto(pixels, 0, where=~valid)
     return pixels, valid
+
+
+def valid_pixels(
+    stored: Shaped[np.ndarray, "stored h w"],
+    absent: Sequence[Bool[np.ndarray, "h w"] | None],
+    used: Sequence[int],
+    rule: float | None,
+) -> Bool[np.ndarray, "h w"]:
+    """Return which pixels have a value in all `used` bands, and by the data set's rule in one band or more.
+
+    Args:
+        stored: values on disk
+        absent: of each band, which values are absent; None where none is
+        used: indices of bands
+        rule: a pixel whose bands are all absent or of this value has none
+    """
+    empty = np.ones(stored.shape[1:], dtype=bool)
+    lacking = np.zeros(stored.shape[1:], dtype=bool)
+    for number, (values, is_absent) in enumerate(zip(stored, absent, strict=True)):
+        if rule is not None:
+            is_empty = np.equal(values, rule)
+            empty &= is_empty if is_absent is None else is_empty | is_absent
+        elif is_absent is not None:
+            empty &= is_absent
+        else:
+            empty[:] = False
+        if is_absent is not None and number in used:
+            lacking |= is_absent
+    return np.asarray(~(empty | lacking))
 
 
 def absent_values(
@@ -167,17 +193,19 @@ def absent_values(
     pixels: Float32[np.ndarray, "stored h w"],
     on_disk: Sequence[int],
     rule: float | None,
-) -> Bool[np.ndarray, "stored h w"] | None:
-    """Return which values are the band's declared nodata, NaN or infinity; None where all bands have values."""
-    absent = None
+) -> list[Bool[np.ndarray, "h w"] | None]:
+    """Return of each band which values are its declared nodata, NaN or infinity; None where it has none of these."""
     is_exact = stored.dtype.kind in "iu" and not is_scaled(source, on_disk)  # integers that no cast makes infinite
-    if not is_exact and not (finite := np.isfinite(pixels)).all():
-        absent = ~finite
+    absent: list[Bool[np.ndarray, "h w"] | None] = []
     for number, band in enumerate(on_disk):
+        is_absent = None
+        if not is_exact and not (finite := np.isfinite(pixels[number])).all():
+            is_absent = ~finite
         nodata = nodata_as_stored(source.nodatavals[band - 1], source.dtypes[band - 1], rule)
         if nodata is not None:
-            absent = np.zeros(stored.shape, bool) if absent is None else absent
-            absent[number] |= stored[number] == nodata
+            is_nodata = np.equal(stored[number], nodata)
+            is_absent = is_nodata if is_absent is None else is_absent | is_nodata
+        absent.append(is_absent)
     return absent
 
 

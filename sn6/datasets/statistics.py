@@ -22,6 +22,8 @@ from sn6.footprints import Labels, Polygons
 from sn6.progress import track
 from sn6.targets.rasterize import rasterize_instances
 
+EXACT = 2.0**53  # whole numbers below are exact in float64
+
 
 @dataclass(frozen=True)
 class TileStatistics:
@@ -58,17 +60,33 @@ def compute_tile_statistics(
         footprints: polygons of the mask, in pixels
         file: `DataSet.fingerprint` of the tile
     """
-    pixels = image[:, valid].astype(np.float64)  # (c, valid pixels)
-    building = rasterize_instances(footprints, *valid.shape)[valid] > 0
-    total = pixels.sum(axis=1)
+    building = int(np.count_nonzero(rasterize_instances(footprints, *valid.shape)[valid] > 0))
+    sums = [sum_of_values(band[valid]) for band in image]  # band by band: image[:, valid] is not contiguous, so slow
     return TileStatistics(
         file,
         labels_fingerprint(footprints),
-        int(valid.sum()),
-        int(building.sum()),
-        tuple(total.tolist()),
-        tuple(np.square(pixels, out=pixels).sum(axis=1).tolist()),
+        int(np.count_nonzero(valid)),
+        building,
+        tuple(total for total, _ in sums),
+        tuple(squares for _, squares in sums),
     )
+
+
+def sum_of_values(values: Float32[np.ndarray, " n"]) -> tuple[float, float]:
+    """Return the sum of the values and of their squares, the same on every machine.
+
+    Whole numbers whose squares add up to less than 2^53 have exact sums, in any order; others are added in their order.
+    """
+    exact = values.astype(np.float64)
+    if not values.size or (is_whole(values) and values.size * float(max(values.max(), -values.min())) ** 2 < EXACT):
+        return float(exact.sum()), float(exact @ exact)
+    squares = np.square(exact)
+    return float(exact.cumsum(out=exact)[-1]), float(squares.cumsum(out=squares)[-1])
+
+
+def is_whole(values: Float32[np.ndarray, " n"]) -> bool:
+    """Return whether all values are whole numbers; the first ones tell it of most images."""
+    return all(np.array_equal(part, np.rint(part)) for part in (values[:1000], values[1000:]))
 
 
 def labels_in_mask(labels: Labels | None, min_area: float, pixel_size: float) -> Labels:

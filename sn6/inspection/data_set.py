@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
+from hashlib import sha256
 
 import numpy as np
 
@@ -91,12 +91,12 @@ def measure(data_set: DataSet, tile: Tile, product: str, footprints: np.ndarray)
         shape=valid.shape,
         bounds=tile.bounds,
         pixels=valid.size,
-        valid=int(valid.sum()),
+        valid=int(np.count_nonzero(valid)),
         minimum=minimum,
         maximum=maximum,
         not_finite=0,
-        negative=int((values[:, valid] < 0).sum()),
-        digest=blake2b(values.tobytes(), digest_size=16).hexdigest(),
+        negative=int(np.count_nonzero((values < 0) & valid)),
+        digest=sha256(values.tobytes()).hexdigest(),
         statistics=compute_tile_statistics(values, valid, footprints, data_set.fingerprint(tile, product)),
     )
 

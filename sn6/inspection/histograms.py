@@ -24,8 +24,9 @@ class Histogram:
 
     def add(self, image: Shaped[np.ndarray, "bands h w"], valid: Bool[np.ndarray, "h w"]) -> None:
         """Count the valid pixels of a tile; values outside of 0 to the limit are counted in the first or last bin."""
-        for counts, band in zip(self.counts, image[:, valid], strict=True):
-            counts += np.bincount((band / self.bin_width).astype(np.int64).clip(0, BINS - 1), minlength=BINS)
+        for counts, band in zip(self.counts, image, strict=True):
+            bins = (band[valid] / self.bin_width).clip(0, BINS - 1)
+            counts += np.bincount(bins.astype(np.intp), minlength=BINS)
         self.pixels += valid.size
 
     def merge(self, other: "Histogram") -> None:

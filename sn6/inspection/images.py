@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from hashlib import blake2b
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -115,7 +115,7 @@ def measure_image(
 ) -> tuple[Image, Float32[np.ndarray, "bands h w"], Bool[np.ndarray, "h w"]]:
     """Read and measure an image; return it, its values in the units of the product, and its valid pixels."""
     stored = read_stored(source, source.indexes)
-    finite, digest = np.isfinite(stored).sum(), blake2b(stored.tobytes(), digest_size=16).hexdigest()
+    finite, digest = int(np.count_nonzero(np.isfinite(stored))), sha256(stored.tobytes()).hexdigest()
     values, valid = to_values(source, stored, source.indexes, rule=product.nodata)
     minimum, maximum = extremes(values, valid)
     pixels, mask = to_label_grid(values, product), to_label_grid(valid[None], product)[0]
@@ -125,11 +125,11 @@ def measure_image(
         shape=valid.shape,
         bounds=tuple(source.bounds),
         pixels=valid.size,
-        valid=int(valid.sum()),
+        valid=int(np.count_nonzero(valid)),
         minimum=minimum,
         maximum=maximum,
-        not_finite=stored.size - int(finite),
-        negative=int((values < 0).sum()),
+        not_finite=stored.size - finite,
+        negative=int(np.count_nonzero(values < 0)),
         digest=digest,
         statistics=compute_tile_statistics(pixels, mask, footprints, image_fingerprint(path)),
     )
@@ -140,7 +140,8 @@ def extremes(
     values: Shaped[np.ndarray, "bands h w"], valid: Bool[np.ndarray, "h w"]
 ) -> tuple[Float64[np.ndarray, " bands"], Float64[np.ndarray, " bands"]]:
     """Return the smallest and the largest value of each band over valid pixels; NaN where there are none."""
-    inside = values[:, valid]  # (bands, valid pixels)
-    if not inside.size:
+    if not valid.any():
         return np.full(len(values), np.nan), np.full(len(values), np.nan)
-    return inside.min(axis=1).astype(np.float64), inside.max(axis=1).astype(np.float64)
+    inside = [band[valid] for band in values]  # band by band: values[:, valid] is not contiguous, so slow
+    smallest, largest = ([extreme(band) for band in inside] for extreme in (np.min, np.max))
+    return np.array(smallest, np.float64), np.array(largest, np.float64)

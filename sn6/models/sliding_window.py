@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -66,7 +67,8 @@ def predict_windows(
     return total
 
 
-def windows_1d(size: int, window: int, overlap: int) -> list[Window1D]:
+@lru_cache(maxsize=64)  # a large image is read in many rectangles, each from the same windows
+def windows_1d(size: int, window: int, overlap: int) -> tuple[Window1D, ...]:
     """Return the windows along an axis of `size` pixels, with their blend weights.
 
     If `window - overlap` is larger than `STRIDE`, windows start at its multiples and the overlap may be larger than
@@ -91,10 +93,10 @@ def windows_1d(size: int, window: int, overlap: int) -> list[Window1D]:
     total = np.zeros(size)
     for start, stop, weight in zip(starts, stops, weights, strict=True):
         total[start:stop] += weight
-    return [
+    return tuple(
         Window1D(start, (weight / total[start:stop]).astype(np.float32))
         for start, stop, weight in zip(starts, stops, weights, strict=True)
-    ]
+    )
 
 
 def check_overlap(window: int, overlap: int) -> None:

@@ -78,7 +78,8 @@ class TrainedNetwork:
             valid: whether each pixel is valid
         """
         pairs = zip(pixels, valid, strict=True)
-        return np.stack([normalize(image, mask, self.statistics, self.nodata) for image, mask in pairs])
+        images = [normalize(image, mask, self.statistics, self.nodata) for image, mask in pairs]
+        return np.stack(images) if len(images) > 1 else images[0][None]
 
     def forward(self, image: Float32[Tensor, "b c h w"], precision: Precision) -> Float32[Tensor, "b k h w"]:
         """Return the outputs of all heads, before their activation, of what `prepare` has returned.

@@ -171,8 +171,9 @@ def scored_on(trainer: Trainer, datamodule: TileDataModule) -> str:
 def write_artifacts(name: str, trainer: Trainer, datamodule: TileDataModule, best: str, choice: Choice | None) -> None:
     """Write the tables and figures of a run to its folder, and log them."""
     folder, polygon_f1 = Path(trainer.default_root_dir), polygon_f1_of(trainer)
+    validation = validation_of(trainer, best)
     for use, tiles, by_tile in (
-        ("validation", datamodule.fold.validation, validation_of(trainer, best)["by_tile"]),
+        ("validation", datamodule.fold.validation, validation["by_tile"]),
         ("test", datamodule.fold.test, polygon_f1.by_tile),
     ):
         rows = tile_rows(tiles, by_tile)
@@ -193,7 +194,7 @@ def write_artifacts(name: str, trainer: Trainer, datamodule: TileDataModule, bes
         log_picture(trainer.loggers, "validation/calibration", path, trainer.global_step)
     if trainer.max_epochs != 0:
         steps = trainer.num_training_batches / trainer.accumulate_grad_batches
-        course = Course(max(ceil(steps), 1), validation_of(trainer, best)["step"], polygon_f1.oracle["f1"])
+        course = Course(max(ceil(steps), 1), validation["step"], polygon_f1.oracle["f1"])
         save_figure(curves_figure(folder / "metrics.csv", course), folder / "figures" / "curves.png")
     log_pictures(trainer)
     path = folder / CONTACT_SHEET
