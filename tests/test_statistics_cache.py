@@ -13,7 +13,7 @@ from helpers.handmade import OTHER_STRIP, SAR_STRIP, folder, speckle, write_labe
 from sn6.data.normalization import measure_statistics
 from sn6.data.source import Source
 from sn6.datasets.spacenet6 import PRODUCTS, SpaceNet6
-from sn6.datasets.statistics import polygons_in_mask, read_statistics, tile_statistics
+from sn6.datasets.statistics import polygons_in_mask, read_statistics, sum_of_values, tile_statistics
 
 SAR = Source(PRODUCTS["SAR-Intensity"], (1, 2, 3, 4), orient=True, min_area=20.0)
 BUILDING = '"POLYGON ((10 20, 30 20, 30 40, 10 40, 10 20))"'
@@ -127,3 +127,15 @@ def test_several_ranks_measure_the_same_at_the_same_time(root):
 
 def test_a_tile_without_labels_has_no_building():
     assert len(polygons_in_mask(None, 20.0, 0.5)) == 0
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_sums_are_those_of_the_values_one_after_the_other(whole):
+    values = np.random.default_rng(0).normal(100, 50, 10_001).astype(np.float32)
+    values = values.round() if whole else values
+    total = squares = 0.0
+    for value in values.tolist():
+        total += value
+        squares += value * value
+    assert sum_of_values(values) == (total, squares)
+    assert sum_of_values(values[:0]) == (0.0, 0.0)
