@@ -87,14 +87,14 @@ def startup(
 
 
 def make_archive(root: Path, tiles: int, buildings: int) -> None:
-    """Write radar tiles of 450 m, 20 per row, and their labels; the folder is renamed when it is complete."""
+    """Write a corner of each radar tile, 450 m apart, and all labels; the folder is renamed when it is complete."""
     import numpy as np
     import rasterio
     import shapely
     from rasterio.transform import from_origin
 
     from benchmarks.street_map import street_map
-    from sn6.datasets.spacenet6 import labels_path, orientations_path, tile_path
+    from sn6.datasets.spacenet6 import PIXEL, labels_path, orientations_path, tile_path
 
     part, rng = root.with_name("unfinished"), np.random.default_rng(0)
     shutil.rmtree(part, ignore_errors=True)
@@ -106,8 +106,8 @@ def make_archive(root: Path, tiles: int, buildings: int) -> None:
     with labels_path(part).open("w") as labels:
         labels.write("ImageId,TileBuildingId,PolygonWKT_Pix,Mean_Building_Height\n")
         for i in track(range(tiles), "making the archive", console=Console(stderr=True), transient=True):
-            image_id, pixel = f"{STRIP}_tile_{i}", 450 / SIZE
-            transform = from_origin(592000.0 + 450 * (i % 20), 5750000.0 - 450 * (i // 20), pixel, pixel)
+            image_id = f"{STRIP}_tile_{i}"
+            transform = from_origin(592000.0 + 450 * (i % 20), 5750000.0 - 450 * (i // 20), PIXEL, PIXEL)
             path = tile_path(part, "train", "SAR-Intensity", image_id)
             with rasterio.open(path, "w", crs="EPSG:32631", transform=transform, **profile) as file:
                 file.write(rng.uniform(5, 50, (4, SIZE, SIZE)).astype(np.float32))
