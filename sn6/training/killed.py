@@ -17,8 +17,10 @@ from sn6.errors import UserError, first_line
 from sn6.files import write_text
 from sn6.training.resume import ERROR_FILE
 
-INTERVAL = 0.5  # seconds between two looks; Lightning looks every 5 s, and then kills all processes without a word
+INTERVAL = 0.5  # seconds between two looks
 REPORTS = 2.0  # seconds in which the end of another process is known after its connection is closed
+PATIENCE = 5.0  # seconds in which this process meets that closed connection by itself
+OBSERVER = "child-process-observer"  # Lightning's thread, which looks every 5 s and then kills all without a word
 LOADER = re.compile(r"DataLoader worker \(pid")  # is killed, or exited unexpectedly
 RESUMES = "run the same command again to resume"
 
@@ -58,20 +60,30 @@ def report_killed(trainer: Trainer, folder: Path, workers: int) -> Iterator[None
 
 
 def watch_ranks(trainer: Trainer, folder: Path, finished: threading.Event) -> None:
-    """End this process with one line when a rank was killed, as it may wait for it for ever."""
+    """End this process with one line when another rank has ended early, as it may wait for it for ever."""
     while not finished.wait(INTERVAL):
+        end_observer(trainer)
         processes = processes_of(trainer)
-        if (killed := killed_rank(processes)) is None:
+        error = killed_rank(processes) or failed_rank(processes)
+        if error is None:
             continue
-        time.sleep(REPORTS)  # in which it meets the closed connection, and reports it itself
-        if finished.is_set():
+        if finished.wait(PATIENCE):
             return
-        print(f"sn6: {killed}", file=sys.stderr, flush=True)
+        print(f"sn6: {error}", file=sys.stderr, flush=True)
         with suppress(UserError, OSError):  # a full disk; it is printed all the same
-            write_text(folder / ERROR_FILE, f"{killed}\n")
+            write_text(folder / ERROR_FILE, f"{error}\n")
         for process in processes:
             process.kill()
-        os._exit(killed.status)
+        os._exit(error.status)
+
+
+def end_observer(trainer: Trainer) -> None:
+    """End the thread with which Lightning watches the ranks: it would kill this process before it has reported."""
+    if any(thread.name == OBSERVER for thread in threading.enumerate()):
+        launcher: Any = trainer.strategy.launcher
+        seen = launcher.procs
+        launcher.procs = seen[:]
+        seen.clear()  # the observer ends when none is left to watch
 
 
 def processes_of(trainer: Trainer) -> list[Any]:
@@ -87,6 +99,19 @@ def killed_rank(processes: list[Any]) -> UserError | None:
             name = signal.Signals(-status).name
             return UserError(
                 f"rank {rank} (process {process.pid}) was killed by {name}{likely_cause(-status)}; {RESUMES}",
+                kind="failed",
+                key="trainer.devices",
+                value=len(processes) + 1,
+            )
+    return None
+
+
+def failed_rank(processes: list[Any]) -> UserError | None:
+    """Return the error of the first rank that has ended with a status above 0; it has printed why itself."""
+    for rank, process in enumerate(processes, start=1):
+        if (status := process.poll()) is not None and status > 0:
+            return UserError(
+                f"rank {rank} (process {process.pid}) ended with status {status}; {RESUMES}",
                 kind="failed",
                 key="trainer.devices",
                 value=len(processes) + 1,
