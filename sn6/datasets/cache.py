@@ -41,7 +41,7 @@ def fingerprint(path: Path | str) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def image_fingerprint(path: Path) -> tuple[int, int, int]:
+def image_fingerprint(path: Path | str) -> tuple[int, int, int]:
     """Return RULE, and the sums of size in bytes and time of the last change in ns over a GeoTIFF and its SIDECARS.
 
     Raises:

@@ -4,7 +4,7 @@ import glob
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import takewhile
@@ -75,14 +75,17 @@ def files_of(entry: str) -> list[str]:
         return [entry]
     path = Path(entry).expanduser()
     if path.is_dir():
-        files = [one for one in path.rglob("*") if one.suffix.lower() in SUFFIXES]
-    elif path.exists():
-        return [str(path)]
-    else:
-        files = [Path(one) for one in glob.glob(str(path), recursive=True)]
-    return sorted(
-        str(one) for one in files if not any(part.startswith(".") for part in one.parts[len(path.parts) - 1 :])
-    )
+        return sorted(images_in(path))
+    return [str(path)] if path.exists() else sorted(glob.glob(str(path), recursive=True))
+
+
+def images_in(folder: Path) -> Iterator[str]:
+    """Yield the GeoTIFFs in a folder and the folders in it, without those that are hidden."""
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
+                yield os.path.join(parent, name)
 
 
 def image_names(files: Sequence[str], name_of: Callable[[Path], str] = attrgetter("stem")) -> dict[str, str]:
@@ -95,16 +98,16 @@ def image_names(files: Sequence[str], name_of: Callable[[Path], str] = attrgette
     Raises:
         UserError: two files have the same name nevertheless
     """
-    paths = {file: Path(os.path.abspath(file)) if Path(file).exists() else Path(file) for file in files}
-    own = Counter(map(name_of, paths.values()))
-    folders = zip(*(path.parent.parts for path in paths.values()), strict=False)
-    shared = sum(1 for _ in takewhile(lambda parts: len(set(parts)) == 1, folders))
+    paths = {file: Path(os.path.abspath(file) if os.path.exists(file) else file) for file in files}
+    own = {file: name_of(path) for file, path in paths.items()}
+    counts = Counter(own.values())
+    folders = [path.parent.parts for path in paths.values()] if len(counts) < len(paths) else []
+    shared = sum(1 for _ in takewhile(lambda parts: len(set(parts)) == 1, zip(*folders, strict=False)))
     names: dict[str, str] = {}
     files_by_name: dict[str, str] = {}
-    for file, path in paths.items():
-        name = name_of(path)
-        if own[name] > 1:
-            name = "_".join([*path.parent.parts[shared:], name])
+    for file, name in own.items():
+        if counts[name] > 1:
+            name = "_".join([*paths[file].parent.parts[shared:], name])
         if (other := files_by_name.setdefault(name, file)) != file:
             raise UserError(
                 f"{other} and {file} have the same name {name}; rename one of them",
@@ -145,7 +148,7 @@ def read_headers(root: Path, files: Sequence[str], pixel_size: float | None) -> 
 def fingerprint_of(file: str, pixel_size: float | None) -> str:
     """Return what a cached header depends on, as text; "" for an address, which may change unnoticed."""
     with suppress(OSError):
-        return f"{image_fingerprint(Path(file))} {pixel_size}"
+        return f"{image_fingerprint(file)} {pixel_size}"
     return ""
 
 
