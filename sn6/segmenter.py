@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from sn6.errors import UserError, first_line
 from sn6.heads import Head, HeadLosses
-from sn6.models.logits import compute_outputs
+from sn6.models.logits import compute_outputs, fastest_format
 from sn6.models.sliding_window import predict_windows
 from sn6.schedules import Plateau
 from sn6.targets.target import FLIP
@@ -59,7 +59,7 @@ class Segmenter(LightningModule):
         config: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self.network = network.to(memory_format=torch.channels_last)
+        self.network = network
         self.losses = HeadLosses(heads)
         self.optimizer = optimizer
         self.schedule = schedule
@@ -73,6 +73,11 @@ class Segmenter(LightningModule):
         # plain values: read back without unpickling
         self.save_hyperparameters({"config": config or {}}, logger=False)
         self.register_buffer("broken_step", torch.tensor(NEVER), persistent=False)
+
+    def setup(self, stage: str) -> None:
+        """Order the weights in memory as the device computes fastest with them, before DDP looks at their order."""
+        device = self.trainer.strategy.root_device
+        self.network.to(memory_format=fastest_format(device, trains=stage == "fit"))
 
     def forward(self, image: Float[Tensor, "b c h w"]) -> dict[str, Float[Tensor, "b _ h w"]]:
         """Return the outputs of each head before its activation, at the size of `image`."""
