@@ -2,11 +2,14 @@
 
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 from helpers.commands import assert_one_line, small_run, start, wait_for_end
+
+from sn6.training.killed import failed_rank
 
 LONG = ["trainer.max_epochs=2000", "trainer.check_val_every_n_epoch=1000", "callbacks.image_logging=null"]
 
@@ -38,3 +41,16 @@ def test_a_process_that_is_killed(archive_root, tmp_path, override, key):
     assert_one_line(status, err, key)
     assert (tmp_path / "outputs/it/error.txt").read_text().strip() in err
     assert not (tmp_path / "outputs/it/metrics.json").exists()
+
+
+def test_a_killed_rank_is_named_before_one_that_ended_because_of_it():
+    processes = [subprocess.Popen(["sh", "-c", how]) for how in ("exit 3", "kill -9 $$", "exit 0")]
+    for process in processes:
+        process.wait()
+    error = str(failed_rank(processes))
+    assert "rank 2" in error
+    assert "SIGKILL" in error
+    failed, _, ended = processes
+    assert "rank 1" in str(failed_rank([failed]))
+    assert failed_rank([failed], killed_only=True) is None  # it has printed why
+    assert failed_rank([ended]) is None

@@ -52,7 +52,7 @@ def report_killed(trainer: Trainer, folder: Path, workers: int) -> Iterator[None
             ) from None
         if processes_of(trainer):
             time.sleep(REPORTS)
-        if killed := killed_rank(processes_of(trainer)):
+        if killed := failed_rank(processes_of(trainer), killed_only=True):
             raise killed from None
         raise
     finally:
@@ -64,7 +64,7 @@ def watch_ranks(trainer: Trainer, folder: Path, finished: threading.Event) -> No
     while not finished.wait(INTERVAL):
         end_observer(trainer)
         processes = processes_of(trainer)
-        error = killed_rank(processes) or failed_rank(processes)
+        error = failed_rank(processes)
         if error is None:
             continue
         if finished.wait(PATIENCE):
@@ -92,31 +92,31 @@ def processes_of(trainer: Trainer) -> list[Any]:
     return list(getattr(launcher, "procs", None) or [])
 
 
-def killed_rank(processes: list[Any]) -> UserError | None:
-    """Return the error of the first rank that a signal has ended; None where all live or have ended by themselves."""
-    for rank, process in enumerate(processes, start=1):
-        if (status := process.poll()) is not None and status < 0:
-            name = signal.Signals(-status).name
-            return UserError(
-                f"rank {rank} (process {process.pid}) was killed by {name}{likely_cause(-status)}; {RESUMES}",
-                kind="failed",
-                key="trainer.devices",
-                value=len(processes) + 1,
-            )
-    return None
+def failed_rank(processes: list[Any], killed_only: bool = False) -> UserError | None:
+    """Return the error of a rank that has ended early, first of one that was killed: it ends the others too.
+
+    Args:
+        processes: of the ranks from 1
+        killed_only: leave out ranks that have ended by themselves, which have printed why
+    """
+    statuses = {rank: process.poll() or 0 for rank, process in enumerate(processes, start=1)}
+    failed = {rank: status for rank, status in statuses.items() if status < 0 or (status > 0 and not killed_only)}
+    if not failed:
+        return None
+    rank = min(failed, key=lambda one: failed[one])
+    return UserError(
+        f"rank {rank} (process {processes[rank - 1].pid}) {ending(failed[rank])}; {RESUMES}",
+        kind="failed",
+        key="trainer.devices",
+        value=len(processes) + 1,
+    )
 
 
-def failed_rank(processes: list[Any]) -> UserError | None:
-    """Return the error of the first rank that has ended with a status above 0; it has printed why itself."""
-    for rank, process in enumerate(processes, start=1):
-        if (status := process.poll()) is not None and status > 0:
-            return UserError(
-                f"rank {rank} (process {process.pid}) ended with status {status}; {RESUMES}",
-                kind="failed",
-                key="trainer.devices",
-                value=len(processes) + 1,
-            )
-    return None
+def ending(status: int) -> str:
+    """Return how a process ended, by the status that subprocess gives: below 0 it is a signal."""
+    if status > 0:
+        return f"ended with status {status}"
+    return f"was killed by {signal.Signals(-status).name}{likely_cause(-status)}"
 
 
 def likely_cause(number: int) -> str:
