@@ -14,6 +14,7 @@ from sn6.datasets.declaration import Split
 from sn6.datasets.radar_units import UnitName
 from sn6.errors import UserError, counted
 from sn6.prediction.slurm import DEFAULT_OPTIONS, SlurmOptions
+from sn6.processes import start_server
 
 
 def predict(
@@ -141,6 +142,9 @@ def predict(
     Raises:
         UserError: invalid input
     """
+    if cluster is None and devices * processes > 1:
+        start_server("sn6.prediction.workers")
+
     from sn6.formats.files import check_formats
     from sn6.heads import MASK
     from sn6.prediction.area import restrict

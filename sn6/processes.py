@@ -69,6 +69,17 @@ class WorkerPool(ProcessPoolExecutor):
         self.shutdown()
 
 
+def start_server(module: str) -> None:
+    """Start the server from which workers are forked, if there is none yet; it imports while this process goes on.
+
+    Args:
+        module: with all that workers need; its import must not use a device
+    """
+    get_context("forkserver").set_forkserver_preload([module])
+    with interrupts_blocked():
+        forkserver.ensure_running()
+
+
 @contextmanager
 def interrupts_blocked() -> Iterator[None]:
     """Start processes that do not get SIGINT, not even before they can ignore it."""

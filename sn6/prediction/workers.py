@@ -9,7 +9,6 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
-from multiprocessing.forkserver import ensure_running
 from typing import Any
 
 import numpy as np
@@ -31,7 +30,7 @@ from sn6.prediction.partial_results import write_part
 from sn6.prediction.plan import Batch, Plan
 from sn6.prediction.rasters import band_names, write_probability
 from sn6.prediction.schedule import COUNTED, Schedule, Step, steps_of, steps_of_images
-from sn6.processes import WorkerPool, end_with_parent, interrupts_blocked, keep_freed_memory
+from sn6.processes import WorkerPool, end_with_parent, keep_freed_memory, start_server
 
 ReadOutputs = Callable[[slice, slice], Float32[np.ndarray, "k h w"]]  # rows, columns → outputs, NaN on nodata
 
@@ -210,13 +209,11 @@ def start_executor(plan: Plan, devices: list[str]) -> Executor:
         return SameThread()
     # forked from a server that has imported everything and has not used a device
     context = get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    start_server(__name__)
     queue = context.Queue()
     threads = max(1, torch.get_num_threads() // len(devices))
     for device in devices:
         queue.put((device, threads))
-    with interrupts_blocked():
-        ensure_running()
     return WorkerPool(len(devices), context, start_worker, (plan, "", queue))
 
 
