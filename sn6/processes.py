@@ -70,7 +70,7 @@ class WorkerPool(ProcessPoolExecutor):
 
 
 def start_server(module: str) -> None:
-    """Start the server from which workers are forked, if there is none yet; it imports while this process goes on.
+    """Start the server from which workers are forked, if there is none yet; it imports while this process continues.
 
     Args:
         module: with all that workers need; its import must not use a device
