@@ -129,8 +129,9 @@ def parse_value(text: str, hint: Any) -> Any:
     if text.startswith("[") and types & {list, tuple}:
         try:
             return yaml.load(text, yaml.BaseLoader)
-        except yaml.YAMLError:
-            return text
+        except yaml.YAMLError:  # patterns: to YAML `*_south` is a reference
+            is_plain = text.endswith("]") and not set(text[1:-1]) & set("[]{}'\"")
+            return [part.strip() for part in text[1:-1].split(",")] if is_plain else text
     return text
 
 

@@ -45,7 +45,14 @@ def test_a_path_stays_text(text):
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("0044", "0044"), ("on", "on"), ("[0044,2027-01-05]", ["0044", "2027-01-05"]), ("null", None), ("1_0", "1_0")],
+    [
+        ("0044", "0044"),
+        ("on", "on"),
+        ("[0044,2027-01-05]", ["0044", "2027-01-05"]),
+        ("null", None),
+        ("1_0", "1_0"),
+        ("[*_south*, a]", ["*_south*", "a"]),
+    ],
 )
 def test_a_text_stays_text_in_a_list_too(text, value):
     assert parse(f"tile={text}")["tile"] == value
