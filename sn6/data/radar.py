@@ -53,7 +53,8 @@ class Radar(Augmentation):
         flip_vertical: whether to flip top-bottom, half of the crops: it moves the sensor to the other side
         scale: smallest and largest factor of lengths
         rotation: largest angle in degrees, to both sides
-        warp_probability: fraction of the crops that are scaled and rotated
+        warp_probability: fraction of the crops that are scaled and rotated. Resampling smooths the speckle: the others
+            show the network images as they are
         gain: largest change of all bands together in dB, up and down
         band_offset: largest change of each band of its own in dB, up and down
         contrast: largest relative change of the distance in dB from the mean of the training tiles, up and down
@@ -65,7 +66,7 @@ class Radar(Augmentation):
     flip_vertical: bool = False
     scale: Factors = (0.8, 1.25)
     rotation: Degrees = 5.0
-    warp_probability: Probability = 1.0
+    warp_probability: Probability = 0.5
     gain: Decibels = 1.5
     band_offset: Decibels = 0.5
     contrast: Probability = 0.0
