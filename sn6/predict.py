@@ -76,7 +76,7 @@ def predict(
     batch: Annotated[PositiveInt, "windows per forward pass"] = 1,
     precision: Annotated[
         Literal["32-true", "bf16-mixed", "16-mixed"] | None,
-        "32-true, bf16-mixed or 16-mixed; null is the run's, or 32-true where the device does not compute in it",
+        "32-true, bf16-mixed or 16-mixed; null is the run's, or 32-true where the device is not faster in it",
     ] = None,
     device: Annotated[str, "auto, cpu, cuda or cuda:N"] = "auto",
     devices: Annotated[PositiveInt, "number of devices; each has its own process"] = 1,

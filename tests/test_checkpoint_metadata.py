@@ -292,13 +292,15 @@ def test_statistics_of_the_config_are_checked_as_those_of_a_file(sn6_run, archiv
 @pytest.mark.parametrize(
     ("trained", "capabilities", "expected"),
     [
-        ("bf16-mixed", {"avx512_bf16": True}, "bf16-mixed"),
+        ("bf16-mixed", {"avx512_bf16": True, "cpu_name": "AMD EPYC 9R14"}, "bf16-mixed"),
+        ("bf16-mixed", {"avx512_bf16": True, "cpu_name": "Intel Xeon"}, "32-true"),
+        ("bf16-mixed", {"avx512_bf16": True, "amx_bf16": True, "cpu_name": "Intel Xeon"}, "bf16-mixed"),
         ("bf16-mixed", {"avx2": True}, "32-true"),
         ("16-mixed", {"avx512_bf16": True}, "32-true"),
         ("32-true", {"avx2": True}, "32-true"),
     ],
 )
-def test_a_cpu_predicts_in_bfloat16_only_where_it_has_its_instructions(
+def test_a_cpu_predicts_in_bfloat16_only_where_that_is_faster(
     network, tmp_path, monkeypatch, trained, capabilities, expected
 ):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)

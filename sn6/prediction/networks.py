@@ -16,7 +16,7 @@ from sn6.checkpoints.run_files import FINAL_WEIGHTS
 from sn6.errors import UserError
 from sn6.footprints.polygonizer import Polygonizer
 from sn6.models.sliding_window import check_overlap
-from sn6.precision import computes_in_bfloat16
+from sn6.precision import is_fast_in_bfloat16
 from sn6.prediction.onnx_network import ONNX_SUFFIX, OnnxNetwork, check_provider, load_onnx
 from sn6.prediction.trained_network import TrainedNetwork, load_network
 
@@ -174,7 +174,7 @@ def check_graphs(
 
 
 def default_precision(device: str, network: Network) -> Precision:
-    """Return the precision of the network's run if the device computes in it, else 32-true."""
+    """Return the precision of the network's run where the device is faster in it, else 32-true."""
     if network.precision == "bf16-mixed":
-        return network.precision if computes_in_bfloat16(device) else "32-true"
+        return network.precision if is_fast_in_bfloat16(device) else "32-true"
     return network.precision if device != "cpu" else "32-true"

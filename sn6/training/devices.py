@@ -12,7 +12,7 @@ from lightning.pytorch.plugins.layer_sync import TorchSyncBatchNorm
 from torch import distributed, nn
 
 from sn6.errors import UserError, counted
-from sn6.precision import computes_in_bfloat16
+from sn6.precision import is_fast_in_bfloat16
 from sn6.signals import FIRST_RANK_ENDS, Stopped
 
 GPU = ("gpu", "cuda")
@@ -21,10 +21,10 @@ FIRST_REPORTS = 3  # seconds that other processes leave the first one to report 
 
 
 def fastest_precision(accelerator: str) -> str:
-    """Return bf16-mixed where the device computes in it, else 16-mixed on a GPU and 32-true on a CPU."""
+    """Return bf16-mixed where the device is faster in it, else 16-mixed on a GPU and 32-true on a CPU."""
     if on_gpu(accelerator):
-        return "bf16-mixed" if computes_in_bfloat16("cuda") else "16-mixed"
-    return "bf16-mixed" if accelerator in ("auto", "cpu") and computes_in_bfloat16("cpu") else "32-true"
+        return "bf16-mixed" if is_fast_in_bfloat16("cuda") else "16-mixed"
+    return "bf16-mixed" if accelerator in ("auto", "cpu") and is_fast_in_bfloat16("cpu") else "32-true"
 
 
 def on_gpu(accelerator: str) -> bool:
