@@ -4,7 +4,7 @@ import runpy
 import sys
 
 from sn6 import __version__
-from sn6.signals import stop_on_signals
+from sn6.signals import exit_on_closed_pipe, stop_on_signals
 
 COMMANDS = {
     "run": "train a network and score its footprints; -m runs a sweep",
@@ -30,6 +30,7 @@ HELP = "\n".join(
 )
 
 
+@exit_on_closed_pipe()
 def main() -> None:
     """Run a command as `python -m sn6.COMMAND` does.
 

@@ -20,7 +20,9 @@ from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from sn6 import __version__
 from sn6.errors import UserError, joined, one_line_errors
-from sn6.signals import stop_on_signals
+from sn6.signals import exit_on_closed_pipe, stop_on_signals
+
+LIST_ERRORS = ("list_type", "tuple_type")  # of pydantic, about a value that is no list
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class WithoutKey:
     """Mark, in `Annotated`, the list whose values may be typed one after another, without its key."""
 
 
+@exit_on_closed_pipe()
 def run_command(command: Callable[..., None], name: str) -> None:
     """Call `command` with the overrides of the command line; `--help` prints its keys, `--version` the version.
 
@@ -188,7 +191,10 @@ def check_arguments(
         try:
             checked[name] = type_adapter(hints.get(name, Any)).validate_python(value, strict=strict)
         except ValidationError as error:
-            reasons = dict.fromkeys(one["msg"][:1].lower() + one["msg"][1:] for one in error.errors())
+            reasons = dict.fromkeys(
+                one["msg"][:1].lower() + one["msg"][1:] + (", [a,b]" if one["type"] in LIST_ERRORS else "")
+                for one in error.errors()
+            )
             message = f"invalid {key}={value}: {', or '.join(reasons)}"
             errors.append(UserError(message, kind="invalid_value", key=key, value=value))
     return checked, errors

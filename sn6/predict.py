@@ -58,7 +58,7 @@ def predict(
     rotate: Annotated[
         bool | list[str],
         "rotate the images= by 180° for the network, because they were imaged from the south: true for all of them, or "
-        "names or patterns [a,b] of some",
+        "names or patterns of some, [a,*_south*]",
     ] = False,
     check_values: Annotated[
         bool, "refuse values and band names that differ from those that the network was trained on"
@@ -237,9 +237,7 @@ def predict(
     warnings += [folds.averaging_warning(flips, scales) if folds else averaged_point(networks, plan.polygonizer)]
     settings = plan.settings() | asdict(products)
     with claimed_folder(out, settings) as is_finished:
-        if is_finished:
-            print(f"{out} is finished; choose another out= to predict again")
-        else:
+        if not is_finished:
             for warning in filter(None, warnings):
                 Console(stderr=True, soft_wrap=True).print(warning, markup=False, highlight=False)
             computer.process(plan)
@@ -248,10 +246,13 @@ def predict(
             if plan.rounds:
                 Console(stderr=True, soft_wrap=True).print(registration_note(plan), markup=False, highlight=False)
             mark_finished(out, settings, counts | {"seconds": seconds})
-            print(f"{counted(counts['footprints'], 'footprint')} in {counted(counts['images'], 'image')}, {seconds} s")
-            for path in sorted(path for path in out.iterdir() if path.name != UNFINISHED):
-                print(f"  {path}")
     shutil.rmtree(plan.folder, ignore_errors=True)
+    if is_finished:
+        print(f"{out} is finished; choose another out= to predict again")
+    else:
+        print(f"{counted(counts['footprints'], 'footprint')} in {counted(counts['images'], 'image')}, {seconds} s")
+        for path in sorted(out.iterdir()):
+            print(f"  {path}")
 
 
 def as_tuple(value: list[str] | str | None) -> tuple[str, ...] | None:

@@ -14,7 +14,7 @@ from sn6.config.composition_errors import one_line_config_errors
 from sn6.config.overrides import absolute_config_folders, quote_texts
 from sn6.errors import one_line_errors
 from sn6.processes import end_with_first_rank
-from sn6.signals import Stopped, is_first_rank, stop_on_signals
+from sn6.signals import Stopped, exit_on_closed_pipe, is_first_rank, stop_on_signals
 from sn6.sweeps.failure import record_reason
 from sn6.training.external_launcher import external_launcher
 
@@ -35,6 +35,7 @@ def job(config: DictConfig) -> float | None:
         return None
 
 
+@exit_on_closed_pipe()
 def main() -> None:
     """Run the command line."""
     if not is_first_rank() and external_launcher() is None:

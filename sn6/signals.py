@@ -1,6 +1,7 @@
 """Stop a command at SIGINT (Ctrl-C) or SIGTERM: in one line, with the exit status of shells, and no process left."""
 
 import os
+import select
 import signal
 import sys
 import threading
@@ -112,6 +113,21 @@ def stop_on_signals() -> Iterator[None]:
         if is_first_rank():
             print(f"sn6: {stopped}", file=sys.stderr)
         sys.exit(stopped.status)
+
+
+@contextmanager
+def exit_on_closed_pipe() -> Iterator[None]:
+    """End the process silently, with the status of SIGPIPE, where the reader of stdout has closed it (`| head`)."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        pipe = select.poll()
+        pipe.register(sys.stdout, 0)  # 0: only whether it is closed
+        if not pipe.poll(0):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes stdout when it ends
+        sys.exit(128 + signal.SIGPIPE)
 
 
 @contextmanager

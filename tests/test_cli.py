@@ -1,5 +1,7 @@
 """Commands: `key=value` by the signature of a function, help, and one line where the input is invalid."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -104,3 +106,24 @@ def test_a_command_ends_with_status_one_and_no_traceback(monkeypatch, capsys):
         run_command(command, "sn6.thing")
     assert stop.value.code == 1
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("module", ["sn6", "sn6.run", "sn6.simulate"])
+def test_a_command_ends_silently_when_its_output_is_closed(module):
+    """As `| head -1` leaves it; 141 is what a shell reports of a program that SIGPIPE ended."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-m", module, "--help"], stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_broken_pipe_of_something_else_is_reported(monkeypatch):
+    def fail() -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "argv", ["sn6.thing"])
+    with open(os.devnull, "w") as stdout:  # pytest's own stdout has no file that could be asked
+        monkeypatch.setattr(sys, "stdout", stdout)
+        with pytest.raises(BrokenPipeError):
+            run_command(fail, "sn6.thing")

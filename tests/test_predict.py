@@ -1,6 +1,7 @@
 """Predict the tiles of an archive with `python -m sn6.predict`, from a finished run to files for other programs."""
 
 import json
+from typing import TextIO
 
 import geopandas
 import pytest
@@ -20,6 +21,7 @@ from sn6.formats import geojson, geoparquet
 from sn6.formats.challenge_csv import read_proposals
 from sn6.formats.outlines import parts
 from sn6.metrics.matching import Counts, match_tile
+from sn6.predict import predict
 
 THRESHOLD = 0.33  # of the run; not the default
 FORMATS = "formats=[csv,gpkg,geojson,parquet,fgb]"
@@ -162,6 +164,20 @@ def test_a_finished_prediction_is_not_repeated_or_overwritten(sn6_predict, weigh
     assert sn6_predict(*overrides).status == 0
     assert_fails(sn6_predict(*overrides, "threshold=0.6"), "conflict", "threshold", 0.6)
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == before
+
+
+def test_a_prediction_is_finished_before_its_files_are_listed(weights, archive_root, tmp_path, monkeypatch):
+    """With `| head -1` nobody reads the list to its end."""
+
+    def fail(*values: object, file: TextIO | None = None, **options: object) -> None:
+        if file is None:
+            raise BrokenPipeError
+
+    monkeypatch.setattr("builtins.print", fail)
+    with pytest.raises(BrokenPipeError):
+        predict(checkpoint=weights, root=archive_root, out=tmp_path / "out")
+    assert "result" in json.loads((tmp_path / "out/prediction.json").read_text())
+    assert not (tmp_path / "out/unfinished").exists()
 
 
 @pytest.mark.slow

@@ -110,6 +110,8 @@ def record_error(folder: Path) -> Iterator[None]:
             if [path.name for path in folder.iterdir()] == [TRAINING_LOCK]:
                 (folder / TRAINING_LOCK).unlink()
                 folder.rmdir()
+                if folder.parent == Path("outputs").absolute():
+                    folder.parent.rmdir()  # unless there are other runs
         is_known = isinstance(error, UserError | Stopped)
         if folder.exists() and not (is_known and (folder / METRICS_FILE).exists()):
             message = str(error) if is_known else traceback.format_exc()
