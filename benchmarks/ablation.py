@@ -8,9 +8,8 @@ from typing import Annotated
 
 from pydantic import PositiveInt
 
-from benchmarks.recipes import Recipes, compare
+from benchmarks.recipes import Recipes, compare, known_rows
 from sn6.cli import run_command
-from sn6.errors import UserError
 
 OURS = "ours"
 SHARED = ("experiment=sn6", "scale=small", "data.store=disk", "data.fold=0")  # see benchmarks.heads for the fold
@@ -41,14 +40,7 @@ def ablation(
         UserError: a run failed, or there is no such row
     """
     recipes = recipes_of(weights)
-    if unknown := [name for name in rows or () if name not in recipes]:
-        raise UserError(
-            f"unknown row {unknown[0]!r}; choose from {', '.join(recipes)}",
-            kind="unknown_value",
-            key="rows",
-            value=unknown[0],
-        )
-    chosen = {name: recipes[name] for name in dict.fromkeys([OURS, *(recipes if rows is None else rows)])}
+    chosen = {name: recipes[name] for name in dict.fromkeys([OURS, *known_rows(recipes, rows, "rows")])}
     title = "experiment=sn6 scale=small and what differs from it"
     compare(chosen, root, out, seeds, parallel, title, averaged=(OURS,))
 

@@ -146,6 +146,20 @@ def blocks_of(root: Path) -> Int64[np.ndarray, " tiles"]:
     return spatial_blocks(np.array([(tile.bounds[0], tile.bounds[3]) for tile in tiles]), BLOCK_SIZE)
 
 
+def known_rows(recipes: Recipes, names: Sequence[str] | None, key: str) -> list[str]:
+    """Return the names of rows that were asked for by a key, all without it.
+
+    Raises:
+        UserError: there is no such row
+    """
+    if unknown := [name for name in names or () if name not in recipes]:
+        choices = ", ".join(recipes)
+        raise UserError(
+            f"unknown row {unknown[0]!r}; choose from {choices}", kind="unknown_value", key=key, value=unknown[0]
+        )
+    return list(recipes if names is None else names)
+
+
 def compare(
     recipes: Recipes, root: Path, out: Path, seeds: int, parallel: int, title: str, averaged: Sequence[str] = ()
 ) -> None:

@@ -6,12 +6,14 @@ from typing import Any
 import pytest
 import timm
 import torch
+from helpers.errors import user_error
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from torch import nn
 
 import benchmarks.heads
 from benchmarks import ablation, optical
+from benchmarks.recipes import known_rows
 from sn6.checkpoints.architecture import build_network
 from sn6.checkpoints.init_options import network_arguments
 from sn6.checkpoints.loading import build_on_meta
@@ -237,7 +239,8 @@ def test_a_recipe_runs_at_a_small_scale(sn6_run, archive_root, tmp_path, name):
 def benchmark_rows() -> dict[str, tuple[str, ...]]:
     ours = {f"ablation: {name}": row for name, row in ablation.recipes_of(Path("weights.pth")).items()}
     heads = {f"heads: {name}": (*benchmarks.heads.SHARED, *row) for name, row in benchmarks.heads.RECIPES.items()}
-    return ours | heads | {f"optical: {name}": row for name, row in optical.recipes_of(0.1, Path("optical")).items()}
+    after_optical = optical.recipes_of(0.1, 960, optical.CHANGES, Path("optical"))
+    return ours | heads | {f"optical: {name}": row for name, row in after_optical.items()}
 
 
 @pytest.mark.parametrize("row", benchmark_rows())
@@ -249,3 +252,9 @@ def test_the_rows_of_the_benchmarks_are_configs(row):
     for config in stages.values():
         check_types(config)
         assert config["data"]["fold"] == 0 or not row.startswith("heads")
+
+
+def test_an_unknown_row_of_a_benchmark_is_an_error():
+    with user_error("unknown_value", "rows", "b"):
+        known_rows({"a": (), "c": ()}, ["a", "b"], "rows")
+    assert known_rows({"a": (), "c": ()}, None, "rows") == ["a", "c"]
