@@ -327,3 +327,12 @@ def test_offsets_of_an_enlarged_image_are_in_metres_of_the_image_itself():
     pixels, valid = np.ones((4, 8, 8), np.float32), np.ones((8, 8), bool)
     (outputs,) = ensemble_of(scales=(2.0,)).outputs([pixels], [valid])
     np.testing.assert_allclose(outputs, np.broadcast_to([[[1.0]], [[0.5]], [[1.0]]], (3, 8, 8)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [0.8, 1.24, 1.33])
+def test_a_scaled_image_gives_its_outputs_in_place(scale):
+    """At sizes whose products with the scale are no whole numbers: a column's number comes out where it is."""
+    pixels, valid = np.zeros((4, 33, 333), np.float32), np.ones((33, 333), bool)
+    pixels[0] = np.arange(333)
+    (outputs,) = ensemble_of(scales=(scale,)).outputs([pixels], [valid])
+    np.testing.assert_allclose(outputs[0, :, 5:-5], pixels[0, :, 5:-5], atol=0.1)

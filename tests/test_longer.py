@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from helpers.resuming import RUN, assert_same_run, log_of, metrics_of
+import torch
+from helpers.resuming import RUN, assert_same_run, log_of, logged_values, metrics_of, weights_of
 from helpers.stopping import read_user_error, run_and_stop
 
 from sn6.config.composition import compose_values, composing
@@ -58,6 +59,21 @@ def test_a_finished_run_trains_longer_to_the_same_bits(archive_root, tmp_path):
     assert_same_run(short / IT, whole / IT)
     assert metrics_of(short / IT) == metrics_of(whole / IT)
     assert json.loads((short / IT / "metrics.before.json").read_text()) == before
+
+
+@pytest.mark.slow
+def test_a_run_that_ended_within_an_epoch_trains_longer_to_the_same_bits(archive_root, tmp_path):
+    run = [*RUN, f"data.root={archive_root}", "schedule=constant", "callbacks.checkpoint.monitor=val/loss"]
+    short, whole = tmp_path / "short", tmp_path / "whole"
+    short.mkdir()
+    whole.mkdir()
+    assert run_and_stop([*run, "trainer.max_steps=6"], short) == 0, log_of(short)[-3000:]
+    assert run_and_stop(run, short) == 0, log_of(short)[-3000:]
+    assert run_and_stop(run, whole) == 0, log_of(whole)[-3000:]
+    trained = [[row for row in logged_values(each / IT) if row["train/loss"]] for each in (short, whole)]
+    assert trained[0] == trained[1]
+    weights, expected = weights_of(short / IT), weights_of(whole / IT)
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in weights.items())
 
 
 @pytest.mark.slow

@@ -174,9 +174,18 @@ def test_names_stay_text(sn6_run, archive_root, tmp_path, name):
     assert [path.name for path in Path("outputs").iterdir()] == [name]
 
 
-def test_a_training_shorter_than_the_interval_of_validations_has_one_at_its_end(sn6_run, archive_root, tmp_path):
-    done = sn6_run(
-        *small_run(), f"data.root={archive_root}", "trainer.max_epochs=2", "trainer.check_val_every_n_epoch=3"
-    )
+@pytest.mark.parametrize(
+    ("length", "steps"),
+    [
+        (["trainer.max_epochs=2", "trainer.check_val_every_n_epoch=3"], [4]),
+        (["trainer.max_epochs=3", "trainer.check_val_every_n_epoch=2"], [4, 6]),
+        (["trainer.max_epochs=3", "trainer.max_steps=5", "trainer.check_val_every_n_epoch=2"], [4, 5]),
+        (["trainer.max_epochs=3", "trainer.max_steps=4"], [2, 4]),
+    ],
+)
+def test_the_end_of_a_training_is_validated(sn6_run, archive_root, tmp_path, length, steps):
+    overrides = [*small_run(), f"data.root={archive_root}", "trainer.limit_train_batches=2", *length]
+    done = sn6_run(*overrides, "callbacks.checkpoint.monitor=val/loss", "callbacks.calibration=null")
     assert done.status == 0, done.err
-    assert read_metrics(tmp_path / "outputs/it")["validation"]["epoch"] == 1
+    with (tmp_path / "outputs/it/metrics.csv").open(newline="") as file:
+        assert [int(row["step"]) + 1 for row in csv.DictReader(file) if row["val/loss"]] == steps

@@ -15,6 +15,7 @@ from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnect
 from lightning.pytorch.trainer.states import TrainerFn
 from pydantic import PositiveInt
 
+from sn6.callbacks.last_validation import ends_training
 from sn6.checkpoints.run_files import BEFORE_LAST, LAST
 from sn6.errors import UserError, first_line
 from sn6.files import atomic_write
@@ -90,10 +91,12 @@ class ResumePoint(Checkpoint):
         while self.handlers:
             signal.signal(*self.handlers.popitem())
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Write a checkpoint when it is time, but not after the last batch of an epoch: a validation follows."""
         stop = trainer.strategy.reduce_boolean_decision(self.signal is not None, all=False)
-        is_last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        is_last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch or ends_training(trainer, batch_idx)
         has_stepped = trainer.global_step > self.step  # and did not only accumulate gradients, which are not saved
         if has_stepped and (stop or trainer.global_step % self.every_n_steps == 0) and not is_last:
             self.write(trainer)

@@ -84,7 +84,8 @@ def read_folds(folder: Path) -> Folds | None:
         runs_below = {one for name in FINAL_WEIGHTS for one in folder.glob("*") if (one / name).exists()}
         if not is_run and len(runs_below) > 1:
             raise UserError(
-                f"checkpoint={folder} contains runs, but no {FOLDS_FILE}; {how_to_make(folder)}, or give one run",
+                f"checkpoint={folder} contains runs, but no {FOLDS_FILE}; {how_to_make(folder)} where they are folds; "
+                "or give one run, or several as checkpoint=[a,b]",
                 kind="not_found",
                 key="checkpoint",
                 value=str(folder),

@@ -46,7 +46,7 @@ class Augmentation:
 
         Args:
             image: in dB, in its position; it may be changed in place, and values on nodata are not used
-            mean: of the training tiles in dB
+            mean: in dB, that the images are normalised by
             rng: generator of the crop
         """
         return image

@@ -133,8 +133,8 @@ class CropDataset(Dataset):
         crops_per_tile: crops of each tile in an epoch
         augmentation: see `sn6.data.augment`
         seed: seed of the run
-        prefer_buildings: fraction of the crops that contain a pixel of a building: of a tile that is drawn with a
-            probability proportional to its number of buildings, any of its pixels
+        prefer_buildings: fraction of the crops that contain a pixel of a building, before they are rotated: of a tile
+            that is drawn with a probability proportional to its number of buildings, any of its pixels
     """
 
     def __init__(

@@ -57,7 +57,8 @@ class Radar(Augmentation):
             show the network images as they are
         gain: largest change of all bands together in dB, up and down
         band_offset: largest change of each band of its own in dB, up and down
-        contrast: largest relative change of the distance in dB from the mean of the training tiles, up and down
+        contrast: largest relative change of the distance in dB from the mean that the images are normalised by, up and
+            down
         speckle: number of looks L of a multiplicative gamma noise of mean 1 and variance 1/L, drawn for each pixel and
             band; None adds none
     """

@@ -100,7 +100,8 @@ class Ensemble:
         precision = self.averaging.precision
         total = torch.zeros(len(image), self.heads.channels, *image.shape[-2:], device=self.device)
         for scale in self.averaging.scales:
-            scaled = image if scale == 1 else F.interpolate(image, scale_factor=scale, mode="bilinear", antialias=True)
+            size = [round(side * scale) for side in image.shape[-2:]]  # and back by the ratio of the same sizes
+            scaled = image if scale == 1 else F.interpolate(image, size=size, mode="bilinear", antialias=True)
             outputs = trained.forward(scaled, precision)
             if self.averaging.flips:
                 outputs = outputs + self.heads.transform(trained.forward(scaled.flip(-1), precision).flip(-1), FLIP)

@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig, OmegaConf
 
 from sn6.callbacks.calibration import Choice, calibrate, validate_calibrated
+from sn6.callbacks.last_validation import LastValidation
 from sn6.callbacks.resume_point import AtomicCheckpointIO, TrainerSignals
 from sn6.checkpoints.architecture import build_network, ignored_keys
 from sn6.checkpoints.init_options import network_arguments
@@ -262,7 +263,7 @@ def make_trainer(config: ResolvedConfig, batch_norm: bool) -> Trainer:
     callbacks = [make_callback(name, node, further.get(name, {})) for name, node in nodes.items()]
     shares_statistics = batch_norm and on_gpu(trainer.accelerator)  # torch does it only on GPUs
     arguments: dict[str, Any] = {
-        "callbacks": [*callbacks, RelativePaths()],
+        "callbacks": [LastValidation(), *callbacks, RelativePaths()],
         "logger": False,  # made when everything else fits: W&B starts a run with it
         "profiler": make_profiler(trainer.profiler, config.folder),
         "plugins": [AtomicCheckpointIO(), *([SyncBatchNorm()] if shares_statistics else [])],
@@ -270,8 +271,6 @@ def make_trainer(config: ResolvedConfig, batch_norm: bool) -> Trainer:
         "use_distributed_sampler": False,  # the datamodule distributes the tiles itself
         "enable_model_summary": False,
     }
-    if trainer.max_epochs and 0 < trainer.max_epochs < (trainer.check_val_every_n_epoch or 0):
-        arguments["check_val_every_n_epoch"] = trainer.max_epochs  # a short training is validated at its end
     try:
         made: Trainer = instantiate(trainer, _convert_="all", **arguments)
     except (ValueError, TypeError, HydraException) as error:  # such as a strategy that does not exist
