@@ -17,12 +17,11 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from sn6 import __version__
 from sn6.errors import UserError, joined, one_line_errors
 from sn6.signals import exit_on_closed_pipe, stop_on_signals
-
-LIST_ERRORS = ("list_type", "tuple_type")  # of pydantic, about a value that is no list
 
 
 @dataclass(frozen=True)
@@ -191,13 +190,17 @@ def check_arguments(
         try:
             checked[name] = type_adapter(hints.get(name, Any)).validate_python(value, strict=strict)
         except ValidationError as error:
-            reasons = dict.fromkeys(
-                one["msg"][:1].lower() + one["msg"][1:] + (", [a,b]" if one["type"] in LIST_ERRORS else "")
-                for one in error.errors()
-            )
+            reasons = dict.fromkeys(map(reason_of, error.errors()))
             message = f"invalid {key}={value}: {', or '.join(reasons)}"
             errors.append(UserError(message, kind="invalid_value", key=key, value=value))
     return checked, errors
+
+
+def reason_of(error: ErrorDetails) -> str:
+    """Return why a value is invalid, and how a list is typed where it is none."""
+    if error["type"] in ("list_type", "tuple_type") or error.get("ctx", {}).get("class") == "Sequence":
+        return "input should be a list, [a,b]"
+    return error["msg"][:1].lower() + error["msg"][1:]
 
 
 def type_hints(function: Callable[..., Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from sn6 import __version__
 from sn6.config.composition import CONF, TRUST, VERSION_BASE
 from sn6.config.composition_errors import one_line_config_errors
-from sn6.config.overrides import absolute_config_folders, quote_texts
+from sn6.config.overrides import absolute_config_folders, check_flags, quote_texts
 from sn6.errors import one_line_errors
 from sn6.processes import end_with_first_rank
 from sn6.signals import Stopped, exit_on_closed_pipe, is_first_rank, stop_on_signals
@@ -52,6 +52,7 @@ def run_command_line() -> None:
     """Run the command line, or print its help or the encoders."""
     typed = sys.argv[1:]
     with one_line_errors():
+        check_flags(typed)
         sys.argv[1:] = quote_texts(absolute_config_folders(sys.argv[1:]))
     with one_line_errors(), record_reason(), one_line_config_errors(sys.argv[1:]):
         if {"-h", "--help"} & set(sys.argv):

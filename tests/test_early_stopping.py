@@ -101,6 +101,10 @@ def test_a_null_leaves_a_callback_out():
         ("callbacks.ema.decay=1", "invalid_value", "callbacks.ema.decay", 1),
         ("callbacks.image_logging.tiles=-1", "invalid_value", "callbacks.image_logging.tiles", -1),
         ("callbacks.early_stopping.monitor=val/f2", "unknown_value", "callbacks.early_stopping.monitor", "val/f2"),
+        ("callbacks.early_stopping.monitor=val/loss", "conflict", "callbacks.early_stopping.mode", "max"),
+        ("callbacks.early_stopping.mode=min", "conflict", "callbacks.early_stopping.mode", "min"),
+        ("callbacks.checkpoint.monitor=val/split", "conflict", "callbacks.checkpoint.mode", "max"),
+        ("callbacks.ema=0.99", "invalid_value", "callbacks.ema", 0.99),
     ],
 )
 def test_wrong_values(sn6_run, archive_root, override, kind, key, value):

@@ -180,6 +180,15 @@ def test_an_invalid_value_among_others_fails_its_own_job(sn6_run, archive_root, 
     assert read_jobs(folder)[folder / "data.crop--5"]["error"] == rows["-5"]["error"]
 
 
+def test_a_run_and_a_sweep_keep_out_of_the_folder_of_the_other(sn6_run, archive_root, tmp_path):
+    for path in (tmp_path / "outputs/it/config.yaml", tmp_path / "outputs/folds/fold-1/config.yaml"):
+        path.parent.mkdir(parents=True)
+        path.write_text("name: it\n")
+    assert_fails(sn6_run(*small_sweep(archive_root), "seed=1,2"), "conflict", "name", "it")
+    assert_fails(sn6_run(f"data.root={archive_root}", "name=folds"), "conflict", "name", "folds")
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["config.yaml", "config.yaml"]
+
+
 def test_a_sweep_in_each_process_of_torchrun_is_refused(sn6_run, archive_root, monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "it")
     assert_fails(sn6_run(*small_sweep(archive_root), "seed=1,2"), "conflict")

@@ -19,7 +19,7 @@ def is_sar_tile(path):
 
 def test_no_root(sn6_run, tmp_path):
     assert_fails(sn6_run(*small_run()), "missing_value", "data.root")
-    assert not list((tmp_path / "outputs").iterdir())  # a run that is refused leaves no folder
+    assert not list(tmp_path.iterdir())  # a run that is refused leaves no folder
 
 
 def test_a_root_that_is_no_archive(sn6_run, tmp_path):
@@ -109,6 +109,8 @@ def test_a_fold_that_does_not_exist(sn6_run, archive_root):
         ("trainer.devices=-1", "conflict", "trainer.devices"),
         ("trainer.max_epochs=-5", "invalid_value", "trainer.max_epochs"),
         ("trainer.max_steps=0", "invalid_value", "trainer.max_steps"),
+        ("trainer.max_epochs=-1", "conflict", "trainer.max_steps"),
+        ("--name=first", "unknown_key", "--name=first"),
         ("trainer.check_val_every_n_epoch=0", "invalid_value", "trainer.check_val_every_n_epoch"),
         ("trainer.gradient_clip_val=-1", "invalid_value", "trainer.gradient_clip_val"),
         ("trainer.accumulate_grad_batches=0", "invalid_value", "trainer.accumulate_grad_batches"),

@@ -85,6 +85,7 @@ class PolygonF1(Callback):
         *("touching_f1", "touching_recall", "alone_f1", "alone_recall"),
         *("merged", "split", "matched_iou", "pq", "ap50"),
     )
+    minimized: ClassVar = ("loss", "merged", "split")  # of these, the ones that are better if lower
 
     def __init__(
         self,

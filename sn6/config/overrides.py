@@ -6,12 +6,24 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 
+from hydra._internal.utils import get_args_parser
+
 from sn6.config.comments import declared_keys, is_text
 from sn6.config.composition import SEARCH_PATH, quote
 from sn6.errors import UserError
 
 OVERRIDE = re.compile(r"(?P<key>\+{0,2}[\w.]+)=(?P<value>.*)", re.DOTALL)
 SWEEP = re.compile(r",|^(choice|range|interval|glob|shuffle|sort|tag|extend_list)\(")
+
+
+def check_flags(arguments: Sequence[str]) -> None:
+    """Raise a UserError for a flag that Hydra does not know, such as `--name=first`."""
+    _, others = get_args_parser().parse_known_args(list(arguments))
+    for flag in (one for one in others if one.startswith("-")):
+        key = flag.lstrip("-").partition("=")[0]
+        raise UserError(
+            f"unknown flag {flag!r}; keys have no dashes, {key}=VALUE; see --help", kind="unknown_key", key=flag
+        )
 
 
 def absolute_config_folders(arguments: Sequence[str]) -> list[str]:

@@ -22,6 +22,7 @@ from sn6.sweeps.comparison import best_first, read_jobs, write_comparison
 from sn6.sweeps.job_file import record_stopped_jobs
 from sn6.sweeps.objective import direction_of
 from sn6.training.external_launcher import external_launcher
+from sn6.training.saved_config import CONFIG_FILE
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ class Sweep(Callback):
             overrides = sweep_overrides(config)
             check_jobs(list(every_value(overrides)), may_fail=config.on_failed_job == "continue")
             name_folders(config, overrides)
+            check_sweep_folder(Path(config.hydra.sweep.dir))
             Sweep.folder = Path(config.hydra.sweep.dir)
             if config.hydra.sweeper.get("direction") is not None:
                 direction_of(config)
@@ -88,7 +90,15 @@ class Sweep(Callback):
                     value=len(failed),
                 )
             if keys == ["data.fold"]:
-                log.info("next, the folds as one result:\n  python -m sn6.score runs=%s", folder)
+                log.info("next, when every fold has run, all as one result:\n  python -m sn6.score runs=%s", folder)
+
+
+def check_sweep_folder(folder: Path) -> None:
+    """Raise a UserError where the folder of a sweep is that of a run."""
+    if (folder / CONFIG_FILE).exists():
+        raise UserError(
+            f"{folder} contains a run, no sweep; choose another name=", kind="conflict", key="name", value=folder.name
+        )
 
 
 @contextmanager

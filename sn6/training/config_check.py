@@ -178,7 +178,15 @@ def callback_errors(callbacks: Any) -> Iterator[UserError]:
                 key=f"callbacks.{name}",
             )
     for name, node in callbacks.items():
-        if node is not None and not (isinstance(node, Mapping) and "_target_" in node):
+        if node is not None and not isinstance(node, Mapping):
+            yield UserError(
+                f"invalid callbacks.{name}={node}: input should be a valid dictionary; set a key of it, "
+                f"callbacks.{name}.KEY={node}",
+                kind="invalid_value",
+                key=f"callbacks.{name}",
+                value=node,
+            )
+        elif node is not None and "_target_" not in node:
             yield UserError(
                 f"callbacks.{name} names no class; set +callbacks.{name}._target_=MODULE.CLASS",
                 kind="missing_value",

@@ -25,6 +25,7 @@ from sn6.training.loggers import is_rank_zero
 from sn6.training.report import print_results
 from sn6.training.resolved_config import resolve
 from sn6.training.resume import ERROR_FILE, METRICS_FILE, TRAINING_LOCK, move_aside
+from sn6.training.saved_config import CONFIG_FILE
 from sn6.training.stage import train
 from sn6.training.stages import stage_configs
 
@@ -57,6 +58,7 @@ def run(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """
     keep_freed_memory()
     folder = Path(values["folder"])
+    check_no_sweep(folder, values.get("stages"))
     lock = exclusive_lock(folder / TRAINING_LOCK, f"trains in {folder}") if is_rank_zero() else nullcontext()
     with record_error(folder), one_line_config_errors(overrides), lock:
         for override in overrides:
@@ -72,6 +74,22 @@ def run(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
         metrics = train(config)
         rank_zero_only(print_results)({values["name"]: metrics}, config.to_dict())
         return metrics
+
+
+def check_no_sweep(folder: Path, stages: Any) -> None:
+    """Raise a UserError where the folder of a run contains those of other runs, as that of a sweep and `outputs` do."""
+    if (folder / CONFIG_FILE).exists() or not folder.is_dir():
+        return
+    runs = {path.parent.name for path in folder.glob(f"*/{CONFIG_FILE}")}
+    if isinstance(stages, Mapping):
+        runs -= set(stages)
+    if runs:
+        raise UserError(
+            f"{folder} contains other runs, such as {min(runs)}; choose another name=",
+            kind="conflict",
+            key="name",
+            value=folder.name,
+        )
 
 
 def train_stages(stages: Mapping[str, dict[str, Any]], folder: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The config of one training, final: checked, without interpolations or open values, and with its weights."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,7 @@ def resolve(values: dict[str, Any]) -> ResolvedConfig:
     if trainer["precision"] is None:
         trainer["precision"] = fastest_precision(trainer["accelerator"])
     check_devices(trainer, values["optimizer"])
+    check_length(trainer)
     check_selection(values)
     check_windows(values)
     check_best_folder(values)
@@ -125,7 +127,7 @@ def initial_weights(values: dict[str, Any]) -> tuple[InitialWeights | None, dict
 
 
 def check_selection(values: dict[str, Any]) -> None:
-    """Raise a UserError if a score that is not logged chooses the epoch or the learning rate, or no tile is scored."""
+    """Raise a UserError if no score, or the worst one, chooses the epoch or the learning rate, or no tile is scored."""
     trainer, classes = values["trainer"], build_heads(target_nodes(values["heads"])).class_names
     of_classes = (f"{key}_{name}" for name in classes for key in LOGGED_OF_CLASS)
     choices = tuple(f"val/{key}" for key in (*PolygonF1.logged, *of_classes))
@@ -138,6 +140,14 @@ def check_selection(values: dict[str, Any]) -> None:
                 kind="unknown_value",
                 key=f"{where}.monitor",
                 value=monitor,
+            )
+        best = "min" if monitor in [f"val/{key}" for key in PolygonF1.minimized] else "max"
+        if monitor is not None and node.get("mode") not in (None, best):
+            raise UserError(
+                f"{where}.mode={node['mode']} takes the worst {monitor} for the best; set {where}.mode={best}",
+                kind="conflict",
+                key=f"{where}.mode",
+                value=node["mode"],
             )
     for use, purpose in (("val", "validation tiles to select the epoch"), ("test", "tiles to score")):
         if trainer.get(key := f"limit_{use}_batches") == 0:
@@ -154,6 +164,18 @@ def check_selection(values: dict[str, Any]) -> None:
             kind="conflict",
             key="trainer.limit_predict_batches",
             value=trainer["limit_predict_batches"],
+        )
+
+
+def check_length(trainer: Mapping[str, Any]) -> None:
+    """Raise a UserError if a training has no end."""
+    if trainer["max_epochs"] in (None, -1) and trainer["max_steps"] == -1:
+        raise UserError(
+            f"trainer.max_epochs={trainer['max_epochs']} is no limit, and trainer.max_steps=-1 is none either; set one "
+            "of them",
+            kind="conflict",
+            key="trainer.max_steps",
+            value=-1,
         )
 
 
