@@ -46,33 +46,36 @@ def test_longer_is_more_epochs_or_steps_and_less_of_none(before, after, longer):
     assert is_longer(saved, config) == longer
 
 
-@pytest.mark.slow
-def test_a_finished_run_trains_longer_to_the_same_bits(archive_root, tmp_path):
+def train_twice(archive_root, tmp_path, first_length):
+    """Train to `first_length`, then to the end, and in another folder without a stop.
+
+    Returns:
+        Both folders, and the metrics of the first length.
+    """
     run = [*RUN, f"data.root={archive_root}", "schedule=constant"]
     short, whole = tmp_path / "short", tmp_path / "whole"
-    short.mkdir()
-    whole.mkdir()
-    assert run_and_stop([*run, "trainer.max_epochs=1"], short) == 0, log_of(short)[-3000:]
+    for folder, overrides in ((short, [*run, first_length]), (whole, run)):
+        folder.mkdir()
+        assert run_and_stop(overrides, folder) == 0, log_of(folder)[-3000:]
     before = json.loads((short / IT / "metrics.json").read_text())
     assert run_and_stop(run, short) == 0, log_of(short)[-3000:]
-    assert run_and_stop(run, whole) == 0, log_of(whole)[-3000:]
-    assert_same_run(short / IT, whole / IT)
-    assert metrics_of(short / IT) == metrics_of(whole / IT)
-    assert json.loads((short / IT / "metrics.before.json").read_text()) == before
+    return short / IT, whole / IT, before
+
+
+@pytest.mark.slow
+def test_a_finished_run_trains_longer_to_the_same_bits(archive_root, tmp_path):
+    short, whole, before = train_twice(archive_root, tmp_path, "trainer.max_epochs=1")
+    assert_same_run(short, whole)
+    assert metrics_of(short) == metrics_of(whole)
+    assert json.loads((short / "metrics.before.json").read_text()) == before
 
 
 @pytest.mark.slow
 def test_a_run_that_ended_within_an_epoch_trains_longer_to_the_same_bits(archive_root, tmp_path):
-    run = [*RUN, f"data.root={archive_root}", "schedule=constant"]
-    short, whole = tmp_path / "short", tmp_path / "whole"
-    short.mkdir()
-    whole.mkdir()
-    assert run_and_stop([*run, "trainer.max_steps=6"], short) == 0, log_of(short)[-3000:]
-    assert run_and_stop(run, short) == 0, log_of(short)[-3000:]
-    assert run_and_stop(run, whole) == 0, log_of(whole)[-3000:]
-    trained = [[row for row in logged_values(each / IT) if row["train/loss"]] for each in (short, whole)]
+    short, whole, _ = train_twice(archive_root, tmp_path, "trainer.max_steps=6")
+    trained = [[row for row in logged_values(each) if row["train/loss"]] for each in (short, whole)]
     assert trained[0] == trained[1]
-    weights, expected = weights_of(short / IT), weights_of(whole / IT)
+    weights, expected = weights_of(short), weights_of(whole)
     assert all(torch.equal(tensor, expected[name]) for name, tensor in weights.items())
 
 
