@@ -169,7 +169,7 @@ def check_selection(values: dict[str, Any]) -> None:
 
 def check_length(trainer: Mapping[str, Any]) -> None:
     """Raise a UserError if a training has no end."""
-    if trainer["max_epochs"] in (None, -1) and trainer["max_steps"] == -1:
+    if trainer["max_epochs"] in (None, -1) and trainer.get("max_steps", -1) == -1:
         raise UserError(
             f"trainer.max_epochs={trainer['max_epochs']} is no limit, and trainer.max_steps=-1 is none either; set one "
             "of them",
